@@ -1,5 +1,26 @@
 //! What a contrastive image–text network computes, and how its weights are read and written.
 //!
 //! * [`config`] – the OpenCLIP JSON schema and the preprocessing that belongs to a set of weights
+//! * [`registry`] – built-in configurations by name, and `local-dir:` folders
+//! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
+//! * [`init`] – weights of a model trained from scratch
+//! * [`params`] – parameters under OpenCLIP's key names
+//! * [`weights`] – checkpoint files
+//! * [`factory`] – name and weights → ready model
+//! * [`device`] – `--device` names
 
+pub mod clip;
 pub mod config;
+pub mod device;
+mod error;
+pub mod factory;
+pub mod init;
+pub mod layers;
+pub mod params;
+pub mod registry;
+pub mod text;
+pub mod vision;
+pub mod weights;
+
+pub use clip::{Clip, ClipOutput, l2_normalize};
+pub use error::ModelError;

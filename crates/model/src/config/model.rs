@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::error::ModelError;
+
 /// Side lengths of a tower's input picture in pixels: one number for a square, else `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -196,5 +198,93 @@ impl Default for TextConfig {
             tokenizer_kwargs: Map::new(),
             extra: Map::new(),
         }
+    }
+}
+
+impl ModelConfig {
+    /// Refuses families other than native CLIP by the key that names them.
+    pub(crate) fn check_native(&self) -> Result<(), ModelError> {
+        match FOREIGN_MODEL_KEYS.iter().find(|key| self.extra.contains_key(**key)) {
+            Some(key) => Err(ModelError::Family {
+                field: key,
+                value: self.extra[*key].to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+const FOREIGN_MODEL_KEYS: [&str; 4] = ["multimodal_cfg", "audio_cfg", "genlip_cfg", "genlap_cfg"];
+const FOREIGN_VISION_KEYS: [&str; 3] = ["timm_model_name", "attentional_pool", "patch_cfg"];
+const FOREIGN_TEXT_KEYS: [&str; 4] = ["hf_model_name", "text_arch", "embed_cls", "variable_text"];
+
+fn refuse(extra: &Map<String, Value>, keys: &[&'static str]) -> Result<(), ModelError> {
+    let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+    match keys.iter().find(|key| extra.get(**key).is_some_and(set)) {
+        Some(key) => Err(ModelError::Family {
+            field: key,
+            value: extra[*key].to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+impl VisionConfig {
+    /// Number of blocks of a native ViT.
+    pub(crate) fn native_layers(&self) -> Result<usize, ModelError> {
+        refuse(&self.extra, &FOREIGN_VISION_KEYS)?;
+        self.layers.as_u64().map(|n| n as usize).ok_or_else(|| ModelError::Family {
+            field: "vision_cfg.layers",
+            value: self.layers.to_string(),
+        })
+    }
+
+    /// Side of a patch in pixels.
+    pub fn patch(&self) -> Result<usize, ModelError> {
+        match self.patch_size {
+            Some(patch) if patch > 0 => Ok(patch),
+            _ => Err(ModelError::invalid("vision_cfg.patch_size", "a native ViT needs one")),
+        }
+    }
+
+    /// Rows and columns of patches; pixels that do not fill a patch are left out.
+    pub fn grid(&self) -> Result<(usize, usize), ModelError> {
+        let patch = self.patch()?;
+        let (height, width) = self.image_size.dims();
+        if height < patch || width < patch {
+            return Err(ModelError::invalid(
+                "vision_cfg.image_size",
+                format!("{height}×{width} is smaller than a patch of {patch}"),
+            ));
+        }
+        Ok((height / patch, width / patch))
+    }
+
+    /// Whether the positions are the fixed sine–cosine table rather than learned.
+    pub fn fixed_positions(&self) -> Result<bool, ModelError> {
+        match self.pos_embed_type.as_str() {
+            "learnable" => Ok(false),
+            "sin_cos_2d" => {
+                let (rows, columns) = self.grid()?;
+                if rows != columns {
+                    return Err(ModelError::invalid(
+                        "vision_cfg.pos_embed_type",
+                        "`sin_cos_2d` needs a square picture",
+                    ));
+                }
+                Ok(true)
+            }
+            other => Err(ModelError::invalid(
+                "vision_cfg.pos_embed_type",
+                format!("`{other}`, expected `learnable` or `sin_cos_2d`"),
+            )),
+        }
+    }
+}
+
+impl TextConfig {
+    /// Refuses text towers other than the native transformer by the key that names them.
+    pub(crate) fn check_native(&self) -> Result<(), ModelError> {
+        refuse(&self.extra, &FOREIGN_TEXT_KEYS)
     }
 }

@@ -1,0 +1,2 @@
+//! The `openclip` binary.
+fn main() {}

@@ -1,0 +1,121 @@
+//! The contrastive model: two towers, one space, one temperature.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::layers::parameter;
+use crate::text::TextTransformer;
+use crate::vision::VisionTransformer;
+
+/// Image tower, text tower and logit scale of a CLIP model.
+///
+/// Features are not normalised unless asked for, as in OpenCLIP.
+#[derive(Module, Debug)]
+pub struct Clip {
+    /// Image tower.
+    pub visual: VisionTransformer,
+    /// Text tower.
+    pub text: TextTransformer,
+    /// Logarithm of the inverse temperature, `[1]`.
+    pub logit_scale: Param<Tensor<1>>,
+    /// Added to every logit, `[1]`.
+    pub logit_bias: Option<Param<Tensor<1>>>,
+    /// Where the text tower's keys live: under `text.`, or at the root.
+    #[module(skip)]
+    pub(crate) custom_text: bool,
+}
+
+/// What [`Clip::forward`] returns.
+#[derive(Debug, Clone)]
+pub struct ClipOutput {
+    /// `[images, embed_dim]`, of unit length.
+    pub image_features: Tensor<2>,
+    /// `[captions, embed_dim]`, of unit length.
+    pub text_features: Tensor<2>,
+    /// `exp(logit_scale)`, `[1]`.
+    pub logit_scale: Tensor<1>,
+    /// `[1]`, where the model has one.
+    pub logit_bias: Option<Tensor<1>>,
+}
+
+impl Clip {
+    /// A model with all parameters zero; give them values with [`crate::init::initialise`] or [`crate::weights`].
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        config.check_native()?;
+        Ok(Self {
+            visual: VisionTransformer::new(config, device)?,
+            text: TextTransformer::new(config, device)?,
+            logit_scale: parameter([1], device),
+            logit_bias: config.init_logit_bias.map(|_| parameter([1], device)),
+            custom_text: config.custom_text,
+        })
+    }
+
+    /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]` in f32.
+    ///
+    /// The tower computes in the dtype of `image`.
+    pub fn encode_image(&self, image: Tensor<4>, normalize: bool) -> Tensor<2> {
+        finish(self.visual.forward(image, None), normalize)
+    }
+
+    /// Like [`Self::encode_image`] as training sees it: `dropout` seeds patch dropout.
+    pub fn encode_image_training(&self, image: Tensor<4>, dropout: u64) -> Tensor<2> {
+        finish(self.visual.forward(image, Some(dropout)), true)
+    }
+
+    /// Token ids `[batch, length]` → features `[batch, embed_dim]` in f32; the tower computes in f32.
+    pub fn encode_text(&self, tokens: Tensor<2, Int>, normalize: bool) -> Tensor<2> {
+        self.encode_text_in(tokens, normalize, DType::F32)
+    }
+
+    /// Like [`Self::encode_text`], computed in `dtype`.
+    pub fn encode_text_in(
+        &self,
+        tokens: Tensor<2, Int>,
+        normalize: bool,
+        dtype: DType,
+    ) -> Tensor<2> {
+        finish(self.text.forward(tokens, dtype), normalize)
+    }
+
+    /// Both towers, normalised, with the inverse temperature; the text tower follows the dtype of `image`.
+    pub fn forward(&self, image: Tensor<4>, tokens: Tensor<2, Int>) -> ClipOutput {
+        let dtype = image.dtype();
+        ClipOutput {
+            image_features: self.encode_image(image, true),
+            text_features: self.encode_text_in(tokens, true, dtype),
+            logit_scale: self.logit_scale.val().cast(DType::F32).exp(),
+            logit_bias: self.logit_bias.as_ref().map(|b| b.val().cast(DType::F32)),
+        }
+    }
+
+    /// `scale · image · textᵀ + bias`, `[images, captions]`; its transpose is the captions' view.
+    pub fn logits(&self, image: Tensor<4>, tokens: Tensor<2, Int>) -> Tensor<2> {
+        self.forward(image, tokens).logits()
+    }
+}
+
+impl ClipOutput {
+    /// `scale · image · textᵀ + bias`, `[images, captions]`.
+    pub fn logits(self) -> Tensor<2> {
+        let cosine = self.image_features.matmul(self.text_features.transpose());
+        let logits = cosine * self.logit_scale.unsqueeze();
+        match self.logit_bias {
+            Some(bias) => logits + bias.unsqueeze(),
+            None => logits,
+        }
+    }
+}
+
+fn finish(features: Tensor<2>, normalize: bool) -> Tensor<2> {
+    let features = features.cast(DType::F32);
+    if normalize { l2_normalize(features) } else { features }
+}
+
+/// `x / max(‖x‖₂, 1e-12)` over the last axis, as `torch.nn.functional.normalize`.
+pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
+    let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+    x / norm
+}

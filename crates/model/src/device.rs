@@ -1,0 +1,119 @@
+//! `--device` names and what they stand for.
+
+use burn::tensor::Device;
+
+use crate::error::ModelError;
+
+/// Backends that this build contains, by the name `--device` knows them under.
+pub fn compiled() -> Vec<&'static str> {
+    [
+        ("cuda", cfg!(feature = "cuda")),
+        ("rocm", cfg!(feature = "rocm")),
+        ("metal", cfg!(feature = "metal")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("tch", cfg!(feature = "tch")),
+        ("cpu", cfg!(feature = "flex")),
+    ]
+    .into_iter()
+    .filter_map(|(name, built)| built.then_some(name))
+    .collect()
+}
+
+/// Turns `cpu`, `cuda[:N]`, `rocm[:N]`, `wgpu`, `vulkan`, `metal`, `tch`, `tch:cuda[:N]` or `auto` into a device.
+///
+/// `auto` takes the first backend of this build whose hardware answers. A device is touched before it is returned, so
+/// that a missing driver is an error here and not a crash later.
+pub fn parse(name: &str) -> Result<Device, ModelError> {
+    if name == "auto" {
+        let found = compiled().into_iter().find_map(|name| parse(name).ok());
+        return found.ok_or_else(|| error(name, "no backend of this build has a usable device"));
+    }
+    let (backend, index) = match name.rsplit_once(':') {
+        Some((backend, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let index = digits.parse().map_err(|_| error(name, "not a device number"))?;
+            (backend, index)
+        }
+        _ => (name, 0),
+    };
+    probe(name, || open(backend, index))?.ok_or_else(|| unknown(name, backend))
+}
+
+#[allow(deprecated, unused_variables)]
+fn open(backend: &str, index: usize) -> Option<Device> {
+    match backend {
+        #[cfg(feature = "flex")]
+        "cpu" | "flex" => Some(Device::flex()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Some(Device::cuda(index)),
+        #[cfg(feature = "rocm")]
+        "rocm" => Some(Device::rocm(index)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Some(Device::wgpu(Default::default())),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Some(Device::vulkan(Default::default())),
+        #[cfg(feature = "metal")]
+        "metal" => Some(Device::metal(Default::default())),
+        #[cfg(feature = "tch")]
+        "tch" => Some(Device::libtorch()),
+        #[cfg(feature = "tch")]
+        "tch:cuda" => Some(Device::libtorch_cuda(index)),
+        _ => None,
+    }
+}
+
+/// Runs one small operation; backends report a missing driver by panicking.
+fn probe(
+    name: &str,
+    open: impl FnOnce() -> Option<Device>,
+) -> Result<Option<Device>, ModelError> {
+    let attempt = move || {
+        let device = open()?;
+        let one = burn::tensor::Tensor::<1>::ones([1], &device);
+        let sum = one.sum().try_into_data().map(|_| ());
+        Some((device, sum.err().map(|error| error.to_string())))
+    };
+    // The panic is turned into an error, so its message must not reach the terminal as well.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+    std::panic::set_hook(hook);
+    match result {
+        Ok(Some((_, Some(reason)))) => Err(error(name, reason)),
+        Ok(found) => Ok(found.map(|(device, _)| device)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let first = text.and_then(|text| text.lines().next()).unwrap_or("no reason given");
+            Err(error(name, format!("no such device, or its driver is not installed ({first})")))
+        }
+    }
+}
+
+fn unknown(name: &str, backend: &str) -> ModelError {
+    let feature = match backend {
+        "cpu" | "flex" => "flex",
+        "cuda" | "rocm" | "wgpu" | "vulkan" | "metal" | "tch" => backend,
+        "tch:cuda" => "tch",
+        _ => {
+            return error(
+                name,
+                "expected cpu, cuda[:N], rocm[:N], wgpu, vulkan, metal, tch, tch:cuda[:N] or auto",
+            );
+        }
+    };
+    error(
+        name,
+        format!(
+            "not part of this build, which has {}; build with `--features {feature}`",
+            compiled().join(", ")
+        ),
+    )
+}
+
+fn error(device: &str, reason: impl Into<String>) -> ModelError {
+    ModelError::Device {
+        device: device.to_string(),
+        reason: reason.into(),
+    }
+}

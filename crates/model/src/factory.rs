@@ -1,0 +1,189 @@
+//! From a model's name and the place of its weights to a ready model.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde_json::json;
+
+use crate::Clip;
+use crate::config::{ImageSize, ModelConfig, PreprocessConfig};
+use crate::error::ModelError;
+use crate::registry::{self, ModelSource};
+use crate::weights::{self, StateDict, bind};
+use crate::{init, params};
+
+/// Extension of Burn's own record files.
+pub const RECORD_EXTENSION: &str = "bpk";
+
+/// Metadata key of a `.safetensors` file that holds `open_clip_config.json`.
+pub const CONFIG_METADATA: &str = "open_clip_config";
+
+/// Changes to a configuration before the model is built.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// QuickGELU whatever the configuration says.
+    pub force_quick_gelu: bool,
+    /// Another input size; positional embeddings are resized.
+    pub force_image_size: Option<ImageSize>,
+    /// Another share of dropped patches.
+    pub force_patch_dropout: Option<f64>,
+    /// Text tower under `text.` whatever the configuration says.
+    pub force_custom_text: bool,
+    /// Seed of the initial weights.
+    pub seed: u64,
+    /// Where weights named by a tag lie; `~/.cache/openclip` when absent.
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// A model and what belongs to its weights.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The network.
+    pub model: Clip,
+    /// Name for messages and metadata.
+    pub name: String,
+    /// The configuration it was built from, after all changes.
+    pub config: ModelConfig,
+    /// The weights' own preprocessing, or OpenAI's.
+    pub preprocess: PreprocessConfig,
+    /// What the caller should tell the user, loudly.
+    pub warnings: Vec<String>,
+}
+
+/// Builds `model` (a name, a `.json` file or `local-dir:DIR`) and loads `pretrained` (a file or a tag) into it.
+///
+/// Without `pretrained` a folder's own weights are loaded, and a bare configuration gets initial weights.
+pub fn create(
+    model: &str,
+    pretrained: Option<&str>,
+    device: &Device,
+    options: &CreateOptions,
+) -> Result<Loaded, ModelError> {
+    let ModelSource { name, mut config, preprocess, weights } = registry::resolve(model)?;
+    if let Some(size) = options.force_image_size {
+        config.vision_cfg.image_size = size;
+    }
+    if let Some(share) = options.force_patch_dropout {
+        config.vision_cfg.patch_dropout = share;
+    }
+    config.quick_gelu |= options.force_quick_gelu;
+    config.custom_text |= options.force_custom_text;
+    let mut loaded = Loaded {
+        model: Clip::new(&config, device)?,
+        name,
+        config,
+        preprocess: preprocess.unwrap_or_default(),
+        warnings: Vec::new(),
+    };
+    let path = match pretrained.filter(|tag| !tag.is_empty()) {
+        Some(tag) => Some(locate(model, tag, options.cache_dir.as_deref())?),
+        None => weights,
+    };
+    match path {
+        None => loaded.model = init::initialise(loaded.model, &loaded.config, options.seed),
+        Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
+            loaded.model = loaded.model.try_load_file(&path).map_err(|error| ModelError::Record {
+                reason: error.to_string(),
+                path,
+            })?;
+        }
+        Some(path) => {
+            let dict = StateDict::read(&path)?;
+            let openai = pretrained.is_some_and(|tag| tag.eq_ignore_ascii_case("openai"));
+            loaded = adopt(loaded, &dict, openai || dict.is_torchscript(), &path, device)?;
+            loaded.model = bind::load(loaded.model, &loaded.config, dict, &path)?;
+        }
+    }
+    Ok(loaded)
+}
+
+/// Takes over what a weights file says about its activation and preprocessing.
+fn adopt(
+    mut loaded: Loaded,
+    dict: &StateDict,
+    openai: bool,
+    path: &Path,
+    device: &Device,
+) -> Result<Loaded, ModelError> {
+    if openai && !loaded.config.quick_gelu {
+        loaded.config.quick_gelu = true;
+        loaded.model = Clip::new(&loaded.config, device)?;
+        loaded.warnings.push(format!(
+            "{}: OpenAI's weights were trained with QuickGELU, which replaces the GELU of {}",
+            path.display(),
+            loaded.name
+        ));
+    }
+    let Some(json) = dict.metadata.get(CONFIG_METADATA) else {
+        return Ok(loaded);
+    };
+    let hub: serde_json::Value =
+        serde_json::from_str(json).map_err(|source| ModelError::ParseConfig {
+            origin: format!("{} ({CONFIG_METADATA})", path.display()),
+            source,
+        })?;
+    if let Ok(preprocess) = serde_json::from_value(hub["preprocess_cfg"].clone()) {
+        loaded.preprocess = preprocess;
+    }
+    let trained = hub["model_cfg"]["quick_gelu"].as_bool().unwrap_or(false);
+    if hub["model_cfg"].is_object() && trained != loaded.config.quick_gelu {
+        let word = |quick| if quick { "QuickGELU" } else { "GELU" };
+        loaded.warnings.push(format!(
+            "{} was trained with {}, but {} computes with {}: results will be wrong; use {}",
+            path.display(),
+            word(trained),
+            loaded.name,
+            word(loaded.config.quick_gelu),
+            if trained { "the `-quickgelu` configuration or --force-quick-gelu" } else { "the configuration without `-quickgelu`" },
+        ));
+    }
+    Ok(loaded)
+}
+
+/// Finds the file that `tag` means: a path, or `CACHE/MODEL/TAG.{safetensors,pt,bin}`.
+fn locate(model: &str, tag: &str, cache_dir: Option<&Path>) -> Result<PathBuf, ModelError> {
+    let path = Path::new(tag);
+    if path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    let home = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cache = cache_dir.map_or_else(|| home().join(".cache/openclip"), Path::to_path_buf);
+    let looked = cache.join(model.replace('/', "-"));
+    ["safetensors", "pt", "bin"]
+        .iter()
+        .map(|extension| looked.join(format!("{tag}.{extension}")))
+        .find(|path| path.is_file())
+        .ok_or_else(|| ModelError::NoWeights {
+            tag: tag.to_string(),
+            model: model.to_string(),
+            looked,
+        })
+}
+
+/// `open_clip_config.json` of a hub folder.
+pub fn hub_config(config: &ModelConfig, preprocess: &PreprocessConfig) -> serde_json::Value {
+    json!({ "model_cfg": config, "preprocess_cfg": preprocess })
+}
+
+impl Loaded {
+    /// Writes `.safetensors` under OpenCLIP's keys, with configuration and preprocessing in its metadata.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let hub = hub_config(&self.config, &self.preprocess);
+        let metadata = [
+            ("format".to_string(), "pt".to_string()),
+            (CONFIG_METADATA.to_string(), hub.to_string()),
+        ];
+        let tensors = params::export(&self.model);
+        Ok(weights::write_safetensors(path, &tensors, &metadata.into())?)
+    }
+
+    /// Writes a Burn record.
+    pub fn save_record(&self, path: &Path) -> Result<(), ModelError> {
+        let model = self.model.clone();
+        model.save_file(path).map_err(|error| ModelError::Record {
+            path: path.to_path_buf(),
+            reason: error.to_string(),
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! Pieces that towers are built from.
+//!
+//! A layer computes in the dtype of its input: parameters stay in the dtype they were loaded in and are cast on
+//! use. Reductions that lose accuracy in half precision (LayerNorm, softmax of the loss) run in f32.
+//!
+//! Parameters are declared lazily and as zeros; [`crate::init`] or [`crate::weights`] gives them their values.
+//!
+//! * [`activation`] – GELU and QuickGELU
+//! * [`attention`] – multi-head self-attention with one packed projection
+//! * [`block`] – pre-norm residual block and the stack of them
+//! * [`linear`] – matrix product in the dtype of the input
+//! * [`norm`] – LayerNorm and LayerScale
+//! * [`patch`] – patch embedding and patch dropout
+//! * [`position`] – fixed sine–cosine positions
+
+pub mod activation;
+pub mod attention;
+pub mod block;
+pub mod linear;
+pub mod norm;
+pub mod patch;
+pub mod position;
+
+pub use activation::Activation;
+pub use attention::Attention;
+pub use block::{ResidualBlock, Transformer, TransformerConfig};
+pub use linear::Linear;
+pub use norm::{LayerNorm, LayerScale};
+pub use patch::PatchEmbed;
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor};
+
+/// A trainable parameter of the given shape that is allocated on first use, as zeros.
+pub fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+    Param::uninitialized(
+        ParamId::new(),
+        move |device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad),
+        device.clone(),
+        true,
+        shape.into(),
+    )
+}

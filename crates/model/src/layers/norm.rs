@@ -1,0 +1,59 @@
+//! LayerNorm and LayerScale.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Device, Tensor, module};
+
+use super::parameter;
+
+/// LayerNorm over the last axis, computed in f32 whatever the dtype of its input.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    /// `[width]`.
+    pub weight: Param<Tensor<1>>,
+    /// `[width]`.
+    pub bias: Param<Tensor<1>>,
+    /// Added to the variance.
+    #[module(skip)]
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// A norm over `width` features with ε = 1e-5, PyTorch's default.
+    pub fn new(width: usize, device: &Device) -> Self {
+        Self {
+            weight: parameter([width], device),
+            bias: parameter([width], device),
+            eps: 1e-5,
+        }
+    }
+
+    /// `[…, width]` → `[…, width]` in the dtype of `x`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let dtype = x.dtype();
+        let weight = self.weight.val().cast(DType::F32);
+        let bias = self.bias.val().cast(DType::F32);
+        module::layer_norm(x.cast(DType::F32), weight, Some(bias), self.eps).cast(dtype)
+    }
+}
+
+/// A learned factor per feature on a residual branch.
+#[derive(Module, Debug)]
+pub struct LayerScale {
+    /// `[width]`.
+    pub gamma: Param<Tensor<1>>,
+}
+
+impl LayerScale {
+    /// A factor for each of `width` features.
+    pub fn new(width: usize, device: &Device) -> Self {
+        Self {
+            gamma: parameter([width], device),
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let gamma = self.gamma.val().cast(x.dtype());
+        x * gamma.unsqueeze()
+    }
+}

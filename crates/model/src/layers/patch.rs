@@ -1,0 +1,62 @@
+//! From pixels to patch tokens.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use rand::rngs::StdRng;
+use rand::seq::index;
+use rand::SeedableRng;
+
+use super::parameter;
+
+/// A convolution whose stride is its kernel, written as one matrix product, without bias.
+#[derive(Module, Debug)]
+pub struct PatchEmbed {
+    /// `[width, 3, patch, patch]`.
+    pub weight: Param<Tensor<4>>,
+}
+
+impl PatchEmbed {
+    /// Square patches of `patch` pixels, to `width` features.
+    pub fn new(width: usize, patch: usize, device: &Device) -> Self {
+        Self {
+            weight: parameter([width, 3, patch, patch], device),
+        }
+    }
+
+    /// `[batch, 3, height, width]` → `[batch, rows·columns, features]`, row by row. Pixels that do not fill a
+    /// patch at the right and bottom edge are left out.
+    pub fn forward(&self, image: Tensor<4>) -> Tensor<3> {
+        let [features, channels, patch, _] = self.weight.dims();
+        let [batch, _, height, width] = image.dims();
+        let (rows, columns) = (height / patch, width / patch);
+        let inputs = channels * patch * patch;
+        let patches = image
+            .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
+            .reshape([batch, channels, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch, rows * columns, inputs]);
+        let weight = self.weight.val().cast(patches.dtype());
+        module::linear(patches, weight.reshape([features, inputs]).transpose(), None)
+    }
+}
+
+/// Keeps a random subset of each picture's patch tokens.
+///
+/// `tokens` is `[batch, n, width]`; `max(1, ⌊n·(1−share)⌋)` tokens of each row are kept, drawn from `seed`, so that
+/// a second pass with the same seed sees the same tokens.
+pub fn patch_dropout(tokens: Tensor<3>, share: f64, seed: u64) -> Tensor<3> {
+    let [batch, n, width] = tokens.dims();
+    let keep = ((n as f64 * (1.0 - share)) as usize).max(1);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let kept: Vec<i64> = (0..batch)
+        .flat_map(|row| {
+            let kept = index::sample(&mut rng, n, keep).into_vec();
+            kept.into_iter().map(move |i| (row * n + i) as i64)
+        })
+        .collect();
+    let kept = Tensor::<1, Int>::from_data(TensorData::new(kept, [batch * keep]), &tokens.device());
+    tokens
+        .reshape([batch * n, width])
+        .select(0, kept)
+        .reshape([batch, keep, width])
+}

@@ -1,0 +1,124 @@
+//! OpenCLIP's native vision transformer (`transformer.py::VisionTransformer`).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::config::{ImagePool, ModelConfig};
+use crate::error::ModelError;
+use crate::layers::patch::patch_dropout;
+use crate::layers::{
+    Activation, LayerNorm, PatchEmbed, Transformer, TransformerConfig, parameter,
+};
+
+/// Vision transformer with a class token and learned or fixed absolute positions.
+#[derive(Module, Debug)]
+pub struct VisionTransformer {
+    /// `[width]`.
+    pub class_embedding: Param<Tensor<1>>,
+    /// `[1 + rows·columns, width]`, the class token's position first.
+    pub positional_embedding: Param<Tensor<2>>,
+    /// `[width, embed_dim]`, not transposed.
+    pub proj: Param<Tensor<2>>,
+    /// Patch embedding.
+    pub conv1: PatchEmbed,
+    /// Before the first block.
+    pub ln_pre: Option<LayerNorm>,
+    /// Residual blocks.
+    pub transformer: Transformer,
+    /// After the last block, on the tokens or on the pooled vector.
+    pub ln_post: LayerNorm,
+    #[module(skip)]
+    pool: ImagePool,
+    #[module(skip)]
+    final_ln_after_pool: bool,
+    #[module(skip)]
+    patch_dropout: f64,
+}
+
+impl VisionTransformer {
+    /// Builds the tower of a native configuration.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let vision = &config.vision_cfg;
+        let layers = vision.native_layers()?;
+        let (rows, columns) = vision.grid()?;
+        let width = vision.width;
+        if vision.head_width == 0 || width % vision.head_width != 0 {
+            return Err(ModelError::invalid(
+                "vision_cfg.head_width",
+                format!("{} does not divide the width {width}", vision.head_width),
+            ));
+        }
+        if vision.pool_type == ImagePool::None {
+            return Err(ModelError::invalid(
+                "vision_cfg.pool_type",
+                "`none` gives no vector to compare with a caption",
+            ));
+        }
+        let mut positional_embedding = parameter([1 + rows * columns, width], device);
+        if vision.fixed_positions()? {
+            positional_embedding = positional_embedding.set_require_grad(false);
+        }
+        let transformer = TransformerConfig {
+            width,
+            layers,
+            heads: width / vision.head_width,
+            mlp_ratio: vision.mlp_ratio,
+            activation: Activation::from_quick(config.quick_gelu),
+            layer_scale: vision.ls_init_value.is_some(),
+        };
+        Ok(Self {
+            class_embedding: parameter([width], device),
+            positional_embedding,
+            proj: parameter([width, config.embed_dim], device),
+            conv1: PatchEmbed::new(width, vision.patch()?, device),
+            ln_pre: (!vision.no_ln_pre).then(|| LayerNorm::new(width, device)),
+            transformer: Transformer::new(&transformer, device),
+            ln_post: LayerNorm::new(width, device),
+            pool: vision.pool_type,
+            final_ln_after_pool: vision.final_ln_after_pool,
+            patch_dropout: vision.patch_dropout,
+        })
+    }
+
+    /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
+    ///
+    /// `dropout` seeds patch dropout; without it nothing is dropped.
+    pub fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
+        let dtype = image.dtype();
+        let patches = self.conv1.forward(image);
+        let [batch, n, width] = patches.dims();
+        let positions = self.positional_embedding.val().cast(dtype);
+        let class = self.class_embedding.val().cast(dtype).unsqueeze::<2>();
+        let class = (class + positions.clone().slice_dim(0, 0..1)).unsqueeze::<3>();
+        let mut patches = patches + positions.slice_dim(0, 1..n + 1).unsqueeze();
+        if let (Some(seed), true) = (dropout, self.patch_dropout > 0.0) {
+            patches = patch_dropout(patches, self.patch_dropout, seed);
+        }
+        let mut tokens = Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1);
+        if let Some(norm) = &self.ln_pre {
+            tokens = norm.forward(tokens);
+        }
+        self.pool(self.transformer.forward(tokens, false))
+    }
+
+    fn pool(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let [batch, n, width] = tokens.dims();
+        let pooled = match self.pool {
+            // LayerNorm treats each token alone, so norm and pick of one token commute.
+            ImagePool::Tok | ImagePool::None => {
+                let class = tokens.slice_dim(1, 0..1).reshape([batch, width]);
+                self.ln_post.forward(class)
+            }
+            ImagePool::Avg => {
+                let mean = |x: Tensor<3>| x.slice_dim(1, 1..n).mean_dim(1).reshape([batch, width]);
+                if self.final_ln_after_pool {
+                    self.ln_post.forward(mean(tokens))
+                } else {
+                    mean(self.ln_post.forward(tokens))
+                }
+            }
+        };
+        let proj = self.proj.val().cast(pooled.dtype());
+        pooled.matmul(proj)
+    }
+}

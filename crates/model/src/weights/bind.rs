@@ -1,0 +1,93 @@
+//! From a state dict into a model: completeness, shapes, resized positions.
+
+use std::path::Path;
+
+use super::{RawTensor, StateDict, WeightsError, keys, resize};
+use crate::Clip;
+use crate::config::ModelConfig;
+use crate::params;
+
+/// Loads every parameter of `model` from `dict`, which came from `file`.
+///
+/// Positional embeddings of another size are resized and an absent `logit_bias` becomes zero, as in OpenCLIP; any other
+/// missing, unexpected or differently shaped key is an error that lists them all.
+pub fn load(
+    model: Clip,
+    config: &ModelConfig,
+    dict: StateDict,
+    file: &Path,
+) -> Result<Clip, WeightsError> {
+    let mut dict = keys::with_text_prefix(dict, config.custom_text);
+    let wanted = params::describe(&model);
+    for param in &wanted {
+        if let Some(tensor) = dict.tensors.get(&param.key)
+            && tensor.shape != param.shape
+            && let Some(resized) = resize_positions(&param.key, tensor, &param.shape, config)?
+        {
+            dict.tensors.insert(param.key.clone(), resized);
+        }
+    }
+    let same = |found: &[usize], wanted: &[usize]| {
+        // A scalar is written with no axis or with one.
+        found == wanted || (wanted.is_empty() && found == [1])
+    };
+    let mut missing = Vec::new();
+    let mut shapes = Vec::new();
+    for param in &wanted {
+        match dict.tensors.get(&param.key) {
+            None if param.key == "logit_bias" => {}
+            None => missing.push(param.key.clone()),
+            Some(tensor) if !same(&tensor.shape, &param.shape) => {
+                shapes.push((param.key.clone(), param.shape.clone(), tensor.shape.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    let known: std::collections::HashSet<&str> =
+        wanted.iter().map(|param| param.key.as_str()).collect();
+    let unexpected = dict.tensors.keys().filter(|key| !known.contains(key.as_str()));
+    let unexpected: Vec<_> = unexpected.cloned().collect();
+    if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
+        return Err(WeightsError::Mismatch {
+            file: file.to_path_buf(),
+            missing,
+            unexpected,
+            shapes,
+        });
+    }
+    Ok(params::assign(model, |key, shape| {
+        Some(match dict.tensors.remove(key) {
+            Some(tensor) => tensor.to_f32(),
+            None => vec![0.0; shape.iter().product()],
+        })
+    }))
+}
+
+/// Fits a positional embedding to the model's grid or context; `None` for every other key.
+fn resize_positions(
+    key: &str,
+    tensor: &RawTensor,
+    shape: &[usize],
+    config: &ModelConfig,
+) -> Result<Option<RawTensor>, WeightsError> {
+    let (&[old, width], &[new, new_width]) = (tensor.shape.as_slice(), shape) else {
+        return Ok(None);
+    };
+    if width != new_width {
+        return Ok(None);
+    }
+    let values = tensor.to_f32();
+    let resized = match key {
+        "visual.positional_embedding" => {
+            let Ok(grid) = config.vision_cfg.grid() else {
+                return Ok(None);
+            };
+            resize::resize_image_pos_embed(&values, [old, width], grid)?
+        }
+        "positional_embedding" | "text.positional_embedding" => {
+            resize::resize_text_pos_embed(&values, [old, width], new)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(RawTensor::from_f32(resized, vec![new, width])))
+}

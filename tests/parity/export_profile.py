@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Copies OpenCLIP's facts: model configurations, parameter totals, ImageNet names and prompt templates.
+
+Outputs
+  configs/models/<name>.json           the native ViT (32) and CLIPA (6) configurations, byte for byte
+  configs/eval/imagenet.json           {"classes": [1000], "templates": [80], "simple_templates": [7]}, "{}" stands for the name
+  tests/parity/data/parameters.json    {name: {"total", "visual", "keys"}}, counted on upstream models without memory
+
+Needs `pip install open_clip_torch==3.3.0`.
+"""
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.zero_shot_metadata import (
+    IMAGENET_CLASSNAMES,
+    OPENAI_IMAGENET_TEMPLATES,
+    SIMPLE_IMAGENET_TEMPLATES,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = Path(open_clip.__file__).parent / "model_configs"
+# A name in place of "{}" that no template contains.
+MARK = "\u0001"
+
+
+def native_vit(config: dict) -> bool:
+    """Whether both towers are OpenCLIP's own transformer, without captioning decoder or multilingual vocabulary."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    return (
+        isinstance(vision.get("layers"), int)
+        and "timm_model_name" not in vision
+        and "hf_model_name" not in text
+        and "multimodal_cfg" not in config
+    )
+
+
+def selected() -> list[str]:
+    names = []
+    for path in sorted(CONFIGS.glob("*.json")):
+        if native_vit(json.loads(path.read_text())) and "worldwide" not in path.stem:
+            names.append(path.stem)
+    return names
+
+
+def count(name: str) -> dict:
+    config = open_clip.get_model_config(name)
+    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.device("meta"):
+        model = kind(**config)
+    return {
+        "total": sum(p.numel() for p in model.parameters()),
+        "visual": sum(p.numel() for p in model.visual.parameters()),
+        "keys": len(model.state_dict()),
+    }
+
+
+def table(path: Path, names: list[str]) -> dict:
+    """`#total/visual/keys` of a text table with one "- `name` … #a/b/c" line per model."""
+    found = dict()
+    for line in path.read_text().splitlines():
+        hit = re.match(r"- `([^`]+)` \[.*#(\d+)/(\d+)/(\d+)\s*$", line)
+        if hit and hit[1] in names:
+            found[hit[1]] = dict(zip(("total", "visual", "keys"), map(int, hit.groups()[1:])))
+    return found
+
+
+def templates(functions) -> list[str]:
+    texts = [f(MARK) for f in functions]
+    assert all(t.count(MARK) == 1 and "{" not in t for t in texts)
+    return [t.replace(MARK, "{}") for t in texts]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=ROOT, help="repository root")
+    parser.add_argument("--table", type=Path, help="a published parameter table; must agree with the count")
+    args = parser.parse_args()
+
+    names = selected()
+    models = args.output / "configs/models"
+    models.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copyfile(CONFIGS / f"{name}.json", models / f"{name}.json")
+
+    counted = {name: count(name) for name in names}
+    if args.table:
+        published = table(args.table, names)
+        assert published == counted, {n: (published.get(n), counted[n]) for n in names if published.get(n) != counted[n]}
+    parameters = args.output / "tests/parity/data/parameters.json"
+    parameters.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())
+    parameters.write_text("{\n" + lines + "\n}\n")
+
+    imagenet = args.output / "configs/eval/imagenet.json"
+    imagenet.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "classes": list(IMAGENET_CLASSNAMES),
+        "templates": templates(OPENAI_IMAGENET_TEMPLATES),
+        "simple_templates": templates(SIMPLE_IMAGENET_TEMPLATES),
+    }
+    imagenet.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    print(f"{len(names)} models, {len(content['classes'])} classes, {len(content['templates'])} templates")
+
+
+if __name__ == "__main__":
+    main()
