@@ -35,10 +35,9 @@ def create(model_name: str, path: str) -> None:
 
 
 def classify(args) -> dict:
+    import open_clip
     import torch
     from PIL import Image
-
-    import open_clip
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -46,7 +46,10 @@ def image_rate(files: list[Path], args) -> float:
         for i in range(min(8, len(data))):
             data[i]
         start = time.perf_counter()
-        count = sum(len(torch.stack([data[j] for j in range(i, min(i + args.batch, len(data)))])) for i in range(0, len(data), args.batch))
+        count = sum(
+            len(torch.stack([data[j] for j in range(i, min(i + args.batch, len(data)))]))
+            for i in range(0, len(data), args.batch)
+        )
     return count / (time.perf_counter() - start)
 
 
@@ -70,7 +73,11 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    result = {"open_clip": open_clip.__version__, "workers": args.workers, "transform": "train" if args.train else "eval"}
+    result = {
+        "open_clip": open_clip.__version__,
+        "workers": args.workers,
+        "transform": "train" if args.train else "eval",
+    }
     if args.images:
         files = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in PICTURES)
         if not files:

@@ -26,7 +26,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--only", choices=("encode", "train"))
     parser.add_argument("--compile", action="store_true", help="torch.compile the model")
-    parser.add_argument("--tf32", action="store_true", help="allow TF32 matrix products on CUDA, as open_clip_train does")
+    parser.add_argument(
+        "--tf32", action="store_true", help="allow TF32 matrix products on CUDA, as open_clip_train does"
+    )
     return parser.parse_args()
 
 

@@ -125,7 +125,11 @@ def main() -> None:
 
     name, model, preprocess, tokenizer = load(args)
     model.eval()
-    report = {"model": name, "parameters": sum(p.numel() for p in model.parameters()), "open_clip": open_clip.__version__}
+    report = {
+        "model": name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "open_clip": open_clip.__version__,
+    }
     if args.images:
         rows = [
             model.encode_image(torch.stack([preprocess(Image.open(p)) for p in part]), normalize=True)

@@ -104,11 +104,7 @@ def perturb(model: torch.nn.Module) -> None:
             parameter.copy_(0.4 + 0.2 * noise)
         elif ".ln_" in f".{name}" and leaf == "weight":
             parameter.copy_(1 + 0.2 * noise)
-        elif leaf == "bias" or leaf == "in_proj_bias":
-            parameter.add_(0.1 * noise)
-        elif leaf == "logit_scale":
-            parameter.add_(0.1 * noise)
-        elif leaf == "logit_bias":
+        elif leaf in ("bias", "in_proj_bias", "logit_scale", "logit_bias"):
             parameter.add_(0.1 * noise)
         elif leaf in ("positional_embedding", "class_embedding") or "token_embedding" in name:
             parameter.add_(0.2 * noise)
@@ -207,8 +203,8 @@ def export(name: str, seed: int, output: Path) -> str:
         )
     (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
     size = (output / f"{name}.safetensors").stat().st_size
-    noise = description["f32_against_f64"]
-    return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  f32 noise {noise['features_abs']:.1e} {noise['gradients_rel_to_tensor_max']:.1e}  {vanishing}"
+    noise = ", ".join(f"{v:.1e}" for v in description["f32_against_f64"].values())
+    return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  f32 against f64: {noise}"
 
 
 def main() -> None:

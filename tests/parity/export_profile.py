@@ -62,7 +62,7 @@ def count(name: str) -> dict:
 
 def table(path: Path, names: list[str]) -> dict:
     """`#total/visual/keys` of a text table with one "- `name` … #a/b/c" line per model."""
-    found = dict()
+    found = {}
     for line in path.read_text().splitlines():
         hit = re.match(r"- `([^`]+)` \[.*#(\d+)/(\d+)/(\d+)\s*$", line)
         if hit and hit[1] in names:
@@ -91,7 +91,9 @@ def main() -> None:
     counted = {name: count(name) for name in names}
     if args.table:
         published = table(args.table, names)
-        assert published == counted, {n: (published.get(n), counted[n]) for n in names if published.get(n) != counted[n]}
+        assert published == counted, {
+            n: (published.get(n), counted[n]) for n in names if published.get(n) != counted[n]
+        }
     parameters = args.output / "tests/parity/data/parameters.json"
     parameters.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())

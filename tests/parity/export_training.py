@@ -19,11 +19,10 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
+from export_models import CASES, build, captions
 from open_clip_train import scheduler
 from open_clip_train import train as upstream
 from safetensors.torch import load_file, save_file
-
-from export_models import CASES, build, captions
 
 DATA = Path(__file__).resolve().parent / "data"
 VERSIONS = {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__}
@@ -109,10 +108,26 @@ def export_adamw(output: Path) -> None:
     """Ten steps with warm-up, cosine, clipping and decay; then the clamp of the logit scale at both ends."""
     config = {
         **CASES["vit_plain"]["config"],
-        "vision_cfg": {"image_size": 12, "patch_size": 6, "width": 20, "head_width": 10, "layers": 2, "ls_init_value": 0.1},
+        "vision_cfg": {
+            "image_size": 12,
+            "patch_size": 6,
+            "width": 20,
+            "head_width": 10,
+            "layers": 2,
+            "ls_init_value": 0.1,
+        },
     }
     # The clip threshold lies between the gradient norms of the steps, so that some are clipped and some are not.
-    hyper = {"lr": 2e-3, "wd": 0.2, "beta1": 0.9, "beta2": 0.98, "eps": 1e-6, "warmup": 3, "total_steps": 10, "grad_clip_norm": 4.0}
+    hyper = {
+        "lr": 2e-3,
+        "wd": 0.2,
+        "beta1": 0.9,
+        "beta2": 0.98,
+        "eps": 1e-6,
+        "warmup": 3,
+        "total_steps": 10,
+        "grad_clip_norm": 4.0,
+    }
     model = build(config, 2000)
     steps = batches(config, 10, 8)
     start = snapshot(model)
@@ -138,13 +153,26 @@ def export_adamw(output: Path) -> None:
             model.logit_scale.fill_(first)
         once = optimizer()
         one = Run(model, steps[:1], once, scheduler.const_lr(once, 1e-3, 0, 1), hyper["grad_clip_norm"])
-        clamped.append({"logit_scale_before": first, "lr": 1e-3, "loss": one.losses[0], "logit_scale_after": float(model.logit_scale.detach())})
+        clamped.append(
+            {
+                "logit_scale_before": first,
+                "lr": 1e-3,
+                "loss": one.losses[0],
+                "logit_scale_after": float(model.logit_scale.detach()),
+            }
+        )
 
     # The same ten steps in f64: the floor of any tolerance on the final weights.
     double = build(config, 2000).double()
     double.load_state_dict(start)
     exact = adamw(double, hyper["lr"], hyper["wd"], (hyper["beta1"], hyper["beta2"]), hyper["eps"])
-    check = Run(double, [(i.double(), t) for i, t in steps], exact, scheduler.cosine_lr(exact, hyper["lr"], hyper["warmup"], 10), hyper["grad_clip_norm"])
+    check = Run(
+        double,
+        [(i.double(), t) for i, t in steps],
+        exact,
+        scheduler.cosine_lr(exact, hyper["lr"], hyper["warmup"], 10),
+        hyper["grad_clip_norm"],
+    )
     apart = {k: (final[k] - v).abs() for k, v in double.state_dict().items()}
     # The loss does not depend on the bias of the attention keys: its gradient is rounding noise, which Adam scales up.
     keys = [d.chunk(3)[1] for k, d in apart.items() if k.endswith("in_proj_bias")]
@@ -159,7 +187,12 @@ def export_adamw(output: Path) -> None:
             "model_cfg": config,
             "hyperparameters": hyper,
             "batch_size": 8,
-            "per_step": {"lr": run.lrs, "loss": run.losses, "grad_norm_before_clipping": run.norms, "logit_scale_before_clamp": run.scales},
+            "per_step": {
+                "lr": run.lrs,
+                "loss": run.losses,
+                "grad_norm_before_clipping": run.norms,
+                "logit_scale_before_clamp": run.scales,
+            },
             "clamp": clamped,
             "f32_against_f64": {
                 "final_weights_abs_without_key_bias": max(float(d.max()) for d in apart.values()),
@@ -179,12 +212,14 @@ def export_accumulation(output: Path) -> None:
     """
     config = CASES["vit_plain"]["config"]
     model = build(config, 2001)
-    (image, text), = batches(config, 1, 12)
+    ((image, text),) = batches(config, 1, 12)
     whole = Run(model, [(image, text)])
     split = Run(model, list(zip(image.chunk(3), text.chunk(3))), accum=3)
     scale = split.gradients["logit_scale"] / whole.gradients["logit_scale"]
     relative = {
-        n: float((split.gradients[n] - g).abs().max() / g.abs().max()) for n, g in whole.gradients.items() if n != "logit_scale"
+        n: float((split.gradients[n] - g).abs().max() / g.abs().max())
+        for n, g in whole.gradients.items()
+        if n != "logit_scale"
     }
     tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
     tensors |= {"input/image": image, "input/text": text}
@@ -211,9 +246,25 @@ def export_schedules(output: Path) -> None:
     for lr, warmup, steps in ((5e-4, 5, 20), (1e-3, 0, 12), (1e-3, 30, 20), (3e-4, 1, 7), (5e-4, 20, 20)):
         if warmup != steps:
             cosine = scheduler.cosine_lr(optimizer, lr, warmup, steps)
-            tables.append({"scheduler": "cosine", "lr": lr, "warmup": warmup, "steps": steps, "table": [cosine(s) for s in range(steps)]})
+            tables.append(
+                {
+                    "scheduler": "cosine",
+                    "lr": lr,
+                    "warmup": warmup,
+                    "steps": steps,
+                    "table": [cosine(s) for s in range(steps)],
+                }
+            )
         const = scheduler.const_lr(optimizer, lr, warmup, steps)
-        tables.append({"scheduler": "const", "lr": lr, "warmup": warmup, "steps": steps, "table": [const(s) for s in range(steps)]})
+        tables.append(
+            {
+                "scheduler": "const",
+                "lr": lr,
+                "warmup": warmup,
+                "steps": steps,
+                "table": [const(s) for s in range(steps)],
+            }
+        )
         for cooldown, power, end in ((6, 1.0, 0.0), (4, 2.0, 1e-5), (7, 0.5, 1e-6)):
             rule = scheduler.const_lr_cooldown(optimizer, lr, warmup, steps, cooldown, power, end)
             tables.append({
@@ -241,7 +292,11 @@ def export_zeroshot(output: Path, models: Path) -> None:
     """Seven classes in four templates; a caption's tokens come from a toy vocabulary (start 62, end 63)."""
     config = CASES["vit_plain"]["config"]
     model = build(config, 1000).eval()
-    weights = {k.removeprefix("weights/"): v for k, v in load_file(models / "vit_plain.safetensors").items() if k.startswith("weights/")}
+    weights = {
+        k.removeprefix("weights/"): v
+        for k, v in load_file(models / "vit_plain.safetensors").items()
+        if k.startswith("weights/")
+    }
     model.load_state_dict(weights)
     classes = ["cat", "dog", "tree", "red car", "house", "old boat", "bird"]
     templates = ["a photo of a {}.", "{}", "a bad drawing of the {}.", "many {}s"]
@@ -270,11 +325,24 @@ def export_zeroshot(output: Path, models: Path) -> None:
     # As `open_clip_train.zero_shot.accuracy`, which numpy 2.4 no longer runs.
     hits = logits.topk(5, dim=1).indices == target[:, None]
     top1, top5 = (int(hits[:, :k].sum()) / len(target) for k in (1, 5))
-    tensors = {"input/image": image, "input/target": target, "input/text": torch.cat(tokens), "output/classifier": classifier, "output/logits": logits}
+    tensors = {
+        "input/image": image,
+        "input/target": target,
+        "input/text": torch.cat(tokens),
+        "output/classifier": classifier,
+        "output/logits": logits,
+    }
     write_tensors(output / "zeroshot.safetensors", tensors)
     write_json(
         output / "zeroshot.json",
-        {"model_case": "vit_plain", "classes": classes, "templates": templates, "texts": seen, "top1": top1, "top5": top5},
+        {
+            "model_case": "vit_plain",
+            "classes": classes,
+            "templates": templates,
+            "texts": seen,
+            "top1": top1,
+            "top5": top5,
+        },
     )
 
 

@@ -90,7 +90,9 @@ def npm_package(name: str, cache: Path) -> Path:
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as work:
-            packed = subprocess.run(["npm", "pack", name, "--silent"], cwd=work, check=True, capture_output=True, text=True)
+            packed = subprocess.run(
+                ["npm", "pack", name, "--silent"], cwd=work, check=True, capture_output=True, text=True
+            )
             with tarfile.open(Path(work) / packed.stdout.split()[-1]) as archive:
                 archive.extractall(work, filter="data")
             os.rename(Path(work) / "package", folder)
@@ -108,7 +110,9 @@ def openmoji(size: int, cache: Path):
             continue
         seen.add(name)
         svg = package / "color/svg" / f"{entry['hexcode']}.svg"
-        drawn = resvg_py.svg_to_bytes(svg_path=str(svg), width=size, height=size, background="white", skip_system_fonts=True)
+        drawn = resvg_py.svg_to_bytes(
+            svg_path=str(svg), width=size, height=size, background="white", skip_system_fonts=True
+        )
         image = Image.open(io.BytesIO(bytes(drawn))).convert("RGB")
         group, subgroup = (entry[k].replace("-", " ") for k in ("group", "subgroups"))
         words = ", ".join(t for t in (entry["tags"], entry["openmoji_tags"]) if t)
@@ -158,7 +162,10 @@ def photos():
         for file, title in names.items():
             image = Image.open(folders[package] / file).convert("RGB")
             border = int(image.width * 0.7)
-            for part, count, left, right in (("train", TRAIN_CROPS, 0, border), ("val", VAL_CROPS, border, image.width)):
+            for part, count, left, right in (
+                ("train", TRAIN_CROPS, 0, border),
+                ("val", VAL_CROPS, border, image.width),
+            ):
                 for i in range(count):
                     width = int(random.integers((right - left) // 2, right - left + 1))
                     height = min(image.height, int(width * random.uniform(0.7, 1.4)))
@@ -225,7 +232,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224, help="side of the drawings in pixels")
-    parser.add_argument("--sets", nargs="+", choices=("openmoji", "digits", "photos"), default=("openmoji", "digits", "photos"))
+    parser.add_argument(
+        "--sets", nargs="+", choices=("openmoji", "digits", "photos"), default=("openmoji", "digits", "photos")
+    )
     parser.add_argument("--cache", type=Path, help="where downloaded packages stay [OUTPUT/.cache]")
     args = parser.parse_args()
     output = args.output.resolve()

@@ -10,7 +10,7 @@ use crate::Clip;
 use crate::config::{ImageSize, ModelConfig, PreprocessConfig};
 use crate::error::ModelError;
 use crate::registry::{self, ModelSource};
-use crate::weights::{self, StateDict, bind};
+use crate::weights::{self, StateDict, TensorOut, bind};
 use crate::{init, params};
 
 /// Extension of Burn's own record files.
@@ -174,8 +174,9 @@ impl Loaded {
             ("format".to_string(), "pt".to_string()),
             (CONFIG_METADATA.to_string(), hub.to_string()),
         ];
-        let tensors = params::export(&self.model);
-        Ok(weights::write_safetensors(path, &tensors, &metadata.into())?)
+        let params = params::export(&self.model);
+        let tensors = params.iter().map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
+        Ok(weights::write_safetensors(path, tensors, &metadata.into())?)
     }
 
     /// Writes a Burn record.

@@ -53,6 +53,26 @@ pub enum TextPool {
     None,
 }
 
+/// Options of a tower's LayerNorms.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NormOptions {
+    /// Added to the variance.
+    #[serde(default = "NormOptions::default_eps")]
+    pub eps: f64,
+}
+
+impl NormOptions {
+    /// PyTorch's default.
+    fn default_eps() -> f64 {
+        1e-5
+    }
+
+    /// The ε of a tower that may have options.
+    pub(crate) fn eps(options: Option<Self>) -> f64 {
+        options.map_or_else(Self::default_eps, |options| options.eps)
+    }
+}
+
 /// A model: embedding width, both towers, and how they are joined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -106,6 +126,9 @@ pub struct VisionConfig {
     pub pos_embed_type: String,
     /// Pool first, then the last LayerNorm.
     pub final_ln_after_pool: bool,
+    /// Options of every LayerNorm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_kwargs: Option<NormOptions>,
     /// How tokens become one vector.
     pub pool_type: ImagePool,
     /// Keys of families that are described elsewhere, kept as they were read.
@@ -127,6 +150,7 @@ impl Default for VisionConfig {
             no_ln_pre: false,
             pos_embed_type: "learnable".into(),
             final_ln_after_pool: false,
+            norm_kwargs: None,
             pool_type: ImagePool::Tok,
             extra: Map::new(),
         }
@@ -166,6 +190,9 @@ pub struct TextConfig {
     pub proj_type: String,
     /// Pool first, then the last LayerNorm.
     pub final_ln_after_pool: bool,
+    /// Options of every LayerNorm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm_kwargs: Option<NormOptions>,
     /// Name of the Hugging Face tokenizer; CLIP's own BPE when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hf_tokenizer_name: Option<String>,
@@ -194,6 +221,7 @@ impl Default for TextConfig {
             proj_bias: false,
             proj_type: "linear".into(),
             final_ln_after_pool: false,
+            norm_kwargs: None,
             hf_tokenizer_name: None,
             tokenizer_kwargs: Map::new(),
             extra: Map::new(),
@@ -215,8 +243,14 @@ impl ModelConfig {
 }
 
 const FOREIGN_MODEL_KEYS: [&str; 4] = ["multimodal_cfg", "audio_cfg", "genlip_cfg", "genlap_cfg"];
-const FOREIGN_VISION_KEYS: [&str; 3] = ["timm_model_name", "attentional_pool", "patch_cfg"];
-const FOREIGN_TEXT_KEYS: [&str; 4] = ["hf_model_name", "text_arch", "embed_cls", "variable_text"];
+const FOREIGN_VISION_KEYS: [&str; 3] = ["timm_model_name", "attentional_pool", "act_kwargs"];
+const FOREIGN_TEXT_KEYS: [&str; 5] = [
+    "hf_model_name",
+    "text_arch",
+    "embed_cls",
+    "variable_text",
+    "act_kwargs",
+];
 
 fn refuse(extra: &Map<String, Value>, keys: &[&'static str]) -> Result<(), ModelError> {
     let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));

@@ -18,6 +18,8 @@ pub struct TransformerConfig {
     pub mlp_ratio: f64,
     /// Non-linearity of the MLP.
     pub activation: Activation,
+    /// Added to the variance in every LayerNorm.
+    pub norm_eps: f64,
     /// LayerScale on both branches.
     pub layer_scale: bool,
 }
@@ -63,10 +65,10 @@ impl ResidualBlock {
         let hidden = (width as f64 * config.mlp_ratio) as usize;
         let layer_scale = || config.layer_scale.then(|| LayerScale::new(width, device));
         Self {
-            ln_1: LayerNorm::new(width, device),
+            ln_1: LayerNorm::new(width, config.norm_eps, device),
             attn: Attention::new(width, config.heads, device),
             ls_1: layer_scale(),
-            ln_2: LayerNorm::new(width, device),
+            ln_2: LayerNorm::new(width, config.norm_eps, device),
             mlp: Mlp {
                 c_fc: Linear::new(width, hidden, true, device),
                 c_proj: Linear::new(hidden, width, true, device),

@@ -18,12 +18,12 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// A norm over `width` features with ε = 1e-5, PyTorch's default.
-    pub fn new(width: usize, device: &Device) -> Self {
+    /// A norm over `width` features.
+    pub fn new(width: usize, eps: f64, device: &Device) -> Self {
         Self {
             weight: parameter([width], device),
             bias: parameter([width], device),
-            eps: 1e-5,
+            eps,
         }
     }
 

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::config::{ModelConfig, TextPool};
+use crate::config::{ModelConfig, NormOptions, TextPool};
 use crate::error::ModelError;
 use crate::layers::{Activation, LayerNorm, Linear, Transformer, TransformerConfig, parameter};
 
@@ -50,6 +50,7 @@ impl TextTransformer {
         let text = &config.text_cfg;
         text.check_native()?;
         let width = text.width;
+        let norm_eps = NormOptions::eps(text.norm_kwargs);
         if text.heads == 0 || width % text.heads != 0 {
             return Err(ModelError::invalid(
                 "text_cfg.heads",
@@ -87,6 +88,7 @@ impl TextTransformer {
             heads: text.heads,
             mlp_ratio: text.mlp_ratio,
             activation: Activation::from_quick(config.quick_gelu),
+            norm_eps,
             layer_scale: text.ls_init_value.is_some(),
         };
         Ok(Self {
@@ -95,7 +97,7 @@ impl TextTransformer {
             },
             positional_embedding: parameter([text.context_length, width], device),
             transformer: Transformer::new(&transformer, device),
-            ln_final: LayerNorm::new(width, device),
+            ln_final: LayerNorm::new(width, norm_eps, device),
             text_projection,
             causal: !text.no_causal_mask,
             pool: text.pool_type,

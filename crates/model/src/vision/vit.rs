@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{ImagePool, ModelConfig};
+use crate::config::{ImagePool, ModelConfig, NormOptions};
 use crate::error::ModelError;
 use crate::layers::patch::patch_dropout;
 use crate::layers::{
@@ -42,10 +42,12 @@ impl VisionTransformer {
         let layers = vision.native_layers()?;
         let (rows, columns) = vision.grid()?;
         let width = vision.width;
-        if vision.head_width == 0 || width % vision.head_width != 0 {
+        let norm_eps = NormOptions::eps(vision.norm_kwargs);
+        let heads = width.checked_div(vision.head_width).unwrap_or(0);
+        if heads == 0 || width % heads != 0 {
             return Err(ModelError::invalid(
                 "vision_cfg.head_width",
-                format!("{} does not divide the width {width}", vision.head_width),
+                format!("{} gives {heads} heads, which do not divide the width {width}", vision.head_width),
             ));
         }
         if vision.pool_type == ImagePool::None {
@@ -61,9 +63,10 @@ impl VisionTransformer {
         let transformer = TransformerConfig {
             width,
             layers,
-            heads: width / vision.head_width,
+            heads,
             mlp_ratio: vision.mlp_ratio,
             activation: Activation::from_quick(config.quick_gelu),
+            norm_eps,
             layer_scale: vision.ls_init_value.is_some(),
         };
         Ok(Self {
@@ -71,9 +74,9 @@ impl VisionTransformer {
             positional_embedding,
             proj: parameter([width, config.embed_dim], device),
             conv1: PatchEmbed::new(width, vision.patch()?, device),
-            ln_pre: (!vision.no_ln_pre).then(|| LayerNorm::new(width, device)),
+            ln_pre: (!vision.no_ln_pre).then(|| LayerNorm::new(width, norm_eps, device)),
             transformer: Transformer::new(&transformer, device),
-            ln_post: LayerNorm::new(width, device),
+            ln_post: LayerNorm::new(width, norm_eps, device),
             pool: vision.pool_type,
             final_ln_after_pool: vision.final_ln_after_pool,
             patch_dropout: vision.patch_dropout,

@@ -55,12 +55,12 @@ pub fn load(
             shapes,
         });
     }
-    Ok(params::assign(model, |key, shape| {
-        Some(match dict.tensors.remove(key) {
-            Some(tensor) => tensor.to_f32(),
-            None => vec![0.0; shape.iter().product()],
-        })
-    }))
+    let mut failure = None;
+    let model = params::assign(model, |key, shape| match dict.tensors.remove(key) {
+        Some(tensor) => tensor.to_f32().map_err(|error| failure = Some(error)).ok(),
+        None => Some(vec![0.0; shape.iter().product()]),
+    });
+    failure.map_or(Ok(model), Err)
 }
 
 /// Fits a positional embedding to the model's grid or context; `None` for every other key.
@@ -76,7 +76,7 @@ fn resize_positions(
     if width != new_width {
         return Ok(None);
     }
-    let values = tensor.to_f32();
+    let values = tensor.to_f32()?;
     let resized = match key {
         "visual.positional_embedding" => {
             let Ok(grid) = config.vision_cfg.grid() else {
@@ -85,7 +85,7 @@ fn resize_positions(
             resize::resize_image_pos_embed(&values, [old, width], grid)?
         }
         "positional_embedding" | "text.positional_embedding" => {
-            resize::resize_text_pos_embed(&values, [old, width], new)
+            resize::resize_text_pos_embed(&values, [old, width], new)?
         }
         _ => return Ok(None),
     };

@@ -1,15 +1,112 @@
-//! stub
-#![allow(missing_docs)]
+//! Weights files in and out, under OpenCLIP's keys.
+//!
+//! * [`StateDict::read`] – any file that is read, recognised by its content
+//! * [`write_safetensors`] – the one format that is written
+//! * [`bind`] – a state dict into a model
+//! * [`keys`] – key names of other libraries, wrappers and towers turned into the model's
+//! * [`resize`] – positional embeddings for another grid or context
+//! * [`openai`] – the configuration that belongs to an OpenAI state dict
+//!
+//! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
+//! file is executed, and its size bounds the memory that reading takes.
+
 pub mod bind;
-pub mod keys { use super::*; pub fn with_text_prefix(d: StateDict, _c: bool) -> StateDict { d } }
-pub mod resize { use super::*;
- pub fn resize_image_pos_embed(v:&[f32], _old:[usize;2], _grid:(usize,usize)) -> Result<Vec<f32>, WeightsError> { Ok(v.to_vec()) }
- pub fn resize_text_pos_embed(v:&[f32], _old:[usize;2], _new: usize) -> Vec<f32> { v.to_vec() } }
-use std::collections::BTreeMap; use std::path::{Path,PathBuf};
-pub struct RawTensor { pub shape: Vec<usize>, v: Vec<f32> }
-impl RawTensor { pub fn to_f32(&self)->Vec<f32>{self.v.clone()} pub fn from_f32(v:Vec<f32>, shape:Vec<usize>)->Self{Self{shape,v}} }
-pub struct StateDict { pub tensors: BTreeMap<String,RawTensor>, pub metadata: BTreeMap<String,String> }
-impl StateDict { pub fn read(_p:&Path)->Result<Self,WeightsError>{ todo!() } pub fn is_torchscript(&self)->bool{false} }
-#[derive(Debug, thiserror::Error)]
-pub enum WeightsError { #[error("mismatch")] Mismatch{file:PathBuf, missing:Vec<String>, unexpected:Vec<String>, shapes:Vec<(String,Vec<usize>,Vec<usize>)>} }
-pub fn write_safetensors(_p:&Path, _t:&[crate::params::ParamValues], _m:&BTreeMap<String,String>)->Result<(),WeightsError>{ Ok(()) }
+mod error;
+pub mod keys;
+pub mod openai;
+mod pickle;
+pub mod resize;
+mod safetensors;
+mod tensor;
+mod torch;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use error::WeightsError;
+pub use safetensors::{TensorOut, write_safetensors};
+pub use tensor::{DType, RawTensor};
+
+use tensor::WeightsFile;
+
+/// Tensors by key, and what the file says about itself.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    /// The tensors, sorted by key.
+    pub tensors: BTreeMap<String, RawTensor>,
+    /// `__metadata__` of a `.safetensors` file; empty for other formats.
+    pub metadata: BTreeMap<String, String>,
+    torchscript: bool,
+}
+
+impl StateDict {
+    /// Reads the index of a weights file and brings its keys into OpenCLIP's form ([`keys::normalise`]).
+    ///
+    /// The format is recognised by content: `.safetensors`; what `torch.save` writes, as a zip archive or in the older form,
+    /// a bare state dict or a training checkpoint with one under `state_dict`; OpenAI's TorchScript archives.
+    ///
+    /// # Errors
+    /// One of [`WeightsError`]'s variants, naming the file and what is wrong in it. A pickle that imports anything but the
+    /// few names that rebuild tensors is refused by that name.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let file = WeightsFile::open(path)?;
+        let head = file.read_vec(0, file.len.min(32) as usize)?;
+        let dict = match Format::recognise(&head) {
+            Format::Safetensors => safetensors::read(&file),
+            Format::Zip => torch::read_zip(&file),
+            Format::Legacy => torch::read_legacy(&file),
+            Format::Pickle => torch::read_bare_pickle(&file),
+            Format::Numpy => Err(WeightsError::Numpy { file: path.to_path_buf() }),
+            Format::Unknown(reason) => Err(WeightsError::Unrecognised {
+                file: path.to_path_buf(),
+                reason: reason.into(),
+            }),
+        }?;
+        keys::normalise(dict)
+    }
+
+    /// Whether the file is a TorchScript archive, as OpenAI published its models (trained with QuickGELU).
+    pub fn is_torchscript(&self) -> bool {
+        self.torchscript
+    }
+}
+
+enum Format {
+    Safetensors,
+    Zip,
+    Legacy,
+    /// A pickle without PyTorch's framing.
+    Pickle,
+    Numpy,
+    /// What the file looks like instead.
+    Unknown(&'static str),
+}
+
+impl Format {
+    fn recognise(head: &[u8]) -> Self {
+        let header_len = head.first_chunk().map_or(u64::MAX, |len| u64::from_le_bytes(*len));
+        let json = head.get(8) == Some(&b'{');
+        // A short header's length can look like the start of a pickle, so it is asked for first.
+        if json && header_len < 1 << 32 {
+            Self::Safetensors
+        } else if head.starts_with(b"PK\x03\x04") {
+            Self::Zip
+        } else if head.starts_with(torch::LEGACY_MAGIC) {
+            Self::Legacy
+        } else if matches!(head, [0x80, 0..=5, ..]) {
+            Self::Pickle
+        } else if json {
+            Self::Safetensors
+        } else if head.starts_with(b"\x93NUMPY") {
+            Self::Numpy
+        } else if head.starts_with(b"version https://git-lfs") {
+            Self::Unknown("a Git LFS pointer, not the weights: run `git lfs pull`")
+        } else if head.starts_with(b"<") {
+            Self::Unknown("an HTML or XML page, not the weights")
+        } else if head.is_empty() {
+            Self::Unknown("an empty file")
+        } else {
+            Self::Unknown("no weights format has these first bytes")
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What can be wrong with a weights file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Failure to read, convert, fit or write weights. Every variant names the file, and the key or byte where there is one.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The operating system refused.
+    #[error("{}: {source}", .file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The content is none of the formats that are read.
+    #[error("{}: {reason}; expected .safetensors, or a PyTorch .pt/.bin", .file.display())]
+    Unrecognised {
+        /// The file.
+        file: PathBuf,
+        /// What the file looks like.
+        reason: String,
+    },
+    /// A NumPy archive, the format of big_vision's checkpoints.
+    #[error("{}: NumPy .npz/.npy weights are not read; convert them to .safetensors with OpenCLIP first", .file.display())]
+    Numpy {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The container (zip directory, safetensors header, legacy storage table) contradicts itself or the file's size.
+    #[error("{}: {part}: {reason}", .file.display())]
+    Container {
+        /// The file.
+        file: PathBuf,
+        /// Member or part of the container.
+        part: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A pickle is damaged, or uses what no state dict needs.
+    #[error("{}: pickle, byte {offset}: {reason}", .file.display())]
+    Pickle {
+        /// The file.
+        file: PathBuf,
+        /// Byte of the instruction within the pickle.
+        offset: usize,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A pickle wants to import something that rebuilds no tensor. Nothing was executed.
+    #[error(
+        "{}: pickle, byte {offset}: refused to load `{global}`: it is not part of a state dict, and running it could do anything",
+        .file.display()
+    )]
+    ForbiddenGlobal {
+        /// The file.
+        file: PathBuf,
+        /// Byte of the instruction within the pickle.
+        offset: usize,
+        /// `module.name` as the pickle spells it.
+        global: String,
+    },
+    /// The file is sound but holds no state dict where one is looked for.
+    #[error("{}: no state dict: expected tensors by name at the top or under `state_dict`, found {found}", .file.display())]
+    NoStateDict {
+        /// The file.
+        file: PathBuf,
+        /// What was found instead.
+        found: String,
+    },
+    /// One tensor cannot be used.
+    #[error("{}: tensor `{key}`: {reason}", .file.display())]
+    Tensor {
+        /// The file; empty for a tensor that lives in memory.
+        file: PathBuf,
+        /// Its key.
+        key: String,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// A positional embedding cannot be fitted to the model.
+    #[error("positional embedding {old:?} → {new:?}: {reason}")]
+    Resize {
+        /// Shape in the file.
+        old: Vec<usize>,
+        /// Target grid or length.
+        new: Vec<usize>,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// The tensors of a file are not those of the model.
+    #[error("{}: {}", .file.display(), MismatchList { missing, unexpected, shapes })]
+    Mismatch {
+        /// The file.
+        file: PathBuf,
+        /// Keys the model has and the file lacks.
+        missing: Vec<String>,
+        /// Keys the file has and the model lacks.
+        unexpected: Vec<String>,
+        /// `(key, shape in the model, shape in the file)`.
+        shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
+    },
+}
+
+impl WeightsError {
+    pub(super) fn container(file: impl Into<PathBuf>, part: &str, reason: impl Into<String>) -> Self {
+        Self::Container {
+            file: file.into(),
+            part: part.to_string(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Lays out every key of a mismatch, one a line.
+struct MismatchList<'a> {
+    missing: &'a [String],
+    unexpected: &'a [String],
+    shapes: &'a [(String, Vec<usize>, Vec<usize>)],
+}
+
+impl fmt::Display for MismatchList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the weights do not fit the model: {} missing, {} unexpected, {} of another shape",
+            self.missing.len(),
+            self.unexpected.len(),
+            self.shapes.len()
+        )?;
+        for key in self.missing {
+            write!(f, "\n  missing     {key}")?;
+        }
+        for key in self.unexpected {
+            write!(f, "\n  unexpected  {key}")?;
+        }
+        for (key, expected, found) in self.shapes {
+            write!(f, "\n  shape       {key}: the model has {expected:?}, the file {found:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Positional embeddings for another picture size or context length, as OpenCLIP fits them.
+
+use super::WeightsError;
+
+/// Class tokens before the grid of a native ViT.
+const PREFIX_TOKENS: usize = 1;
+
+fn refuse<T>(old: [usize; 2], new: &[usize], reason: impl Into<String>) -> Result<T, WeightsError> {
+    Err(WeightsError::Resize {
+        old: old.to_vec(),
+        new: new.to_vec(),
+        reason: reason.into(),
+    })
+}
+
+/// Fits a ViT's positional embedding `[1 + n², width]` to a grid of `(height, width)` patches: `[1 + height·width, width]`.
+///
+/// The class token's row is kept, the grid goes through PyTorch's antialiased bicubic interpolation (a = −0.5,
+/// `align_corners=False`). As in OpenCLIP, an embedding that already has as many rows comes back as it is.
+///
+/// # Errors
+/// [`WeightsError::Resize`] when the old grid is not square or `values` are not `old`'s elements.
+pub fn resize_image_pos_embed(
+    values: &[f32],
+    old: [usize; 2],
+    grid: (usize, usize),
+) -> Result<Vec<f32>, WeightsError> {
+    let ([rows, width], (new_height, new_width)) = (old, grid);
+    let target = [new_height, new_width];
+    if rows.checked_mul(width) != Some(values.len()) {
+        return refuse(old, &target, format!("{} values do not have this shape", values.len()));
+    }
+    if rows == PREFIX_TOKENS + new_height * new_width {
+        return Ok(values.to_vec());
+    }
+    let side = rows.saturating_sub(PREFIX_TOKENS).isqrt();
+    if side == 0 || rows != PREFIX_TOKENS + side * side {
+        return refuse(old, &target, "the old grid is not square");
+    }
+    if new_height == 0 || new_width == 0 {
+        return refuse(old, &target, "the grid is empty");
+    }
+    let (class, patches) = values.split_at(PREFIX_TOKENS * width);
+    let horizontal = bicubic_taps(side, new_width);
+    let vertical = bicubic_taps(side, new_height);
+    let mut wide = vec![0.0; side * new_width * width];
+    for (y, row) in wide.chunks_exact_mut(new_width * width).enumerate() {
+        let source = &patches[y * side * width..(y + 1) * side * width];
+        blend(source, width, &horizontal, row);
+    }
+    let mut out = class.to_vec();
+    out.resize((PREFIX_TOKENS + new_height * new_width) * width, 0.0);
+    blend(&wide, new_width * width, &vertical, &mut out[PREFIX_TOKENS * width..]);
+    Ok(out)
+}
+
+/// Fits a text tower's positional embedding `[old length, width]` to `length` positions: `[length, width]`.
+///
+/// Linear interpolation with `align_corners=False` and no antialiasing.
+///
+/// # Errors
+/// [`WeightsError::Resize`] when `values` are not `old`'s elements or either length is zero.
+pub fn resize_text_pos_embed(
+    values: &[f32],
+    old: [usize; 2],
+    length: usize,
+) -> Result<Vec<f32>, WeightsError> {
+    let [positions, width] = old;
+    if positions.checked_mul(width) != Some(values.len()) || positions == 0 || length == 0 {
+        return refuse(old, &[length], format!("{} values do not have this shape", values.len()));
+    }
+    if positions == length {
+        return Ok(values.to_vec());
+    }
+    let scale = positions as f32 / length as f32;
+    let taps: Vec<_> = (0..length)
+        .map(|i| {
+            let at = (scale * (i as f32 + 0.5) - 0.5).max(0.0);
+            let first = (at as usize).min(positions - 1);
+            let share = (at - first as f32).clamp(0.0, 1.0);
+            match first + 1 < positions {
+                true => Taps { first, weights: vec![1.0 - share, share] },
+                false => Taps { first, weights: vec![1.0] },
+            }
+        })
+        .collect();
+    let mut out = vec![0.0; length * width];
+    blend(values, width, &taps, &mut out);
+    Ok(out)
+}
+
+/// The old positions that one output position is made of.
+struct Taps {
+    first: usize,
+    weights: Vec<f32>,
+}
+
+/// Each output row of `width` values is the weighted sum of the rows its taps name.
+fn blend(rows: &[f32], width: usize, taps: &[Taps], out: &mut [f32]) {
+    for (taps, out) in taps.iter().zip(out.chunks_exact_mut(width)) {
+        for (i, weight) in taps.weights.iter().enumerate() {
+            let row = &rows[(taps.first + i) * width..(taps.first + i + 1) * width];
+            for (out, value) in out.iter_mut().zip(row) {
+                *out += weight * value;
+            }
+        }
+    }
+}
+
+/// Weights of PyTorch's antialiased bicubic interpolation (`aten/src/ATen/native/cpu/UpSampleKernel.cpp`): the kernel is
+/// widened by the scale when shrinking, cut at the border, and its weights sum to one.
+fn bicubic_taps(from: usize, to: usize) -> Vec<Taps> {
+    let scale = from as f32 / to as f32;
+    let stretch = scale.max(1.0);
+    let support = 2.0 * stretch;
+    (0..to)
+        .map(|i| {
+            let center = scale * (i as f32 + 0.5);
+            let first = (center - support + 0.5).max(0.0) as usize;
+            let last = ((center + support + 0.5) as usize).min(from);
+            let weight = |j: usize| bicubic((j as f32 - center + 0.5) / stretch);
+            let weights: Vec<f32> = (first..last).map(weight).collect();
+            let total: f32 = weights.iter().sum();
+            Taps {
+                first,
+                weights: weights.iter().map(|weight| weight / total).collect(),
+            }
+        })
+        .collect()
+}
+
+/// Keys' cubic convolution kernel with a = −0.5.
+fn bicubic(x: f32) -> f32 {
+    const A: f32 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
