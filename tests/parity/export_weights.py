@@ -153,7 +153,7 @@ def openai():
     state = {key: tensor for key, tensor in state.items() if key not in constants}
     # What is left is exactly what OpenCLIP's class saves.
     assert set(state) == set(model.state_dict()) - constants, set(state) ^ set(model.state_dict())
-    (OUT / "openai.json").write_text(json.dumps(digest(state), indent=0))
+    (OUT / "openai.json").write_text(json.dumps(digest(state)))
 
 
 def hugging_face():
@@ -280,6 +280,7 @@ def hostile():
     (OUT / "evil_bare.pkl").write_bytes(pickle.dumps(Evil(), protocol=2))
     command = text("touch /tmp/openclip_pickle_was_executed")
     archive("evil_inst.pt", b"\x80\x02(" + command + b"ios\nsystem\n.")
+    archive("evil_protocol0.pt", b"(S'touch /tmp/openclip_pickle_was_executed'\nios\nsystem\n.")
     archive("evil_newobj.pt", b"\x80\x02cos\nsystem\n" + command + b"\x85\x81.")
     archive("evil_build.pt", b"\x80\x02}" + b"cbuiltins\nexec\n" + text("x") + text("y") + b"sb.")
     archive("evil_stack_global.pt", b"\x80\x04" + text("os") + text("system") + b"\x93" + command + b"\x85R.")
@@ -321,7 +322,7 @@ def hostile():
     for _ in range(40):
         wide += b"h\x00)\x81}" + text("a") + b"h\x01s" + text("b") + b"h\x01sbq\x01"
     archive("wide_script.pt", wide + b".", [("archive/code/__torch__.py", b"")])
-    archive("deep.pt", b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
+    archive("deep.pt", b"\x80\x02" + b"]" * 10_000 + b"a" * 9_999 + b".")
     archive("bomb.pt", b"\0" * (8 << 20), compression=zipfile.ZIP_DEFLATED)
     archive("big_endian.pt", dict_of(views["good"]), [*data, ("archive/byteorder", b"big")])
     archive("no_tensor.pt", b"\x80\x02}" + text("epoch") + b"K\x01s.")

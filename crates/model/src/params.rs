@@ -130,28 +130,35 @@ pub struct ParamValues {
     pub values: Vec<f32>,
 }
 
-/// Copies every parameter of `model` to the host.
-pub fn export(model: &Clip) -> Vec<ParamValues> {
-    export_with(model, |_, tensor| Some(tensor))
+/// What is exported in a parameter's place.
+pub trait Pick {
+    /// The tensor to copy, of the parameter's own shape; nothing leaves the parameter out.
+    fn pick<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<Tensor<D>>;
 }
 
-/// A tensor of any rank, seen flat.
-type Flat = Tensor<1>;
+/// The parameters themselves.
+struct Values;
 
-/// Like [`export`], with what `select` makes of a parameter (its gradient, say) in the parameter's place.
-///
-/// `select` sees each parameter's identity and its values in one axis; parameters it maps to nothing are left out.
-pub fn export_with(
-    model: &Clip,
-    mut select: impl FnMut(ParamId, Flat) -> Option<Flat>,
-) -> Vec<ParamValues> {
-    struct Export<'a> {
+impl Pick for Values {
+    fn pick<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<Tensor<D>> {
+        Some(param.val())
+    }
+}
+
+/// Copies every parameter of `model` to the host.
+pub fn export(model: &Clip) -> Vec<ParamValues> {
+    export_with(model, &mut Values)
+}
+
+/// Copies what `pick` makes of each parameter (its gradient, say) to the host, under the parameter's key.
+pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Vec<ParamValues> {
+    struct Export<'a, P> {
         path: Path,
         custom_text: bool,
         found: Vec<ParamValues>,
-        select: &'a mut dyn FnMut(ParamId, Flat) -> Option<Flat>,
+        pick: &'a mut P,
     }
-    impl ModuleVisitor for Export<'_> {
+    impl<P: Pick> ModuleVisitor for Export<'_, P> {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.path.enter(name, container);
         }
@@ -159,13 +166,11 @@ pub fn export_with(
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let tensor = param.val();
-            let shape: Vec<usize> = tensor.dims().to_vec();
-            let count = shape.iter().product::<usize>();
-            let Some(values) = (self.select)(param.id, tensor.reshape([count])) else {
+            let Some(tensor) = self.pick.pick(param) else {
                 return;
             };
-            let Ok(values) = values.try_into_vec_as::<f32>() else {
+            let shape = tensor.dims();
+            let Ok(values) = tensor.try_into_vec_as::<f32>() else {
                 return;
             };
             let layout = self.path.layout();
@@ -183,7 +188,7 @@ pub fn export_with(
         path: Path::default(),
         custom_text: model.custom_text,
         found: Vec::new(),
-        select: &mut select,
+        pick,
     };
     model.visit(&mut export);
     export.found

@@ -6,9 +6,10 @@
 //!
 //! A single micro-batch is encoded once: its graph serves both passes.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Int, Tensor};
+use openclip_model::params::Pick;
 use openclip_model::{Clip, ClipOutput};
 
 use crate::loss::clip_loss;
@@ -81,4 +82,14 @@ pub fn step(model: &Clip, batches: &[MicroBatch]) -> (Tensor<1>, GradientsParams
         row += rows;
     }
     (loss.inner(), total.grads())
+}
+
+/// Exports a parameter's gradient in its place; see [`openclip_model::params::export_with`].
+#[derive(Debug)]
+pub struct PickGradient<'a>(pub &'a GradientsParams);
+
+impl Pick for PickGradient<'_> {
+    fn pick<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<Tensor<D>> {
+        self.0.get(param.id)
+    }
 }

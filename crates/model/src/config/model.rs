@@ -73,6 +73,25 @@ impl NormOptions {
     }
 }
 
+/// How GELU is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approximation {
+    /// With the error function.
+    #[default]
+    None,
+    /// With the hyperbolic tangent.
+    Tanh,
+}
+
+/// Options of a tower's GELU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActivationOptions {
+    /// How it is computed.
+    #[serde(default)]
+    pub approximate: Approximation,
+}
+
 /// A model: embedding width, both towers, and how they are joined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
@@ -129,6 +148,9 @@ pub struct VisionConfig {
     /// Options of every LayerNorm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_kwargs: Option<NormOptions>,
+    /// Options of the MLPs' GELU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act_kwargs: Option<ActivationOptions>,
     /// How tokens become one vector.
     pub pool_type: ImagePool,
     /// Keys of families that are described elsewhere, kept as they were read.
@@ -151,6 +173,7 @@ impl Default for VisionConfig {
             pos_embed_type: "learnable".into(),
             final_ln_after_pool: false,
             norm_kwargs: None,
+            act_kwargs: None,
             pool_type: ImagePool::Tok,
             extra: Map::new(),
         }
@@ -178,7 +201,9 @@ pub struct TextConfig {
     pub ls_init_value: Option<f64>,
     /// Id of padding.
     pub pad_id: usize,
-    /// Id of the end of the text, for the `eos` pool.
+    /// Id of the end of the text, for the `eos` pool. Older releases of OpenCLIP do not know the key, so it is written only
+    /// where it matters.
+    #[serde(skip_serializing_if = "is_default_eos")]
     pub eos_id: usize,
     /// Every token sees every token, padding included.
     pub no_causal_mask: bool,
@@ -193,6 +218,9 @@ pub struct TextConfig {
     /// Options of every LayerNorm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm_kwargs: Option<NormOptions>,
+    /// Options of the MLPs' GELU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act_kwargs: Option<ActivationOptions>,
     /// Name of the Hugging Face tokenizer; CLIP's own BPE when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hf_tokenizer_name: Option<String>,
@@ -202,6 +230,13 @@ pub struct TextConfig {
     /// Keys of families that are described elsewhere, kept as they were read.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+/// End of text of the tokenizers that OpenCLIP's `eos` pool was made for.
+const DEFAULT_EOS: usize = 2;
+
+fn is_default_eos(id: &usize) -> bool {
+    *id == DEFAULT_EOS
 }
 
 impl Default for TextConfig {
@@ -215,13 +250,14 @@ impl Default for TextConfig {
             mlp_ratio: 4.0,
             ls_init_value: None,
             pad_id: 0,
-            eos_id: 2,
+            eos_id: DEFAULT_EOS,
             no_causal_mask: false,
             pool_type: TextPool::Argmax,
             proj_bias: false,
             proj_type: "linear".into(),
             final_ln_after_pool: false,
             norm_kwargs: None,
+            act_kwargs: None,
             hf_tokenizer_name: None,
             tokenizer_kwargs: Map::new(),
             extra: Map::new(),
@@ -243,13 +279,12 @@ impl ModelConfig {
 }
 
 const FOREIGN_MODEL_KEYS: [&str; 4] = ["multimodal_cfg", "audio_cfg", "genlip_cfg", "genlap_cfg"];
-const FOREIGN_VISION_KEYS: [&str; 3] = ["timm_model_name", "attentional_pool", "act_kwargs"];
-const FOREIGN_TEXT_KEYS: [&str; 5] = [
+const FOREIGN_VISION_KEYS: [&str; 2] = ["timm_model_name", "attentional_pool"];
+const FOREIGN_TEXT_KEYS: [&str; 4] = [
     "hf_model_name",
     "text_arch",
     "embed_cls",
     "variable_text",
-    "act_kwargs",
 ];
 
 fn refuse(extra: &Map<String, Value>, keys: &[&'static str]) -> Result<(), ModelError> {

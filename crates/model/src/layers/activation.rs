@@ -2,26 +2,35 @@
 
 use burn::tensor::{Tensor, activation};
 
+use crate::config::{ActivationOptions, Approximation};
+
 /// Non-linearity inside an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activation {
     /// `x·Φ(x)` with the error function.
     #[default]
     Gelu,
+    /// `½x·(1 + tanh(√(2/π)·(x + 0.044715x³)))`.
+    TanhGelu,
     /// `x·sigmoid(1.702·x)`, the approximation OpenAI's CLIP was trained with.
     QuickGelu,
 }
 
 impl Activation {
-    /// GELU, or QuickGELU where the configuration asks for it.
-    pub fn from_quick(quick_gelu: bool) -> Self {
-        if quick_gelu { Self::QuickGelu } else { Self::Gelu }
+    /// What a configuration asks for; QuickGELU has no options.
+    pub fn of(quick_gelu: bool, options: Option<ActivationOptions>) -> Self {
+        match options.map(|options| options.approximate) {
+            _ if quick_gelu => Self::QuickGelu,
+            Some(Approximation::Tanh) => Self::TanhGelu,
+            Some(Approximation::None) | None => Self::Gelu,
+        }
     }
 
     /// Element-wise; the shape stays.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => activation::gelu(x),
+            Self::TanhGelu => activation::gelu_approximate(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
         }
     }

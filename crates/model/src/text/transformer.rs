@@ -87,7 +87,7 @@ impl TextTransformer {
             layers: text.layers,
             heads: text.heads,
             mlp_ratio: text.mlp_ratio,
-            activation: Activation::from_quick(config.quick_gelu),
+            activation: Activation::of(config.quick_gelu, text.act_kwargs),
             norm_eps,
             layer_scale: text.ls_init_value.is_some(),
         };
@@ -132,19 +132,19 @@ impl TextTransformer {
     /// For each caption the row of its pooled token among `[batch·length]` rows.
     fn pool_rows(&self, tokens: Tensor<2, Int>) -> Tensor<1, Int> {
         let [batch, length] = tokens.dims();
-        let device = tokens.device();
-        let starts = Tensor::<1, Int>::arange(0..batch as i64, &device).mul_scalar(length as i64);
+        let (device, dtype) = (tokens.device(), tokens.dtype());
+        let count = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device).cast(dtype);
+        let starts = count(batch).mul_scalar(length as i64);
         // The earliest of equal maxima: a later position lowers the key, less than any step between two ids.
         let first_max = |score: Tensor<2, Int>| {
-            let lateness = Tensor::<1, Int>::arange(0..length as i64, &device);
-            let key = score.mul_scalar(length as i64) - lateness.unsqueeze();
-            key.argmax(1).reshape([batch])
+            let key = score.mul_scalar(length as i64) - count(length).unsqueeze();
+            key.argmax(1).reshape([batch]).cast(dtype)
         };
         match self.pool {
             TextPool::First | TextPool::None => starts,
             TextPool::Last => starts.add_scalar(length as i64 - 1),
             TextPool::Argmax => starts + first_max(tokens),
-            TextPool::Eos => starts + first_max(tokens.equal_scalar(self.eos_id as i64).int()),
+            TextPool::Eos => starts + first_max(tokens.equal_scalar(self.eos_id as i64).int().cast(dtype)),
         }
     }
 }

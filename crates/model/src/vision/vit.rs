@@ -65,7 +65,7 @@ impl VisionTransformer {
             layers,
             heads,
             mlp_ratio: vision.mlp_ratio,
-            activation: Activation::from_quick(config.quick_gelu),
+            activation: Activation::of(config.quick_gelu, vision.act_kwargs),
             norm_eps,
             layer_scale: vision.ls_init_value.is_some(),
         };
