@@ -5,6 +5,7 @@
 //! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
 //! * [`init`] – weights of a model trained from scratch
 //! * [`params`] – parameters under OpenCLIP's key names
+//! * [`pixels`] – decoded pictures and token ids onto the device
 //! * [`weights`] – checkpoint files
 //! * [`factory`] – name and weights → ready model
 //! * [`device`] – `--device` names
@@ -17,6 +18,7 @@ pub mod factory;
 pub mod init;
 pub mod layers;
 pub mod params;
+pub mod pixels;
 pub mod registry;
 pub mod text;
 pub mod vision;

@@ -104,7 +104,11 @@ pub enum WeightsError {
 }
 
 impl WeightsError {
-    pub(super) fn container(file: impl Into<PathBuf>, part: &str, reason: impl Into<String>) -> Self {
+    pub(super) fn container(
+        file: impl Into<PathBuf>,
+        part: &str,
+        reason: impl Into<String>,
+    ) -> Self {
         Self::Container {
             file: file.into(),
             part: part.to_string(),
@@ -136,7 +140,10 @@ impl fmt::Display for MismatchList<'_> {
             write!(f, "\n  unexpected  {key}")?;
         }
         for (key, expected, found) in self.shapes {
-            write!(f, "\n  shape       {key}: the model has {expected:?}, the file {found:?}")?;
+            write!(
+                f,
+                "\n  shape       {key}: the model has {expected:?}, the file {found:?}"
+            )?;
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ const TEXT_ROOTS: [&str; 5] = [
 /// A tensor that has to be joined or turned cannot be read, or has an unfit shape.
 pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
     let mut dict = strip_wrappers(dict);
-    dict.tensors.retain(|key, _| key != "position_ids" && !key.ends_with(".position_ids"));
+    dict.tensors
+        .retain(|key, _| key != "position_ids" && !key.ends_with(".position_ids"));
     if is_hugging_face_clip(&dict) {
         dict.tensors = from_hugging_face_clip(dict.tensors)?;
     }
@@ -31,7 +32,11 @@ pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
 }
 
 fn rename(mut dict: StateDict, name: impl Fn(String) -> String) -> StateDict {
-    dict.tensors = dict.tensors.into_iter().map(|(key, tensor)| (name(key), tensor)).collect();
+    dict.tensors = dict
+        .tensors
+        .into_iter()
+        .map(|(key, tensor)| (name(key), tensor))
+        .collect();
     dict
 }
 
@@ -66,18 +71,36 @@ pub fn with_text_prefix(dict: StateDict, custom_text: bool) -> StateDict {
 }
 
 fn is_hugging_face_clip(dict: &StateDict) -> bool {
-    dict.tensors.contains_key("vision_model.embeddings.class_embedding")
-        && dict.tensors.contains_key("text_model.embeddings.token_embedding.weight")
+    dict.tensors
+        .contains_key("vision_model.embeddings.class_embedding")
+        && dict
+            .tensors
+            .contains_key("text_model.embeddings.token_embedding.weight")
 }
 
 /// Keys outside the blocks, Hugging Face's name first. Both projections are transposed.
 const FIXED: [(&str, &str); 9] = [
-    ("text_model.embeddings.token_embedding.weight", "token_embedding.weight"),
-    ("text_model.embeddings.position_embedding.weight", "positional_embedding"),
+    (
+        "text_model.embeddings.token_embedding.weight",
+        "token_embedding.weight",
+    ),
+    (
+        "text_model.embeddings.position_embedding.weight",
+        "positional_embedding",
+    ),
     ("text_projection.weight", "text_projection"),
-    ("vision_model.embeddings.class_embedding", "visual.class_embedding"),
-    ("vision_model.embeddings.patch_embedding.weight", "visual.conv1.weight"),
-    ("vision_model.embeddings.position_embedding.weight", "visual.positional_embedding"),
+    (
+        "vision_model.embeddings.class_embedding",
+        "visual.class_embedding",
+    ),
+    (
+        "vision_model.embeddings.patch_embedding.weight",
+        "visual.conv1.weight",
+    ),
+    (
+        "vision_model.embeddings.position_embedding.weight",
+        "visual.positional_embedding",
+    ),
     ("visual_projection.weight", "visual.proj"),
     ("logit_scale", "logit_scale"),
     ("logit_bias", "logit_bias"),
@@ -87,7 +110,10 @@ const FIXED: [(&str, &str); 9] = [
 const PREFIXES: [(&str, &str); 5] = [
     ("text_model.encoder.layers.", "transformer.resblocks."),
     ("text_model.final_layer_norm.", "ln_final."),
-    ("vision_model.encoder.layers.", "visual.transformer.resblocks."),
+    (
+        "vision_model.encoder.layers.",
+        "visual.transformer.resblocks.",
+    ),
     ("vision_model.pre_layrnorm.", "visual.ln_pre."),
     ("vision_model.post_layernorm.", "visual.ln_post."),
 ];
@@ -115,25 +141,34 @@ fn from_hugging_face_clip(
             converted.insert(name.to_string(), tensor);
             continue;
         }
-        let Some((theirs, ours)) = PREFIXES.iter().find(|(theirs, _)| key.starts_with(theirs)) else {
+        let Some((theirs, ours)) = PREFIXES.iter().find(|(theirs, _)| key.starts_with(theirs))
+        else {
             converted.insert(key.clone(), tensor.clone());
             continue;
         };
         let name = format!("{ours}{}", &key[theirs.len()..]);
         if let Some((block, kind)) = name.split_once(".self_attn.q_proj.") {
-            let parts = ["q", "k", "v"].map(|part| key.replace(".q_proj.", &format!(".{part}_proj.")));
+            let parts =
+                ["q", "k", "v"].map(|part| key.replace(".q_proj.", &format!(".{part}_proj.")));
             let [Some(q), Some(k), Some(v)] = parts.each_ref().map(|part| tensors.get(part)) else {
                 converted.insert(key.clone(), tensor.clone());
                 continue;
             };
-            converted.insert(format!("{block}.attn.in_proj_{kind}"), join(key, [q, k, v])?);
+            converted.insert(
+                format!("{block}.attn.in_proj_{kind}"),
+                join(key, [q, k, v])?,
+            );
         } else if name.contains(".self_attn.k_proj.") || name.contains(".self_attn.v_proj.") {
-            let q = key.replace(".k_proj.", ".q_proj.").replace(".v_proj.", ".q_proj.");
+            let q = key
+                .replace(".k_proj.", ".q_proj.")
+                .replace(".v_proj.", ".q_proj.");
             if !tensors.contains_key(&q) {
                 converted.insert(key.clone(), tensor.clone());
             }
         } else {
-            let name = IN_BLOCK.iter().fold(name, |name, (theirs, ours)| name.replace(theirs, ours));
+            let name = IN_BLOCK
+                .iter()
+                .fold(name, |name, (theirs, ours)| name.replace(theirs, ours));
             converted.insert(name, tensor.clone());
         }
     }

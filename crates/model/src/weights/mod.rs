@@ -2,9 +2,9 @@
 //!
 //! * [`StateDict::read`] – any file that is read, recognised by its content
 //! * [`write_safetensors`] – the one format that is written
-//! * [`bind`] – a state dict into a model
 //! * [`keys`] – key names of other libraries, wrappers and towers turned into the model's
 //! * [`resize`] – positional embeddings for another grid or context
+//! * [`bind`] – a state dict into a model
 //! * [`openai`] – the configuration that belongs to an OpenAI state dict
 //!
 //! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
@@ -56,7 +56,9 @@ impl StateDict {
             Format::Zip => torch::read_zip(&file),
             Format::Legacy => torch::read_legacy(&file),
             Format::Pickle => torch::read_bare_pickle(&file),
-            Format::Numpy => Err(WeightsError::Numpy { file: path.to_path_buf() }),
+            Format::Numpy => Err(WeightsError::Numpy {
+                file: path.to_path_buf(),
+            }),
             Format::Unknown(reason) => Err(WeightsError::Unrecognised {
                 file: path.to_path_buf(),
                 reason: reason.into(),
@@ -84,7 +86,9 @@ enum Format {
 
 impl Format {
     fn recognise(head: &[u8]) -> Self {
-        let header_len = head.first_chunk().map_or(u64::MAX, |len| u64::from_le_bytes(*len));
+        let header_len = head
+            .first_chunk()
+            .map_or(u64::MAX, |len| u64::from_le_bytes(*len));
         let json = head.get(8) == Some(&b'{');
         // A short header's length can look like the start of a pickle, so it is asked for first.
         if json && header_len < 1 << 32 {

@@ -13,13 +13,25 @@ pub fn infer_openai_config(dict: &StateDict) -> Option<ModelConfig> {
     let shape = |key: &str| dict.tensors.get(key).map(|tensor| tensor.shape.as_slice());
     let layers = |prefix: &str| {
         let blocks = dict.tensors.keys().filter(|key| key.starts_with(prefix));
-        blocks.filter(|key| key.ends_with(".attn.in_proj_weight")).count()
+        blocks
+            .filter(|key| key.ends_with(".attn.in_proj_weight"))
+            .count()
     };
-    let &[_, embed_dim] = shape("visual.proj")? else { return None };
-    let &[width, _, _, patch] = shape("visual.conv1.weight")? else { return None };
-    let &[rows, _] = shape("visual.positional_embedding")? else { return None };
-    let &[context_length, text_width] = shape("positional_embedding")? else { return None };
-    let &[vocab_size, _] = shape("token_embedding.weight")? else { return None };
+    let &[_, embed_dim] = shape("visual.proj")? else {
+        return None;
+    };
+    let &[width, _, _, patch] = shape("visual.conv1.weight")? else {
+        return None;
+    };
+    let &[rows, _] = shape("visual.positional_embedding")? else {
+        return None;
+    };
+    let &[context_length, text_width] = shape("positional_embedding")? else {
+        return None;
+    };
+    let &[vocab_size, _] = shape("token_embedding.weight")? else {
+        return None;
+    };
     let grid = rows.checked_sub(1)?.isqrt();
     Some(ModelConfig {
         embed_dim,

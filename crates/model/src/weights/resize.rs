@@ -28,7 +28,11 @@ pub fn resize_image_pos_embed(
     let ([rows, width], (new_height, new_width)) = (old, grid);
     let target = [new_height, new_width];
     if rows.checked_mul(width) != Some(values.len()) {
-        return refuse(old, &target, format!("{} values do not have this shape", values.len()));
+        return refuse(
+            old,
+            &target,
+            format!("{} values do not have this shape", values.len()),
+        );
     }
     if rows == PREFIX_TOKENS + new_height * new_width {
         return Ok(values.to_vec());
@@ -50,7 +54,12 @@ pub fn resize_image_pos_embed(
     }
     let mut out = class.to_vec();
     out.resize((PREFIX_TOKENS + new_height * new_width) * width, 0.0);
-    blend(&wide, new_width * width, &vertical, &mut out[PREFIX_TOKENS * width..]);
+    blend(
+        &wide,
+        new_width * width,
+        &vertical,
+        &mut out[PREFIX_TOKENS * width..],
+    );
     Ok(out)
 }
 
@@ -67,7 +76,11 @@ pub fn resize_text_pos_embed(
 ) -> Result<Vec<f32>, WeightsError> {
     let [positions, width] = old;
     if positions.checked_mul(width) != Some(values.len()) || positions == 0 || length == 0 {
-        return refuse(old, &[length], format!("{} values do not have this shape", values.len()));
+        return refuse(
+            old,
+            &[length],
+            format!("{} values do not have this shape", values.len()),
+        );
     }
     if positions == length {
         return Ok(values.to_vec());
@@ -79,8 +92,14 @@ pub fn resize_text_pos_embed(
             let first = (at as usize).min(positions - 1);
             let share = (at - first as f32).clamp(0.0, 1.0);
             match first + 1 < positions {
-                true => Taps { first, weights: vec![1.0 - share, share] },
-                false => Taps { first, weights: vec![1.0] },
+                true => Taps {
+                    first,
+                    weights: vec![1.0 - share, share],
+                },
+                false => Taps {
+                    first,
+                    weights: vec![1.0],
+                },
             }
         })
         .collect();

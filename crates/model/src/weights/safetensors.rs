@@ -28,7 +28,10 @@ pub(super) fn read(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
     file.read_at(&mut prefix, 0)?;
     let len = u64::from_le_bytes(prefix);
     if len > MAX_HEADER || len > file.len - PREFIX {
-        return Err(bad(format!("declares {len} bytes, the file has {}", file.len)));
+        return Err(bad(format!(
+            "declares {len} bytes, the file has {}",
+            file.len
+        )));
     }
     let json = file.read_vec(PREFIX, len as usize)?;
     // Deserialising also checks that the tensors lie end to end and that each has its shape's bytes.
@@ -36,7 +39,10 @@ pub(super) fn read(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
     let data = PREFIX + len;
     let held = file.len - data;
     if header.data_len() as u64 != held {
-        return Err(bad(format!("declares {} bytes of tensors, the file has {held}", header.data_len())));
+        return Err(bad(format!(
+            "declares {} bytes of tensors, the file has {held}",
+            header.data_len()
+        )));
     }
     let mut dict = StateDict::default();
     for (key, info) in header.tensors() {
@@ -54,7 +60,8 @@ pub(super) fn read(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
         let raw = RawTensor::in_file(file, dtype, shape, strides, 0, span).map_err(tensor)?;
         dict.tensors.insert(key, raw);
     }
-    dict.metadata.extend(header.metadata().clone().unwrap_or_default());
+    dict.metadata
+        .extend(header.metadata().clone().unwrap_or_default());
     Ok(dict)
 }
 
@@ -142,7 +149,9 @@ pub fn write_safetensors<'a>(
     // Wide elements first, so that each tensor starts at a multiple of its element's size.
     tensors.sort_by(|a, b| b.dtype.size().cmp(&a.dtype.size()).then(a.key.cmp(b.key)));
     let mut metadata = metadata.clone();
-    metadata.entry("format".into()).or_insert_with(|| "pt".into());
+    metadata
+        .entry("format".into())
+        .or_insert_with(|| "pt".into());
     let mut header = BTreeMap::from([("__metadata__", Header::Metadata(&metadata))]);
     let mut end = 0;
     for tensor in &tensors {
@@ -153,7 +162,11 @@ pub fn write_safetensors<'a>(
         };
         let numel: usize = tensor.shape.iter().product();
         if numel * tensor.dtype.size() != tensor.bytes.len() {
-            return Err(bad(format!("shape {:?} does not fit {} bytes", tensor.shape, tensor.bytes.len())));
+            return Err(bad(format!(
+                "shape {:?} does not fit {} bytes",
+                tensor.shape,
+                tensor.bytes.len()
+            )));
         }
         let start = end;
         end += tensor.bytes.len();
@@ -166,17 +179,31 @@ pub fn write_safetensors<'a>(
             return Err(bad("the key comes twice".into()));
         }
     }
-    let mut json = serde_json::to_vec(&header).map_err(|error| bad_header(path, error.to_string()))?;
+    let mut json =
+        serde_json::to_vec(&header).map_err(|error| bad_header(path, error.to_string()))?;
     json.resize(json.len().next_multiple_of(8), b' ');
     let blocks = tensors.iter().map(|tensor| tensor.bytes.as_ref());
-    write_atomically(path, [&(json.len() as u64).to_le_bytes()[..], &json].into_iter().chain(blocks)).map_err(
-        |source| WeightsError::Io { file: path.to_path_buf(), source },
+    write_atomically(
+        path,
+        [&(json.len() as u64).to_le_bytes()[..], &json]
+            .into_iter()
+            .chain(blocks),
     )
+    .map_err(|source| WeightsError::Io {
+        file: path.to_path_buf(),
+        source,
+    })
 }
 
 /// Writes `blocks` to a temporary file beside `path`, forces them to the disk, and renames.
-fn write_atomically<'a>(path: &Path, blocks: impl Iterator<Item = &'a [u8]>) -> std::io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn write_atomically<'a>(
+    path: &Path,
+    blocks: impl Iterator<Item = &'a [u8]>,
+) -> std::io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".safetensors-");
     #[cfg(unix)]

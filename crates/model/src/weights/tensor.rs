@@ -97,7 +97,10 @@ impl WeightsFile {
 enum Source {
     Memory(Arc<[u8]>),
     /// Byte `start` of the file holds the tensor's first element.
-    File { file: Arc<WeightsFile>, start: u64 },
+    File {
+        file: Arc<WeightsFile>,
+        start: u64,
+    },
 }
 
 /// A tensor of a [`StateDict`](super::StateDict): type, shape, and where its bytes are. Cloning copies no data.
@@ -114,7 +117,7 @@ pub struct RawTensor {
 
 /// Elements to step per axis when the last axis is dense.
 pub(super) fn row_major(shape: &[usize]) -> Vec<usize> {
-    let mut strides: Vec<usize> = vec![1; shape.len()];
+    let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis].saturating_mul(shape[axis]);
     }
@@ -123,13 +126,18 @@ pub(super) fn row_major(shape: &[usize]) -> Vec<usize> {
 
 /// Number of elements of `shape`, and one past the furthest that `strides` reach; `None` when it overflows.
 fn extent(shape: &[usize], strides: &[usize]) -> Option<(usize, usize)> {
-    let numel = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+    let numel = shape
+        .iter()
+        .try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
     if numel == 0 {
         return Some((0, 0));
     }
-    let last = shape.iter().zip(strides).try_fold(0usize, |at, (&dim, &step)| {
-        at.checked_add((dim - 1).checked_mul(step)?)
-    })?;
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(0usize, |at, (&dim, &step)| {
+            at.checked_add((dim - 1).checked_mul(step)?)
+        })?;
     Some((numel, last.checked_add(1)?))
 }
 
@@ -160,7 +168,9 @@ impl RawTensor {
         (storage, storage_len): (u64, u64),
     ) -> Result<Self, String> {
         if shape.len() != strides.len() {
-            return Err(format!("shape {shape:?} does not go with strides {strides:?}"));
+            return Err(format!(
+                "shape {shape:?} does not go with strides {strides:?}"
+            ));
         }
         let held = usize::try_from(storage_len).unwrap_or(usize::MAX) / dtype.size();
         let fits = extent(&shape, &strides).is_some_and(|(numel, end)| {
@@ -199,7 +209,9 @@ impl RawTensor {
 
     /// Same data under another shape of as many elements; `None` when the numbers differ or the tensor is a strided view.
     pub fn reshaped(mut self, shape: Vec<usize>) -> Option<Self> {
-        let numel = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
+        let numel = shape
+            .iter()
+            .try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
         if numel != self.numel() || !self.is_row_major() {
             return None;
         }
@@ -212,7 +224,8 @@ impl RawTensor {
         let dense = row_major(&self.shape);
         let axes = self.shape.iter().zip(self.strides.iter().zip(&dense));
         // The stride of an axis of length 1 is never stepped.
-        axes.into_iter().all(|(&dim, (step, dense))| dim <= 1 || step == dense)
+        axes.into_iter()
+            .all(|(&dim, (step, dense))| dim <= 1 || step == dense)
     }
 
     /// Reads the leading bytes of the tensor's storage, starting at its first element.
@@ -220,11 +233,17 @@ impl RawTensor {
         match &self.source {
             Source::File { file, start } => file.read_at(buffer, *start),
             Source::Memory(bytes) => {
-                let held = bytes.get(..buffer.len()).ok_or_else(|| WeightsError::Tensor {
-                    file: PathBuf::new(),
-                    key: String::new(),
-                    reason: format!("shape {:?} does not fit {} bytes", self.shape, bytes.len()),
-                })?;
+                let held = bytes
+                    .get(..buffer.len())
+                    .ok_or_else(|| WeightsError::Tensor {
+                        file: PathBuf::new(),
+                        key: String::new(),
+                        reason: format!(
+                            "shape {:?} does not fit {} bytes",
+                            self.shape,
+                            bytes.len()
+                        ),
+                    })?;
                 buffer.copy_from_slice(held);
                 Ok(())
             }
@@ -243,7 +262,11 @@ impl RawTensor {
         self.read_into(&mut window)?;
         let mut index = vec![0; self.shape.len()];
         for element in buffer.chunks_exact_mut(size) {
-            let at: usize = index.iter().zip(&self.strides).map(|(i, step)| i * step).sum();
+            let at: usize = index
+                .iter()
+                .zip(&self.strides)
+                .map(|(i, step)| i * step)
+                .sum();
             element.copy_from_slice(&window[at * size..(at + 1) * size]);
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
@@ -280,7 +303,9 @@ impl RawTensor {
             let mut bits = vec![0u16; values.len()];
             self.gather(bytemuck::cast_slice_mut(&mut bits))?;
             match self.dtype {
-                DType::F16 => bytemuck::cast_slice::<u16, f16>(&bits).convert_to_f32_slice(&mut values),
+                DType::F16 => {
+                    bytemuck::cast_slice::<u16, f16>(&bits).convert_to_f32_slice(&mut values)
+                }
                 _ => bytemuck::cast_slice::<u16, bf16>(&bits).convert_to_f32_slice(&mut values),
             }
             return Ok(values);

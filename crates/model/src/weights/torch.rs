@@ -32,8 +32,16 @@ type Span = (u64, u64);
 fn refused(file: &WeightsFile, refusal: Refusal) -> WeightsError {
     let (path, offset) = (file.path.clone(), refusal.offset);
     match refusal.reason {
-        Reason::Forbidden(global) => WeightsError::ForbiddenGlobal { file: path, offset, global },
-        Reason::Malformed(reason) => WeightsError::Pickle { file: path, offset, reason },
+        Reason::Forbidden(global) => WeightsError::ForbiddenGlobal {
+            file: path,
+            offset,
+            global,
+        },
+        Reason::Malformed(reason) => WeightsError::Pickle {
+            file: path,
+            offset,
+            reason,
+        },
     }
 }
 
@@ -45,7 +53,11 @@ struct Members {
 impl Members {
     fn list(file: &WeightsFile) -> Result<Self, WeightsError> {
         let broken = |error: rawzip::Error| {
-            WeightsError::container(&file.path, "zip directory", format!("{error}; is the file complete?"))
+            WeightsError::container(
+                &file.path,
+                "zip directory",
+                format!("{error}; is the file complete?"),
+            )
         };
         let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
         let archive = ZipArchive::with_max_search_space(u64::from(u16::MAX) + 22)
@@ -54,22 +66,38 @@ impl Members {
         let mut found = Vec::new();
         let mut entries = archive.entries(&mut buffer);
         while let Some(entry) = entries.next_entry().map_err(broken)? {
-            let path = entry.file_path();
-            let Ok(name) = std::str::from_utf8(path.as_ref()) else {
-                return Err(WeightsError::container(&file.path, "zip directory", "a name is not UTF-8"));
+            let name = entry.file_path();
+            let Ok(name) = std::str::from_utf8(name.as_ref()) else {
+                return Err(WeightsError::container(
+                    &file.path,
+                    "zip directory",
+                    "a name is not UTF-8",
+                ));
             };
             if found.len() >= MAX_MEMBERS {
                 let reason = format!("more than {MAX_MEMBERS} members");
                 return Err(WeightsError::container(&file.path, "zip directory", reason));
             }
-            found.push((name.to_string(), entry.wayfinder(), entry.compression_method()));
+            found.push((
+                name.to_string(),
+                entry.wayfinder(),
+                entry.compression_method(),
+            ));
         }
         let mut spans = HashMap::with_capacity(found.len());
         for (name, wayfinder, method) in found {
-            let broken = |error: rawzip::Error| WeightsError::container(&file.path, &name, error.to_string());
-            let (start, end) = archive.get_entry(wayfinder).map_err(broken)?.compressed_data_range();
+            let broken = |error: rawzip::Error| {
+                WeightsError::container(&file.path, &name, error.to_string())
+            };
+            let (start, end) = archive
+                .get_entry(wayfinder)
+                .map_err(broken)?
+                .compressed_data_range();
             if end < start || end > file.len {
-                let reason = format!("bytes {start}..{end} lie outside the file of {} bytes", file.len);
+                let reason = format!(
+                    "bytes {start}..{end} lie outside the file of {} bytes",
+                    file.len
+                );
                 return Err(WeightsError::container(&file.path, &name, reason));
             }
             spans.insert(name, ((start, end - start), method));
@@ -81,10 +109,15 @@ impl Members {
     /// any size, is refused.
     fn stored(&self, file: &WeightsFile, name: &str) -> Result<Span, WeightsError> {
         let Some(&(span, method)) = self.spans.get(name) else {
-            return Err(WeightsError::container(&file.path, name, "no such member in the archive"));
+            return Err(WeightsError::container(
+                &file.path,
+                name,
+                "no such member in the archive",
+            ));
         };
         if method != CompressionMethod::STORE {
-            let reason = "is compressed; PyTorch stores it as it is, so save the file again with torch.save";
+            let reason =
+                "is compressed; PyTorch stores it as it is, so save the file again with torch.save";
             return Err(WeightsError::container(&file.path, name, reason));
         }
         Ok(span)
@@ -108,7 +141,9 @@ pub(super) fn read_zip(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsErro
     let folder = pickles.filter(|folder| folder.is_empty() || folder.ends_with('/'));
     let Some(folder) = folder.min_by_key(|folder| (folder.len(), folder.to_string())) else {
         if names().any(|name| name.ends_with(".npy")) {
-            return Err(WeightsError::Numpy { file: file.path.clone() });
+            return Err(WeightsError::Numpy {
+                file: file.path.clone(),
+            });
         }
         return Err(WeightsError::Unrecognised {
             file: file.path.clone(),
@@ -116,15 +151,25 @@ pub(super) fn read_zip(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsErro
         });
     };
     let byte_order = format!("{folder}byteorder");
-    if members.spans.contains_key(&byte_order) && members.read(file, &byte_order, 16)? != b"little" {
-        return Err(WeightsError::container(&file.path, &byte_order, "expected `little`"));
+    if members.spans.contains_key(&byte_order) && members.read(file, &byte_order, 16)? != b"little"
+    {
+        return Err(WeightsError::container(
+            &file.path,
+            &byte_order,
+            "expected `little`",
+        ));
     }
     let code = format!("{folder}code/");
     let torchscript = names().any(|name| name.starts_with(&code));
     let bytes = members.read(file, &format!("{folder}data.pkl"), MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, torchscript).map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| members.stored(file, &format!("{folder}data/{key}"));
-    let mut dict = Extract { file, pickle: &pickle, locate: &locate }.state_dict()?;
+    let mut dict = Extract {
+        file,
+        pickle: &pickle,
+        locate: &locate,
+    }
+    .state_dict()?;
     dict.torchscript = torchscript;
     Ok(dict)
 }
@@ -144,11 +189,19 @@ pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsE
     };
     let (_magic, protocol, _system) = (next()?, next()?, next()?);
     if !matches!(protocol.get(protocol.root), Value::Int(1001)) {
-        return Err(WeightsError::container(&file.path, "header", "expected torch.save's protocol 1001"));
+        return Err(WeightsError::container(
+            &file.path,
+            "header",
+            "expected torch.save's protocol 1001",
+        ));
     }
     let (pickle, keys) = (next()?, next()?);
     let Value::List(order) = keys.get(keys.root) else {
-        return Err(WeightsError::container(&file.path, "storage keys", "expected a list"));
+        return Err(WeightsError::container(
+            &file.path,
+            "storage keys",
+            "expected a list",
+        ));
     };
     let mut declared = HashMap::new();
     for value in &pickle.values {
@@ -164,28 +217,47 @@ pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsE
             Value::Str(key) => declared.get_key_value(key),
             _ => None,
         }) else {
-            return Err(WeightsError::container(&file.path, "storage keys", "a storage that no tensor has"));
+            return Err(WeightsError::container(
+                &file.path,
+                "storage keys",
+                "a storage that no tensor has",
+            ));
         };
         let part = format!("storage {key}");
-        let len = u64::try_from(numel).ok().and_then(|numel| numel.checked_mul(dtype.size() as u64));
+        let len = u64::try_from(numel)
+            .ok()
+            .and_then(|numel| numel.checked_mul(dtype.size() as u64));
         let end = len.and_then(|len| at.checked_add(8)?.checked_add(len));
         let (Some(len), Some(end)) = (len, end.filter(|&end| end <= file.len)) else {
-            let reason = format!("{numel} elements of {dtype:?} from byte {at} on do not fit the file of {} bytes", file.len);
+            let reason = format!(
+                "{numel} elements of {dtype:?} from byte {at} on do not fit the file of {} bytes",
+                file.len
+            );
             return Err(WeightsError::container(&file.path, &part, reason));
         };
         let mut count = [0; 8];
         file.read_at(&mut count, at)?;
         if i64::from_le_bytes(count) != numel {
-            return Err(WeightsError::container(&file.path, &part, "its length differs from the pickle's"));
+            return Err(WeightsError::container(
+                &file.path,
+                &part,
+                "its length differs from the pickle's",
+            ));
         }
         spans.insert(*key, (at + 8, len));
         at = end;
     }
     let locate = |key: &str| {
-        let missing = || WeightsError::container(&file.path, &format!("storage {key}"), "has no data");
+        let missing =
+            || WeightsError::container(&file.path, &format!("storage {key}"), "has no data");
         spans.get(key).copied().ok_or_else(missing)
     };
-    Extract { file, pickle: &pickle, locate: &locate }.state_dict()
+    Extract {
+        file,
+        pickle: &pickle,
+        locate: &locate,
+    }
+    .state_dict()
 }
 
 /// Names the import that makes a bare pickle dangerous, or says that it holds no weights.
@@ -193,7 +265,12 @@ pub(super) fn read_bare_pickle(file: &Arc<WeightsFile>) -> Result<StateDict, Wei
     let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
     let pickle = Pickle::parse(&bytes, false).map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| Err(WeightsError::container(&file.path, key, "has no data"));
-    Extract { file, pickle: &pickle, locate: &locate }.state_dict()
+    Extract {
+        file,
+        pickle: &pickle,
+        locate: &locate,
+    }
+    .state_dict()
 }
 
 /// From a parsed pickle to tensors by name.
@@ -222,26 +299,36 @@ impl Extract<'_> {
                 found: self.describe(root),
             });
         }
-        Ok(StateDict { tensors, ..StateDict::default() })
+        Ok(StateDict {
+            tensors,
+            ..StateDict::default()
+        })
     }
 
     fn describe(&self, root: Id) -> String {
         let Value::Dict(entries) = self.pickle.get(root) else {
             return "something else than a dict".into();
         };
-        let keys = entries.iter().filter_map(|&(key, _)| match self.pickle.get(key) {
-            Value::Str(key) => Some(key.chars().take(40).collect::<String>()),
-            _ => None,
-        });
+        let keys = entries
+            .iter()
+            .filter_map(|&(key, _)| match self.pickle.get(key) {
+                Value::Str(key) => Some(key.chars().take(40).collect::<String>()),
+                _ => None,
+            });
         let keys: Vec<_> = keys.take(8).collect();
-        format!("a dict with {} entries and no tensor: {keys:?}", entries.len())
+        format!(
+            "a dict with {} entries and no tensor: {keys:?}",
+            entries.len()
+        )
     }
 
     /// The tensors of a state dict; its other values (`epoch`, extra state) are not weights.
     fn flat(&self, entries: &[(Id, Id)]) -> Result<BTreeMap<String, RawTensor>, WeightsError> {
         let mut tensors = BTreeMap::new();
         for &(key, value) in entries {
-            if let (&Value::Str(key), Value::Tensor { .. }) = (self.pickle.get(key), self.pickle.get(value)) {
+            if let (&Value::Str(key), Value::Tensor { .. }) =
+                (self.pickle.get(key), self.pickle.get(value))
+            {
                 self.check_key(key)?;
                 tensors.insert(key.to_string(), self.tensor(key, value)?);
             }
@@ -258,15 +345,21 @@ impl Extract<'_> {
         let mut open = vec![(root, String::new(), 0)];
         let mut seen = 0;
         while let Some((module, prefix, depth)) = open.pop() {
-            let Value::Object(Some(state)) = self.pickle.get(module) else { continue };
-            let Value::Dict(attributes) = self.pickle.get(*state) else { continue };
+            let Value::Object(Some(state)) = self.pickle.get(module) else {
+                continue;
+            };
+            let Value::Dict(attributes) = self.pickle.get(*state) else {
+                continue;
+            };
             seen += attributes.len();
             if depth > MAX_DEPTH || seen > MAX_ATTRIBUTES {
                 let reason = "the module tree is too deep, too wide, or contains itself";
                 return Err(WeightsError::container(&self.file.path, "data.pkl", reason));
             }
             for &(name, value) in attributes {
-                let Value::Str(name) = self.pickle.get(name) else { continue };
+                let Value::Str(name) = self.pickle.get(name) else {
+                    continue;
+                };
                 let constant = match *name {
                     "input_resolution" | "context_length" | "vocab_size" => prefix.is_empty(),
                     name => name == "attn_mask",
@@ -298,36 +391,63 @@ impl Extract<'_> {
 
     fn check_key(&self, key: &str) -> Result<(), WeightsError> {
         if key.len() > MAX_KEY {
-            return Err(self.bad(key, format!("a key of {} bytes; expected at most {MAX_KEY}", key.len())));
+            return Err(self.bad(
+                key,
+                format!("a key of {} bytes; expected at most {MAX_KEY}", key.len()),
+            ));
         }
         Ok(())
     }
 
     fn tensor(&self, key: &str, id: Id) -> Result<RawTensor, WeightsError> {
-        let &Value::Tensor { storage, offset, shape, strides } = self.pickle.get(id) else {
+        let &Value::Tensor {
+            storage,
+            offset,
+            shape,
+            strides,
+        } = self.pickle.get(id)
+        else {
             return Err(self.bad(key, "not a tensor"));
         };
-        let &Value::Storage { key: name, dtype, numel } = self.pickle.get(storage) else {
+        let &Value::Storage {
+            key: name,
+            dtype,
+            numel,
+        } = self.pickle.get(storage)
+        else {
             return Err(self.bad(key, "has no storage"));
         };
         let offset = self.count(key, offset)?;
         let (shape, strides) = (self.axes(key, shape)?, self.axes(key, strides)?);
         let span = self.storage(key, name, dtype, numel)?;
-        RawTensor::in_file(self.file, dtype, shape, strides, offset, span).map_err(|reason| self.bad(key, reason))
+        RawTensor::in_file(self.file, dtype, shape, strides, offset, span)
+            .map_err(|reason| self.bad(key, reason))
     }
 
-    fn storage(&self, key: &str, name: &str, dtype: DType, numel: i64) -> Result<Span, WeightsError> {
+    fn storage(
+        &self,
+        key: &str,
+        name: &str,
+        dtype: DType,
+        numel: i64,
+    ) -> Result<Span, WeightsError> {
         let (start, held) = (self.locate)(name)?;
-        let len = u64::try_from(numel).ok().and_then(|numel| numel.checked_mul(dtype.size() as u64));
+        let len = u64::try_from(numel)
+            .ok()
+            .and_then(|numel| numel.checked_mul(dtype.size() as u64));
         match len {
             Some(len) if len <= held => Ok((start, len)),
-            _ => Err(self.bad(key, format!("{numel} elements of {dtype:?} declared, {held} bytes in storage {name}"))),
+            _ => Err(self.bad(
+                key,
+                format!("{numel} elements of {dtype:?} declared, {held} bytes in storage {name}"),
+            )),
         }
     }
 
     fn count(&self, key: &str, id: Id) -> Result<usize, WeightsError> {
         match self.pickle.get(id) {
-            Value::Int(value) => usize::try_from(*value).map_err(|_| self.bad(key, format!("{value} as an offset, length or stride"))),
+            Value::Int(value) => usize::try_from(*value)
+                .map_err(|_| self.bad(key, format!("{value} as an offset, length or stride"))),
             _ => Err(self.bad(key, "an offset, length or stride that is no integer")),
         }
     }
@@ -337,7 +457,10 @@ impl Extract<'_> {
             Value::Tuple(axes) | Value::List(axes) if axes.len() <= MAX_RANK => {
                 axes.iter().map(|&axis| self.count(key, axis)).collect()
             }
-            _ => Err(self.bad(key, format!("a shape or strides that are not at most {MAX_RANK} integers"))),
+            _ => Err(self.bad(
+                key,
+                format!("a shape or strides that are not at most {MAX_RANK} integers"),
+            )),
         }
     }
 }

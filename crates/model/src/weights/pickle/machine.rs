@@ -1,152 +1,8 @@
-//! Pickles as data.
-//!
-//! `burn-store`'s `pytorch-reader` and `candle-core` read pickles too, but the first keeps calls to unknown globals as silent
-//! opaque values and reads no TorchScript module, and the second clones nested values (so a small file can grow without
-//! bound) and panics on short argument lists; hence this reader of our own. Nothing in a pickle is ever called: a stack
-//! machine fills an arena of plain values, an instruction that names anything but [`Global`]'s few is an error, and every
-//! table is bounded. Values refer to each other by index, so shared and cyclic structures cost nothing and cannot recurse.
+//! The stack machine that fills a [`Pickle`](super::Pickle)'s arena.
 
 use std::collections::HashMap;
 
-use super::tensor::DType;
-
-/// Largest pickle that is read, in bytes. The tensors' data is not part of it; a ViT-bigG training checkpoint has about 2 MB.
-pub(super) const MAX_PICKLE: u64 = 64 << 20;
-/// Most values, stack slots and memo entries of one pickle.
-const MAX_ITEMS: usize = 1 << 21;
-
-/// Index of a value in [`Pickle::values`].
-pub(super) type Id = u32;
-
-/// Why a pickle was refused, and where.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    /// Byte of the instruction.
-    pub offset: usize,
-    pub reason: Reason,
-}
-
-#[derive(Debug)]
-pub(super) enum Reason {
-    /// An import that no state dict needs, as `module.name`.
-    Forbidden(String),
-    /// Anything else.
-    Malformed(String),
-}
-
-/// The only names a pickle may import.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Global {
-    /// `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2`: storage, offset, shape, strides, ….
-    RebuildTensor,
-    /// A call that stands for its first argument: `torch._utils._rebuild_parameter`, TorchScript's typed lists.
-    FirstArgument,
-    /// `collections.OrderedDict`.
-    OrderedDict,
-    /// A typed storage class of `torch`.
-    Storage(DType),
-    /// A class of a TorchScript archive's own code; its objects are bags of attributes.
-    ScriptClass,
-    /// Harmless values that lie beside weights in training checkpoints and are never looked at.
-    Ignored,
-}
-
-impl Global {
-    fn find(module: &str, name: &str, script: bool) -> Option<Self> {
-        let storage = |dtype| Some(Self::Storage(dtype));
-        match (module, name) {
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Some(Self::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Self::FirstArgument),
-            ("collections", "OrderedDict") => Some(Self::OrderedDict),
-            ("torch", "DoubleStorage") => storage(DType::F64),
-            ("torch", "FloatStorage") => storage(DType::F32),
-            ("torch", "HalfStorage") => storage(DType::F16),
-            ("torch", "BFloat16Storage") => storage(DType::BF16),
-            ("torch", "LongStorage") => storage(DType::I64),
-            ("torch", "IntStorage") => storage(DType::I32),
-            ("torch", "ShortStorage") => storage(DType::I16),
-            ("torch", "CharStorage") => storage(DType::I8),
-            ("torch", "ByteStorage") => storage(DType::U8),
-            ("torch", "BoolStorage") => storage(DType::Bool),
-            ("torch", "Size" | "device" | "float32" | "float16" | "bfloat16" | "float64" | "int64")
-            | ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar")
-            | ("numpy", "dtype")
-            | ("_codecs", "encode") => Some(Self::Ignored),
-            (
-                "torch.jit._pickle",
-                "build_intlist" | "build_doublelist" | "build_boollist" | "build_tensorlist"
-                | "restore_type_tag",
-            ) if script => Some(Self::FirstArgument),
-            _ if script && (module == "__torch__" || module.starts_with("__torch__.")) => {
-                Some(Self::ScriptClass)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// A value of a pickle. What no reader of weights asks for (floats, bytes, `None`, …) is [`Value::Opaque`].
-#[derive(Debug)]
-pub(super) enum Value<'a> {
-    Opaque,
-    Int(i64),
-    Str(&'a str),
-    Tuple(Vec<Id>),
-    List(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    Global(Global),
-    /// Data outside the pickle: its key, element type and number of elements.
-    Storage { key: &'a str, dtype: DType, numel: i64 },
-    /// A view of a storage: offset, shape and strides in elements.
-    Tensor { storage: Id, offset: Id, shape: Id, strides: Id },
-    /// A TorchScript object, and its attributes once they are set.
-    Object(Option<Id>),
-}
-
-/// A parsed pickle.
-#[derive(Debug)]
-pub(super) struct Pickle<'a> {
-    pub values: Vec<Value<'a>>,
-    pub root: Id,
-    /// Bytes that the pickle took.
-    pub len: usize,
-}
-
-impl<'a> Pickle<'a> {
-    /// Parses the pickle at the start of `bytes`; `script` allows the classes of a TorchScript archive.
-    pub fn parse(bytes: &'a [u8], script: bool) -> Result<Self, Refusal> {
-        let mut machine = Machine {
-            bytes,
-            position: 0,
-            script,
-            values: Vec::new(),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-        };
-        loop {
-            let offset = machine.position;
-            let step = machine.step().map_err(|reason| Refusal { offset, reason })?;
-            if let Some(root) = step {
-                return Ok(Self {
-                    values: machine.values,
-                    root,
-                    len: machine.position,
-                });
-            }
-        }
-    }
-
-    pub fn get(&self, id: Id) -> &Value<'a> {
-        self.values.get(id as usize).unwrap_or(&Value::Opaque)
-    }
-
-    /// The entry of a dict under a string key; the last one counts, as in Python.
-    pub fn entry(&self, dict: &[(Id, Id)], name: &str) -> Option<Id> {
-        let found = dict.iter().rev().find(|(key, _)| matches!(self.get(*key), Value::Str(k) if *k == name));
-        found.map(|&(_, value)| value)
-    }
-}
+use super::{Global, Id, MAX_ITEMS, Reason, Value};
 
 type Step<T> = Result<T, Reason>;
 
@@ -154,11 +10,12 @@ fn malformed<T>(reason: impl Into<String>) -> Step<T> {
     Err(Reason::Malformed(reason.into()))
 }
 
-struct Machine<'a> {
+pub(super) struct Machine<'a> {
     bytes: &'a [u8],
-    position: usize,
+    /// Byte of the next instruction.
+    pub position: usize,
     script: bool,
-    values: Vec<Value<'a>>,
+    pub values: Vec<Value<'a>>,
     stack: Vec<Id>,
     /// Heights of the stack at its open marks.
     marks: Vec<usize>,
@@ -166,8 +23,20 @@ struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
+    pub fn new(bytes: &'a [u8], script: bool) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            script,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+        }
+    }
+
     /// Runs one instruction; the value on top when it was the last.
-    fn step(&mut self) -> Step<Option<Id>> {
+    pub fn step(&mut self) -> Step<Option<Id>> {
         let [opcode] = self.array()?;
         match opcode {
             // PROTO, FRAME
@@ -212,6 +81,11 @@ impl<'a> Machine<'a> {
             0x8d => {
                 let len = u64::from_le_bytes(self.array()?);
                 self.text(len)?;
+            }
+            // STRING, UNICODE: protocol 0, read so far that the import it leads to can be named.
+            b'S' | b'V' => {
+                self.line()?;
+                self.push(Value::Opaque)?;
             }
             // SHORT_BINBYTES, BINBYTES
             b'C' => {
@@ -323,13 +197,19 @@ impl<'a> Machine<'a> {
             b'b' => self.build()?,
             b'Q' => self.persistent_id()?,
 
-            _ => return malformed(format!("instruction {opcode:#04x} has no place in a state dict")),
+            _ => {
+                return malformed(format!(
+                    "instruction {opcode:#04x} has no place in a state dict"
+                ));
+            }
         }
         Ok(None)
     }
 
     fn take(&mut self, len: u64) -> Step<&'a [u8]> {
-        let end = usize::try_from(len).ok().and_then(|len| self.position.checked_add(len));
+        let end = usize::try_from(len)
+            .ok()
+            .and_then(|len| self.position.checked_add(len));
         match end.and_then(|end| self.bytes.get(self.position..end)) {
             Some(bytes) => {
                 self.position += bytes.len();
@@ -435,7 +315,7 @@ impl<'a> Machine<'a> {
         let Value::Dict(dict) = self.top()? else {
             return malformed("items for what is not a dict");
         };
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return malformed("a dict key without its value");
         }
         dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
@@ -469,7 +349,8 @@ impl<'a> Machine<'a> {
     fn reduce(&mut self) -> Step<()> {
         let arguments = self.pop()?;
         let callable = self.pop()?;
-        let (&Value::Global(global), Value::Tuple(arguments)) = (self.get(callable), self.get(arguments))
+        let (&Value::Global(global), Value::Tuple(arguments)) =
+            (self.get(callable), self.get(arguments))
         else {
             return malformed("a call of what is not a function");
         };
@@ -477,7 +358,12 @@ impl<'a> Machine<'a> {
             (Global::RebuildTensor, &[storage, offset, shape, strides, ..])
                 if matches!(self.get(storage), Value::Storage { .. }) =>
             {
-                self.push(Value::Tensor { storage, offset, shape, strides })
+                self.push(Value::Tensor {
+                    storage,
+                    offset,
+                    shape,
+                    strides,
+                })
             }
             (Global::FirstArgument, &[first, ..]) => self.push_id(first),
             (Global::OrderedDict, &[]) => self.push(Value::Dict(Vec::new())),
@@ -528,14 +414,21 @@ impl<'a> Machine<'a> {
         let Value::Tuple(fields) = self.get(id) else {
             return malformed("a persistent id that is not a tuple");
         };
-        let (&[tag, class, key, _, numel], view) = (match fields.split_first_chunk::<5>() {
-            Some(split) => split,
-            None => return malformed("a persistent id with too few fields"),
-        });
-        if view.iter().any(|&view| !matches!(self.get(view), Value::Opaque)) {
+        let Some((&[tag, class, key, _, numel], view)) = fields.split_first_chunk::<5>() else {
+            return malformed("a persistent id with too few fields");
+        };
+        if view
+            .iter()
+            .any(|&view| !matches!(self.get(view), Value::Opaque))
+        {
             return malformed("a view of a storage, which PyTorch has not written since 0.4");
         }
-        match (self.get(tag), self.get(class), self.get(key), self.get(numel)) {
+        match (
+            self.get(tag),
+            self.get(class),
+            self.get(key),
+            self.get(numel),
+        ) {
             (
                 Value::Str("storage"),
                 &Value::Global(Global::Storage(dtype)),

@@ -1,0 +1,73 @@
+//! One float32 matrix in NumPy's `.npy` format, version 1.0.
+//! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+
+use std::io::Write;
+use std::path::Path;
+
+use super::atomic::AtomicFile;
+use crate::error::EvalError;
+
+/// Bytes before the data. The row count is known at the end only, so the header has room for any count.
+const HEADER: usize = 128;
+
+pub(super) struct NpyWriter {
+    file: AtomicFile,
+    width: usize,
+    rows: u64,
+    bytes: Vec<u8>,
+}
+
+impl NpyWriter {
+    pub(super) fn create(path: &Path, width: usize) -> Result<Self, EvalError> {
+        let mut file = AtomicFile::create(path)?;
+        file.write_all(&header(0, width))
+            .map_err(|source| EvalError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            file,
+            width,
+            rows: 0,
+            bytes: Vec::new(),
+        })
+    }
+
+    pub(super) fn append(&mut self, values: &[f32], rows: usize) -> Result<(), EvalError> {
+        if rows.checked_mul(self.width) != Some(values.len()) {
+            return Err(EvalError::Rows {
+                values: values.len(),
+                rows,
+                width: self.width,
+            });
+        }
+        self.bytes.clear();
+        self.bytes
+            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        let written = self.file.write_all(&self.bytes);
+        written.map_err(|source| EvalError::Io {
+            path: self.file.path().to_owned(),
+            source,
+        })?;
+        self.rows += rows as u64;
+        Ok(())
+    }
+
+    /// Fixes up the header and returns the number of rows.
+    pub(super) fn finish(self) -> Result<u64, EvalError> {
+        self.file.finish(&header(self.rows, self.width))?;
+        Ok(self.rows)
+    }
+}
+
+fn header(rows: u64, width: usize) -> Vec<u8> {
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend(((HEADER - 10) as u16).to_le_bytes());
+    header.extend(
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}")
+            .into_bytes(),
+    );
+    header.resize(HEADER - 1, b' ');
+    header.push(b'\n');
+    header
+}

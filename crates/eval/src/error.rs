@@ -1,0 +1,56 @@
+//! What can go wrong while evaluating, and where.
+
+use std::path::PathBuf;
+
+/// An error of this crate; each variant names the file, row or value at fault and what was expected.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// A file or directory could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A JSON file is malformed.
+    #[error("{}: {source}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and cause.
+        source: serde_json::Error,
+    },
+    /// A parquet file could not be written.
+    #[error("{}: {source}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The writer's answer.
+        source: parquet::errors::ParquetError,
+    },
+    /// Embedding rows do not have the promised shape.
+    #[error("{values} values are not {rows} rows of width {width}")]
+    Rows {
+        /// Number of values given.
+        values: usize,
+        /// Number of names or captions given with them.
+        rows: usize,
+        /// Width of a row.
+        width: usize,
+    },
+    /// Rows of a kind that the writer was not created for.
+    #[error("this embedding writer was created without {kind}")]
+    UnexpectedRows {
+        /// `images` or `texts`.
+        kind: &'static str,
+    },
+    /// A list of class names or templates is not usable.
+    #[error("{}: {problem}", path.display())]
+    List {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+}

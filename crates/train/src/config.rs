@@ -1,0 +1,150 @@
+//! Everything that describes a training run; written to `params.json`.
+
+use std::path::PathBuf;
+
+use openclip_model::config::{Interpolation, ResizeMode};
+use serde::{Deserialize, Serialize};
+
+/// Where numbers are narrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    Fp32,
+    /// Parameters in f32, activations in bf16; norms and the loss in f32.
+    AmpBf16,
+    /// Parameters and activations in bf16; norms and the loss in f32.
+    PureBf16,
+}
+
+/// Flags of `openclip train`, with OpenCLIP's names and defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct TrainConfig {
+    pub train_data: Option<String>,
+    pub train_data_upsampling_factors: Option<String>,
+    pub val_data: Option<String>,
+    pub train_num_samples: Option<u64>,
+    pub val_num_samples: Option<u64>,
+    pub dataset_type: String,
+    pub dataset_resampled: bool,
+    pub csv_separator: String,
+    pub csv_img_key: String,
+    pub csv_caption_key: String,
+    pub imagenet_val: Option<PathBuf>,
+    /// `{"classes": […], "templates": […]}` for `imagenet_val`; without it a folder of 1,000 classes gets ImageNet's.
+    pub zeroshot_prompts: Option<PathBuf>,
+    pub logs: PathBuf,
+    pub name: Option<String>,
+    pub workers: usize,
+    pub batch_size: usize,
+    pub epochs: u64,
+    pub epochs_cooldown: Option<u64>,
+    pub lr: f64,
+    pub beta1: Option<f32>,
+    pub beta2: Option<f32>,
+    pub eps: Option<f32>,
+    pub wd: f32,
+    pub warmup: u64,
+    pub skip_scheduler: bool,
+    pub lr_scheduler: String,
+    pub lr_cooldown_end: f64,
+    pub lr_cooldown_power: f64,
+    pub save_frequency: u64,
+    pub save_every_n_steps: Option<u64>,
+    pub zeroshot_frequency: u64,
+    pub val_frequency: u64,
+    pub resume: Option<String>,
+    pub precision: Precision,
+    pub model: String,
+    pub pretrained: Option<String>,
+    pub image_mean: Option<[f32; 3]>,
+    pub image_std: Option<[f32; 3]>,
+    pub image_interpolation: Option<Interpolation>,
+    pub image_resize_mode: Option<ResizeMode>,
+    pub aug_scale: [f64; 2],
+    pub aug_color_jitter: Option<[f64; 4]>,
+    pub aug_color_jitter_prob: Option<f64>,
+    pub aug_gray_scale_prob: Option<f64>,
+    pub force_image_size: Option<Vec<usize>>,
+    pub force_quick_gelu: bool,
+    pub force_patch_dropout: Option<f64>,
+    pub force_custom_text: bool,
+    pub accum_freq: usize,
+    pub device: String,
+    pub report_to: String,
+    pub seed: u64,
+    pub grad_clip_norm: Option<f32>,
+    pub log_every_n_steps: u64,
+    /// Steps in a row without a finite gradient before the run stops.
+    pub max_bad_steps: u64,
+    /// Stop after this many optimizer steps, as if interrupted; for tests and benchmarks.
+    pub max_steps: Option<u64>,
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            train_data: None,
+            train_data_upsampling_factors: None,
+            val_data: None,
+            train_num_samples: None,
+            val_num_samples: None,
+            dataset_type: "auto".into(),
+            dataset_resampled: false,
+            csv_separator: "\t".into(),
+            csv_img_key: "filepath".into(),
+            csv_caption_key: "title".into(),
+            imagenet_val: None,
+            zeroshot_prompts: None,
+            logs: "./logs/".into(),
+            name: None,
+            workers: 4,
+            batch_size: 64,
+            epochs: 32,
+            epochs_cooldown: None,
+            lr: 5e-4,
+            beta1: None,
+            beta2: None,
+            eps: None,
+            wd: 0.2,
+            warmup: 10_000,
+            skip_scheduler: false,
+            lr_scheduler: "cosine".into(),
+            lr_cooldown_end: 0.0,
+            lr_cooldown_power: 1.0,
+            save_frequency: 1,
+            save_every_n_steps: None,
+            zeroshot_frequency: 2,
+            val_frequency: 1,
+            resume: None,
+            precision: Precision::Fp32,
+            model: "RN50".into(),
+            pretrained: None,
+            image_mean: None,
+            image_std: None,
+            image_interpolation: None,
+            image_resize_mode: None,
+            aug_scale: [0.9, 1.0],
+            aug_color_jitter: None,
+            aug_color_jitter_prob: None,
+            aug_gray_scale_prob: None,
+            force_image_size: None,
+            force_quick_gelu: false,
+            force_patch_dropout: None,
+            force_custom_text: false,
+            accum_freq: 1,
+            device: "auto".into(),
+            report_to: String::new(),
+            seed: 0,
+            grad_clip_norm: None,
+            log_every_n_steps: 100,
+            max_bad_steps: 20,
+            max_steps: None,
+            cache_dir: None,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What can stop a run.
+
+use std::path::PathBuf;
+
+use openclip_data::error::DataError;
+use openclip_eval::EvalError;
+use openclip_model::ModelError;
+use openclip_model::weights::WeightsError;
+
+/// Failure of a training run.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Flags that do not go together.
+    #[error("{flag}: {reason}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// Model or weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Training or validation data.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Evaluation.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A checkpoint cannot be written.
+    #[error("cannot write checkpoint {}: {source}", .path.display())]
+    Checkpoint {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A checkpoint to resume from is not whole.
+    #[error("{}: not a complete checkpoint: {reason}", .path.display())]
+    Incomplete {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A file of the run folder cannot be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// A file of the run folder cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The run folder holds another run.
+    #[error("{}: an experiment of this name exists already; choose another --name or pass --resume latest", .0.display())]
+    Exists(PathBuf),
+    /// Too many steps in a row without a finite gradient.
+    #[error("stopped after {count} steps in a row without a finite gradient; the last good checkpoint is {}", .checkpoint.as_ref().map_or("none".into(), |path| path.display().to_string()))]
+    NotFinite {
+        /// How many.
+        count: u64,
+        /// Where to go on from.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Burn's training loop ended with an error.
+    #[error("training stopped: {0}")]
+    Learner(String),
+}
+
+impl From<WeightsError> for TrainError {
+    fn from(error: WeightsError) -> Self {
+        Self::Model(error.into())
+    }
+}
+
+impl TrainError {
+    pub(crate) fn flag(flag: &'static str, reason: impl Into<String>) -> Self {
+        Self::Flag { flag, reason: reason.into() }
+    }
+}

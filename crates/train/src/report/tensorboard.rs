@@ -1,0 +1,259 @@
+//! Event files for TensorBoard: scalars only.
+//!
+//! An event file is a sequence of [TFRecords](https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details),
+//! each a protobuf `Event` of
+//! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::TrainError;
+
+/// Writes scalars to one event file `events.out.tfevents.<seconds>.<host>`.
+pub struct EventWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl EventWriter {
+    /// Starts a file in `dir`, which is created when missing. Files of earlier starts of the run stay; TensorBoard
+    /// shows them as one.
+    ///
+    /// `resumed_at` is the first step that a resumed run computes: TensorBoard then forgets what an earlier file says
+    /// about this and later steps.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self, TrainError> {
+        let (file, path) = create_file(dir).map_err(|source| TrainError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let mut writer = Self {
+            file: BufWriter::new(file),
+            path,
+        };
+        let mut version = Message::event(0);
+        version.bytes(event::FILE_VERSION, b"brain.Event:2");
+        writer.write(&version)?;
+        if let Some(step) = resumed_at {
+            let mut session = Message::default();
+            session.varint(session_log::STATUS, session_log::START);
+            let mut start = Message::event(step);
+            start.bytes(event::SESSION_LOG, &session.0);
+            writer.write(&start)?;
+        }
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// Writes one event with the value of every tag at `step`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn scalars<S: AsRef<str>>(
+        &mut self,
+        step: u64,
+        values: &[(S, f64)],
+    ) -> Result<(), TrainError> {
+        let mut summary = Message::default();
+        for (tag, value) in values {
+            let mut entry = Message::default();
+            entry.bytes(summary_value::TAG, tag.as_ref().as_bytes());
+            entry.float(summary_value::SIMPLE_VALUE, *value as f32);
+            summary.bytes(summary::VALUE, &entry.0);
+        }
+        let mut event = Message::event(step);
+        event.bytes(event::SUMMARY, &summary.0);
+        self.write(&event)
+    }
+
+    /// Hands everything written so far to the system, so that a running TensorBoard sees it.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn flush(&mut self) -> Result<(), TrainError> {
+        self.file.flush().map_err(|source| TrainError::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// The event file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write(&mut self, event: &Message) -> Result<(), TrainError> {
+        let written = self.file.write_all(&record(&event.0));
+        written.map_err(|source| TrainError::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// A run that stops and resumes within a second finds the name taken; a number behind it keeps the files in order.
+fn create_file(dir: &Path) -> std::io::Result<(File, PathBuf)> {
+    std::fs::create_dir_all(dir)?;
+    let host = gethostname::gethostname();
+    let name = format!(
+        "events.out.tfevents.{}.{}",
+        now() as u64,
+        host.to_string_lossy()
+    );
+    let mut path = dir.join(&name);
+    for again in 1.. {
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) => path = dir.join(format!("{name}.{again}")),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+/// Length, its checksum, the data, its checksum.
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    let mut record = Vec::with_capacity(data.len() + 16);
+    record.extend(length);
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(data);
+    record.extend(masked_crc(data).to_le_bytes());
+    record
+}
+
+/// TFRecord's checksum: CRC-32C, rotated and shifted so that a checksum of data that contains checksums stays sound.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
+}
+
+// Field numbers of event.proto and summary.proto.
+mod event {
+    pub(super) const WALL_TIME: u64 = 1;
+    pub(super) const STEP: u64 = 2;
+    pub(super) const FILE_VERSION: u64 = 3;
+    pub(super) const SUMMARY: u64 = 5;
+    pub(super) const SESSION_LOG: u64 = 7;
+}
+mod session_log {
+    pub(super) const STATUS: u64 = 1;
+    pub(super) const START: u64 = 1;
+}
+mod summary {
+    pub(super) const VALUE: u64 = 1;
+}
+mod summary_value {
+    pub(super) const TAG: u64 = 1;
+    pub(super) const SIMPLE_VALUE: u64 = 2;
+}
+
+/// A protobuf message under construction. A key is `field << 3 | wire type`.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    /// An `Event` of now.
+    fn event(step: u64) -> Self {
+        let mut event = Self::default();
+        event.raw_varint(event::WALL_TIME << 3 | 1);
+        event.0.extend(now().to_le_bytes());
+        event.varint(event::STEP, step);
+        event
+    }
+
+    fn varint(&mut self, field: u64, value: u64) {
+        self.raw_varint(field << 3);
+        self.raw_varint(value);
+    }
+
+    fn bytes(&mut self, field: u64, value: &[u8]) {
+        self.raw_varint(field << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend(value);
+    }
+
+    fn float(&mut self, field: u64, value: f32) {
+        self.raw_varint(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    /// `tensorboard.compat.tensorflow_stub.pywrap_tensorflow.masked_crc32c` of these bytes.
+    #[test]
+    fn checksum_as_tensorboard() {
+        assert_eq!(masked_crc(b""), 0xa282_ead8);
+        assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
+    }
+
+    #[test]
+    fn protobuf_as_tensorboard() {
+        let mut message = Message::default();
+        message.varint(event::STEP, 300);
+        message.bytes(event::FILE_VERSION, b"ab");
+        message.float(summary_value::SIMPLE_VALUE, 1.0);
+        assert_eq!(
+            message.0,
+            [
+                0x10, 0xac, 0x02, 0x1a, 2, b'a', b'b', 0x15, 0, 0, 0x80, 0x3f
+            ]
+        );
+    }
+
+    #[test]
+    fn every_start_has_its_own_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = EventWriter::create(&dir.path().join("tensorboard"), None).unwrap();
+        first
+            .scalars(1, &[("train/loss", 2.5), ("train/lr", 1e-3)])
+            .unwrap();
+        first.flush().unwrap();
+        let second = EventWriter::create(&dir.path().join("tensorboard"), Some(1)).unwrap();
+        assert!(first.path() < second.path());
+
+        let bytes = std::fs::read(first.path()).unwrap();
+        let mut records = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            assert_eq!(record(&rest[12..12 + length]), &rest[..length + 16]);
+            records.push(&rest[12..12 + length]);
+            rest = &rest[length + 16..];
+        }
+        assert_eq!(records.len(), 2);
+        assert!(records[0].ends_with(b"brain.Event:2"));
+        assert!(String::from_utf8_lossy(records[1]).contains("train/loss"));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(
+            EventWriter::create(&file, None),
+            Err(TrainError::Write { .. })
+        ));
+    }
+}

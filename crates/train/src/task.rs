@@ -1,0 +1,196 @@
+//! The model as Burn's Learner sees it.
+
+use std::sync::{Arc, Mutex};
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
+use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
+use burn::train::metric::{Adaptor, LossInput};
+use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use openclip_data::loader::Batch;
+use openclip_model::config::PreprocessConfig;
+use openclip_model::{Clip, pixels};
+
+use crate::loss::clip_loss;
+use crate::optim::{gradient_norm, scale_gradients};
+use crate::relay::{self, MicroBatch};
+
+/// Upper end of the logit scale's logarithm, `ln 100`.
+pub const MAX_LOGIT_SCALE: f32 = 4.605_170_2;
+
+/// What stays the same from step to step.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Where the steps run, with autodiff.
+    pub device: Device,
+    /// Dtype of activations.
+    pub compute: FloatDType,
+    /// Normalisation of the pictures.
+    pub preprocess: PreprocessConfig,
+    /// Height and width of the pictures.
+    pub image_size: [usize; 2],
+    /// Tokens of a caption.
+    pub context_length: usize,
+    /// Largest global gradient norm.
+    pub grad_clip_norm: Option<f32>,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// What a step tells the loop beyond Burn's interface.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Global gradient norm of the last step, before clipping.
+    pub grad_norm: f32,
+    /// Steps whose gradient was not finite and changed nothing.
+    pub skipped: u64,
+    /// Skipped steps in a row, up to now.
+    pub skipped_in_a_row: u64,
+    /// Set before a step whose optimizer state is to be kept.
+    pub keep_optimizer: bool,
+    /// The state after that step.
+    pub optimizer: Option<OptimizerRecord>,
+}
+
+/// [`Clip`] with everything a training step needs.
+#[derive(Module, Debug)]
+pub struct Task {
+    /// The network.
+    pub clip: Clip,
+    #[module(skip)]
+    setup: Arc<Setup>,
+    #[module(skip)]
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+/// One optimizer step's samples.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Micro-batches of equal size.
+    pub batches: Vec<Batch>,
+    /// Number of the step within the run, from zero.
+    pub index: u64,
+}
+
+/// What a step reports.
+#[derive(Debug, Clone)]
+pub struct StepOutput {
+    /// Contrastive loss, `[1]`, still on the device.
+    pub loss: Tensor<1>,
+}
+
+impl ItemLazy for StepOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        Ok(self)
+    }
+}
+
+impl Adaptor<LossInput> for StepOutput {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.loss.clone())
+    }
+}
+
+impl Task {
+    /// Wraps a model.
+    pub fn new(clip: Clip, setup: Setup) -> Self {
+        Self {
+            clip,
+            setup: Arc::new(setup),
+            ledger: Arc::default(),
+        }
+    }
+
+    /// What the last step told.
+    pub fn ledger(&self) -> &Arc<Mutex<Ledger>> {
+        &self.ledger
+    }
+
+    fn micro_batch(&self, batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
+        let Setup { image_size: [height, width], context_length, .. } = *self.setup;
+        let shape = [batch.size, 3, height, width];
+        let Setup { preprocess, compute, .. } = self.setup.as_ref();
+        MicroBatch {
+            images: pixels::normalise(batch.images, shape, preprocess, device, *compute),
+            tokens: pixels::tokens(batch.tokens, [batch.size, context_length], device),
+            dropout,
+        }
+    }
+
+    fn with_ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
+        with(&mut self.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl TrainStep for Task {
+    type Input = Step;
+    type Output = StepOutput;
+
+    fn step(&self, step: Step) -> TrainOutput<StepOutput> {
+        let first = self.setup.seed.wrapping_add(step.index << 16);
+        let batches: Vec<_> = (first..)
+            .zip(step.batches)
+            .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
+            .collect();
+        let (loss, grads) = relay::step(&self.clip, &batches);
+        TrainOutput { grads, item: StepOutput { loss } }
+    }
+
+    fn optimize(
+        self,
+        optim: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        mut grads: GradientsParams,
+    ) -> Self {
+        let norm = gradient_norm(&self, &grads);
+        self.with_ledger(|ledger| ledger.grad_norm = norm);
+        if !norm.is_finite() {
+            self.with_ledger(|ledger| {
+                ledger.skipped += 1;
+                ledger.skipped_in_a_row += 1;
+            });
+            return self.keep(optim);
+        }
+        self.with_ledger(|ledger| ledger.skipped_in_a_row = 0);
+        if let Some(limit) = self.setup.grad_clip_norm
+            && norm > limit
+        {
+            // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+            grads = scale_gradients(&self, grads, limit / (norm + 1e-6));
+        }
+        let mut task = optim.step(lr, self, grads);
+        task.clip.logit_scale = task.clip.logit_scale.map(|scale| {
+            let tracked = scale.is_require_grad();
+            scale.detach().clamp(0.0, MAX_LOGIT_SCALE).set_require_grad(tracked)
+        });
+        task.keep(optim)
+    }
+}
+
+impl Task {
+    /// Leaves the optimizer's state in the ledger where it was asked for.
+    fn keep(self, optim: &ModuleOptimizer) -> Self {
+        self.with_ledger(|ledger| {
+            if std::mem::take(&mut ledger.keep_optimizer) {
+                ledger.optimizer = Some(optim.to_record());
+            }
+        });
+        self
+    }
+}
+
+impl InferenceStep for Task {
+    type Input = Step;
+    type Output = StepOutput;
+
+    /// Loss of each micro-batch by itself, averaged.
+    fn step(&self, step: Step) -> StepOutput {
+        let device = self.setup.device.clone().inner();
+        let losses = step.batches.into_iter().map(|batch| {
+            let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
+            clip_loss(self.clip.forward(images, tokens))
+        });
+        StepOutput { loss: Tensor::cat(losses.collect(), 0).mean() }
+    }
+}
