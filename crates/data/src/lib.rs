@@ -1,1 +1,13 @@
-//! Placeholder.
+//! From bytes on disk to batches: tokenizers, pictures, sources and the loader.
+//!
+//! * [`tokenizer`] – captions to token ids, equal to OpenCLIP's
+//! * [`image`] – encoded pictures to `u8` planes, with Pillow's arithmetic
+//! * [`source`] – CSV, webdataset shards, image folders: samples in a reproducible order
+//! * [`loader`] – samples to batches, on several threads
+//! * [`error`] – what can go wrong, and where
+
+pub mod error;
+pub mod image;
+pub mod loader;
+pub mod source;
+pub mod tokenizer;

@@ -53,4 +53,16 @@ pub enum EvalError {
         /// What is wrong and what was expected.
         problem: String,
     },
+    /// A set without a single sample.
+    #[error("nothing to evaluate: the validation data has no sample")]
+    NoSamples,
+    /// The device did not hand back a result.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// Data that cannot be read.
+    #[error(transparent)]
+    Data(#[from] openclip_data::error::DataError),
+    /// A model that cannot be built.
+    #[error(transparent)]
+    Model(#[from] openclip_model::ModelError),
 }

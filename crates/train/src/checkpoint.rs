@@ -14,7 +14,7 @@ use openclip_model::factory::{self, Loaded};
 use openclip_model::registry::HUB_CONFIG;
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainError;
+use crate::TrainError;
 
 /// File that holds the weights.
 pub const MODEL: &str = "model.safetensors";

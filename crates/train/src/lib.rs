@@ -1,7 +1,26 @@
 //! Training on Burn's Learner.
 //!
-//! * [`loss`] – the contrastive objective
-//! * [`relay`] – its exact gradient in micro-batches
+//! * [`config`] – everything that describes a run
+//! * [`run`] – a run from its configuration to its last checkpoint
+//! * [`strategy`] – the loop that Burn's `SupervisedTraining` calls
+//! * [`task`] – the model as Burn's Learner sees it
+//! * [`relay`], [`loss`] – the exact gradient of the contrastive objective in micro-batches
+//! * [`optim`], [`schedule`] – AdamW's groups, gradient norm, learning rate
+//! * [`data`] – training data as Burn's data loader
+//! * [`evaluate`] – validation between epochs and by itself
+//! * [`checkpoint`] – checkpoints that are whole or not there
+//! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+mod error;
 pub mod loss;
+pub mod optim;
 pub mod relay;
+pub mod report;
+pub mod schedule;
+pub mod task;
+
+pub use config::{Precision, TrainConfig};
+pub use error::TrainError;

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::scale;
-use crate::error::TrainError;
+use crate::TrainError;
 
 /// Size on the screen, in CSS pixels.
 const WIDTH: u32 = 960;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::TrainError;
+use crate::TrainError;
 
 /// Appends `entry` as one line and forces it to disk. The file is created when missing.
 ///

@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::TrainError;
+use crate::TrainError;
 
 /// Writes scalars to one event file `events.out.tfevents.<seconds>.<host>`.
 pub struct EventWriter {

@@ -1,0 +1,240 @@
+//! What can go wrong between the bytes on disk and a batch.
+
+use std::path::PathBuf;
+
+/// An error of this crate. The caller adds which file or sample it belongs to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The bytes are of no picture format that is read here.
+    #[error("not a picture: expected JPEG, PNG, WebP, GIF, BMP, TIFF or PPM, found {found}")]
+    UnknownPicture {
+        /// The first bytes, in hexadecimal, or `no bytes`.
+        found: String,
+    },
+    /// The picture's data is damaged, cut off or of an unsupported kind.
+    #[error("{format} picture cannot be decoded: {reason}")]
+    Picture {
+        /// Name of the file format.
+        format: &'static str,
+        /// The decoder's own words.
+        reason: String,
+    },
+    /// The picture's header claims more pixels than allowed.
+    #[error("{width}x{height} pixels exceed the limit of {limit} pixels")]
+    PictureTooLarge {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Largest allowed `width * height`.
+        limit: usize,
+    },
+    /// A buffer handed in by the caller has the wrong length.
+    #[error("output buffer holds {found} values, expected {expected}")]
+    BufferLength {
+        /// Length needed.
+        expected: usize,
+        /// Length given.
+        found: usize,
+    },
+    /// A transform was configured with values that make no sense.
+    #[error("{name} is {found}, expected {expected}")]
+    Setting {
+        /// Name of the setting.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A tokenizer file or an embedded table cannot be used.
+    #[error("tokenizer {file}: {reason}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A file or directory that cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    // Sources.
+    /// A brace pattern that cannot be expanded.
+    #[error("shard pattern {pattern:?}: {reason}")]
+    Braces {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A malformed CSV file.
+    #[error("{path}: {reason}", path = path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and where.
+        reason: String,
+    },
+    /// A separator that is not one character.
+    #[error("--csv-separator {separator:?}: expected one ASCII character, or \\t")]
+    CsvSeparator {
+        /// The separator.
+        separator: String,
+    },
+    /// A CSV file without a column that is asked for.
+    #[error(
+        "{path}: no column {column:?}; it has {columns:?} (--csv-separator, --csv-img-key and --csv-caption-key say how to read it)",
+        path = path.display()
+    )]
+    MissingColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// The columns that exist.
+        columns: Vec<String>,
+    },
+    /// An unknown kind of dataset.
+    #[error("--dataset-type {name:?}: expected webdataset, csv, synthetic or auto")]
+    DatasetType {
+        /// The kind asked for.
+        name: String,
+    },
+    /// Data whose kind cannot be told from its name.
+    #[error(
+        "--dataset-type auto: cannot tell the type of {data:?} from its extension; expected .csv, .tsv or .tar"
+    )]
+    UnknownDataset {
+        /// The data.
+        data: String,
+    },
+    /// A shard that is not a local file.
+    #[error("{name}: {scheme}: shards are not built yet; only local files are read")]
+    UnsupportedScheme {
+        /// The scheme, such as `s3` or `pipe`.
+        scheme: String,
+        /// The shard.
+        name: String,
+    },
+    /// A shard list without shards.
+    #[error("{pattern:?} names no shard to read")]
+    NoShards {
+        /// The list.
+        pattern: String,
+    },
+    /// Fewer shards than ranks to read them.
+    #[error(
+        "{pattern}: {shards} shards for {world} ranks; each rank needs a shard of its own (or --dataset-resampled)"
+    )]
+    TooFewShards {
+        /// The list.
+        pattern: String,
+        /// How many shards it has.
+        shards: usize,
+        /// How many ranks there are.
+        world: usize,
+    },
+    /// Upsampling factors that do not fit the parts of the shard list.
+    #[error(
+        "--train-data-upsampling-factors {factors:?}: expected {parts} numbers, one for each part of --train-data, none negative and not all 0, separated by ::"
+    )]
+    UpsamplingFactors {
+        /// The factors.
+        factors: String,
+        /// How many parts the list has.
+        parts: usize,
+    },
+    /// Upsampling factors without sampling with replacement.
+    #[error("--train-data-upsampling-factors works only with --dataset-resampled")]
+    UpsamplingNeedsResampling,
+    /// A `sizes.json` or `__len__` that does not give the number of samples.
+    #[error("{path}: {reason}", path = path.display())]
+    ShardSizes {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A training set of unknown size.
+    #[error(
+        "{source_name}: the number of training samples is unknown; give --train-num-samples, or put sizes.json or __len__ beside the first shard"
+    )]
+    UnknownLength {
+        /// The training set.
+        source_name: String,
+    },
+    /// A training set too small for one batch.
+    #[error(
+        "{source_name}: {samples} samples make no batch of {batch_size} on each of {world} ranks"
+    )]
+    TooFewSamples {
+        /// The training set.
+        source_name: String,
+        /// How many samples it has.
+        samples: usize,
+        /// How many ranks share them.
+        world: usize,
+        /// Samples in a batch.
+        batch_size: usize,
+    },
+    /// An image folder without class directories.
+    #[error("{path}: no class directory in it; expected one directory of images per class", path = path.display())]
+    NoClasses {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A directory without images.
+    #[error("{path}: no image in it; expected files ending in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff or .webp", path = path.display())]
+    NoImages {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    // Loader.
+    /// A source that gives no usable sample.
+    #[error("{source_name}: no usable sample: found {found}")]
+    NoSamples {
+        /// The source.
+        source_name: String,
+        /// What was found instead.
+        found: String,
+    },
+    /// A source of mostly bad samples.
+    #[error("{source_name}: {dropped} of {total} samples are bad, more than {}%: found {found}", max_share * 100.0)]
+    TooManyBadSamples {
+        /// The source.
+        source_name: String,
+        /// How many samples were dropped.
+        dropped: u64,
+        /// Out of how many.
+        total: u64,
+        /// The share allowed, 0 to 1.
+        max_share: f64,
+        /// What was found instead of good samples.
+        found: String,
+    },
+    /// A bug: a thread of the loader panicked.
+    #[error("loader thread panicked at {place}: {message}")]
+    WorkerPanicked {
+        /// The sample or source at work.
+        place: String,
+        /// The message of the panic.
+        message: String,
+    },
+    /// A bug: the loader's threads ended without saying why.
+    #[error("the loader's threads ended without a result")]
+    LoaderStopped,
+    /// The system gave no thread.
+    #[error("cannot start a loader thread: {source}")]
+    Thread {
+        /// The system's error.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,25 @@
+//! JPEG, with the pixels of libjpeg-turbo's defaults (accurate integer DCT, smooth chroma), as Pillow's.
+
+use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, Decoder, PixelFormat};
+
+use super::{Failure, Limits, refuse};
+use crate::image::picture::{Mode, Picture};
+
+pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
+    let bounds = DecodeLimits { max_memory: Some(limits.memory() as u64), ..DecodeLimits::default() };
+    let mut decoder = Decoder::new_with_limits(bytes, bounds)?;
+    let (width, height) = (decoder.header().width(), decoder.header().height());
+    refuse(limits.check(width, height))?;
+    let (format, mode) = match decoder.jpeg_color_space() {
+        ColorSpace::Grayscale => (PixelFormat::Grayscale, Mode::L),
+        ColorSpace::Cmyk | ColorSpace::Ycck => (PixelFormat::Cmyk, Mode::Cmyk),
+        _ => (PixelFormat::Rgb, Mode::Rgb),
+    };
+    decoder.set_output_format(format);
+    let mut samples = decoder.decode_image()?.into_vec();
+    if mode == Mode::Cmyk {
+        // Pillow takes every CMYK JPEG for one of Adobe's, which store 0 for full ink.
+        samples.iter_mut().for_each(|ink| *ink = !*ink);
+    }
+    Ok(Picture::new(width, height, mode, samples))
+}

@@ -1,0 +1,71 @@
+//! PNG with its palette and sample depth as stored.
+
+use std::io::Cursor;
+
+use png::{BitDepth, ColorType, Decoder, Transformations};
+
+use super::{Failure, Limits, refuse};
+use crate::image::picture::{Mode, Picture};
+
+pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
+    let bounds = png::Limits { bytes: limits.memory() };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), bounds);
+    decoder.set_transformations(Transformations::IDENTITY);
+    let header = decoder.read_header_info()?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    refuse(limits.check(width, height))?;
+    let mut reader = decoder.read_info()?;
+    let Some(length) = reader.output_buffer_size() else {
+        return Err(Failure::Damaged("its size overflows".to_owned()));
+    };
+    let mut samples = vec![0; length];
+    let frame = reader.next_frame(&mut samples)?;
+    samples.truncate(frame.buffer_size());
+    let info = reader.info();
+    let depth = info.bit_depth;
+    let samples = match depth {
+        BitDepth::One | BitDepth::Two | BitDepth::Four => unpack(&samples, frame.line_size, width, depth),
+        BitDepth::Sixteen if info.color_type == ColorType::Grayscale => {
+            samples.as_chunks().0.iter().flat_map(|&[high, low]| [low, high]).collect()
+        }
+        BitDepth::Sixteen => samples.into_iter().step_by(2).collect(),
+        BitDepth::Eight => samples,
+    };
+    let mode = match (info.color_type, depth) {
+        (ColorType::Indexed, _) => {
+            let colors = info.palette.as_deref().unwrap_or_default();
+            return Ok(Picture::indexed(width, height, samples, colors));
+        }
+        (ColorType::Grayscale, BitDepth::One) => {
+            return Ok(scaled(width, height, Mode::Bilevel, samples, 255));
+        }
+        (ColorType::Grayscale, BitDepth::Two) => {
+            return Ok(scaled(width, height, Mode::L, samples, 85));
+        }
+        (ColorType::Grayscale, BitDepth::Four) => {
+            return Ok(scaled(width, height, Mode::L, samples, 17));
+        }
+        (ColorType::Grayscale, BitDepth::Sixteen) => Mode::I16,
+        (ColorType::Grayscale, BitDepth::Eight) => Mode::L,
+        (ColorType::GrayscaleAlpha, _) => Mode::La,
+        (ColorType::Rgb, _) => Mode::Rgb,
+        (ColorType::Rgba, _) => Mode::Rgba,
+    };
+    Ok(Picture::new(width, height, mode, samples))
+}
+
+fn scaled(width: usize, height: usize, mode: Mode, mut samples: Vec<u8>, factor: u8) -> Picture {
+    samples.iter_mut().for_each(|sample| *sample *= factor);
+    Picture::new(width, height, mode, samples)
+}
+
+/// One byte per sample from rows of `line` bytes with several samples in each, highest bits first.
+fn unpack(packed: &[u8], line: usize, width: usize, depth: BitDepth) -> Vec<u8> {
+    let bits = depth as usize;
+    let mask = (1_u16 << bits) as u8 - 1;
+    let rows = packed.chunks_exact(line);
+    rows.flat_map(|row| {
+        (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask)
+    })
+    .collect()
+}

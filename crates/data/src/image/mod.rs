@@ -1,0 +1,25 @@
+//! Encoded pictures to the `u8` planes that the image tower's input is made of.
+//!
+//! Everything here gives the pixels that Pillow and torchvision give: OpenCLIP's models were trained on
+//! those, and a different resampler shows in their features.
+//!
+//! * [`decode`] – JPEG, PNG, WebP, GIF, BMP, TIFF and PPM to a [`Picture`]
+//! * `picture` – pixels in one of Pillow's modes
+//! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
+//! * `place` – resize in the picture's own mode, cut, convert to RGB planes
+//! * `eval` – [`EvalTransform`]
+//! * `train` – [`TrainTransform`]
+//! * [`color`] – colour jitter and greyscale
+
+pub mod color;
+mod decode;
+mod eval;
+mod picture;
+mod place;
+mod resample;
+mod train;
+
+pub use decode::{Limits, decode};
+pub use eval::EvalTransform;
+pub use picture::{Mode, Picture};
+pub use train::{Augmentation, TrainTransform};

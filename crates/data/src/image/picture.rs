@@ -1,0 +1,144 @@
+//! Pixels in one of Pillow's modes.
+
+/// How the samples of a [`Picture`] are to be read; names as in Pillow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `1`: one byte per pixel, 0 or 255.
+    Bilevel,
+    /// `L`: grey.
+    L,
+    /// `LA`: grey and alpha.
+    La,
+    /// `I;16`: grey in 16 bits, little endian.
+    I16,
+    /// `P`: an index into the palette.
+    Palette,
+    /// `RGB`.
+    Rgb,
+    /// `RGBA`.
+    Rgba,
+    /// `CMYK`, where 255 is full ink.
+    Cmyk,
+}
+
+impl Mode {
+    /// Bytes of one pixel.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::Bilevel | Self::L | Self::Palette => 1,
+            Self::La | Self::I16 => 2,
+            Self::Rgb => 3,
+            Self::Rgba | Self::Cmyk => 4,
+        }
+    }
+}
+
+/// A decoded picture: rows from top to bottom, samples interleaved, no padding.
+///
+/// The file's own mode is kept because OpenCLIP resizes before it converts to RGB, and a palette or an
+/// alpha channel makes that order visible in the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
+    pub(crate) mode: Mode,
+    pub(crate) samples: Vec<u8>,
+    pub(crate) palette: Option<Box<[[u8; 3]; 256]>>,
+}
+
+impl Picture {
+    /// A black RGB picture, `width` × `height` pixels.
+    #[must_use]
+    pub fn black(width: usize, height: usize) -> Self {
+        Self::new(width, height, Mode::Rgb, vec![0; 3 * width * height])
+    }
+
+    /// An RGB picture from `3 * width * height` interleaved samples; `None` if the length is another.
+    #[must_use]
+    pub fn from_rgb(width: usize, height: usize, samples: Vec<u8>) -> Option<Self> {
+        (width > 0 && height > 0 && samples.len() == 3 * width * height)
+            .then(|| Self::new(width, height, Mode::Rgb, samples))
+    }
+
+    pub(crate) fn new(width: usize, height: usize, mode: Mode, samples: Vec<u8>) -> Self {
+        debug_assert_eq!(samples.len(), width * height * mode.bytes());
+        Self { width, height, mode, samples, palette: None }
+    }
+
+    pub(crate) fn indexed(width: usize, height: usize, samples: Vec<u8>, colors: &[u8]) -> Self {
+        let mut palette = Box::new([[0; 3]; 256]);
+        for (entry, color) in palette.iter_mut().zip(colors.chunks_exact(3)) {
+            entry.copy_from_slice(color);
+        }
+        Self { palette: Some(palette), ..Self::new(width, height, Mode::Palette, samples) }
+    }
+
+    /// Width in pixels.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The mode.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The samples, `width * height * mode.bytes()` of them.
+    #[must_use]
+    pub fn samples(&self) -> &[u8] {
+        &self.samples
+    }
+
+    /// Pillow's `convert("RGB")`. Pictures of a webdataset are converted by this before they are resized
+    /// (`decode("pilrgb")`), all others only afterwards.
+    #[must_use]
+    pub fn into_rgb(self) -> Self {
+        if self.mode == Mode::Rgb {
+            return self;
+        }
+        let mut samples = Vec::with_capacity(3 * self.width * self.height);
+        for pixel in self.samples.chunks_exact(self.mode.bytes()) {
+            samples.extend_from_slice(&self.rgb(pixel));
+        }
+        Self::new(self.width, self.height, Mode::Rgb, samples)
+    }
+
+    /// One pixel's samples as RGB, by Pillow's formulas.
+    #[inline]
+    pub(crate) fn rgb(&self, pixel: &[u8]) -> [u8; 3] {
+        match (self.mode, pixel) {
+            (Mode::Bilevel | Mode::L, &[grey]) | (Mode::La, &[grey, _]) => [grey; 3],
+            (Mode::I16, &[low, high]) => [i16_to_u8(low, high); 3],
+            (Mode::Palette, &[index]) => {
+                self.palette.as_ref().map_or([0; 3], |palette| palette[usize::from(index)])
+            }
+            (Mode::Rgb, &[r, g, b]) | (Mode::Rgba, &[r, g, b, _]) => [r, g, b],
+            (Mode::Cmyk, &[c, m, y, k]) => [c, m, y].map(|ink| {
+                let light = 255 - k;
+                light.saturating_sub(mul_div_255(ink, light))
+            }),
+            _ => [0; 3],
+        }
+    }
+}
+
+/// Pillow narrows `I;16` by clipping, not by scaling.
+fn i16_to_u8(low: u8, high: u8) -> u8 {
+    if high == 0 { low } else { 255 }
+}
+
+/// `a * b / 255`, rounded, as Pillow's `MULDIV255`.
+#[inline]
+pub(crate) fn mul_div_255(a: u8, b: u8) -> u8 {
+    let product = u32::from(a) * u32::from(b) + 128;
+    (((product >> 8) + product) >> 8) as u8
+}

@@ -1,0 +1,246 @@
+//! The thread that restores the order of samples and fills batches.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::budget::Budget;
+use super::stats::Counters;
+use super::{Batch, Body, Event, LoaderOptions, Message, Outcome, Ready};
+use crate::error::DataError;
+use crate::source::{Problem, ProblemKind};
+
+/// How often a kind of problem is told in full before only every thousandth is.
+const WARNINGS: u64 = 3;
+/// Bad shards after which a source that gave no sample yet is given up: at the size of usual shards that is seconds.
+const HOPELESS_SHARDS: u64 = 16;
+
+pub(super) struct Assembler {
+    source_name: String,
+    batch_size: usize,
+    image_bytes: usize,
+    num_batches: Option<u64>,
+    max_bad_share: f64,
+    bad_share_after: u64,
+    events: SyncSender<Event>,
+    used_buffers: crossbeam_channel::Sender<Vec<u8>>,
+    used_batches: crossbeam_channel::Receiver<Vec<u8>>,
+    budget: Arc<Budget>,
+    counters: Arc<Counters>,
+
+    batch: Batch,
+    batches: u64,
+    good: u64,
+    good_in_pass: u64,
+    dropped: u64,
+    bad_shards: u64,
+    first_problem: Option<Problem>,
+}
+
+impl Assembler {
+    pub fn new(
+        source_name: String,
+        options: &LoaderOptions,
+        events: SyncSender<Event>,
+        used_buffers: crossbeam_channel::Sender<Vec<u8>>,
+        used_batches: crossbeam_channel::Receiver<Vec<u8>>,
+        budget: Arc<Budget>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            source_name,
+            batch_size: options.batch_size.max(1),
+            image_bytes: 3 * options.image_size[0] * options.image_size[1],
+            num_batches: options.num_batches,
+            max_bad_share: options.max_bad_share,
+            bad_share_after: options.bad_share_after,
+            events,
+            used_buffers,
+            used_batches,
+            budget,
+            counters,
+            batch: Batch::default(),
+            batches: 0,
+            good: 0,
+            good_in_pass: 0,
+            dropped: 0,
+            bad_shards: 0,
+            first_problem: None,
+        }
+    }
+
+    pub fn run(mut self, messages: &Receiver<Message>) {
+        if let Some(event) = self.assemble(messages) {
+            let _ = self.events.send(event);
+        }
+        // The reader may be waiting for room that nobody will free any more.
+        self.budget.close();
+    }
+
+    /// Fills batches until all are made, the source ends or something fails; the answer is the last event. `None` when
+    /// the loader is being dropped.
+    fn assemble(&mut self, messages: &Receiver<Message>) -> Option<Event> {
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        while self.num_batches != Some(self.batches) {
+            let body = loop {
+                if let Some(body) = early.remove(&next) {
+                    break body;
+                }
+                let message = messages.recv().ok()?;
+                early.insert(message.seq, message.body);
+            };
+            next += 1;
+            match self.take(body) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(last)) => return last,
+                Err(error) => return Some(Event::Failed(error)),
+            }
+        }
+        Some(Event::End)
+    }
+
+    fn take(&mut self, body: Body) -> Result<ControlFlow<Option<Event>>, DataError> {
+        match body {
+            Body::Item {
+                cursor,
+                room,
+                outcome,
+            } => {
+                self.batch.cursor = cursor;
+                let full = self.add(outcome)?;
+                self.budget.leave(room);
+                if full && !self.send_batch() {
+                    return Ok(ControlFlow::Break(None));
+                }
+            }
+            Body::PassEnd { whole } => {
+                let good = std::mem::take(&mut self.good_in_pass);
+                // The end of a pass that was resumed near it says little about the source.
+                if whole {
+                    if good == 0 {
+                        return Err(self.no_samples());
+                    }
+                    self.judge(0)?;
+                }
+            }
+            Body::End => {
+                let sent = self.batch.size == 0 || self.send_batch();
+                return Ok(ControlFlow::Break(sent.then_some(Event::End)));
+            }
+            Body::Failed(error) => return Err(error),
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Puts a sample into the batch, or counts what is wrong with it. `true` when the batch is full.
+    fn add(&mut self, outcome: Outcome) -> Result<bool, DataError> {
+        match outcome {
+            Outcome::Ready(sample) => {
+                self.add_sample(*sample);
+                Ok(self.batch.size == self.batch_size)
+            }
+            Outcome::Bad(problem) => {
+                self.count(problem)?;
+                Ok(false)
+            }
+            Outcome::Panicked { place, message } => {
+                Err(DataError::WorkerPanicked { place, message })
+            }
+        }
+    }
+
+    fn add_sample(&mut self, sample: Ready) {
+        let batch = &mut self.batch;
+        if batch.size == 0 {
+            batch.images = self.used_batches.try_recv().unwrap_or_default();
+            batch.images.clear();
+            batch
+                .images
+                .reserve_exact(self.batch_size * self.image_bytes);
+            batch
+                .tokens
+                .reserve_exact(self.batch_size * sample.tokens.len());
+        }
+        batch.images.extend_from_slice(&sample.image);
+        let _ = self.used_buffers.send(sample.image);
+        batch.tokens.extend_from_slice(&sample.tokens);
+        batch.names.push(sample.name);
+        batch.captions.push(sample.caption);
+        batch.labels.extend(sample.label);
+        batch.timing += sample.timing;
+        batch.size += 1;
+        self.good += 1;
+        self.good_in_pass += 1;
+        self.counters.add_timing(&sample.timing);
+        self.counters.add_sample(sample.bytes);
+    }
+
+    fn count(&mut self, problem: Problem) -> Result<(), DataError> {
+        let count = self.counters.add_problem(problem.kind);
+        if count <= WARNINGS {
+            log::warn!("{problem}");
+        } else if count.is_multiple_of(1000) {
+            log::warn!("{problem}; {count} of this kind so far");
+        }
+        self.dropped += u64::from(problem.kind.drops_sample());
+        self.bad_shards += u64::from(problem.kind.is_of_shard());
+        let hopeless =
+            problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
+        if problem.kind != ProblemKind::DuplicateKey {
+            self.first_problem.get_or_insert(problem);
+        }
+        if hopeless {
+            Err(self.no_samples())
+        } else {
+            self.judge(self.bad_share_after)
+        }
+    }
+
+    /// Whether too large a share of the samples is bad, once `after` of them are seen.
+    fn judge(&self, after: u64) -> Result<(), DataError> {
+        let total = self.good + self.dropped;
+        if total < after || self.dropped as f64 <= self.max_bad_share * total as f64 {
+            return Ok(());
+        }
+        Err(DataError::TooManyBadSamples {
+            source_name: self.source_name.clone(),
+            dropped: self.dropped,
+            total,
+            max_share: self.max_bad_share,
+            found: self.found(),
+        })
+    }
+
+    fn no_samples(&self) -> DataError {
+        DataError::NoSamples {
+            source_name: self.source_name.clone(),
+            found: self.found(),
+        }
+    }
+
+    /// What was found instead of good samples.
+    fn found(&self) -> String {
+        let counts = self.counters.snapshot().problems;
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(kind, count)| format!("{count} × {kind}"))
+            .collect();
+        match &self.first_problem {
+            Some(first) => format!("{}; the first: {first}", counts.join(", ")),
+            None => "nothing at all".to_owned(),
+        }
+    }
+
+    /// `false` when the loader is being dropped.
+    fn send_batch(&mut self) -> bool {
+        let next = Batch {
+            cursor: self.batch.cursor,
+            ..Batch::default()
+        };
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.batches += 1;
+        self.events.send(Event::Batch(batch)).is_ok()
+    }
+}

@@ -1,0 +1,152 @@
+//! What worker threads do with a sample: read its file, decode, transform, tokenize.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use super::budget::Budget;
+use super::stats::Timing;
+use super::{Body, Job, Message, Outcome, Ready, Transform, panic_message};
+use crate::source::order::Stream;
+use crate::source::{ImageData, MAX_MEMBER_BYTES, Order, Problem, ProblemKind, Sample};
+use crate::tokenizer::Tokenizer;
+
+pub(super) struct Worker {
+    pub transform: Arc<Transform>,
+    pub tokenizer: Option<Arc<dyn Tokenizer>>,
+    pub order: Order,
+    /// Bytes of a transformed image.
+    pub image_bytes: usize,
+    pub budget: Arc<Budget>,
+    /// Pixel buffers that were copied into a batch and can be written again: fresh ones would cost a page fault for
+    /// every 4 KiB.
+    pub used_buffers: crossbeam_channel::Receiver<Vec<u8>>,
+}
+
+impl Worker {
+    /// Works until the reader has gone or the loader is dropped.
+    pub fn run(&self, jobs: &crossbeam_channel::Receiver<Job>, messages: &mpsc::Sender<Message>) {
+        while let Ok(job) = jobs.recv() {
+            if self.budget.is_closed() {
+                return;
+            }
+            let Job {
+                seq,
+                index,
+                sample,
+                room,
+                read,
+            } = job;
+            let place = sample.name.clone();
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.process(sample, index, read)));
+            let outcome = outcome.unwrap_or_else(|payload| {
+                let message = panic_message(payload.as_ref());
+                Outcome::Panicked { place, message }
+            });
+            let body = Body::Item {
+                cursor: index + 1,
+                room,
+                outcome,
+            };
+            if messages.send(Message { seq, body }).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn process(&self, sample: Sample, index: u64, read: Duration) -> Outcome {
+        let Sample {
+            name,
+            image,
+            caption,
+            label,
+        } = sample;
+        let bad = |kind, reason: String, place| {
+            Outcome::Bad(Problem {
+                kind,
+                place,
+                reason,
+            })
+        };
+        if caption.is_none() && self.tokenizer.is_some() {
+            return bad(
+                ProblemKind::MissingCaption,
+                "an image without text".into(),
+                name,
+            );
+        }
+        let mut timing = Timing {
+            read,
+            ..Timing::default()
+        };
+        let mut start = Instant::now();
+        let mut lap = || std::mem::replace(&mut start, Instant::now()).elapsed();
+
+        let encoded = match image {
+            ImageData::Encoded(bytes) => Some(bytes),
+            ImageData::Black => None,
+            ImageData::Path(path) => match read_file(&path) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string(), name),
+            },
+        };
+        timing.read += lap();
+
+        let mut pixels = self
+            .used_buffers
+            .try_recv()
+            .unwrap_or_else(|_| vec![0; self.image_bytes]);
+        match &encoded {
+            Some(encoded) => {
+                let mut rng = self.order.rng(Stream::Augmentation, index);
+                if let Err(error) = (self.transform)(encoded, &mut rng, &mut pixels) {
+                    return bad(ProblemKind::UndecodableImage, error.to_string(), name);
+                }
+            }
+            None => pixels.fill(0),
+        }
+        timing.transform = lap();
+
+        let caption = caption.unwrap_or_default();
+        let tokens = self
+            .tokenizer
+            .as_ref()
+            .map(|tokenizer| tokenizer.tokenize(&caption))
+            .unwrap_or_default();
+        timing.tokenize = lap();
+
+        let bytes = (encoded.map_or(0, |encoded| encoded.len()) + caption.len()) as u64;
+        Outcome::Ready(Box::new(Ready {
+            image: pixels,
+            tokens,
+            name,
+            caption,
+            label,
+            bytes,
+            timing,
+        }))
+    }
+}
+
+/// The bytes of a regular file. Pipes and devices are refused, since reading them may never end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    if metadata.len() > MAX_MEMBER_BYTES {
+        let reason = format!("{} bytes, the limit is {MAX_MEMBER_BYTES}", metadata.len());
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    File::open(path)?
+        .take(MAX_MEMBER_BYTES)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,261 @@
+//! From the members of a tar shard to samples, by webdataset's rule.
+//!
+//! A member `dir/key.suffix` belongs to the sample `dir/key`; the suffix starts at the first dot of the file name, so
+//! that `cat.seg.png` is the member `seg.png` of `cat`, and is compared in lower case. Members of one sample follow one
+//! another: another key, or a suffix that the sample already has, starts the next sample.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
+
+/// Suffixes of images; the earliest in this list wins when a sample has several.
+pub const IMAGE_SUFFIXES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
+/// Suffix of captions.
+pub const CAPTION_SUFFIX: &str = "txt";
+
+#[allow(
+    clippy::expect_used,
+    reason = "a constant pattern, compiled in every test"
+)]
+static KEY: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^((?:.*/|)[^.]+)[.]([^/]*)$").expect("valid pattern"));
+#[allow(
+    clippy::expect_used,
+    reason = "a constant pattern, compiled in every test"
+)]
+static META: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^__[^/]*__(?:$|/)").expect("valid pattern"));
+
+/// Key and lower-cased suffix of a member; `None` for members that belong to no sample.
+pub fn split_name(name: &str) -> Option<(&str, String)> {
+    if META.is_match(name) {
+        return None;
+    }
+    let parts = KEY.captures(name)?;
+    let (key, suffix) = (parts.get(1)?, parts.get(2)?);
+    Some((key.as_str(), suffix.as_str().to_lowercase()))
+}
+
+/// What a member is to its sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// An image, with its place in [`IMAGE_SUFFIXES`].
+    Image(usize),
+    Caption,
+    /// Nothing that is used: its bytes need not be read.
+    Other,
+}
+
+/// The sample that is being collected.
+#[derive(Debug)]
+pub(crate) struct Group {
+    key: String,
+    suffixes: Vec<String>,
+    duplicate: bool,
+    image: Option<(usize, Vec<u8>)>,
+    caption: Option<Vec<u8>>,
+    /// Size of a member that is too large to be read.
+    too_large: Option<u64>,
+}
+
+/// Collects members into groups.
+#[derive(Debug, Default)]
+pub(crate) struct Grouper {
+    current: Option<Group>,
+}
+
+impl Grouper {
+    /// Starts on a member: gives the group that it completes, if any, and the member's role.
+    pub fn member(&mut self, name: &str) -> (Option<Group>, Role) {
+        let Some((key, suffix)) = split_name(name) else {
+            return (None, Role::Other);
+        };
+        let repeated = self
+            .current
+            .as_ref()
+            .is_some_and(|group| group.key == key && group.suffixes.contains(&suffix));
+        let continues = self
+            .current
+            .as_ref()
+            .is_some_and(|group| group.key == key && !repeated);
+        let finished = if continues { None } else { self.current.take() };
+        let group = self.current.get_or_insert_with(|| Group {
+            key: key.to_owned(),
+            suffixes: Vec::new(),
+            duplicate: repeated,
+            image: None,
+            caption: None,
+            too_large: None,
+        });
+        let role = match IMAGE_SUFFIXES.iter().position(|known| *known == suffix) {
+            Some(place) if group.image.as_ref().is_none_or(|(best, _)| place < *best) => {
+                Role::Image(place)
+            }
+            None if suffix == CAPTION_SUFFIX => Role::Caption,
+            _ => Role::Other,
+        };
+        group.suffixes.push(suffix);
+        (finished, role)
+    }
+
+    /// Gives the last member its bytes.
+    pub fn content(&mut self, role: Role, bytes: Vec<u8>) {
+        if let Some(group) = &mut self.current {
+            match role {
+                Role::Image(place) => group.image = Some((place, bytes)),
+                Role::Caption => group.caption = Some(bytes),
+                Role::Other => {}
+            }
+        }
+    }
+
+    /// Says that the last member has too many bytes to be read.
+    pub fn too_large(&mut self, bytes: u64) {
+        if let Some(group) = &mut self.current {
+            group.too_large = Some(bytes);
+        }
+    }
+
+    /// The group at the end of the shard.
+    pub fn finish(&mut self) -> Option<Group> {
+        self.current.take()
+    }
+}
+
+impl Group {
+    /// Whether an image and a caption have come.
+    pub fn is_complete(&self) -> bool {
+        self.image.is_some() && self.caption.is_some()
+    }
+
+    /// The sample, or what is wrong with it; a repeated key is told beside the sample.
+    pub fn into_items(self, shard: &str) -> Vec<Item> {
+        let place = format!("{shard}: {}", self.key);
+        let mut items = Vec::with_capacity(1);
+        let problem = |kind, reason| {
+            Item::Problem(Problem {
+                kind,
+                place: place.clone(),
+                reason,
+            })
+        };
+        if self.duplicate {
+            let reason = "a member occurs twice; the second starts another sample".to_owned();
+            items.push(problem(ProblemKind::DuplicateKey, reason));
+        }
+        let caption = self.caption.map(String::from_utf8).transpose();
+        items.push(match (self.too_large, self.image, caption) {
+            (Some(bytes), ..) => {
+                let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
+                problem(ProblemKind::UnreadableImage, reason)
+            }
+            (_, None, _) => problem(
+                ProblemKind::MissingImage,
+                format!("members: {}", self.suffixes.join(", ")),
+            ),
+            (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
+            (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
+                name: self.key,
+                image: ImageData::Encoded(bytes),
+                caption,
+                label: None,
+            }),
+        });
+        items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// Expected values are those of `webdataset.tariterators.base_plus_ext` and its filter of meta names.
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            ("000.jpg", Some(("000", "jpg"))),
+            ("dir/000.JPG", Some(("dir/000", "jpg"))),
+            ("./000.Seg.PNG", Some(("./000", "seg.png"))),
+            ("a.b/c.d.e", Some(("a.b/c", "d.e"))),
+            ("noext", None),
+            ("a.b/noext", None),
+            (".hidden", None),
+            ("a/.hidden", Some(("a/", "hidden"))),
+            ("a.b/.hidden", None),
+            ("x.", Some(("x", ""))),
+            ("__meta__", None),
+            ("__meta__/a.jpg", None),
+            ("__a.jpg", Some(("__a", "jpg"))),
+            ("dir/__meta__/a.jpg", Some(("dir/__meta__/a", "jpg"))),
+        ] {
+            let expected = expected.map(|(key, suffix): (&str, &str)| (key, suffix.to_owned()));
+            assert_eq!(split_name(name), expected, "{name}");
+        }
+    }
+
+    fn group(members: &[&str]) -> Vec<(String, Vec<ProblemKind>, Option<String>)> {
+        let mut grouper = Grouper::default();
+        let mut groups = Vec::new();
+        for name in members {
+            let (finished, role) = grouper.member(name);
+            groups.extend(finished);
+            grouper.content(role, name.as_bytes().to_vec());
+        }
+        groups.extend(grouper.finish());
+        let one = |group: Group| {
+            let key = group.key.clone();
+            let (mut problems, mut image) = (Vec::new(), None);
+            for item in group.into_items("s.tar") {
+                match item {
+                    Item::Problem(problem) => problems.push(problem.kind),
+                    Item::Sample(Sample {
+                        image: ImageData::Encoded(bytes),
+                        ..
+                    }) => image = String::from_utf8(bytes).ok(),
+                    Item::Sample(_) => {}
+                }
+            }
+            (key, problems, image)
+        };
+        groups.into_iter().map(one).collect()
+    }
+
+    #[test]
+    fn grouping() {
+        use ProblemKind::{DuplicateKey, MissingImage};
+        let row = |key: &str, problems: &[ProblemKind], image: &str| {
+            (
+                key.to_owned(),
+                problems.to_vec(),
+                (!image.is_empty()).then(|| image.to_owned()),
+            )
+        };
+        assert_eq!(
+            group(&["a.jpg", "a.txt", "b.txt", "b.json", "b.png"]),
+            [row("a", &[], "a.jpg"), row("b", &[], "b.png")]
+        );
+        // A repeated suffix starts another sample of the same key.
+        assert_eq!(
+            group(&["a.jpg", "a.txt", "a.jpg", "a.txt"]),
+            [row("a", &[], "a.jpg"), row("a", &[DuplicateKey], "a.jpg")]
+        );
+        // jpg before png before jpeg before webp, whatever the order of the members; seg.png is no image.
+        assert_eq!(
+            group(&["a.webp", "a.png", "a.jpeg", "a.seg.png"]),
+            [row("a", &[], "a.png")]
+        );
+        assert_eq!(
+            group(&["a.txt", "a.seg.png", "b.jpg"]),
+            [row("a", &[MissingImage], ""), row("b", &[], "b.jpg")]
+        );
+        // Members without key neither start nor end a sample.
+        assert_eq!(
+            group(&["a.jpg", "README", "__x__/y.jpg", "a.txt"]),
+            [row("a", &[], "a.jpg")]
+        );
+        assert_eq!(group(&["README"]), []);
+    }
+}

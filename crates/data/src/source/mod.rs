@@ -1,0 +1,213 @@
+//! Where samples come from. A [`Source`] walks its samples in an order that is a pure function of
+//! (seed, epoch, rank, world) and hands them, still encoded, to a [`Sink`].
+//!
+//! | module | source |
+//! |---|---|
+//! | [`csv`] | one row per sample: an image path and a caption |
+//! | [`tar`] | webdataset shards, with [`shards`] (lists and weights), [`group`] (members to samples), [`shuffle`] |
+//! | [`image_folder`] | one directory per class |
+//! | [`files`] | a directory or a list of images, no captions |
+//! | [`synthetic`] | black images, for smoke runs and benchmarks |
+//!
+//! Sources whose samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
+
+pub mod braces;
+pub mod csv;
+pub mod files;
+pub mod group;
+pub mod image_folder;
+pub mod kind;
+pub mod order;
+pub mod shards;
+pub mod shuffle;
+pub mod synthetic;
+pub mod table;
+pub mod tar;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+pub(crate) mod testing;
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use crate::error::DataError;
+pub use order::Order;
+
+/// Largest encoded image or caption that is read: larger files and members are skipped as unreadable, so that a
+/// hostile header or a compression bomb costs no memory.
+pub const MAX_MEMBER_BYTES: u64 = 256 << 20;
+
+/// Extensions that count as images in directories (torchvision's list, compared without case).
+pub const IMAGE_EXTENSIONS: [&str; 9] = [
+    "jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp",
+];
+
+/// A set of samples that can be walked again and again.
+pub trait Source: Send + Sync {
+    /// Says in a few words what is read, for messages: `pairs.csv`, `3 shards from train-{0..2}.tar`.
+    fn describe(&self) -> String;
+
+    /// How many batches one rank makes in an epoch of training.
+    ///
+    /// `train_num_samples` is the user's word on the size of the set; sources that know their size ignore it.
+    ///
+    /// # Errors
+    /// When the size is needed and unknown, or too small for a single batch.
+    fn batches_per_epoch(
+        &self,
+        train_num_samples: Option<u64>,
+        world: usize,
+        batch_size: usize,
+    ) -> Result<u64, DataError>;
+
+    /// Pushes every item of one pass over the samples of `order.rank`. `pass` counts from zero within the epoch: an
+    /// epoch that needs more samples than one pass has goes on with the next.
+    ///
+    /// # Errors
+    /// Only for what no later sample can mend; a bad sample or shard is an [`Item::Problem`].
+    fn pass(
+        &self,
+        order: &Order,
+        pass: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<ControlFlow<()>, DataError>;
+}
+
+/// What receives the items of a pass.
+pub trait Sink {
+    /// Offers to leave out the next `available` items; the answer says how many of them the source must leave out.
+    /// A source that can jump calls this once at the start of a pass; one that cannot just pushes everything.
+    fn jump(&mut self, available: usize) -> usize;
+
+    /// Takes one item. `Break` asks the source to stop.
+    fn push(&mut self, item: Item) -> ControlFlow<()>;
+}
+
+/// One step of a pass. Every item, good or bad, counts one towards the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A sample to decode.
+    Sample(Sample),
+    /// Something to count and warn about.
+    Problem(Problem),
+}
+
+/// An encoded sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The image's path, or its key in the shard.
+    pub name: String,
+    /// The encoded image, or where to read it.
+    pub image: ImageData,
+    /// The caption, where the source has one for this sample.
+    pub caption: Option<String>,
+    /// The class index, for sources with classes.
+    pub label: Option<usize>,
+}
+
+/// An image before decoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageData {
+    /// A whole encoded file.
+    Encoded(Vec<u8>),
+    /// A file for a worker to read, so that files are opened in parallel.
+    Path(PathBuf),
+    /// Black pixels; nothing is decoded.
+    Black,
+}
+
+impl Sample {
+    /// Bytes of memory held by the image and caption.
+    pub fn bytes(&self) -> usize {
+        let image = match &self.image {
+            ImageData::Encoded(bytes) => bytes.len(),
+            ImageData::Path(_) | ImageData::Black => 0,
+        };
+        image + self.caption.as_ref().map_or(0, String::len)
+    }
+}
+
+/// A sample or shard that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind of problem, for counting.
+    pub kind: ProblemKind,
+    /// The file, shard or `shard: key` that has it.
+    pub place: String,
+    /// What was found there.
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.place, self.kind, self.reason)
+    }
+}
+
+/// The kinds of [`Problem`], in the order in which counts are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProblemKind {
+    /// A shard that cannot be opened or is no tar; the next shard follows.
+    UnreadableShard,
+    /// A shard that ends too early; its whole samples are used and the next shard follows.
+    TruncatedShard,
+    /// A shard without a single sample.
+    EmptyShard,
+    /// A key that occurs again within its shard. Nothing is lost: it starts another sample, as in OpenCLIP.
+    DuplicateKey,
+    /// A sample without an image member.
+    MissingImage,
+    /// A sample without a caption where one is needed.
+    MissingCaption,
+    /// An image file that cannot be read.
+    UnreadableImage,
+    /// An image that cannot be decoded.
+    UndecodableImage,
+    /// A caption that is not UTF-8.
+    InvalidCaption,
+}
+
+impl ProblemKind {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::UnreadableShard,
+        Self::TruncatedShard,
+        Self::EmptyShard,
+        Self::DuplicateKey,
+        Self::MissingImage,
+        Self::MissingCaption,
+        Self::UnreadableImage,
+        Self::UndecodableImage,
+        Self::InvalidCaption,
+    ];
+
+    /// Whether a sample is lost by it, so that it counts towards the share of bad samples.
+    pub fn drops_sample(self) -> bool {
+        !self.is_of_shard() && self != Self::DuplicateKey
+    }
+
+    /// Whether it is the problem of a whole shard.
+    pub fn is_of_shard(self) -> bool {
+        matches!(
+            self,
+            Self::UnreadableShard | Self::TruncatedShard | Self::EmptyShard
+        )
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnreadableShard => "unreadable shard",
+            Self::TruncatedShard => "truncated shard",
+            Self::EmptyShard => "shard without samples",
+            Self::DuplicateKey => "duplicate key",
+            Self::MissingImage => "missing image",
+            Self::MissingCaption => "missing caption",
+            Self::UnreadableImage => "unreadable image",
+            Self::UndecodableImage => "undecodable image",
+            Self::InvalidCaption => "caption is not UTF-8",
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Sources whose samples are numbered: the order is a permutation, and resuming is a jump.
+
+use std::ops::ControlFlow;
+
+use rand::seq::SliceRandom;
+
+use super::order::Stream;
+use super::{Item, Order, Sink, Source};
+use crate::error::DataError;
+
+/// Numbered samples.
+pub trait Table: Send + Sync {
+    /// How many samples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at `index < len()`.
+    fn item(&self, index: usize) -> Item;
+
+    /// Says in a few words what is read.
+    fn describe(&self) -> String;
+}
+
+impl<T: Table> Source for T {
+    fn describe(&self) -> String {
+        Table::describe(self)
+    }
+
+    /// Full batches in `ceil(len / world)` samples, as a `DistributedSampler` with `drop_last` gives.
+    fn batches_per_epoch(
+        &self,
+        _: Option<u64>,
+        world: usize,
+        batch_size: usize,
+    ) -> Result<u64, DataError> {
+        match self.len().div_ceil(world.max(1)) / batch_size.max(1) {
+            0 => Err(DataError::TooFewSamples {
+                source_name: Table::describe(self),
+                samples: self.len(),
+                world,
+                batch_size,
+            }),
+            batches => Ok(batches as u64),
+        }
+    }
+
+    fn pass(
+        &self,
+        order: &Order,
+        pass: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<ControlFlow<()>, DataError> {
+        let indices = indices(self.len(), order, pass);
+        let start = sink.jump(indices.len());
+        for &index in indices.get(start..).unwrap_or_default() {
+            if sink.push(self.item(index)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The samples of one rank, in order: every `world`-th of the (shuffled) whole. In training the whole is first
+/// lengthened from its own beginning to a multiple of `world`.
+fn indices(len: usize, order: &Order, pass: u64) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..len).collect();
+    if order.world <= 1 && !order.training {
+        return all;
+    }
+    if order.training {
+        all.shuffle(&mut order.rng(Stream::TableOrder, pass));
+    }
+    let world = order.world.max(1);
+    let total = if order.training && len > 0 {
+        len.next_multiple_of(world)
+    } else {
+        len
+    };
+    (order.rank..total)
+        .step_by(world)
+        .map(|place| all[place % len])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn ranks(len: usize, world: usize, training: bool) -> Vec<Vec<usize>> {
+        let order = |rank| Order {
+            rank,
+            world,
+            training,
+            ..Order::training(3, 1)
+        };
+        (0..world)
+            .map(|rank| indices(len, &order(rank), 0))
+            .collect()
+    }
+
+    #[test]
+    fn ranks_are_disjoint_and_cover() {
+        let mut seen = ranks(12, 3, true).concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..12).collect::<Vec<_>>());
+        let mut seen = ranks(11, 3, false).concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..11).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn training_pads_to_equal_lengths_from_the_beginning() {
+        let shares = ranks(10, 4, true);
+        assert!(shares.iter().all(|share| share.len() == 3));
+        assert_eq!(shares[2][2], shares[0][0]);
+        assert_eq!(shares[3][2], shares[1][0]);
+        // Fewer samples than ranks: the padding goes round more than once.
+        assert_eq!(ranks(1, 3, true), vec![vec![0]; 3]);
+        assert_eq!(ranks(0, 3, true), vec![Vec::<usize>::new(); 3]);
+    }
+
+    #[test]
+    fn order_depends_on_seed_epoch_and_pass_alone() {
+        let order = Order::training(7, 3);
+        assert_eq!(indices(100, &order, 0), indices(100, &order, 0));
+        assert_ne!(indices(100, &order, 0), indices(100, &order, 1));
+        assert_ne!(
+            indices(100, &order, 0),
+            indices(100, &Order { epoch: 4, ..order }, 0)
+        );
+        assert_ne!(
+            indices(100, &order, 0),
+            indices(100, &Order { seed: 8, ..order }, 0)
+        );
+        assert_eq!(indices(4, &Order::sequential(), 9), vec![0, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,286 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use std::collections::{HashMap, HashSet};
+
+use super::super::ImageData;
+use super::super::testing::{Collect, gzip, tar, tar_bytes, write_shard, write_shards};
+use super::*;
+
+fn read(bytes: &[u8]) -> Collect {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.tar");
+    std::fs::write(&path, bytes).unwrap();
+    Collect::pass(&tar(vec![path]), &Order::sequential(), 0).unwrap()
+}
+
+#[test]
+fn plain_and_gzip_give_the_same_samples() {
+    let long = format!("{}/a.jpg", "d".repeat(150));
+    let bytes = tar_bytes(&[
+        ("a.jpg", b"image"),
+        ("a.txt", b"caption \xc3\xbc"),
+        ("a.json", b"{}"),
+        (&long, b"2"),
+    ]);
+    let plain = read(&bytes);
+    let [first, second] = &plain.samples().collect::<Vec<_>>()[..] else {
+        panic!("{:?}", plain.0)
+    };
+    assert_eq!(
+        (first.name.as_str(), first.caption.as_deref()),
+        ("a", Some("caption ü"))
+    );
+    assert_eq!(first.image, ImageData::Encoded(b"image".to_vec()));
+    assert_eq!((second.name.len(), second.caption.as_deref()), (152, None));
+    assert_eq!(read(&gzip(&bytes)).0, plain.0);
+}
+
+#[test]
+fn bad_samples_are_told_and_the_others_kept() {
+    use ProblemKind::{DuplicateKey, InvalidCaption, MissingImage};
+    let all = read(&tar_bytes(&[
+        ("a.jpg", b"1"),
+        ("a.txt", b"one"),
+        ("a.jpg", b"2"),
+        ("a.txt", b"again"),
+        ("b.txt", b"no image"),
+        ("c.jpg", b"3"),
+        ("c.txt", b"\xff\xfe"),
+        ("d.jpg", b""),
+        ("d.txt", b"zero bytes are the decoder's affair"),
+    ]));
+    assert_eq!(all.names(), ["a", "a", "d"]);
+    assert_eq!(all.problems(), [DuplicateKey, MissingImage, InvalidCaption]);
+}
+
+#[test]
+fn a_shard_cut_anywhere_gives_its_whole_samples_and_one_problem() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = write_shards(dir.path(), 2, 3);
+    let whole = std::fs::read(&paths[0]).unwrap();
+    // Each sample is two members of one header and one block of content.
+    for cut in (1..whole.len()).step_by(100) {
+        std::fs::write(&paths[0], &whole[..cut]).unwrap();
+        let all = Collect::pass(&tar(paths.clone()), &Order::sequential(), 0).unwrap();
+        let names = all.names();
+        assert!(
+            names.ends_with(&["001-000", "001-001", "001-002"]),
+            "cut at {cut}: {names:?}"
+        );
+        let complete = ((cut + 512 - 7) / 2048).min(3);
+        assert_eq!(names.len() - 3, complete, "cut at {cut}");
+        let samples: Vec<_> = all.samples().collect();
+        assert!(
+            samples
+                .iter()
+                .all(|sample| sample.caption.as_deref() == Some(sample.name.as_str())),
+            "cut at {cut}"
+        );
+        assert!(
+            all.problems().len() <= 1,
+            "cut at {cut}: {:?}",
+            all.problems()
+        );
+        // Inside a header or the seven bytes of content; the members end at multiples of 1024.
+        if (1..519).contains(&(cut % 1024)) && cut < 6 * 1024 {
+            assert_eq!(all.problems().len(), 1, "cut at {cut}");
+        }
+    }
+    std::fs::write(&paths[0], &gzip(&whole)[..100]).unwrap();
+    let all = Collect::pass(&tar(paths), &Order::sequential(), 0).unwrap();
+    assert_eq!(all.samples().count(), 3);
+    assert_eq!(all.problems().len(), 1);
+}
+
+#[test]
+fn shards_that_are_none_are_told_and_passed_over() {
+    use ProblemKind::{EmptyShard, UnreadableShard};
+    let dir = tempfile::tempdir().unwrap();
+    let mut paths = write_shards(dir.path(), 1, 1);
+    for (name, bytes) in [
+        ("garbage.tar", vec![7; 5000]),
+        ("packed.tar", b"BZh91AY&SY".to_vec()),
+        ("zero.tar", vec![]),
+        (
+            "unnamed.tar",
+            tar_bytes(&[("README", b"x"), ("__meta__/a.jpg", b"y")]),
+        ),
+    ] {
+        paths.insert(paths.len() - 1, dir.path().join(name));
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    paths.insert(0, dir.path().join("absent.tar"));
+    let all = Collect::pass(&tar(paths), &Order::sequential(), 0).unwrap();
+    assert_eq!(all.names(), ["000-000"]);
+    assert_eq!(
+        all.problems(),
+        [
+            UnreadableShard,
+            UnreadableShard,
+            UnreadableShard,
+            EmptyShard,
+            EmptyShard
+        ]
+    );
+}
+
+#[test]
+fn a_member_that_claims_too_many_bytes_is_not_read() {
+    let mut header = ::tar::Header::new_gnu();
+    header.set_path("a.jpg").unwrap();
+    header.set_size(1 << 60);
+    header.set_cksum();
+    let all = read(header.as_bytes());
+    assert_eq!(all.samples().count(), 0);
+    assert_eq!(all.problems(), [ProblemKind::TruncatedShard]);
+}
+
+#[test]
+fn order_is_a_function_of_seed_epoch_rank_and_world() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = tar(write_shards(dir.path(), 6, 5));
+    let names = |order: Order, pass| -> Vec<String> {
+        Collect::pass(&source, &order, pass)
+            .unwrap()
+            .names()
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect()
+    };
+    let base = Order {
+        world: 2,
+        ..Order::training(1, 1)
+    };
+    let first = names(base, 0);
+    assert_eq!(first, names(base, 0));
+    assert_ne!(first, names(Order { seed: 2, ..base }, 0));
+    assert_ne!(first, names(Order { epoch: 2, ..base }, 0));
+
+    let other = names(Order { rank: 1, ..base }, 0);
+    let union: HashSet<_> = first.iter().chain(&other).collect();
+    assert_eq!((first.len(), other.len(), union.len()), (15, 15, 30));
+
+    // A second pass gives the rank's own samples again, in another order.
+    let again = names(base, 1);
+    assert_ne!(first, again);
+    assert_eq!(first.iter().collect::<HashSet<_>>(), again.iter().collect());
+
+    let sequential = names(Order::sequential(), 0);
+    assert!(sequential.is_sorted() && sequential.len() == 30);
+}
+
+/// OpenCLIP's `test_wds.py`: 10 and 5 samples, drawn 10,000 times with replacement.
+#[test]
+fn resampling_weighs_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    for (shard, samples) in [(0, 10), (1, 5)] {
+        write_shard(
+            &dir.path().join(format!("{shard:03}.tar")),
+            (0..samples).map(|i| format!("{shard:03}_{i}")),
+        );
+    }
+    let pattern = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| format!("{}/{name}", dir.path().display()))
+            .collect::<Vec<_>>()
+            .join("::")
+    };
+    let (one, braces, both) = (
+        pattern(&["000.tar"]),
+        pattern(&["00{0..1}.tar"]),
+        pattern(&["000.tar", "001.tar"]),
+    );
+    for (pattern, factors, expected) in [
+        (&one, None, [1.0 / 10.0, 0.0]),
+        (&braces, None, [1.0 / 15.0, 1.0 / 15.0]),
+        (&both, Some("1::1"), [1.0 / 15.0, 1.0 / 15.0]),
+        (&both, Some("1::2"), [1.0 / 20.0, 1.0 / 10.0]),
+    ] {
+        let shards = Shards::expand(pattern, factors).unwrap();
+        let source = Tar::new(shards, true, ShuffleSize::default()).unwrap();
+        let mut counts = HashMap::<String, usize>::new();
+        let mut draws = 0;
+        for pass in 0.. {
+            for name in Collect::pass(&source, &Order::training(0, 0), pass)
+                .unwrap()
+                .names()
+            {
+                *counts.entry(name.to_owned()).or_default() += 1;
+                draws += 1;
+            }
+            if draws >= 10_000 {
+                break;
+            }
+        }
+        for (shard, samples) in [(0, 10), (1, 5)] {
+            for i in 0..samples {
+                let count = counts
+                    .get(&format!("{shard:03}_{i}"))
+                    .copied()
+                    .unwrap_or_default() as f64;
+                let expected = expected[shard] * draws as f64;
+                assert!(
+                    (count - expected).abs() <= 0.2 * expected,
+                    "{factors:?} {shard}_{i}: {count}, not {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_draw_for_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = Shards::list(write_shards(dir.path(), 4, 1));
+    let source = Tar::new(shards, true, ShuffleSize::default()).unwrap();
+    let draws = |rank| {
+        let order = Order {
+            rank,
+            world: 8,
+            ..Order::training(0, 0)
+        };
+        (0..10)
+            .map(|pass| source.shards_of_pass(&order, pass).unwrap())
+            .collect::<Vec<_>>()
+            .concat()
+    };
+    assert_eq!(draws(0).len(), 40);
+    assert_eq!(draws(0), draws(0));
+    assert_ne!(draws(0), draws(1));
+}
+
+#[test]
+fn settings_that_cannot_work_are_errors() {
+    let list = || Shards::list(vec!["a.tar".into(), "b.tar".into()]);
+    let order = Order {
+        world: 3,
+        ..Order::training(0, 0)
+    };
+    let error = Collect::pass(&tar(list().paths), &order, 0).err().unwrap();
+    assert!(
+        matches!(
+            error,
+            DataError::TooFewShards {
+                shards: 2,
+                world: 3,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let weighted = Shards::expand("a::b", Some("1::2")).unwrap();
+    let error = Tar::new(weighted, false, ShuffleSize::default()).unwrap_err();
+    assert!(
+        matches!(error, DataError::UpsamplingNeedsResampling),
+        "{error}"
+    );
+    assert!(Tar::new(Shards::list(vec![]), false, ShuffleSize::default()).is_err());
+
+    let source = tar(list().paths);
+    assert_eq!(source.batches_per_epoch(Some(100), 2, 8).unwrap(), 7);
+    assert!(matches!(
+        source.batches_per_epoch(None, 1, 8),
+        Err(DataError::UnknownLength { .. })
+    ));
+    assert!(source.batches_per_epoch(Some(0), 1, 8).is_err());
+}
