@@ -30,7 +30,7 @@ pub fn eval_transform(
 ) -> Result<Arc<Transform>, EvalError> {
     let transform = EvalTransform::new(height, width, preprocess)?;
     Ok(Arc::new(move |bytes: &[u8], _: &mut _, out: &mut [u8]| {
-        let picture = decode(bytes, &Limits::default())?;
+        let picture = decode(bytes, Limits::default())?;
         let picture = if rgb_first { picture.into_rgb() } else { picture };
         transform.apply(&picture, out)
     }))

@@ -34,6 +34,18 @@ impl Prompts {
         })
     }
 
+    /// Class names and templates from a `.json` file: an object with `classes` and `templates`.
+    ///
+    /// # Errors
+    /// When the file cannot be read or has another form; see [`read_classes`] and [`read_templates`].
+    pub fn read(path: &Path) -> Result<Self, EvalError> {
+        Ok(Self {
+            classes: read_classes(path)?,
+            templates: read_templates(path)?,
+            simple_templates: Vec::new(),
+        })
+    }
+
     /// The prompts of class `class`, one per template.
     pub fn of_class(&self, class: usize) -> Vec<String> {
         let Some(name) = self.classes.get(class) else {

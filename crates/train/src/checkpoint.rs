@@ -119,21 +119,14 @@ pub fn open(path: &Path) -> Result<Checkpoint, TrainError> {
     Ok(Checkpoint { path: path.to_path_buf(), progress: state.progress })
 }
 
-impl Checkpoint {
-    /// The weights.
-    pub fn model(&self) -> PathBuf {
-        self.path.join(MODEL)
+/// The optimizer's state, if the checkpoint folder `path` has one.
+pub fn optimizer(path: &Path) -> Result<Option<OptimizerRecord>, TrainError> {
+    let path = path.join(OPTIMIZER);
+    if !path.exists() {
+        return Ok(None);
     }
-
-    /// The optimizer's state, if the checkpoint has one.
-    pub fn optimizer(&self) -> Result<Option<OptimizerRecord>, TrainError> {
-        let path = self.path.join(OPTIMIZER);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let record = OptimizerRecord::load(&path);
-        record.map(Some).map_err(|error| TrainError::Incomplete { path, reason: error.to_string() })
-    }
+    let record = OptimizerRecord::load(&path);
+    record.map(Some).map_err(|error| TrainError::Incomplete { path, reason: error.to_string() })
 }
 
 /// Forces a file to disk and measures it.

@@ -18,6 +18,17 @@ pub enum Precision {
     PureBf16,
 }
 
+impl Precision {
+    /// The name that `--precision` knows it under.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::AmpBf16 => "amp_bf16",
+            Self::PureBf16 => "pure_bf16",
+        }
+    }
+}
+
 /// Flags of `openclip train`, with OpenCLIP's names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -7,7 +7,6 @@
 //! * [`relay`], [`loss`] – the exact gradient of the contrastive objective in micro-batches
 //! * [`optim`], [`schedule`] – AdamW's groups, gradient norm, learning rate
 //! * [`data`] – training data as Burn's data loader
-//! * [`evaluate`] – validation between epochs and by itself
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 
@@ -15,12 +14,17 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod error;
+pub mod journal;
 pub mod loss;
 pub mod optim;
 pub mod relay;
 pub mod report;
+mod renderer;
+pub mod run;
 pub mod schedule;
+pub mod strategy;
 pub mod task;
 
 pub use config::{Precision, TrainConfig};
 pub use error::TrainError;
+pub use run::{Outcome, train};

@@ -1,13 +1,104 @@
-//! A renderer that shows nothing, for runs whose progress goes to the journal instead of Burn's terminal UI.
+//! What Burn's terminal UI shows, and stand-ins for where the journal shows it instead.
 
-use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
-use burn::train::metric::MetricDefinition;
+use std::sync::Arc;
+
+use burn::tensor::TensorReadError;
+use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
+use burn::train::metric::state::{FormatOptions, NumericMetricState};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
+use burn::train::metric::{
+    Metric, MetricAttributes, MetricDefinition, MetricMetadata, Numeric, NumericAttributes,
+    NumericEntry, SerializedEntry,
+};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
 use burn::train::LearnerSummary;
 
+use crate::journal::StepFigures;
+
+/// A figure of the last step as one of Burn's metrics.
+#[derive(Clone)]
+pub(crate) struct Gauge {
+    name: Arc<String>,
+    pick: fn(&StepFigures) -> f64,
+    higher_is_better: bool,
+    state: NumericMetricState,
+}
+
+impl Gauge {
+    pub fn new(name: &str, higher_is_better: bool, pick: fn(&StepFigures) -> f64) -> Self {
+        Self {
+            name: Arc::new(name.to_owned()),
+            pick,
+            higher_is_better,
+            state: NumericMetricState::default(),
+        }
+    }
+
+    fn format(&self) -> FormatOptions {
+        FormatOptions::new(Arc::clone(&self.name)).precision(3)
+    }
+}
+
+impl Metric for Gauge {
+    type Input = StepFigures;
+
+    fn name(&self) -> Arc<String> {
+        Arc::clone(&self.name)
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        let higher_is_better = self.higher_is_better;
+        NumericAttributes { unit: None, higher_is_better }.into()
+    }
+
+    fn update(
+        &mut self,
+        figures: &StepFigures,
+        _: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        self.state.update((self.pick)(figures), 1);
+        Ok(self.state.compute_update(self.format()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.state.compute_final(self.format()))
+    }
+
+    fn clear(&mut self) {
+        self.state.reset();
+    }
+}
+
+impl Numeric for Gauge {
+    fn value(&self) -> Option<NumericEntry> {
+        Some(self.state.current_value())
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        Some(self.state.running_value())
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        self.state.final_value()
+    }
+}
+
+/// A metric logger that keeps nothing: the journal has its own files.
+pub(crate) struct Forgetful;
+
+impl MetricLogger for Forgetful {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
+}
+
+/// A renderer that shows nothing.
 #[derive(Debug)]
 pub(crate) struct Silent;
 
@@ -34,12 +125,13 @@ impl TrainingProgressLogger for Silent {
     fn start_split(&mut self, _: &str, _: usize) {}
     fn update_split(&mut self, _: usize) {}
     fn end_split(&mut self) {}
-    fn log_event(&mut self, _: &str) {}
+    fn log_event_training(&mut self, _: String) {}
     fn end(&mut self) {}
 }
 
 impl EvaluationProgressLogger for Silent {
     fn start_global_progress(&mut self, _: usize) {}
+    fn log_event_evaluation(&mut self, _: String) {}
     fn start_test(&mut self, _: &str, _: usize) {}
     fn update_test_progress(&mut self, _: usize) {}
     fn end_test(&mut self) {}

@@ -6,12 +6,13 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
-use burn::train::metric::{Adaptor, LossInput};
+use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
+use crate::journal::StepFigures;
 use crate::loss::clip_loss;
 use crate::optim::{gradient_norm, scale_gradients};
 use crate::relay::{self, MicroBatch};
@@ -78,6 +79,8 @@ pub struct Step {
 pub struct StepOutput {
     /// Contrastive loss, `[1]`, still on the device.
     pub loss: Tensor<1>,
+    /// What the loop measured.
+    pub figures: StepFigures,
 }
 
 impl ItemLazy for StepOutput {
@@ -86,9 +89,9 @@ impl ItemLazy for StepOutput {
     }
 }
 
-impl Adaptor<LossInput> for StepOutput {
-    fn adapt(&self) -> LossInput {
-        LossInput::new(self.loss.clone())
+impl Adaptor<StepFigures> for StepOutput {
+    fn adapt(&self) -> StepFigures {
+        self.figures
     }
 }
 
@@ -134,7 +137,7 @@ impl TrainStep for Task {
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
         let (loss, grads) = relay::step(&self.clip, &batches);
-        TrainOutput { grads, item: StepOutput { loss } }
+        TrainOutput { grads, item: StepOutput { loss, figures: StepFigures::default() } }
     }
 
     fn optimize(
@@ -191,6 +194,7 @@ impl InferenceStep for Task {
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
             clip_loss(self.clip.forward(images, tokens))
         });
-        StepOutput { loss: Tensor::cat(losses.collect(), 0).mean() }
+        let loss = Tensor::cat(losses.collect(), 0).mean();
+        StepOutput { loss, figures: StepFigures::default() }
     }
 }

@@ -17,6 +17,7 @@ pub mod files;
 pub mod group;
 pub mod image_folder;
 pub mod kind;
+pub mod open;
 pub mod order;
 pub mod shards;
 pub mod shuffle;
@@ -82,6 +83,11 @@ pub trait Sink {
 
     /// Takes one item. `Break` asks the source to stop.
     fn push(&mut self, item: Item) -> ControlFlow<()>;
+
+    /// Whether nothing more is wanted: a source that reads long stretches without an item to push asks now and then.
+    fn is_closed(&self) -> bool {
+        false
+    }
 }
 
 /// One step of a pass. Every item, good or bad, counts one towards the cursor.

@@ -17,23 +17,34 @@ use crate::TrainError;
 /// # Errors
 /// When the file cannot be written or `entry` is no JSON value.
 pub fn append<T: Serialize>(path: &Path, entry: &T) -> Result<(), TrainError> {
+    append_all(path, std::slice::from_ref(entry))
+}
+
+/// Appends one line for each of `entries`; see [`append`].
+///
+/// # Errors
+/// When the file cannot be written or an entry is no JSON value.
+pub fn append_all<T: Serialize>(path: &Path, entries: &[T]) -> Result<(), TrainError> {
     let write = |source| TrainError::Write {
         path: path.to_owned(),
         source,
     };
-    let mut line = serde_json::to_vec(entry).map_err(|error| write(error.into()))?;
-    line.push(b'\n');
-    append_line(path, &line).map_err(write)
+    let mut lines = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut lines, entry).map_err(|error| write(error.into()))?;
+        lines.push(b'\n');
+    }
+    append_lines(path, &lines).map_err(write)
 }
 
-fn append_line(path: &Path, line: &[u8]) -> std::io::Result<()> {
+fn append_lines(path: &Path, lines: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .open(path)?;
     repair(&mut file)?;
-    file.write_all(line)?;
+    file.write_all(lines)?;
     file.sync_data()
 }
 

@@ -1,0 +1,76 @@
+//! From `--train-data` and its neighbours to a source.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Source;
+use super::csv::{Csv, CsvFormat};
+use super::kind::DatasetKind;
+use super::shards::Shards;
+use super::shuffle::ShuffleSize;
+use super::synthetic::Synthetic;
+use super::tar::Tar;
+use crate::error::DataError;
+
+/// How a data set is read; the defaults are OpenCLIP's.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// `--dataset-type`.
+    pub dataset_type: String,
+    /// `--csv-separator`, `--csv-img-key`, `--csv-caption-key`.
+    pub csv: CsvFormat,
+    /// `--dataset-resampled`.
+    pub resampled: bool,
+    /// `--train-data-upsampling-factors`.
+    pub upsampling_factors: Option<String>,
+    /// Samples of a synthetic set.
+    pub num_samples: Option<u64>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            dataset_type: "auto".into(),
+            csv: CsvFormat::default(),
+            resampled: false,
+            upsampling_factors: None,
+            num_samples: None,
+        }
+    }
+}
+
+/// A source and what its kind implies.
+#[derive(Clone)]
+pub struct Opened {
+    /// The samples.
+    pub source: Arc<dyn Source>,
+    /// Pictures become RGB before they are resized, as OpenCLIP's webdataset reader has it.
+    pub rgb_first: bool,
+}
+
+/// Opens `data`: a CSV file, a list of shards, or nothing for a synthetic set.
+///
+/// # Errors
+/// When the kind is unknown, or the source cannot be opened.
+pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
+    let kind = DatasetKind::parse(&options.dataset_type, data)?;
+    let source: Arc<dyn Source> = match kind {
+        DatasetKind::Csv => Arc::new(Csv::open(Path::new(data), &options.csv)?),
+        DatasetKind::Webdataset => {
+            let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
+            let shuffle = ShuffleSize::default();
+            Arc::new(Tar::new(shards, options.resampled, shuffle)?)
+        }
+        DatasetKind::Synthetic => {
+            let unknown = || DataError::UnknownLength {
+                source_name: "synthetic".into(),
+            };
+            let len = options.num_samples.ok_or_else(unknown)? as usize;
+            Arc::new(Synthetic { len })
+        }
+    };
+    Ok(Opened {
+        source,
+        rgb_first: kind == DatasetKind::Webdataset,
+    })
+}

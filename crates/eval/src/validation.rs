@@ -1,0 +1,148 @@
+//! Everything a model is measured on, between epochs of training or by itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use openclip_data::loader::{Loader, LoaderOptions};
+use openclip_data::source::image_folder::ImageFolder;
+use openclip_data::source::open::Opened;
+use openclip_data::source::{Order, Source};
+use openclip_data::tokenizer::Tokenizer;
+use openclip_model::ClipOutput;
+
+use crate::encode::Encoder;
+use crate::error::EvalError;
+use crate::progress::Progress;
+use crate::run;
+use crate::zero_shot::Prompts;
+
+/// What to measure a model on, and how the pictures are loaded.
+pub struct Validation {
+    /// Captioned pictures, for retrieval and the validation loss.
+    pub pairs: Option<Opened>,
+    /// Pairs there are, for the progress display alone.
+    pub num_pairs: Option<u64>,
+    /// Labelled pictures.
+    pub zero_shot: Option<ZeroShot>,
+    /// Pictures that go through the tower together.
+    pub batch_size: usize,
+    /// Threads that decode.
+    pub workers: usize,
+    /// Show progress on stderr.
+    pub show_progress: bool,
+}
+
+/// Pictures in one folder per class.
+pub struct ZeroShot {
+    /// Prefix of the metrics, such as `imagenet-zeroshot-val`.
+    pub name: String,
+    /// The pictures.
+    pub folder: Arc<ImageFolder>,
+    /// What the classes are called.
+    pub prompts: Prompts,
+}
+
+impl ZeroShot {
+    /// Opens the folder `root`. Without prompts of its own, a folder of 1,000 classes gets ImageNet's names and
+    /// templates, and any other the names of its directories under ImageNet's templates.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or has another number of classes than `prompts`.
+    pub fn open(name: &str, root: &Path, prompts: Option<Prompts>) -> Result<Self, EvalError> {
+        let folder = Arc::new(ImageFolder::open(root)?);
+        let imagenet = Prompts::imagenet()?;
+        let prompts = match prompts {
+            Some(prompts) => prompts,
+            None if folder.classes().len() == imagenet.classes.len() => imagenet,
+            None => {
+                let names = folder.classes().iter().map(|name| name.replace('_', " "));
+                Prompts { classes: names.collect(), ..imagenet }
+            }
+        };
+        if prompts.classes.len() != folder.classes().len() {
+            return Err(EvalError::List {
+                path: root.to_owned(),
+                problem: format!(
+                    "{} class folders for {} class names",
+                    folder.classes().len(),
+                    prompts.classes.len()
+                ),
+            });
+        }
+        Ok(Self { name: name.to_owned(), folder, prompts })
+    }
+}
+
+/// Which of the measurements to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// Retrieval and the validation loss.
+    pub pairs: bool,
+    /// Zero-shot accuracy.
+    pub zero_shot: bool,
+}
+
+impl Due {
+    /// Everything.
+    pub const ALL: Self = Self { pairs: true, zero_shot: true };
+}
+
+impl Validation {
+    /// Metrics under OpenCLIP's names, in the order in which it computes them.
+    ///
+    /// # Errors
+    /// When data cannot be read or the device fails.
+    pub fn run(
+        &self,
+        encoder: &Encoder,
+        tokenizer: &Arc<dyn Tokenizer>,
+        due: Due,
+        loss: impl Fn(ClipOutput) -> Tensor<1>,
+    ) -> Result<Vec<(String, f64)>, EvalError> {
+        let mut metrics = Vec::new();
+        if let Some(set) = self.zero_shot.as_ref().filter(|_| due.zero_shot) {
+            let classes = set.prompts.classes.len() as u64;
+            let progress = self.progress("zero-shot classifier", Some(classes), "classes");
+            let prompts = &set.prompts;
+            let classifier = run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress);
+            progress.finish();
+            let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
+            let progress = self.progress("zero-shot", Some(images), "images");
+            let source = Arc::clone(&set.folder) as Arc<dyn Source>;
+            let batches = self.load(encoder, source, false, None)?;
+            let accuracy = run::zero_shot(encoder, &classifier, batches, &progress)?;
+            progress.finish();
+            metrics.push((format!("{}-top1", set.name), accuracy.top1()));
+            metrics.push((format!("{}-top5", set.name), accuracy.top5()));
+        }
+        if let Some(pairs) = self.pairs.as_ref().filter(|_| due.pairs) {
+            let progress = self.progress("retrieval", self.num_pairs, "pairs");
+            let tokenizer = Some(Arc::clone(tokenizer));
+            let source = Arc::clone(&pairs.source);
+            let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
+            metrics.extend(run::pairs(encoder, batches, loss, &progress)?.named());
+            progress.finish();
+        }
+        Ok(metrics)
+    }
+
+    fn progress(&self, what: &str, total: Option<u64>, unit: &str) -> Progress {
+        if self.show_progress { Progress::new(what, total, unit) } else { Progress::hidden() }
+    }
+
+    fn load(
+        &self,
+        encoder: &Encoder,
+        source: Arc<dyn Source>,
+        rgb_first: bool,
+        tokenizer: Option<Arc<dyn Tokenizer>>,
+    ) -> Result<Loader, EvalError> {
+        let transform = run::eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
+        let options = LoaderOptions {
+            workers: self.workers,
+            ..LoaderOptions::new(self.batch_size, encoder.image_size, Order::sequential())
+        };
+        Ok(Loader::start(source, transform, tokenizer, &options)?)
+    }
+}

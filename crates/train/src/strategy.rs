@@ -1,0 +1,296 @@
+//! The loop that Burn's `SupervisedTraining` calls: epochs of steps, with checkpoints in mid-epoch, exact resume, a
+//! stop on request, and a guard against gradients that are not finite.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::tensor::DType;
+use burn::train::{
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
+};
+use openclip_data::loader::Stats;
+use openclip_data::tokenizer::Tokenizer;
+use openclip_eval::Encoder;
+use openclip_eval::run::host;
+use openclip_eval::validation::{Due, Validation};
+use openclip_model::config::{ModelConfig, PreprocessConfig};
+use openclip_model::factory::Loaded;
+
+use crate::checkpoint::{self, Progress};
+use crate::data::Position;
+use crate::journal::{Journal, Place, StepFigures};
+use crate::loss::clip_loss;
+use crate::task::{Step, Task};
+use crate::{TrainConfig, TrainError};
+
+/// Name, configuration and preprocessing that go into every checkpoint.
+#[derive(Debug, Clone)]
+pub struct ModelFacts {
+    /// Name for messages and metadata.
+    pub name: String,
+    /// The two towers.
+    pub config: ModelConfig,
+    /// Normalisation and resizing of the pictures.
+    pub preprocess: PreprocessConfig,
+}
+
+/// A training run under way.
+pub struct Run {
+    /// Flags.
+    pub config: TrainConfig,
+    /// What the checkpoints say about the model.
+    pub facts: ModelFacts,
+    /// The run folder's `checkpoints/`.
+    pub checkpoints: PathBuf,
+    /// Optimizer steps of an epoch.
+    pub steps_per_epoch: u64,
+    /// Where the run stands.
+    pub progress: Progress,
+    /// Tells the data loader where to begin.
+    pub position: Arc<Mutex<Position>>,
+    /// Counters of the data loader.
+    pub stats: Arc<Mutex<Stats>>,
+    /// Set by a signal: finish the step, save, stop.
+    pub stop: Arc<AtomicBool>,
+    /// What to measure between epochs.
+    pub validation: Validation,
+    /// Of the model.
+    pub tokenizer: Arc<dyn Tokenizer>,
+    /// Feeds the model in validation; its weights are replaced each time.
+    pub encoder: Encoder,
+    /// Log files.
+    pub journal: Journal,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
+}
+
+/// [`Run`] as Burn's learning strategy. After the training [`Driver::finish`] gives it back.
+pub struct Driver(Mutex<(Option<Run>, Result<(), TrainError>)>);
+
+impl Driver {
+    /// A strategy that drives `run`.
+    pub fn new(run: Run) -> Self {
+        Self(Mutex::new((Some(run), Ok(()))))
+    }
+
+    /// The run and how it ended; no run if training never began or panicked.
+    pub fn finish(&self) -> (Option<Run>, Result<(), TrainError>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut state, (None, Ok(())))
+    }
+}
+
+impl SupervisedLearningStrategy<Task> for Driver {
+    fn fit(
+        &self,
+        components: TrainingComponents<Task>,
+        mut learner: Learner<Task>,
+        train: TrainLoader<Task>,
+        _: ValidLoader<Task>,
+        _: usize,
+    ) -> (Task, SupervisedTrainingEventProcessor<Task>) {
+        let (run, _) = self.finish();
+        let mut processor = components.event_processor;
+        let interrupter = components.interrupter;
+        if let Some(mut run) = run {
+            let outcome = run.train(&mut learner, train.as_ref(), &mut processor, &interrupter);
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Some(run), outcome);
+        }
+        (learner.model(), processor)
+    }
+}
+
+impl Run {
+    fn train(
+        &mut self,
+        learner: &mut Learner<Task>,
+        train: &dyn DataLoader<Step>,
+        processor: &mut SupervisedTrainingEventProcessor<Task>,
+        interrupter: &Interrupter,
+    ) -> Result<(), TrainError> {
+        while self.progress.epoch < self.config.epochs && !self.stopped {
+            let epoch_number = self.progress.epoch as usize + 1;
+            let total_items = train.num_items();
+            let start = LearnerEvent::StartSplit { epoch_number, total_items };
+            interrupter.fail_on_error(processor.process_train(start));
+            self.epoch(learner, train, processor, interrupter)?;
+            let end = LearnerEvent::EndSplit(epoch_number);
+            interrupter.fail_on_error(processor.process_train(end));
+        }
+        self.journal.plot()
+    }
+
+    /// The rest of the current epoch, or up to the step at which the run is stopped.
+    fn epoch(
+        &mut self,
+        learner: &mut Learner<Task>,
+        train: &dyn DataLoader<Step>,
+        processor: &mut SupervisedTrainingEventProcessor<Task>,
+        interrupter: &Interrupter,
+    ) -> Result<(), TrainError> {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Position {
+            epoch: self.progress.epoch,
+            cursor: self.progress.cursor,
+            step_in_epoch: self.progress.step_in_epoch,
+            step: self.progress.step,
+        };
+        let mut steps = train.iter();
+        let mut started = Instant::now();
+        while let Some(step) = steps.next() {
+            let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
+            let data_time = started.elapsed().as_secs_f64();
+            let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
+            let cursor = step.batches.last().map_or(self.progress.cursor, |batch| batch.cursor);
+
+            let number = self.progress.step + 1;
+            let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
+            let ends_run = ends_epoch && self.progress.epoch + 1 == self.config.epochs;
+            let stops = !ends_run
+                && (self.stop.load(Relaxed)
+                    || interrupter.should_stop()
+                    || self.config.max_steps.is_some_and(|most| number >= most));
+            let saves_epoch = ends_epoch && self.is_due(self.config.save_frequency, ends_run);
+            let every = self.config.save_every_n_steps;
+            let saves_step = stops || every.is_some_and(|n| number.is_multiple_of(n));
+            let ledger = Arc::clone(learner.model().ledger());
+            let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger().keep_optimizer = saves_epoch || saves_step;
+
+            let output = learner.train_step(step);
+            learner.lr_step();
+            learner.optimizer_step(output.grads);
+
+            let mut item = output.item;
+            let loss = host(item.loss.clone())?.first().copied().unwrap_or(f32::NAN);
+            let scale = learner.model().clip.logit_scale.val().cast(DType::F32).exp();
+            item.figures = StepFigures {
+                step: number,
+                epoch: self.progress.epoch,
+                loss: loss.into(),
+                lr: learner.lr_current().base(),
+                logit_scale: host(scale)?.first().copied().unwrap_or(f32::NAN).into(),
+                grad_norm: ledger().grad_norm.into(),
+                data_time,
+                batch_time: started.elapsed().as_secs_f64(),
+                samples,
+            };
+            started = Instant::now();
+            self.progress.step = number;
+            self.progress.step_in_epoch += 1;
+            self.progress.samples_seen += samples as u64;
+            self.progress.cursor = cursor;
+
+            let logged = ends_epoch || stops || (number - 1).is_multiple_of(self.config.log_every_n_steps);
+            self.journal.step(item.figures, logged.then(|| self.place(samples)))?;
+            let progress = steps.progress();
+            let lr = Some(learner.lr_current());
+            let item = TrainingItem::new(item, progress, Some(number as usize), lr);
+            let event = processor.process_train(LearnerEvent::ProcessedItem(item));
+            interrupter.fail_on_error(event);
+
+            if ledger().skipped_in_a_row > 0 {
+                let count = ledger().skipped_in_a_row;
+                self.journal.warn(format!(
+                    "step {number}: the gradient is not finite (loss {loss}); step skipped, {count} in a row"
+                ));
+                if count >= self.config.max_bad_steps {
+                    let checkpoint = self.checkpoint.clone();
+                    return Err(TrainError::NotFinite { count, checkpoint });
+                }
+            }
+            if ends_epoch {
+                self.progress.epoch += 1;
+                self.progress.step_in_epoch = 0;
+                self.progress.cursor = 0;
+            }
+            let optimizer = ledger().optimizer.take();
+            if saves_epoch {
+                self.save(&format!("epoch_{}", self.progress.epoch), learner, optimizer)?;
+            } else if saves_step {
+                self.save(&format!("step_{number}"), learner, optimizer)?;
+            }
+            if stops {
+                self.stopped = true;
+                break;
+            }
+        }
+        drop(steps);
+        self.report_problems();
+        if self.progress.step_in_epoch == 0 {
+            self.evaluate(learner)?;
+        } else if !self.stopped {
+            return Err(TrainError::Learner("the training data ended in mid-epoch".into()));
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, frequency: u64, at_end: bool) -> bool {
+        at_end || (frequency > 0 && (self.progress.epoch + 1).is_multiple_of(frequency))
+    }
+
+    fn place(&self, samples: usize) -> Place {
+        let samples = samples as u64;
+        Place {
+            samples: self.progress.step_in_epoch * samples,
+            epoch_samples: self.steps_per_epoch * samples,
+            steps_left: (self.steps_per_epoch * self.config.epochs).saturating_sub(self.progress.step),
+        }
+    }
+
+    fn save(
+        &mut self,
+        name: &str,
+        learner: &Learner<Task>,
+        optimizer: Option<burn::optim::OptimizerRecord>,
+    ) -> Result<(), TrainError> {
+        let ModelFacts { name: model, config, preprocess } = self.facts.clone();
+        let loaded = Loaded {
+            model: learner.model().clip.valid(),
+            name: model,
+            config,
+            preprocess,
+            warnings: Vec::new(),
+        };
+        let path = checkpoint::save(&self.checkpoints, name, &loaded, optimizer, &self.progress)?;
+        self.journal.info(format!("Saved {}", path.display()));
+        self.checkpoint = Some(path);
+        Ok(())
+    }
+
+    /// Measures the model where the flags say so, after a completed epoch.
+    fn evaluate(&mut self, learner: &Learner<Task>) -> Result<(), TrainError> {
+        let epoch = self.progress.epoch;
+        let due = due(&self.config, epoch);
+        self.encoder.model = learner.model().clip.valid();
+        let metrics = self.validation.run(&self.encoder, &self.tokenizer, due, clip_loss)?;
+        if metrics.is_empty() {
+            return Ok(());
+        }
+        self.journal.evaluation(epoch, self.progress.step, &metrics)
+    }
+
+    /// Says which samples of the epoch were of no use.
+    fn report_problems(&mut self) {
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let problems: Vec<_> =
+            stats.problems.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+        if !problems.is_empty() {
+            self.journal.warn(format!("{} of the training data were passed over", problems.join(", ")));
+        }
+    }
+}
+
+/// Which measurements are due after `epoch` epochs.
+pub fn due(config: &TrainConfig, epoch: u64) -> Due {
+    let is_due = |frequency: u64| {
+        frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == config.epochs)
+    };
+    Due { pairs: is_due(config.val_frequency), zero_shot: is_due(config.zeroshot_frequency) }
+}
