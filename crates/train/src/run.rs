@@ -140,7 +140,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         seed: config.seed,
     };
     let optimizer = adamw(&config).optimizer(&loaded.model);
-    let task = Task::new(loaded.model, setup).fork(&device.autodiff());
+    let task = Task::new(loaded.model.train(), setup);
     let schedule = StepSchedule { schedule, step: start.step, skip: config.skip_scheduler };
     let mut learner = Learner::new(task, optimizer, schedule);
     if let Some((path, _)) = &resumed

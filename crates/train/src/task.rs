@@ -165,7 +165,7 @@ impl TrainStep for Task {
         let mut task = optim.step(lr, self, grads);
         task.clip.logit_scale = task.clip.logit_scale.map(|scale| {
             let tracked = scale.is_require_grad();
-            scale.detach().clamp(0.0, MAX_LOGIT_SCALE).set_require_grad(tracked)
+            Tensor::from_inner(scale.inner().clamp(0.0, MAX_LOGIT_SCALE)).set_require_grad(tracked)
         });
         task.keep(optim)
     }
