@@ -120,11 +120,10 @@ pub fn pairs(
         let batch = batch?;
         let size = batch.size;
         let [image, text] = encoder.pairs(batch);
+        // OpenCLIP's validation loss knows no bias.
         let output = ClipOutput {
-            image_features: image.clone(),
-            text_features: text.clone(),
-            logit_scale: encoder.model.logit_scale.val().cast(burn::tensor::DType::F32).exp(),
             logit_bias: None,
+            ..encoder.model.join(image.clone(), text.clone())
         };
         let value = host(loss(output))?.first().copied().unwrap_or(f32::NAN);
         loss_sum += f64::from(value) * size as f64;

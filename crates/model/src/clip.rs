@@ -83,9 +83,16 @@ impl Clip {
     /// Both towers, normalised, with the inverse temperature; the text tower follows the dtype of `image`.
     pub fn forward(&self, image: Tensor<4>, tokens: Tensor<2, Int>) -> ClipOutput {
         let dtype = image.dtype();
+        let image = self.encode_image(image, true);
+        let text = self.encode_text_in(tokens, true, dtype);
+        self.join(image, text)
+    }
+
+    /// Features that are computed already, with this model's inverse temperature and bias in f32.
+    pub fn join(&self, image_features: Tensor<2>, text_features: Tensor<2>) -> ClipOutput {
         ClipOutput {
-            image_features: self.encode_image(image, true),
-            text_features: self.encode_text_in(tokens, true, dtype),
+            image_features,
+            text_features,
             logit_scale: self.logit_scale.val().cast(DType::F32).exp(),
             logit_bias: self.logit_bias.as_ref().map(|b| b.val().cast(DType::F32)),
         }

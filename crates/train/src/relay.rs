@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Int, Tensor};
 use openclip_model::params::Pick;
-use openclip_model::{Clip, ClipOutput};
+use openclip_model::Clip;
 
 use crate::loss::clip_loss;
 
@@ -57,12 +57,7 @@ pub fn step(model: &Clip, batches: &[MicroBatch]) -> (Tensor<1>, GradientsParams
         }
     };
     let [images, texts] = features.map(|features| Tensor::from_inner(features).require_grad());
-    let loss = clip_loss(ClipOutput {
-        image_features: images.clone(),
-        text_features: texts.clone(),
-        logit_scale: model.logit_scale.val().exp(),
-        logit_bias: model.logit_bias.as_ref().map(|bias| bias.val()),
-    });
+    let loss = clip_loss(model.join(images.clone(), texts.clone()));
     let mut gradients = loss.backward();
     let [image_grad, text_grad] = [&images, &texts].map(|leaf| leaf.grad_remove(&mut gradients));
     let mut total = GradientsAccumulator::new();
