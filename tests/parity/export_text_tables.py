@@ -2,7 +2,8 @@
 
     python tests/parity/export_text_tables.py       # needs open_clip_torch 3.3.0, ftfy 6.3.1
 
-* `clip_bpe_merges.txt.gz`: OpenAI's byte-pair merges (MIT licence), as far as CLIP uses them
+* `clip_bpe_merges.bin`: OpenAI's byte-pair merges (MIT licence), as far as CLIP uses them: for each merge the two token ids
+  that it joins, little-endian u16; merge `n` makes token `512 + n`
 * `html5_entities.json`: Python's `html.entities.html5` and the code points that `html.unescape` treats specially
 * `ftfy.json`: character tables and patterns of ftfy (Apache-2.0 licence), patterns in Rust's regex syntax
 """
@@ -12,11 +13,12 @@ import html
 import html.entities
 import json
 import re
+import struct
 from pathlib import Path
 
 import ftfy.bad_codecs  # noqa: F401  registers the sloppy codecs
 from ftfy import badness, chardata
-from open_clip.tokenizer import default_bpe
+from open_clip.tokenizer import bytes_to_unicode, default_bpe
 
 ASSETS = Path(__file__).parents[2] / "crates" / "data" / "assets"
 MERGES = 49152 - 256 - 2
@@ -63,15 +65,25 @@ def translation():
     return table
 
 
+def merges():
+    lines = gzip.open(default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
+    symbols = list(bytes_to_unicode().values())
+    ids = {symbol: i for i, symbol in enumerate(symbols + [symbol + "</w>" for symbol in symbols])}
+    pairs = []
+    for line in lines:
+        left, right = line.split()
+        pairs += [ids[left], ids[right]]
+        assert ids.setdefault(left + right, len(ids)) == len(ids) - 1, f"{line}: made twice"
+    return struct.pack(f"<{len(pairs)}H", *pairs)
+
+
 def charmap(encoding):
     return bytes(range(0x80, 0x100)).decode(encoding)
 
 
 def main():
-    lines = gzip.open(default_bpe()).read().decode("utf-8").split("\n")[1 : MERGES + 1]
     ASSETS.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines).encode()
-    (ASSETS / "clip_bpe_merges.txt.gz").write_bytes(gzip.compress(text, 9, mtime=0))
+    (ASSETS / "clip_bpe_merges.bin").write_bytes(merges())
 
     detector = rust_pattern(chardata.UTF8_DETECTOR_RE.pattern)
     not_after, detector = re.fullmatch(r"\(\?<!(\[.*?\])\)(.*)", detector).groups()
@@ -81,7 +93,6 @@ def main():
         "detector_not_after": not_after,
         "translation": translation(),
         "charmaps": {name: charmap(name) for name in chardata.CHARMAP_ENCODINGS},
-        "windows_1252_holes": [b for b in range(256) if not bytes([b]).decode("windows-1252", "ignore")],
     }
     (ASSETS / "ftfy.json").write_text(json.dumps(tables, ensure_ascii=False, indent=0) + "\n")
 

@@ -1,3 +1,39 @@
 //! Captions to token ids.
-#![allow(missing_docs)]
-pub trait Tokenizer: Send + Sync { fn context_length(&self) -> usize; fn tokenize(&self, text: &str) -> Vec<i32>; }
+//!
+//! * [`ClipTokenizer`] – CLIP's byte-pair encoding, in `clip`; its tables in `vocab`, its word pattern in `words`
+//! * [`HfTokenizer`] – any `tokenizer.json`, in `hf`
+//! * [`Clean`] – what is done to a caption before, in `clean`; `ftfy` repairs encodings, `entities` resolves `&amp;`
+//! * [`for_model`] – the tokenizer of a model, in `select`
+
+mod clean;
+mod clip;
+mod entities;
+mod ftfy;
+mod hf;
+mod select;
+mod vocab;
+mod words;
+
+pub use clean::Clean;
+pub use clip::ClipTokenizer;
+pub use hf::{HfOptions, HfTokenizer};
+pub use select::for_model;
+
+/// Turns captions into token ids of one length, and back.
+pub trait Tokenizer: Send + Sync {
+    /// Number of ids of a caption, special tokens and padding included.
+    fn context_length(&self) -> usize;
+
+    /// The ids of a caption: cut off or padded to [`Self::context_length`].
+    fn tokenize(&self, text: &str) -> Vec<i32>;
+
+    /// The text that ids stand for; empty where a tokenizer knows no way back.
+    fn decode(&self, _ids: &[i32]) -> String {
+        String::new()
+    }
+
+    /// Number of token ids; 0 where it is unknown.
+    fn vocab_size(&self) -> usize {
+        0
+    }
+}
