@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::FloatDType;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,14 @@ impl Precision {
             Self::Fp32 => "fp32",
             Self::AmpBf16 => "amp_bf16",
             Self::PureBf16 => "pure_bf16",
+        }
+    }
+
+    /// Dtype of activations.
+    pub fn compute(self) -> FloatDType {
+        match self {
+            Self::Fp32 => FloatDType::F32,
+            Self::AmpBf16 | Self::PureBf16 => FloatDType::BF16,
         }
     }
 }

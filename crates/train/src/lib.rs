@@ -8,8 +8,10 @@
 //! * [`optim`], [`schedule`] – AdamW's groups, gradient norm, learning rate
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
+//! * [`bench`] – how fast a model encodes and trains
 //! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

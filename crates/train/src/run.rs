@@ -78,10 +78,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let tokenizer = tokenizer::for_model(&loaded.config, local_dir)?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
-    let compute = match config.precision {
-        Precision::Fp32 => FloatDType::F32,
-        Precision::AmpBf16 | Precision::PureBf16 => FloatDType::BF16,
-    };
+    let compute = config.precision.compute();
     let encoder = Encoder::new(&loaded.model, loaded.preprocess.clone(), image_size, &device, compute);
     let validation = open_validation(&config, !interactive)?;
     let facts = ModelFacts {

@@ -1,0 +1,142 @@
+//! How fast a model encodes and trains on a device, on random input.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Device, FloatDType};
+use burn::train::TrainStep;
+use openclip_data::loader::Batch;
+use openclip_eval::Encoder;
+use openclip_eval::run::host;
+use openclip_model::factory::{self, CreateOptions};
+use openclip_model::params;
+use serde::Serialize;
+
+use crate::TrainError;
+use crate::config::Precision;
+use crate::optim::AdamW;
+use crate::task::{Setup, Step, Task};
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// A name, a `.json` file or `local-dir:DIR`.
+    pub model: String,
+    /// Dtypes of parameters and activations.
+    pub precision: Precision,
+    /// Samples that go through the towers together.
+    pub batch_size: usize,
+    /// Measured repetitions.
+    pub steps: usize,
+    /// Repetitions before the measurement.
+    pub warmup: usize,
+    /// Measure a training step as well.
+    pub train: bool,
+}
+
+/// Medians over the repetitions.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BenchReport {
+    /// As given.
+    pub model: String,
+    /// As given.
+    pub precision: Precision,
+    /// As given.
+    pub batch: usize,
+    /// Seconds to encode a batch of pictures, normalisation and transfer included.
+    pub encode_s: f64,
+    /// Pictures encoded in a second.
+    pub encode_images_per_s: f64,
+    /// Seconds of an optimizer step: both towers, loss, backward, AdamW.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_step_s: Option<f64>,
+    /// Samples trained on in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_samples_per_s: Option<f64>,
+}
+
+/// Measures `options` on `device`.
+///
+/// # Errors
+/// When the model cannot be built or the device fails.
+pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, TrainError> {
+    let mut loaded = factory::create(&options.model, None, device, &CreateOptions::default())?;
+    if options.precision == Precision::PureBf16 {
+        loaded.model = params::cast(loaded.model, FloatDType::BF16);
+    }
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
+    let text = &loaded.config.text_cfg;
+    let count = options.batch_size;
+    let batch = Batch {
+        images: (0..count * 3 * height * width).map(|i| (i * 2_654_435_761 >> 13) as u8).collect(),
+        tokens: (0..count * text.context_length)
+            .map(|i| match (i + 1) % text.context_length {
+                0 => text.vocab_size as i32 - 1,
+                _ => 1 + (i * 7919 % (text.vocab_size - 3)) as i32,
+            })
+            .collect(),
+        size: count,
+        ..Batch::default()
+    };
+    let compute = options.precision.compute();
+    let size = [height, width];
+    let encoder = Encoder::new(&loaded.model, loaded.preprocess.clone(), size, device, compute);
+    let encode_s = median(options, || {
+        Ok(host(encoder.images(batch.images.clone(), count)).map(|_| ())?)
+    })?;
+    let mut report = BenchReport {
+        model: options.model.clone(),
+        precision: options.precision,
+        batch: count,
+        encode_s,
+        encode_images_per_s: count as f64 / encode_s,
+        train_step_s: None,
+        train_samples_per_s: None,
+    };
+    if options.train {
+        let setup = Setup {
+            device: device.clone().autodiff(),
+            compute,
+            preprocess: loaded.preprocess,
+            image_size: size,
+            context_length: text.context_length,
+            grad_clip_norm: None,
+            seed: 0,
+        };
+        let adamw = AdamW::for_model(&options.model);
+        let mut optimizer: ModuleOptimizer = adamw.optimizer(&loaded.model);
+        let mut task = Some(Task::new(loaded.model.train(), setup));
+        let batch = Arc::new(batch);
+        let seconds = median(options, || {
+            let Some(model) = task.take() else { return Ok(()) };
+            let step = Step { batches: vec![batch.as_ref().clone()], index: 0 };
+            let output = TrainStep::step(&model, step);
+            // Reads the gradient norm, so the step is over when this returns, but for the update itself.
+            let model = model.optimize(&mut optimizer, 5e-4.into(), output.grads);
+            host(model.clip.logit_scale.val())?;
+            task = Some(model);
+            Ok(())
+        })?;
+        report.train_step_s = Some(seconds);
+        report.train_samples_per_s = Some(count as f64 / seconds);
+    }
+    Ok(report)
+}
+
+fn median(
+    options: &BenchOptions,
+    mut work: impl FnMut() -> Result<(), TrainError>,
+) -> Result<f64, TrainError> {
+    let mut seconds = Vec::with_capacity(options.steps);
+    for repetition in 0..options.warmup + options.steps.max(1) {
+        let start = Instant::now();
+        work()?;
+        if repetition >= options.warmup {
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
