@@ -263,3 +263,110 @@ fn wrong_settings_are_errors() {
     let augmentation = Augmentation { scale: (0.9, 0.5), ..Augmentation::default() };
     assert!(TrainTransform::new(8, 8, augmentation).is_err());
 }
+
+/// Random pictures: the decoded pixels, the evaluation transform, and the crop of the training transform.
+#[test]
+#[ignore = "needs a file by parity/random_pixels.py, named by OPENCLIP_PIXELS"]
+fn random_pictures_give_pillows_pixels() {
+    let bytes = std::fs::read(std::env::var("OPENCLIP_PIXELS").unwrap()).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = tensors.names();
+    names.sort();
+    let mut failures = Vec::new();
+    let mut worst: BTreeMap<String, (usize, u8)> = BTreeMap::new();
+    let mut pictures = 0;
+    for name in &names {
+        let Some(source) = name.strip_prefix("file/") else { continue };
+        pictures += 1;
+        let picture = match decode(tensors.tensor(name).unwrap().data(), Limits::default()) {
+            Ok(picture) => picture,
+            Err(error) => {
+                failures.push(format!("{source}: {error}"));
+                continue;
+            }
+        };
+        let rgb = planes(&picture.clone().into_rgb());
+        let mut compare = |key: &str, found: &[u8]| {
+            let Ok(expected) = tensors.tensor(key) else { return };
+            let kind = source.split('_').next().unwrap();
+            let difference = difference(found, expected.data());
+            let entry = worst.entry(format!("{kind} {}", key.split('/').next().unwrap())).or_default();
+            *entry = (entry.0 + 1, entry.1.max(difference));
+            if difference > 0 {
+                failures.push(format!("{key}: {difference} ({:?})", picture.mode()));
+            }
+        };
+        compare(&format!("pilrgb/{source}"), &rgb);
+        let (eval, crop) = (format!("eval/{source}/"), format!("crop/{source}/"));
+        for key in &names {
+            if let Some(options) = key.strip_prefix(&eval) {
+                let options: Vec<&str> = options.split('/').collect();
+                let transform = eval_transform(options[0], options[1], options[2]);
+                let mut found = vec![77; 3 * transform.width() * transform.height()];
+                transform.apply(&picture, &mut found).unwrap();
+                compare(key, &found);
+            } else if let Some(options) = key.strip_prefix(&crop) {
+                let numbers: Vec<usize> =
+                    options.split(['_', '/', 'x']).map(|part| part.parse().unwrap()).collect();
+                let [left, top, width, height, out_height, out_width] = numbers[..] else { panic!("{key}") };
+                let transform = TrainTransform::new(out_height, out_width, Augmentation::default()).unwrap();
+                let mut found = vec![77; 3 * out_height * out_width];
+                transform.resized_crop(&picture, (left, top), (width, height), &mut found).unwrap();
+                compare(key, &found);
+            }
+        }
+    }
+    for (what, (count, worst)) in &worst {
+        println!("{what}: {count} compared, largest difference {worst}");
+    }
+    assert!(pictures > 0);
+    let serious: Vec<_> = failures.iter().filter(|line| !line.contains("webp_") || !line.contains(": 1 (")).collect();
+    println!("{} of {pictures} pictures' views differ at all:\n{failures:#?}", failures.len());
+    assert!(serious.is_empty(), "{serious:#?}");
+}
+
+/// What Pillow refuses is refused, what it reads is read. Bytes changed in the middle may be read differently.
+#[test]
+#[ignore = "needs a file by parity/random_pixels.py, named by OPENCLIP_PIXELS"]
+fn damaged_pictures_are_refused_where_pillow_refuses() {
+    let bytes = std::fs::read(std::env::var("OPENCLIP_PIXELS").unwrap()).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut lines = Vec::new();
+    let mut counts = [0; 4];
+    for name in tensors.names() {
+        let Some(source) = name.strip_prefix("damaged/") else { continue };
+        let found = decode(tensors.tensor(name).unwrap().data(), Limits::default());
+        let expected = tensors.tensor(&format!("pixels/{source}"));
+        let line = match (found, expected) {
+            (Err(_), Err(_)) => {
+                counts[0] += 1;
+                continue;
+            }
+            (Ok(picture), Ok(expected)) => {
+                let found = planes(&picture.into_rgb());
+                if found.len() == expected.data().len() && difference(&found, expected.data()) <= 1 {
+                    counts[1] += 1;
+                    continue;
+                }
+                counts[3] += 1;
+                format!("{source}: other pixels")
+            }
+            (Err(error), Ok(_)) => {
+                counts[2] += 1;
+                format!("{source}: read by Pillow, but {error}")
+            }
+            (Ok(_), Err(_)) => {
+                counts[2] += 1;
+                format!("{source}: refused by Pillow alone")
+            }
+        };
+        lines.push(line);
+    }
+    let [refused, equal, apart, other] = counts;
+    println!("refused by both {refused}, equal {equal}, one of them refuses {apart}, other pixels {other}\n{lines:#?}");
+    assert!(refused + equal > 3 * (apart + other), "{lines:#?}");
+}
+
+fn planes(picture: &Picture) -> Vec<u8> {
+    (0..3).flat_map(|channel| picture.samples().iter().skip(channel).step_by(3).copied()).collect()
+}

@@ -103,6 +103,10 @@ impl Sink for Reader {
         left_out as usize
     }
 
+    fn is_closed(&self) -> bool {
+        self.budget.is_closed()
+    }
+
     fn push(&mut self, item: Item) -> ControlFlow<()> {
         if self.budget.is_closed() {
             return ControlFlow::Break(());

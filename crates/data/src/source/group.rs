@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use rustc_hash::FxHashSet;
 
 use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 
@@ -52,7 +53,7 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Group {
     key: String,
-    suffixes: Vec<String>,
+    suffixes: FxHashSet<String>,
     duplicate: bool,
     image: Option<(usize, Vec<u8>)>,
     caption: Option<Vec<u8>>,
@@ -83,7 +84,7 @@ impl Grouper {
         let finished = if continues { None } else { self.current.take() };
         let group = self.current.get_or_insert_with(|| Group {
             key: key.to_owned(),
-            suffixes: Vec::new(),
+            suffixes: FxHashSet::default(),
             duplicate: repeated,
             image: None,
             caption: None,
@@ -96,7 +97,7 @@ impl Grouper {
             None if suffix == CAPTION_SUFFIX => Role::Caption,
             _ => Role::Other,
         };
-        group.suffixes.push(suffix);
+        group.suffixes.insert(suffix);
         (finished, role)
     }
 
@@ -116,6 +117,11 @@ impl Grouper {
         if let Some(group) = &mut self.current {
             group.too_large = Some(bytes);
         }
+    }
+
+    /// Whether a sample has been begun.
+    pub fn is_collecting(&self) -> bool {
+        self.current.is_some()
     }
 
     /// The group at the end of the shard.
@@ -151,10 +157,7 @@ impl Group {
                 let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
                 problem(ProblemKind::UnreadableImage, reason)
             }
-            (_, None, _) => problem(
-                ProblemKind::MissingImage,
-                format!("members: {}", self.suffixes.join(", ")),
-            ),
+            (_, None, _) => problem(ProblemKind::MissingImage, listed(&self.suffixes)),
             (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
@@ -165,6 +168,15 @@ impl Group {
         });
         items
     }
+}
+
+/// The first few suffixes, in alphabetical order.
+fn listed(suffixes: &FxHashSet<String>) -> String {
+    let mut sorted: Vec<&str> = suffixes.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    let shown = sorted.len().min(8);
+    let more = if sorted.len() > shown { ", …" } else { "" };
+    format!("members: {}{more}", sorted[..shown].join(", "))
 }
 
 #[cfg(test)]

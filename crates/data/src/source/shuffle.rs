@@ -29,7 +29,8 @@ impl Default for ShuffleSize {
     }
 }
 
-/// Gives out samples in random order; problems pass straight through.
+/// Gives out samples in random order; problems pass straight through. Only the first problem of a shard lets a sample go
+/// first, so that whoever counts bad shards knows that not all are barren.
 pub(crate) struct Shuffle<'a> {
     size: ShuffleSize,
     rng: StdRng,
@@ -37,6 +38,7 @@ pub(crate) struct Shuffle<'a> {
     bytes: usize,
     /// While the buffer fills, two samples come in for each that goes out; this is set between the two.
     expects_second: bool,
+    has_given: bool,
     sink: &'a mut dyn Sink,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Shuffle<'a> {
             held: Vec::new(),
             bytes: 0,
             expects_second: false,
+            has_given: false,
             sink,
         }
     }
@@ -60,6 +63,7 @@ impl<'a> Shuffle<'a> {
         let at = self.rng.random_range(0..self.held.len());
         let sample = self.held.swap_remove(at);
         self.bytes -= sample.bytes();
+        self.has_given = true;
         self.sink.push(Item::Sample(sample))
     }
 
@@ -78,9 +82,17 @@ impl Sink for Shuffle<'_> {
     }
 
     fn push(&mut self, item: Item) -> ControlFlow<()> {
+        if self.sink.is_closed() {
+            return ControlFlow::Break(());
+        }
         let sample = match item {
             Item::Sample(sample) => sample,
-            problem @ Item::Problem(_) => return self.sink.push(problem),
+            Item::Problem(problem) => {
+                if problem.kind.is_of_shard() && !self.has_given && !self.held.is_empty() {
+                    self.give_one()?;
+                }
+                return self.sink.push(Item::Problem(problem));
+            }
         };
         self.bytes += sample.bytes();
         self.held.push(sample);
@@ -89,6 +101,10 @@ impl Sink for Shuffle<'_> {
             return ControlFlow::Continue(());
         }
         self.give_one()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sink.is_closed()
     }
 }
 

@@ -1,21 +1,19 @@
-//! webdataset: samples in tar shards, plain or gzip, read as streams.
+//! webdataset: samples in tar shards, in an order that can be repeated. `shard` reads one of them.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+mod shard;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use rand::Rng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::seq::SliceRandom;
 
-use super::group::{Group, Grouper, Role};
 use super::order::Stream;
 use super::shards::Shards;
 use super::shuffle::{Shuffle, ShuffleSize};
-use super::{Item, MAX_MEMBER_BYTES, Order, Problem, ProblemKind, Sink, Source};
+use super::{Order, Sink, Source};
 use crate::error::DataError;
 
 /// Samples of tar shards.
@@ -139,7 +137,7 @@ impl Source for Tar {
     ) -> Result<ControlFlow<()>, DataError> {
         let shards = self.shards_of_pass(order, pass)?;
         let read_all =
-            |sink: &mut dyn Sink| shards.iter().try_for_each(|shard| read_shard(shard, sink));
+            |sink: &mut dyn Sink| shards.iter().try_for_each(|shard| shard::read(shard, sink));
         if !order.training {
             return Ok(read_all(sink));
         }
@@ -151,119 +149,6 @@ impl Source for Tar {
             shuffle.drain()
         })
     }
-}
-
-/// Pushes the samples of one shard. A sample never spans two shards.
-fn read_shard(path: &Path, sink: &mut dyn Sink) -> ControlFlow<()> {
-    let shard = path.to_string_lossy();
-    let problem = |kind, reason: String| {
-        Item::Problem(Problem {
-            kind,
-            place: shard.to_string(),
-            reason,
-        })
-    };
-    let reader = match open(path) {
-        Ok(reader) => reader,
-        Err(error) => return sink.push(problem(ProblemKind::UnreadableShard, error.to_string())),
-    };
-    let mut archive = tar::Archive::new(reader);
-    let mut grouper = Grouper::default();
-    let mut members = 0_u64;
-    let mut samples = 0_u64;
-    let mut push_group = |group: Group| {
-        samples += 1;
-        group
-            .into_items(&shard)
-            .into_iter()
-            .try_for_each(|item| sink.push(item))
-    };
-    let end = 'members: {
-        let entries = match archive.entries() {
-            Ok(entries) => entries,
-            Err(error) => break 'members Some(error),
-        };
-        for entry in entries {
-            let mut entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => break 'members Some(error),
-            };
-            members += 1;
-            if !matches!(
-                entry.header().entry_type(),
-                tar::EntryType::Regular | tar::EntryType::Continuous
-            ) {
-                continue;
-            }
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let (finished, role) = grouper.member(&name);
-            if let Some(group) = finished {
-                push_group(group)?;
-            }
-            if role == Role::Other {
-                continue;
-            }
-            if entry.size() > MAX_MEMBER_BYTES {
-                grouper.too_large(entry.size());
-                continue;
-            }
-            match read_member(&mut entry) {
-                Ok(bytes) => grouper.content(role, bytes),
-                Err(error) => break 'members Some(error),
-            }
-        }
-        None
-    };
-    if let Some(group) = grouper.finish() {
-        // What is missing from the sample that was cut off says nothing about the data.
-        if end.is_none() || group.is_complete() {
-            push_group(group)?;
-        }
-    }
-    match end {
-        Some(error) if members == 0 => {
-            sink.push(problem(ProblemKind::UnreadableShard, error.to_string()))
-        }
-        Some(error) => sink.push(problem(
-            ProblemKind::TruncatedShard,
-            format!("after {samples} samples: {error}"),
-        )),
-        None if samples == 0 => sink.push(problem(
-            ProblemKind::EmptyShard,
-            format!("{members} members, none named key.suffix"),
-        )),
-        None => ControlFlow::Continue(()),
-    }
-}
-
-/// The bytes of a member; it is an error when the shard ends before the member does.
-fn read_member(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
-    let size = entry.size();
-    let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
-    entry.read_to_end(&mut bytes)?;
-    if (bytes.len() as u64) < size {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file ends inside a member",
-        ));
-    }
-    Ok(bytes)
-}
-
-/// Opens a shard and takes gzip off, which the first bytes tell.
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let packed = match file.fill_buf()? {
-        [0x1f, 0x8b, ..] => return Ok(Box::new(MultiGzDecoder::new(file))),
-        [b'B', b'Z', b'h', ..] => "bzip2",
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
-        _ => return Ok(Box::new(file)),
-    };
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("compressed with {packed}; plain and gzip tar are read"),
-    ))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::ImageData;
+use super::super::ProblemKind;
 use super::super::testing::{Collect, gzip, tar, tar_bytes, write_shard, write_shards};
 use super::*;
 
