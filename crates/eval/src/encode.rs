@@ -2,10 +2,14 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
+use openclip_data::image::{EvalTransform, Picture};
 use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_model::config::PreprocessConfig;
+use openclip_model::factory::Loaded;
 use openclip_model::{Clip, pixels};
+
+use crate::error::EvalError;
 
 /// Captions that go through the text tower together.
 const TEXT_BATCH: usize = 256;
@@ -26,6 +30,13 @@ pub struct Encoder {
 }
 
 impl Encoder {
+    /// An encoder for a model and what belongs to its weights, computing in `dtype`.
+    pub fn of(loaded: &Loaded, device: &Device, dtype: FloatDType) -> Self {
+        let (height, width) = loaded.config.vision_cfg.image_size.dims();
+        let preprocess = loaded.preprocess.clone();
+        Self::new(&loaded.model, preprocess, [height, width], device, dtype)
+    }
+
     /// An encoder for `model`, which may be on an autodiff device.
     pub fn new(
         model: &Clip,
@@ -41,6 +52,17 @@ impl Encoder {
             device: device.clone().inner(),
             dtype,
         }
+    }
+
+    /// Features of one decoded picture, `[1, embed_dim]`, of unit length.
+    ///
+    /// # Errors
+    /// When the picture cannot be resized as the preprocessing asks.
+    pub fn picture(&self, picture: &Picture) -> Result<Tensor<2>, EvalError> {
+        let [height, width] = self.image_size;
+        let mut planes = vec![0; 3 * height * width];
+        EvalTransform::new(height, width, &self.preprocess)?.apply(picture, &mut planes)?;
+        Ok(self.images(planes, 1))
     }
 
     /// Features of a batch's pictures, `[batch, embed_dim]`, of unit length.
