@@ -1,0 +1,117 @@
+//! Text on a canvas.
+
+use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
+use tiny_skia::{Pixmap, PremultipliedColorU8};
+
+/// DejaVu Sans in two weights.
+pub(super) struct Fonts {
+    regular: FontRef<'static>,
+    bold: FontRef<'static>,
+}
+
+/// Size and weight of a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Style {
+    /// Height of a line in pixels.
+    pub(super) size: f32,
+    pub(super) bold: bool,
+    /// Red, green and blue.
+    pub(super) colour: [u8; 3],
+}
+
+impl Fonts {
+    #[expect(clippy::expect_used, reason = "the files are part of the program")]
+    pub(super) fn new() -> Self {
+        let parse = |bytes| FontRef::try_from_slice(bytes).expect("an embedded font");
+        Self {
+            regular: parse(dejavu::sans::regular()),
+            bold: parse(dejavu::sans::bold()),
+        }
+    }
+
+    /// Width of `text` in pixels.
+    pub(super) fn width(&self, text: &str, style: Style) -> f32 {
+        self.glyphs(text, style).1
+    }
+
+    /// Writes `text` from `x` to the right on the line `baseline`.
+    pub(super) fn write(
+        &self,
+        pixmap: &mut Pixmap,
+        [x, baseline]: [f32; 2],
+        text: &str,
+        style: Style,
+    ) {
+        let font = self.font(style);
+        for (id, offset) in self.glyphs(text, style).0 {
+            let glyph =
+                id.with_scale_and_position(PxScale::from(style.size), point(x + offset, baseline));
+            if let Some(outline) = font.outline_glyph(glyph) {
+                let bounds = outline.px_bounds();
+                outline.draw(|dx, dy, coverage| {
+                    let (px, py) = (
+                        bounds.min.x as i64 + i64::from(dx),
+                        bounds.min.y as i64 + i64::from(dy),
+                    );
+                    blend(pixmap, px, py, style.colour, coverage);
+                });
+            }
+        }
+    }
+
+    /// Writes `text` so that it ends at `x`.
+    pub(super) fn write_before(
+        &self,
+        pixmap: &mut Pixmap,
+        [x, baseline]: [f32; 2],
+        text: &str,
+        style: Style,
+    ) {
+        self.write(pixmap, [x - self.width(text, style), baseline], text, style);
+    }
+
+    fn font(&self, style: Style) -> &FontRef<'static> {
+        if style.bold {
+            &self.bold
+        } else {
+            &self.regular
+        }
+    }
+
+    /// Glyphs with their distance from the start, and the width of all.
+    fn glyphs(&self, text: &str, style: Style) -> (Vec<(GlyphId, f32)>, f32) {
+        let font = self.font(style).as_scaled(PxScale::from(style.size));
+        let (mut x, mut last) = (0.0, None);
+        let mut glyphs = Vec::with_capacity(text.len());
+        for id in text.chars().map(|c| font.glyph_id(c)) {
+            x += last.map_or(0.0, |last| font.kern(last, id));
+            glyphs.push((id, x));
+            x += font.h_advance(id);
+            last = Some(id);
+        }
+        (glyphs, x)
+    }
+}
+
+/// Lays `colour` over an opaque pixel; pixels outside are left out.
+fn blend(pixmap: &mut Pixmap, x: i64, y: i64, colour: [u8; 3], coverage: f32) {
+    let (width, height) = (i64::from(pixmap.width()), i64::from(pixmap.height()));
+    if !(0..width).contains(&x) || !(0..height).contains(&y) {
+        return;
+    }
+    let pixel = &mut pixmap.pixels_mut()[(y * width + x) as usize];
+    let coverage = coverage.clamp(0.0, 1.0);
+    let mix = |below: u8, above: u8| {
+        let (below, above) = (f32::from(below), f32::from(above));
+        (below + (above - below) * coverage).round() as u8
+    };
+    let [r, g, b] = colour;
+    let mixed = [
+        mix(pixel.red(), r),
+        mix(pixel.green(), g),
+        mix(pixel.blue(), b),
+    ];
+    if let Some(mixed) = PremultipliedColorU8::from_rgba(mixed[0], mixed[1], mixed[2], 255) {
+        *pixel = mixed;
+    }
+}
