@@ -9,7 +9,9 @@ use std::time::Instant;
 use openclip_data::tokenizer::{ClipTokenizer, Tokenizer};
 
 fn main() {
-    let path = std::env::args().nth(1).unwrap_or_else(|| "captions.txt".into());
+    let path = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "captions.txt".into());
     let text = std::fs::read_to_string(path).unwrap();
     let start = Instant::now();
     let tokenizer = ClipTokenizer::new(77);

@@ -35,7 +35,9 @@ impl Clean {
             Self::Lower => lower(&collapse_whitespace(&text)),
             Self::Whitespace => collapse_whitespace(&text),
             Self::Canonicalize => {
-                let text = text.replace('_', " ").replace(|char: char| char.is_ascii_punctuation(), "");
+                let text = text
+                    .replace('_', " ")
+                    .replace(|char: char| char.is_ascii_punctuation(), "");
                 collapse_whitespace(&lower(&text))
             }
         }
@@ -64,7 +66,9 @@ fn is_plain(text: &str) -> bool {
         }
     }
     !ampersand
-        || !bytes.windows(2).any(|pair| pair[0] == b'&' && (pair[1] == b'#' || pair[1].is_ascii_alphanumeric()))
+        || !bytes
+            .windows(2)
+            .any(|pair| pair[0] == b'&' && (pair[1] == b'#' || pair[1].is_ascii_alphanumeric()))
 }
 
 /// Repairs of encodings and entities.
@@ -73,7 +77,11 @@ fn basic_clean(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let text = fix_text(text);
-    if text.contains('&') { Cow::Owned(unescape(&unescape(&text)).into_owned()) } else { text }
+    if text.contains('&') {
+        Cow::Owned(unescape(&unescape(&text)).into_owned())
+    } else {
+        text
+    }
 }
 
 /// What Python's `str` counts as whitespace.
@@ -126,9 +134,15 @@ mod tests {
 
     #[test]
     fn captions_are_cleaned() {
-        assert_eq!(Clean::Lower.apply(" A\u{a0}Caf\u{e9}\x1c &amp;lt;B&amp;gt;\r\n"), "a café <b>");
+        assert_eq!(
+            Clean::Lower.apply(" A\u{a0}Caf\u{e9}\x1c &amp;lt;B&amp;gt;\r\n"),
+            "a café <b>"
+        );
         assert_eq!(Clean::Whitespace.apply("ＡＢ  ΣΑΣ"), "AB ΣΑΣ");
-        assert_eq!(Clean::Canonicalize.apply("A_photo (of) it's, ÉT"), "a photo of its ét");
+        assert_eq!(
+            Clean::Canonicalize.apply("A_photo (of) it's, ÉT"),
+            "a photo of its ét"
+        );
         assert_eq!(Clean::Lower.apply("ΟΔΟΣ İ"), "οδος i\u{307}");
     }
 

@@ -28,7 +28,10 @@ impl ClipTokenizer {
     /// With another way to clean captions.
     pub fn with_clean(context_length: usize, clean: Clean) -> Self {
         Vocab::get();
-        Self { context_length, clean }
+        Self {
+            context_length,
+            clean,
+        }
     }
 }
 
@@ -63,8 +66,12 @@ impl Tokenizer for ClipTokenizer {
     /// Special tokens and padding are spelled out too; ids outside the vocabulary are left out.
     fn decode(&self, ids: &[i32]) -> String {
         let spellings = spellings();
-        let known = ids.iter().filter_map(|&id| spellings.get(usize::try_from(id).ok()?));
-        let bytes: Vec<u8> = known.flat_map(|spelling| spelling.iter().copied()).collect();
+        let known = ids
+            .iter()
+            .filter_map(|&id| spellings.get(usize::try_from(id).ok()?));
+        let bytes: Vec<u8> = known
+            .flat_map(|spelling| spelling.iter().copied())
+            .collect();
         String::from_utf8_lossy(&bytes).replace("</w>", " ")
     }
 
@@ -95,7 +102,11 @@ impl WordCache {
     /// Appends the ids of a word.
     fn encode(&mut self, word: &str, out: &mut Vec<i32>) {
         if let Some(&(start, end)) = self.places.get(word) {
-            out.extend(self.ids[start as usize..end as usize].iter().map(|&id| i32::from(id)));
+            out.extend(
+                self.ids[start as usize..end as usize]
+                    .iter()
+                    .map(|&id| i32::from(id)),
+            );
             return;
         }
         self.scratch.clear();
@@ -112,7 +123,8 @@ impl WordCache {
             }
             let start = self.ids.len() as u32;
             self.ids.extend_from_slice(&self.scratch);
-            self.places.insert(word.into(), (start, self.ids.len() as u32));
+            self.places
+                .insert(word.into(), (start, self.ids.len() as u32));
         }
     }
 }
@@ -133,14 +145,19 @@ mod tests {
     fn captions_have_openclips_ids() {
         assert_eq!(caption("a diagram"), [320, 22697]);
         assert_eq!(caption("a dog"), [320, 1929]);
-        assert_eq!(caption("a photo of a cat."), [320, 1125, 539, 320, 2368, 269]);
+        assert_eq!(
+            caption("a photo of a cat."),
+            [320, 1125, 539, 320, 2368, 269]
+        );
         assert_eq!(caption("!"), [256]);
         assert_eq!(caption("!!"), [748]);
         assert_eq!(
-            caption("Hello,  World!!  it's 2024 — “quoted” ﬁne café &amp;amp; <end_of_text> 你好 😀"),
+            caption(
+                "Hello,  World!!  it's 2024 — “quoted” ﬁne café &amp;amp; <end_of_text> 你好 😀"
+            ),
             [
-                3306, 267, 1002, 748, 585, 568, 273, 271, 273, 275, 2005, 257, 27706, 257, 3797, 15304, 261, 49407, 47466,
-                254, 29290, 377, 7334
+                3306, 267, 1002, 748, 585, 568, 273, 271, 273, 275, 2005, 257, 27706, 257, 3797,
+                15304, 261, 49407, 47466, 254, 29290, 377, 7334
             ]
         );
     }
@@ -159,7 +176,10 @@ mod tests {
     #[test]
     fn ids_are_spelled_out() {
         let tokenizer = ClipTokenizer::new(5);
-        assert_eq!(tokenizer.decode(&[49406, 320, 1929, 49407, 0]), "<start_of_text>a dog <end_of_text>!");
+        assert_eq!(
+            tokenizer.decode(&[49406, 320, 1929, 49407, 0]),
+            "<start_of_text>a dog <end_of_text>!"
+        );
         assert_eq!(tokenizer.decode(&[-1, 49408, 320]), "a ");
     }
 }

@@ -49,7 +49,9 @@ fn parse_number(text: &str) -> Option<(u32, usize)> {
     let prefix = text.len() - digits.len();
     let values = digits.chars().map_while(|char| char.to_digit(radix));
     let count = values.clone().count();
-    let number = values.fold(0_u32, |number, digit| number.saturating_mul(radix).saturating_add(digit));
+    let number = values.fold(0_u32, |number, digit| {
+        number.saturating_mul(radix).saturating_add(digit)
+    });
     (count > 0).then_some((number, prefix + count))
 }
 
@@ -72,8 +74,14 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
             continue;
         }
         let stops = |char| matches!(char, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
-        let mut ends = rest.char_indices().take(LONGEST).take_while(|&(_, char)| !stops(char));
-        let mut end = ends.by_ref().last().map_or(0, |(at, char)| at + char.len_utf8());
+        let mut ends = rest
+            .char_indices()
+            .take(LONGEST)
+            .take_while(|&(_, char)| !stops(char));
+        let mut end = ends
+            .by_ref()
+            .last()
+            .map_or(0, |(at, char)| at + char.len_utf8());
         if end > 0 && rest[end..].starts_with(';') {
             end += 1;
         }
@@ -81,8 +89,13 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
         rest = after;
         let names = &tables().names;
         // A name of one character is none; the whole of it may be.
-        let longest = (1..=name.len()).rev().filter(|&len| name.is_char_boundary(len));
-        match longest.filter(|&len| len > 1 || len == name.len()).find_map(|len| Some((names.get(&name[..len])?, len))) {
+        let longest = (1..=name.len())
+            .rev()
+            .filter(|&len| name.is_char_boundary(len));
+        match longest
+            .filter(|&len| len > 1 || len == name.len())
+            .find_map(|len| Some((names.get(&name[..len])?, len)))
+        {
             Some((value, len)) => {
                 out.push_str(value);
                 out.push_str(&name[len..]);
@@ -161,9 +174,21 @@ mod tests {
 
     #[test]
     fn references_are_resolved() {
-        assert_eq!(unescape("&amp;&lt&notit;&#233;&#xE9&#;&bogus;&"), "&<¬it;éé&#;&bogus;&");
-        assert_eq!(unescape("&#128;&#0;&#1;&#xD800;&#99999999999;"), "€\u{fffd}\u{fffd}\u{fffd}");
-        assert_eq!(unescape_strict("&amp; &lt &eacute; &EACUTE; &SZLIG; &nTILDE;"), "& &lt é É SS &nTILDE;");
-        assert_eq!(unescape_strict("&#59; &#12a; &#38; &#x26;"), "&#59; &#12a; & &");
+        assert_eq!(
+            unescape("&amp;&lt&notit;&#233;&#xE9&#;&bogus;&"),
+            "&<¬it;éé&#;&bogus;&"
+        );
+        assert_eq!(
+            unescape("&#128;&#0;&#1;&#xD800;&#99999999999;"),
+            "€\u{fffd}\u{fffd}\u{fffd}"
+        );
+        assert_eq!(
+            unescape_strict("&amp; &lt &eacute; &EACUTE; &SZLIG; &nTILDE;"),
+            "& &lt é É SS &nTILDE;"
+        );
+        assert_eq!(
+            unescape_strict("&#59; &#12a; &#38; &#x26;"),
+            "&#59; &#12a; & &"
+        );
     }
 }

@@ -28,7 +28,12 @@ pub struct HfOptions {
 impl HfOptions {
     /// OpenCLIP's defaults.
     pub fn new(context_length: usize) -> Self {
-        Self { context_length, clean: Clean::Whitespace, strip_sep_token: false, class_token_last: false }
+        Self {
+            context_length,
+            clean: Clean::Whitespace,
+            strip_sep_token: false,
+            class_token_last: false,
+        }
     }
 }
 
@@ -37,7 +42,12 @@ enum Frame {
     /// The tokenizer's own special tokens, truncation and padding; one id may be replaced by 0.
     Own { zeroed: Option<i32> },
     /// Begin, words, end, padding, class token.
-    ClassLast { begin: i32, end: i32, pad: i32, class: i32 },
+    ClassLast {
+        begin: i32,
+        end: i32,
+        pad: i32,
+        class: i32,
+    },
 }
 
 /// A tokenizer read from `tokenizer.json`.
@@ -55,8 +65,12 @@ impl HfTokenizer {
     /// # Errors
     /// If a file cannot be read, or an option needs a special token that the tokenizer does not have.
     pub fn from_file(path: &Path, options: &HfOptions) -> Result<Self, DataError> {
-        let error = |reason: String| DataError::Tokenizer { file: path.display().to_string(), reason };
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(|source| error(source.to_string()))?;
+        let error = |reason: String| DataError::Tokenizer {
+            file: path.display().to_string(),
+            reason,
+        };
+        let mut inner =
+            tokenizers::Tokenizer::from_file(path).map_err(|source| error(source.to_string()))?;
         let settings = Settings::beside(path)?;
         let id = |role, names: &[&str]| settings.id(&inner, role, names);
         let pad = id("pad_token", &["[PAD]", "<pad>"]);
@@ -74,21 +88,33 @@ impl HfTokenizer {
                 class: needed("cls_token", &["[CLS]"], option)?,
             }
         } else {
-            let zeroed = options.strip_sep_token.then(|| needed("sep_token", &["[SEP]", "</s>"], "strip_sep_token"));
-            Frame::Own { zeroed: zeroed.transpose()? }
+            let zeroed = options
+                .strip_sep_token
+                .then(|| needed("sep_token", &["[SEP]", "</s>"], "strip_sep_token"));
+            Frame::Own {
+                zeroed: zeroed.transpose()?,
+            }
         };
         if options.class_token_last {
             inner.with_padding(None);
-            inner.with_truncation(None).map_err(|source| error(source.to_string()))?;
+            inner
+                .with_truncation(None)
+                .map_err(|source| error(source.to_string()))?;
         } else {
-            let own = inner.get_padding().map(|padding| (padding.pad_id, padding.pad_token.clone()));
-            let (pad_id, pad_token) = pad
-                .or(own)
-                .ok_or_else(|| error("no pad_token in it nor in tokenizer_config.json beside it".into()))?;
+            let own = inner
+                .get_padding()
+                .map(|padding| (padding.pad_id, padding.pad_token.clone()));
+            let (pad_id, pad_token) = pad.or(own).ok_or_else(|| {
+                error("no pad_token in it nor in tokenizer_config.json beside it".into())
+            })?;
             let left = |key| settings.text(key).as_deref() == Some("left");
             inner.with_padding(Some(PaddingParams {
                 strategy: PaddingStrategy::Fixed(options.context_length),
-                direction: if left("padding_side") { PaddingDirection::Left } else { PaddingDirection::Right },
+                direction: if left("padding_side") {
+                    PaddingDirection::Left
+                } else {
+                    PaddingDirection::Right
+                },
                 pad_id,
                 pad_token,
                 ..PaddingParams::default()
@@ -103,10 +129,26 @@ impl HfTokenizer {
                 ..TruncationParams::default()
             };
             inner.with_truncation(Some(truncation)).map_err(|source| {
-                error(format!("context length {}: {source}", options.context_length))
+                error(format!(
+                    "context length {}: {source}",
+                    options.context_length
+                ))
             })?;
         }
-        Ok(Self { inner, context_length: options.context_length, clean: options.clean, frame })
+        let tokenizer = Self {
+            inner,
+            context_length: options.context_length,
+            clean: options.clean,
+            frame,
+        };
+        let found = tokenizer.tokenize("").len();
+        if found != options.context_length {
+            let length = options.context_length;
+            return Err(error(format!(
+                "{found} special tokens do not fit into a context length of {length}"
+            )));
+        }
+        Ok(tokenizer)
     }
 }
 
@@ -131,7 +173,12 @@ impl Tokenizer for HfTokenizer {
                     *id = 0;
                 }
             }
-            Frame::ClassLast { begin, end, pad, class } => {
+            Frame::ClassLast {
+                begin,
+                end,
+                pad,
+                class,
+            } => {
                 ids.truncate(self.context_length.saturating_sub(3));
                 ids.insert(0, begin);
                 ids.push(end);
@@ -143,7 +190,10 @@ impl Tokenizer for HfTokenizer {
     }
 
     fn decode(&self, ids: &[i32]) -> String {
-        let ids: Vec<u32> = ids.iter().filter_map(|&id| u32::try_from(id).ok()).collect();
+        let ids: Vec<u32> = ids
+            .iter()
+            .filter_map(|&id| u32::try_from(id).ok())
+            .collect();
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
@@ -157,11 +207,17 @@ struct Settings(Vec<Value>);
 
 impl Settings {
     fn beside(path: &Path) -> Result<Self, DataError> {
-        let files = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| path.with_file_name(name));
+        let files = ["tokenizer_config.json", "special_tokens_map.json"]
+            .map(|name| path.with_file_name(name));
         let read = files.iter().filter(|file| file.is_file()).map(|file| {
-            let text = std::fs::read_to_string(file).map_err(|source| DataError::Io { path: file.clone(), source })?;
-            serde_json::from_str(&text)
-                .map_err(|source| DataError::Tokenizer { file: file.display().to_string(), reason: source.to_string() })
+            let text = std::fs::read_to_string(file).map_err(|source| DataError::Io {
+                path: file.clone(),
+                source,
+            })?;
+            serde_json::from_str(&text).map_err(|source| DataError::Tokenizer {
+                file: file.display().to_string(),
+                reason: source.to_string(),
+            })
         });
         Ok(Self(read.collect::<Result<_, _>>()?))
     }
@@ -174,11 +230,18 @@ impl Settings {
     }
 
     /// Id and text of a special token: the one that the settings name, else the first of `names` that there is.
-    fn id(&self, inner: &tokenizers::Tokenizer, role: &str, names: &[&str]) -> Option<(u32, String)> {
+    fn id(
+        &self,
+        inner: &tokenizers::Tokenizer,
+        role: &str,
+        names: &[&str],
+    ) -> Option<(u32, String)> {
         let candidates: Vec<String> = match self.text(role) {
             Some(token) => vec![token],
             None => names.iter().map(|&name| name.into()).collect(),
         };
-        candidates.into_iter().find_map(|token| Some((inner.token_to_id(&token)?, token)))
+        candidates
+            .into_iter()
+            .find_map(|token| Some((inner.token_to_id(&token)?, token)))
     }
 }

@@ -21,10 +21,17 @@ const FILE: &str = "tokenizer.json";
 ///
 /// # Errors
 /// If the file is missing or cannot be used, or an option of `text_cfg.tokenizer_kwargs` has a wrong value.
-pub fn for_model(config: &ModelConfig, dir: Option<&Path>) -> Result<Arc<dyn Tokenizer>, DataError> {
+pub fn for_model(
+    config: &ModelConfig,
+    dir: Option<&Path>,
+) -> Result<Arc<dyn Tokenizer>, DataError> {
     let text = &config.text_cfg;
     let options = Options::read(text)?;
-    match text.hf_tokenizer_name.as_deref().filter(|name| !name.is_empty()) {
+    match text
+        .hf_tokenizer_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+    {
         Some(name) => {
             let clips = text.extra.get("tokenizer_mode").and_then(Value::as_str) == Some("clips");
             let options = HfOptions {
@@ -33,9 +40,15 @@ pub fn for_model(config: &ModelConfig, dir: Option<&Path>) -> Result<Arc<dyn Tok
                 strip_sep_token: options.strip_sep_token,
                 class_token_last: clips,
             };
-            Ok(Arc::new(HfTokenizer::from_file(&find(name, dir)?, &options)?))
+            Ok(Arc::new(HfTokenizer::from_file(
+                &find(name, dir)?,
+                &options,
+            )?))
         }
-        None => Ok(Arc::new(ClipTokenizer::with_clean(text.context_length, options.clean.unwrap_or_default()))),
+        None => Ok(Arc::new(ClipTokenizer::with_clean(
+            text.context_length,
+            options.clean.unwrap_or_default(),
+        ))),
     }
 }
 
@@ -48,20 +61,32 @@ struct Options {
 
 impl Options {
     fn read(config: &TextConfig) -> Result<Self, DataError> {
-        let wrong = |name, value: &Value, expected| DataError::Setting { name, found: value.to_string(), expected };
+        let wrong = |name, value: &Value, expected| DataError::Setting {
+            name,
+            found: value.to_string(),
+            expected,
+        };
         let mut options = Self::default();
-        for (key, value) in config.tokenizer_kwargs.iter().filter(|(_, value)| !value.is_null()) {
+        for (key, value) in config
+            .tokenizer_kwargs
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+        {
             match key.as_str() {
                 "clean" => {
                     let clean = value.as_str().and_then(Clean::from_name).ok_or_else(|| {
-                        wrong("tokenizer_kwargs.clean", value, "lower, whitespace or canonicalize")
+                        wrong(
+                            "tokenizer_kwargs.clean",
+                            value,
+                            "lower, whitespace or canonicalize",
+                        )
                     })?;
                     options.clean = Some(clean);
                 }
                 "strip_sep_token" => {
-                    options.strip_sep_token = value
-                        .as_bool()
-                        .ok_or_else(|| wrong("tokenizer_kwargs.strip_sep_token", value, "true or false"))?;
+                    options.strip_sep_token = value.as_bool().ok_or_else(|| {
+                        wrong("tokenizer_kwargs.strip_sep_token", value, "true or false")
+                    })?;
                 }
                 _ => log::warn!("tokenizer_kwargs.{key} is not known and has no effect"),
             }
@@ -78,9 +103,16 @@ fn find(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
     };
     if let Some(dir) = dir {
         let file = dir.join(FILE);
-        return if file.is_file() { Ok(file) } else { Err(missing(&file)) };
+        return if file.is_file() {
+            Ok(file)
+        } else {
+            Err(missing(&file))
+        };
     }
-    let own = cache_dir("XDG_CACHE_HOME").join("openclip/tokenizers").join(name.replace('/', "--")).join(FILE);
+    let own = cache_dir("XDG_CACHE_HOME")
+        .join("openclip/tokenizers")
+        .join(name.replace('/', "--"))
+        .join(FILE);
     if own.is_file() {
         return Ok(own);
     }
@@ -89,7 +121,11 @@ fn find(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
 
 /// The folder that a variable names, else `~/.cache`.
 fn cache_dir(variable: &str) -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set(variable).unwrap_or_else(|| set("HOME").unwrap_or_default().join(".cache"))
 }
 
@@ -102,7 +138,10 @@ fn hub_file(name: &str) -> Option<PathBuf> {
     let hub = std::env::var_os("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
     let repository = hub.join(format!("models--{}", name.replace('/', "--")));
     let revision = std::fs::read_to_string(repository.join("refs/main")).ok()?;
-    let file = repository.join("snapshots").join(revision.trim()).join(FILE);
+    let file = repository
+        .join("snapshots")
+        .join(revision.trim())
+        .join(FILE);
     file.is_file().then_some(file)
 }
 
@@ -111,7 +150,10 @@ mod tests {
     use super::*;
 
     fn config(text_cfg: &str) -> ModelConfig {
-        serde_json::from_str(&format!(r#"{{"embed_dim": 8, "vision_cfg": {{}}, "text_cfg": {text_cfg}}}"#)).unwrap()
+        serde_json::from_str(&format!(
+            r#"{{"embed_dim": 8, "vision_cfg": {{}}, "text_cfg": {text_cfg}}}"#
+        ))
+        .unwrap()
     }
 
     #[test]
@@ -119,20 +161,36 @@ mod tests {
         let tokenizer = for_model(&config(r#"{"context_length": 5}"#), None).unwrap();
         assert_eq!(tokenizer.tokenize("A dog"), [49406, 320, 1929, 49407, 0]);
         assert_eq!(tokenizer.vocab_size(), 49408);
-        let canonical = config(r#"{"context_length": 5, "tokenizer_kwargs": {"clean": "canonicalize"}}"#);
-        assert_eq!(for_model(&canonical, None).unwrap().tokenize("A, dog!"), [49406, 320, 1929, 49407, 0]);
+        let canonical =
+            config(r#"{"context_length": 5, "tokenizer_kwargs": {"clean": "canonicalize"}}"#);
+        assert_eq!(
+            for_model(&canonical, None).unwrap().tokenize("A, dog!"),
+            [49406, 320, 1929, 49407, 0]
+        );
     }
 
     #[test]
     fn errors_say_what_is_missing() {
         let dir = tempfile::tempdir().unwrap();
         let named = config(r#"{"hf_tokenizer_name": "org/name"}"#);
-        let text = for_model(&named, Some(dir.path())).err().unwrap().to_string();
-        assert!(text.contains("org/name") && text.contains("tokenizer.json"), "{text}");
+        let text = for_model(&named, Some(dir.path()))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            text.contains("org/name") && text.contains("tokenizer.json"),
+            "{text}"
+        );
         let text = for_model(&named, None).err().unwrap().to_string();
-        assert!(text.contains("openclip/tokenizers/org--name/tokenizer.json"), "{text}");
+        assert!(
+            text.contains("openclip/tokenizers/org--name/tokenizer.json"),
+            "{text}"
+        );
         let wrong = config(r#"{"tokenizer_kwargs": {"clean": "upper"}}"#);
         let text = for_model(&wrong, None).err().unwrap().to_string();
-        assert!(text.contains("upper") && text.contains("canonicalize"), "{text}");
+        assert!(
+            text.contains("upper") && text.contains("canonicalize"),
+            "{text}"
+        );
     }
 }

@@ -38,7 +38,9 @@ fn key(left: u16, right: u16) -> u32 {
 /// The bytes in the order of their ids: the printable ones of Latin-1, then the others.
 fn bytes_by_id() -> impl Iterator<Item = u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    (0..=255).filter(printable).chain((0..=255).filter(move |byte| !printable(byte)))
+    (0..=255)
+        .filter(printable)
+        .chain((0..=255).filter(move |byte| !printable(byte)))
 }
 
 impl Vocab {
@@ -54,7 +56,10 @@ impl Vocab {
             byte_ids[usize::from(byte)] = id;
         }
         let pairs = pairs().map(|[left, right]| key(left, right));
-        Self { merges: pairs.zip(FIRST_MERGE..).collect(), byte_ids }
+        Self {
+            merges: pairs.zip(FIRST_MERGE..).collect(),
+            byte_ids,
+        }
     }
 
     fn merge(&self, left: u16, right: u16) -> Option<u16> {
@@ -86,7 +91,9 @@ impl Vocab {
         let mut len = ids.len();
         loop {
             let best = ids[..len].windows(2).enumerate();
-            let best = best.filter_map(|(at, pair)| Some((self.merge(pair[0], pair[1])?, at))).min();
+            let best = best
+                .filter_map(|(at, pair)| Some((self.merge(pair[0], pair[1])?, at)))
+                .min();
             let Some((id, at)) = best else { return len };
             ids[at] = id;
             ids.copy_within(at + 2..len, at + 1);
@@ -111,7 +118,8 @@ impl Vocab {
         }
         while let Some(Reverse((id, at))) = queue.pop() {
             let right = next[at];
-            if ids[at] == GONE || right >= ids.len() || self.merge(ids[at], ids[right]) != Some(id) {
+            if ids[at] == GONE || right >= ids.len() || self.merge(ids[at], ids[right]) != Some(id)
+            {
                 continue;
             }
             ids[at] = id;
@@ -132,7 +140,12 @@ impl Vocab {
 
 /// The ids that each merge joins, in order of rank.
 fn pairs() -> impl Iterator<Item = [u16; 2]> {
-    MERGES.as_chunks::<4>().0.iter().map(|b| [u16::from_le_bytes([b[0], b[1]]), u16::from_le_bytes([b[2], b[3]])])
+    MERGES.as_chunks::<4>().0.iter().map(|b| {
+        [
+            u16::from_le_bytes([b[0], b[1]]),
+            u16::from_le_bytes([b[2], b[3]]),
+        ]
+    })
 }
 
 /// The bytes that each id stands for, with `</w>` where a word ends.
@@ -142,7 +155,11 @@ pub(super) fn spellings() -> &'static [Box<[u8]>] {
         let mut spellings: Vec<Box<[u8]>> = bytes_by_id().map(|byte| [byte].into()).collect();
         spellings.extend(bytes_by_id().map(|byte| [&[byte], &b"</w>"[..]].concat().into()));
         for [left, right] in pairs() {
-            let joined = [&*spellings[usize::from(left)], &*spellings[usize::from(right)]].concat();
+            let joined = [
+                &*spellings[usize::from(left)],
+                &*spellings[usize::from(right)],
+            ]
+            .concat();
             spellings.push(joined.into());
         }
         spellings.push((*b"<start_of_text>").into());
@@ -173,7 +190,10 @@ mod tests {
                     b"aaaabehilnorst!"[(state >> 24) as usize % 15]
                 })
                 .collect();
-            let mut ids: Vec<u16> = word.iter().map(|&byte| vocab.byte_ids[usize::from(byte)]).collect();
+            let mut ids: Vec<u16> = word
+                .iter()
+                .map(|&byte| vocab.byte_ids[usize::from(byte)])
+                .collect();
             *ids.last_mut().unwrap() += WORD_END;
             let by_heap = vocab.merge_with_heap(&ids);
             let len = vocab.merge_by_scans(&mut ids);

@@ -12,6 +12,7 @@ const CONTRACTIONS: [&str; 7] = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
+    /// In no word.
     Space,
     Letter,
     Number,
@@ -35,8 +36,12 @@ const ASCII: [Class; 128] = {
     classes
 };
 
+/// Ignoring case, this mark is the letter iota to the negated set, but no letter to the others: nothing matches it.
+const YPOGEGRAMMENI: char = '\u{345}';
+
 fn class_of_char(char: char) -> Class {
     match char.general_category_group() {
+        _ if char == YPOGEGRAMMENI => Class::Space,
         GeneralCategoryGroup::Letter => Class::Letter,
         GeneralCategoryGroup::Number => Class::Number,
         _ if char.is_whitespace() => Class::Space,
@@ -48,7 +53,10 @@ fn class_of_char(char: char) -> Class {
 fn class_at(text: &str, at: usize) -> Option<(Class, usize)> {
     match text.as_bytes().get(at)? {
         &byte if byte < 128 => Some((ASCII[usize::from(byte)], 1)),
-        _ => text[at..].chars().next().map(|char| (class_of_char(char), char.len_utf8())),
+        _ => text[at..]
+            .chars()
+            .next()
+            .map(|char| (class_of_char(char), char.len_utf8())),
     }
 }
 
@@ -90,13 +98,18 @@ impl<'a> Iterator for Words<'a> {
             b'<' => &SPECIAL,
             _ => &[],
         };
-        if let Some(len) = fixed.iter().find_map(|word| starts_with(&self.text[start..], word)) {
+        if let Some(len) = fixed
+            .iter()
+            .find_map(|word| starts_with(&self.text[start..], word))
+        {
             self.at += len;
             return Some(&self.text[start..self.at]);
         }
         self.at += len;
         if class != Class::Number {
-            while let Some((_, len)) = class_at(self.text, self.at).filter(|(next, _)| *next == class) {
+            while let Some((_, len)) =
+                class_at(self.text, self.at).filter(|(next, _)| *next == class)
+            {
                 self.at += len;
             }
         }
@@ -113,9 +126,13 @@ mod tests {
         let cut = |text| words(text).collect::<Vec<_>>();
         assert_eq!(cut(" it's  2024"), ["it", "'s", "2", "0", "2", "4"]);
         assert_eq!(cut("!'s 'LL 'ſ"), ["!'", "s", "'LL", "'ſ"]);
-        assert_eq!(cut("!<end_of_text>"), ["!<", "end", "_", "of", "_", "text", ">"]);
+        assert_eq!(
+            cut("!<end_of_text>"),
+            ["!<", "end", "_", "of", "_", "text", ">"]
+        );
         assert_eq!(cut("a<End_Of_Text>b"), ["a", "<End_Of_Text>", "b"]);
         assert_eq!(cut("½é你—😀"), ["½", "é你", "—😀"]);
         assert_eq!(cut(" "), [""; 0]);
+        assert_eq!(cut("α\u{345}α?\u{345}!"), ["α", "α", "?", "!"]);
     }
 }

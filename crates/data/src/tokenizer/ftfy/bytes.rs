@@ -26,7 +26,9 @@ fn lossy() -> Option<&'static Regex> {
 
 /// Puts `A0` back where a space took its place.
 pub(super) fn restore_no_break_spaces(bytes: Vec<u8>) -> Vec<u8> {
-    let Some(pattern) = altered() else { return bytes };
+    let Some(pattern) = altered() else {
+        return bytes;
+    };
     if !pattern.is_match(&bytes) {
         return bytes;
     }
@@ -45,7 +47,10 @@ pub(super) fn restore_no_break_spaces(bytes: Vec<u8>) -> Vec<u8> {
         }
     }
     let restore = |found: &regex::bytes::Captures<'_>| -> Vec<u8> {
-        found[0].iter().map(|&byte| if byte == b' ' { 0xa0 } else { byte }).collect()
+        found[0]
+            .iter()
+            .map(|&byte| if byte == b' ' { 0xa0 } else { byte })
+            .collect()
     };
     pattern.replace_all(&spaced, restore).into_owned()
 }
@@ -53,9 +58,9 @@ pub(super) fn restore_no_break_spaces(bytes: Vec<u8>) -> Vec<u8> {
 /// Replaces sequences of which a byte was lost by the replacement character.
 pub(super) fn replace_lossy_sequences(bytes: Vec<u8>) -> Vec<u8> {
     match lossy() {
-        Some(pattern) if pattern.is_match(&bytes) => {
-            pattern.replace_all(&bytes, regex::bytes::NoExpand("\u{fffd}".as_bytes())).into_owned()
-        }
+        Some(pattern) if pattern.is_match(&bytes) => pattern
+            .replace_all(&bytes, regex::bytes::NoExpand("\u{fffd}".as_bytes()))
+            .into_owned(),
         _ => bytes,
     }
 }
@@ -84,8 +89,16 @@ fn variant(bytes: &[u8]) -> Option<(char, usize)> {
     let continuation = |byte: u8| matches!(byte, 0x80..=0xbf);
     match *bytes {
         [0xc0, 0x80, ..] | [0xc0, b'\n'] => Some(('\0', 2)),
-        [0xed, high @ 0xa0..=0xaf, second, 0xed, low @ 0xb0..=0xbf, last, ..]
-            if continuation(second) && (continuation(last) || (last == b'\n' && bytes.len() == 6)) =>
+        [
+            0xed,
+            high @ 0xa0..=0xaf,
+            second,
+            0xed,
+            low @ 0xb0..=0xbf,
+            last,
+            ..,
+        ] if continuation(second)
+            && (continuation(last) || (last == b'\n' && bytes.len() == 6)) =>
         {
             let code = u32::from(high & 0x0f) << 16
                 | u32::from(second & 0x3f) << 10
@@ -117,14 +130,20 @@ mod tests {
 
     #[test]
     fn lost_bytes_are_marked() {
-        assert_eq!(replace_lossy_sequences(b"\xe2\x80\x1a x".to_vec()), "\u{fffd} x".as_bytes());
+        assert_eq!(
+            replace_lossy_sequences(b"\xe2\x80\x1a x".to_vec()),
+            "\u{fffd} x".as_bytes()
+        );
         assert_eq!(replace_lossy_sequences(b"why?".to_vec()), b"why?");
     }
 
     #[test]
     fn variants_of_utf8_are_decoded() {
         assert_eq!(decode("é".as_bytes()).unwrap(), "é");
-        assert_eq!(decode(b"a\xed\xa0\xbd\xed\xb8\x8db\xc0\x80").unwrap(), "a😍b\0");
+        assert_eq!(
+            decode(b"a\xed\xa0\xbd\xed\xb8\x8db\xc0\x80").unwrap(),
+            "a😍b\0"
+        );
         assert_eq!(decode(b"\xed\xa0\xbd"), None);
         assert_eq!(decode(b"\xff"), None);
     }

@@ -24,7 +24,9 @@ fn fix_step(text: &str) -> Option<String> {
     let tables = Tables::get();
     let changed = |fixed: String| (fixed != text).then_some(fixed);
     for map in &tables.charmaps {
-        let Some(mut bytes) = map.encode(text) else { continue };
+        let Some(mut bytes) = map.encode(text) else {
+            continue;
+        };
         if !map.macroman {
             bytes = restore_no_break_spaces(bytes);
         }
@@ -60,8 +62,16 @@ fn fix_parts(text: &str) -> Option<String> {
     let (mut done, mut at) = (0, 0);
     while let Some(found) = patterns.detector.find_at(text, at) {
         let before = text[..found.start()].char_indices().next_back();
-        if before.is_some_and(|(start, _)| patterns.detector_not_after.is_match(&text[start..found.start()])) {
-            at = found.start() + text[found.start()..].chars().next().map_or(1, char::len_utf8);
+        if before.is_some_and(|(start, _)| {
+            patterns
+                .detector_not_after
+                .is_match(&text[start..found.start()])
+        }) {
+            at = found.start()
+                + text[found.start()..]
+                    .chars()
+                    .next()
+                    .map_or(1, char::len_utf8);
             continue;
         }
         let part = found.as_str();
@@ -79,7 +89,10 @@ fn fix_parts(text: &str) -> Option<String> {
 fn replace_c1_controls(text: &str) -> String {
     let windows_1252 = &Tables::get().windows_1252;
     let replace = |char| match char {
-        '\u{80}'..='\u{9f}' => windows_1252.get(char as usize - 0x80).copied().unwrap_or(char),
+        '\u{80}'..='\u{9f}' => windows_1252
+            .get(char as usize - 0x80)
+            .copied()
+            .unwrap_or(char),
         _ => char,
     };
     text.chars().map(replace).collect()
@@ -92,14 +105,30 @@ mod tests {
     #[test]
     fn prefilter_agrees_with_the_pattern() {
         let pattern = &Patterns::get().unwrap().badness;
-        for text in ["à²", "Ã ", "a Â b", "Œ", "x\u{85}", "вЂ", "ГўВЂВ.a", "é€", "√±", "aαƒ", "ā€", "°é"] {
+        for text in [
+            "à²",
+            "Ã ",
+            "a Â b",
+            "Œ",
+            "x\u{85}",
+            "вЂ",
+            "ГўВЂВ.a",
+            "é€",
+            "√±",
+            "aαƒ",
+            "ā€",
+            "°é",
+        ] {
             assert_eq!(is_bad(text), pattern.is_match(text), "{text}");
         }
     }
 
     #[test]
     fn parts_are_fixed() {
-        assert_eq!(fix_encoding("漢字 â€œquotedâ€\u{9d}").unwrap(), "漢字 “quoted”");
+        assert_eq!(
+            fix_encoding("漢字 â€œquotedâ€\u{9d}").unwrap(),
+            "漢字 “quoted”"
+        );
         assert_eq!(fix_encoding("café"), None);
     }
 }

@@ -47,7 +47,10 @@ fn segment_length(text: &str) -> usize {
     if line <= LONGEST_SEGMENT {
         return line;
     }
-    text[..line].char_indices().nth(LONGEST_SEGMENT).map_or(line, |(at, _)| at)
+    text[..line]
+        .char_indices()
+        .nth(LONGEST_SEGMENT)
+        .map_or(line, |(at, _)| at)
 }
 
 /// Repeats all repairs until they change nothing.
@@ -65,7 +68,11 @@ fn fix_segment(segment: &str, entities: bool) -> Cow<'_, str> {
 
 /// One round of repairs, if they change anything.
 fn fix_once(text: &str, entities: bool) -> Option<String> {
-    let mut fixed = if entities { unescape_strict(text) } else { Cow::Borrowed(text) };
+    let mut fixed = if entities {
+        unescape_strict(text)
+    } else {
+        Cow::Borrowed(text)
+    };
     if !fixed.is_ascii() {
         apply(&mut fixed, fix_encoding);
     }
@@ -92,7 +99,10 @@ fn replace_characters(text: &str) -> Option<String> {
         return None;
     }
     let translation = &Tables::get().translation;
-    if !text.chars().any(|char| breaks(char) || (!char.is_ascii() && translation.contains_key(&char))) {
+    if !text
+        .chars()
+        .any(|char| breaks(char) || (!char.is_ascii() && translation.contains_key(&char)))
+    {
         return None;
     }
     let mut out = String::with_capacity(text.len());
@@ -162,7 +172,10 @@ mod tests {
             ("plain\ntext", "plain\ntext"),
             ("sÃ³", "só"),
             ("voilÃ  le travail", "voilà le travail"),
-            ("The Mona Lisa doesnÃ¢â‚¬â„¢t have eyebrows.", "The Mona Lisa doesn't have eyebrows."),
+            (
+                "The Mona Lisa doesnÃ¢â‚¬â„¢t have eyebrows.",
+                "The Mona Lisa doesn't have eyebrows.",
+            ),
             ("l’humanitÃ©", "l'humanité"),
             ("&lt;b&gt; &amp;amp;", "<b> &"),
             ("<b>&amp;\n&amp;", "<b>&amp;\n&amp;"),

@@ -75,7 +75,14 @@ impl Tables {
         TABLES.get_or_init(|| {
             // The asset is a part of the program; a test reads it.
             let export: Export = serde_json::from_str(EXPORT).unwrap_or_default();
-            let chars = |name: &str| export.charmaps.get(name).map(|chars| chars.chars()).into_iter().flatten();
+            let chars = |name: &str| {
+                export
+                    .charmaps
+                    .get(name)
+                    .map(|chars| chars.chars())
+                    .into_iter()
+                    .flatten()
+            };
             let charmap = |&name: &&str| Charmap {
                 bytes: chars(name).zip(0x80..=0xff).collect(),
                 sloppy: name.starts_with("sloppy"),
@@ -129,7 +136,11 @@ mod tests {
         let tables = Tables::get();
         assert!(tables.charmaps.iter().all(|map| map.bytes.len() == 128));
         assert_eq!(tables.windows_1252.len(), 128);
-        for pattern in [&tables.badness, &tables.detector, &tables.detector_not_after] {
+        for pattern in [
+            &tables.badness,
+            &tables.detector,
+            &tables.detector_not_after,
+        ] {
             Regex::new(pattern).unwrap();
         }
     }
