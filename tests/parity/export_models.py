@@ -13,18 +13,26 @@ One <case>.safetensors and one <case>.json per case under data/models/. Tensors 
   grad/<key>                     f32, gradient of that loss for every trainable parameter
 
 The model is in eval mode. Needs `pip install open_clip_torch==3.3.0`.
+
+`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead. The ignored test `random_models` compares them:
+
+  export_models.py --fuzz 1 60 --output DIR
+  OPENCLIP_PARITY_DIR=DIR cargo test --release -p openclip-tests --test models -- --ignored
+
+`bf16.safetensors` holds features of a few cases in the precisions `pure_bf16` and `amp_bf16`: <case>/<precision>/{image,text}_features.
 """
 
 import argparse
 import copy
 import json
 import math
+import random
 import tempfile
 from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 DATA = Path(__file__).resolve().parent / "data/models"
 
@@ -77,7 +85,83 @@ CASES = {
     "logit_bias_root": case({"layers": 1}, {"layers": 1}, init_logit_bias=-10),
     "batch_1": case({"layers": 1}, {"layers": 1}, batch=1),
     "batch_9": case({"layers": 1}, {"layers": 1}, batch=9),
+    "text_pool_eos_root": case({"layers": 1}, {"pool_type": "eos", "eos_id": 5}),
+    "text_eos_bidirectional": case(
+        {"layers": 1, "image_size": [12, 19]}, {"pool_type": "eos", "eos_id": 2, "no_causal_mask": True}, custom_text=True
+    ),
+    "text_wide_of_image": case({"width": 8, "head_width": 4, "layers": 1}, {"width": 24, "heads": 6, "layers": 1}),
+    "one_patch": case({"image_size": 6, "layers": 1}, {"layers": 1}),
 }
+
+# Cases whose features are exported in bf16 as well.
+BF16 = ("vit_plain", "vit_quickgelu", "vit_clipa", "vit_layer_scale", "custom_text_proj_bias")
+
+
+def random_case(seed: int) -> dict:
+    """A configuration that upstream accepts, with every option of both native towers in play."""
+    draw = random.Random(seed)
+    chance = lambda share: draw.random() < share
+
+    def width_of_heads(limit: int) -> tuple[int, int]:
+        heads = draw.randint(1, 5)
+        return heads, heads * draw.randint(2, max(2, limit // heads))
+
+    def shared(tower: dict, quick_gelu: bool) -> dict:
+        if chance(0.3):
+            tower["mlp_ratio"] = draw.choice([0.5, 1.0, 2.55, 3.7, 4.3637, 4.9231, 8.5715])
+        if chance(0.25):
+            tower["ls_init_value"] = draw.choice([1e-5, 1e-4, 0.1, 1.0])
+        if chance(0.3):
+            tower["norm_kwargs"] = {"eps": draw.choice([1e-3, 1e-6, 1e-12])}
+        if chance(0.3) and not quick_gelu:
+            tower["act_kwargs"] = draw.choice([{"approximate": "tanh"}, {"approximate": "none"}, {}])
+        return tower
+
+    config = {"embed_dim": draw.randint(2, 24)}
+    quick_gelu = chance(0.4)
+    if quick_gelu or chance(0.2):
+        config["quick_gelu"] = quick_gelu
+
+    patch = draw.choice([1, 2, 3, 4, 5, 7, 8, 14])
+    side = lambda: patch * draw.randint(1, 4) + draw.randint(0, patch - 1)
+    heads, width = width_of_heads(40)
+    # `width // head_width` heads: a head width that does not divide the width is rounded.
+    head_width = draw.choice([h for h in range(1, width + 1) if width // h == heads])
+    vision = {"image_size": side(), "patch_size": patch, "width": width, "head_width": head_width}
+    vision |= {"layers": draw.randint(1, 3)}
+    if chance(0.5):
+        vision["image_size"] = [vision["image_size"], side()]
+    rows, columns = (n // patch for n in (vision["image_size"] if isinstance(vision["image_size"], list) else [vision["image_size"]] * 2))
+    if rows == columns and width % 4 == 0 and chance(0.6):
+        vision["pos_embed_type"] = "sin_cos_2d"
+    for key, share in {"no_ln_pre": 0.3, "final_ln_after_pool": 0.4}.items():
+        if chance(share):
+            vision[key] = True
+    if chance(0.5):
+        vision["pool_type"] = draw.choice(["tok", "avg"])
+
+    heads, width = width_of_heads(32)
+    text = {"context_length": draw.randint(6, 24), "vocab_size": draw.randint(10, 300), "width": width, "heads": heads}
+    text |= {"layers": draw.randint(1, 3)}
+    if chance(0.7):
+        text["pool_type"] = draw.choice(["argmax", "eos", "last", "first"])
+    if text.get("pool_type") == "eos":
+        text["eos_id"] = draw.choice([1, 2, draw.randint(3, text["vocab_size"] - 1)])
+    if chance(0.4) or text.get("pool_type") == "first":
+        text["no_causal_mask"] = True
+    if chance(0.25):
+        text["proj_bias"] = True
+    elif chance(0.25):
+        config["embed_dim"] = width
+        text["proj_type"] = "none"
+    if chance(0.5):
+        config["custom_text"] = True
+    if chance(0.3):
+        config["init_logit_scale"] = draw.uniform(0, math.log(100))
+    if chance(0.3):
+        config["init_logit_bias"] = draw.uniform(-12, 3)
+    config |= {"vision_cfg": shared(vision, quick_gelu), "text_cfg": shared(text, quick_gelu)}
+    return {"config": config, "batch": draw.choice([1, 2, 3, 5, 8, 13])}
 
 
 def build(config: dict, seed: int) -> torch.nn.Module:
@@ -164,14 +248,18 @@ def deviation(model, image, text, outputs, gradients) -> dict:
     return {"features_abs": features, "gradients_rel_to_tensor_max": max(relative, default=0.0)}
 
 
-def export(name: str, seed: int, output: Path) -> str:
-    config, batch = CASES[name]["config"], CASES[name]["batch"]
-    model = build(config, seed)
+def inputs(model: torch.nn.Module, config: dict, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     height, width = model.visual.image_size
     text_cfg = config["text_cfg"]
     eos_id = text_cfg["eos_id"] if text_cfg.get("pool_type") == "eos" else None
     image = torch.randn(batch, 3, height, width)
-    text = captions(batch, text_cfg["context_length"], text_cfg["vocab_size"], eos_id)
+    return image, captions(batch, text_cfg["context_length"], text_cfg["vocab_size"], eos_id)
+
+
+def export(name: str, case: dict, seed: int, output: Path) -> str:
+    config, batch = case["config"], case["batch"]
+    model = build(config, seed)
+    image, text = inputs(model, config, batch)
     outputs, gradients = evaluate(model, image, text)
 
     tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
@@ -207,16 +295,45 @@ def export(name: str, seed: int, output: Path) -> str:
     return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  f32 against f64: {noise}"
 
 
+@torch.no_grad()
+def export_bf16(output: Path) -> None:
+    """Features of the exported cases in half precision, from the weights and inputs in their files."""
+    tensors = {}
+    for i, name in enumerate(CASES):
+        if name not in BF16:
+            continue
+        stored = load_file(output / f"{name}.safetensors")
+        image, text = stored["input/image"], stored["input/text"]
+        model = build(CASES[name]["config"], 1000 + i)
+        model.load_state_dict({k.removeprefix("weights/"): v for k, v in stored.items() if k.startswith("weights/")})
+        with torch.autocast("cpu", torch.bfloat16):
+            tensors[f"{name}/amp_bf16/image_features"] = model.encode_image(image).float()
+            tensors[f"{name}/amp_bf16/text_features"] = model.encode_text(text).float()
+        # What `--precision pure_bf16` does in `open_clip.factory`.
+        model.to(torch.bfloat16)
+        tensors[f"{name}/pure_bf16/image_features"] = model.encode_image(image.bfloat16()).float()
+        tensors[f"{name}/pure_bf16/text_features"] = model.encode_text(text).float()
+    save_file({k: v.contiguous() for k, v in tensors.items()}, output.parent / "bf16.safetensors")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=DATA)
     parser.add_argument("--case", action="append", choices=CASES, help="only these cases")
+    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"), help="random models instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.fuzz:
+        first, count = args.fuzz
+        for seed in range(first, first + count):
+            print(export(f"random_{seed}", random_case(seed), seed, args.output))
+        return
     for i, name in enumerate(CASES):
         if not args.case or name in args.case:
-            print(export(name, 1000 + i, args.output))
+            print(export(name, CASES[name], 1000 + i, args.output))
+    if not args.case:
+        export_bf16(args.output)
 
 
 if __name__ == "__main__":

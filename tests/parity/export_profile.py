@@ -4,7 +4,9 @@
 Outputs
   configs/models/<name>.json           the native ViT (32) and CLIPA (6) configurations, byte for byte
   configs/eval/imagenet.json           {"classes": [1000], "templates": [80], "simple_templates": [7]}, "{}" stands for the name
-  tests/parity/data/parameters.json    {name: {"total", "visual", "keys"}}, counted on upstream models without memory
+  tests/parity/data/parameters.json    {name: {"total", "visual", "keys", "shapes", "decayed"}} of upstream models without memory;
+                                       "shapes" is FNV-1a of the sorted lines `key [d0, d1]` of the state dict, "decayed" that of
+                                       the sorted keys of parameters with weight decay by the rule of `open_clip_train.main`
 
 Needs `pip install open_clip_torch==3.3.0`.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from export_training import excluded_from_decay
 from open_clip.zero_shot_metadata import (
     IMAGENET_CLASSNAMES,
     OPENAI_IMAGENET_TEMPLATES,
@@ -25,6 +28,7 @@ from open_clip.zero_shot_metadata import (
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(open_clip.__file__).parent / "model_configs"
+COUNTS = ("total", "visual", "keys")
 # A name in place of "{}" that no template contains.
 MARK = "\u0001"
 
@@ -48,6 +52,14 @@ def selected() -> list[str]:
     return names
 
 
+def digest(lines: list[str]) -> str:
+    """FNV-1a, 64 bits, of the sorted lines, each with its line end."""
+    value = 0xCBF29CE484222325
+    for byte in "".join(f"{line}\n" for line in sorted(lines)).encode():
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return f"{value:016x}"
+
+
 def count(name: str) -> dict:
     config = open_clip.get_model_config(name)
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
@@ -57,6 +69,8 @@ def count(name: str) -> dict:
         "total": sum(p.numel() for p in model.parameters()),
         "visual": sum(p.numel() for p in model.visual.parameters()),
         "keys": len(model.state_dict()),
+        "shapes": digest([f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]),
+        "decayed": digest([n for n, p in model.named_parameters() if not excluded_from_decay(n, p)]),
     }
 
 
@@ -66,7 +80,7 @@ def table(path: Path, names: list[str]) -> dict:
     for line in path.read_text().splitlines():
         hit = re.match(r"- `([^`]+)` \[.*#(\d+)/(\d+)/(\d+)\s*$", line)
         if hit and hit[1] in names:
-            found[hit[1]] = dict(zip(("total", "visual", "keys"), map(int, hit.groups()[1:])))
+            found[hit[1]] = dict(zip(COUNTS, map(int, hit.groups()[1:])))
     return found
 
 
@@ -91,9 +105,8 @@ def main() -> None:
     counted = {name: count(name) for name in names}
     if args.table:
         published = table(args.table, names)
-        assert published == counted, {
-            n: (published.get(n), counted[n]) for n in names if published.get(n) != counted[n]
-        }
+        own = {n: {k: c[k] for k in COUNTS} for n, c in counted.items()}
+        assert published == own, {n: (published.get(n), own[n]) for n in names if published.get(n) != own[n]}
     parameters = args.output / "tests/parity/data/parameters.json"
     parameters.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())

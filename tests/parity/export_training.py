@@ -4,6 +4,7 @@
 Outputs under data/training/ (a .json describes each .safetensors of the same name):
   adamw          10 steps of upstream's own `train_one_epoch`
   accumulation   the gradient of one batch of 12, and upstream's accumulation of 3 x 4
+  patch_dropout  features with dropped patches, of a picture whose patches are all alike
   schedules      learning-rate tables of `open_clip_train.scheduler`
   groups         which parameters AdamW decays, by the rule of `open_clip_train.main`
   zeroshot       classifier weights, logits and top-1/top-5 of the model of models/vit_plain
@@ -240,6 +241,24 @@ def export_accumulation(output: Path) -> None:
     )
 
 
+def export_patch_dropout(output: Path) -> None:
+    """Training mode, where the patches of a picture and their positions are alike: only the number that is kept matters."""
+    tensors, cases = {}, []
+    for i, (side, share) in enumerate(((9, 0.5), (12, 0.75), (9, 0.99), (15, 0.1), (12, 0.3))):
+        vision = {"image_size": side, "patch_size": 3, "width": 8, "head_width": 4, "layers": 1, "patch_dropout": share}
+        text = {"context_length": 2, "vocab_size": 4, "width": 2, "heads": 1, "layers": 1}
+        config = {"embed_dim": 6, "vision_cfg": vision, "text_cfg": text}
+        model = build(config, 2100 + i).train()
+        with torch.no_grad():
+            model.visual.positional_embedding[1:] = model.visual.positional_embedding[1]
+            image = torch.randn(3, 3, 3, 3).tile(side // 3, side // 3)
+            tensors |= {f"{i}/weights/{k}": v for k, v in model.state_dict().items()}
+            tensors |= {f"{i}/input/image": image, f"{i}/image_features": model.encode_image(image)}
+        cases.append(config)
+    write_tensors(output / "patch_dropout.safetensors", tensors)
+    write_json(output / "patch_dropout.json", {"cases": cases})
+
+
 def export_schedules(output: Path) -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     tables = []
@@ -401,6 +420,7 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     export_adamw(args.output)
     export_accumulation(args.output)
+    export_patch_dropout(args.output)
     export_schedules(args.output)
     export_groups(args.output)
     export_zeroshot(args.output, args.models)

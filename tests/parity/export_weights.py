@@ -155,6 +155,26 @@ def openai():
     assert set(state) == set(model.state_dict()) - constants, set(state) ^ set(model.state_dict())
     (OUT / "openai.json").write_text(json.dumps(digest(state)))
 
+    plain = open_clip.model.CLIP(
+        embed_dim=16,
+        vision_cfg=dict(image_size=8, layers=2, width=64, patch_size=4),
+        text_cfg=dict(context_length=5, vocab_size=30, width=64, heads=1, layers=1),
+        quick_gelu=True,
+    ).eval()
+    plain.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+    image = torch.randn(2, 3, 8, 8)
+    tokens = torch.tensor([[28, 3, 29, 0, 0], [28, 7, 1, 2, 29]])
+    with torch.no_grad():
+        save_file(
+            {
+                "input/image": image,
+                "input/text": tokens,
+                "image_features": plain.encode_image(image),
+                "text_features": plain.encode_text(tokens),
+            },
+            OUT / "openai_features.safetensors",
+        )
+
 
 def hugging_face():
     """A tiny CLIPModel, and the same weights in an OpenCLIP model that computes the same features."""
@@ -229,6 +249,8 @@ def hugging_face():
         a = theirs(input_ids=tokens, pixel_values=image)
         torch.testing.assert_close(ours.encode_image(image, normalize=True), a.image_embeds, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ours.encode_text(tokens, normalize=True), a.text_embeds, atol=1e-5, rtol=1e-5)
+    features = {"image_features": a.image_embeds, "text_features": a.text_embeds}
+    save_file({"input/image": image, "input/text": tokens, **features}, OUT / "hf_features.safetensors")
     state = {k: v.contiguous() for k, v in ours.state_dict().items() if "attn_mask" not in k}
     save_file(state, OUT / "hf_expected.safetensors")
 
@@ -252,6 +274,63 @@ def resize():
         name = f"text_{length}_to_{target}"
         cases[name + ".old"], cases[name + ".new"] = old, state["positional_embedding"].contiguous().clone()
     save_file(cases, OUT / "resize.safetensors")
+
+
+def loading():
+    """`open_clip.load_checkpoint` of two small checkpoints into models of other picture sizes, context lengths and text keys.
+
+    load.json: {case: {"checkpoint", "model_cfg"}}; load.safetensors: CASE/{input/image, input/text, image_features,
+    text_features[, logit_bias]}.
+    """
+    torch.manual_seed(4)
+    # Every extent differs from every other, so that no shape fits by accident.
+    vision = dict(image_size=12, patch_size=4, width=6, head_width=3, layers=1)
+    text = dict(context_length=8, vocab_size=20, width=4, heads=2, layers=1)
+    base = dict(embed_dim=5, vision_cfg=vision, text_cfg=text)
+
+    def config(vision_cfg={}, text_cfg={}, **top):
+        return {**base, **top, "vision_cfg": {**vision, **vision_cfg}, "text_cfg": {**text, **text_cfg}}
+
+    def build(cfg):
+        cfg = dict(cfg)
+        kind = open_clip.CustomTextCLIP if cfg.pop("custom_text", False) else open_clip.CLIP
+        return kind(**cfg).eval()
+
+    root = build(base)
+    custom = build({**base, "custom_text": True})
+    for model in (root, custom):
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.4)
+    wrapped = OrderedDict((f"module.{key}", tensor) for key, tensor in root.state_dict().items())
+    torch.save({"epoch": 2, "name": "run", "state_dict": wrapped}, OUT / "load_root.pt")
+    save_file(custom.state_dict(), OUT / "load_custom.safetensors")
+    cases = {
+        "same": ("load_root.pt", config()),
+        "larger_picture": ("load_root.pt", config(dict(image_size=22))),
+        "smaller_picture": ("load_root.pt", config(dict(image_size=8))),
+        "wide_picture": ("load_root.pt", config(dict(image_size=[12, 28]))),
+        "longer_context": ("load_root.pt", config({}, dict(context_length=13))),
+        "shorter_context": ("load_root.pt", config({}, dict(context_length=5))),
+        "root_into_custom": ("load_root.pt", config(dict(image_size=20), dict(context_length=6), custom_text=True)),
+        "custom": ("load_custom.safetensors", config(dict(image_size=[20, 8]), dict(context_length=11), custom_text=True)),
+        "without_bias": ("load_root.pt", config(init_logit_bias=-10)),
+    }
+    tensors, listed = {}, {}
+    for name, (checkpoint, cfg) in cases.items():
+        model = build(cfg)
+        open_clip.load_checkpoint(model, str(OUT / checkpoint))
+        image = torch.randn(2, 3, *model.visual.image_size)
+        tokens = torch.randint(1, 19, (2, cfg["text_cfg"]["context_length"]))
+        tokens[0, 3:], tokens[0, 2], tokens[1, -1] = 0, 19, 19
+        with torch.no_grad():
+            features = {"image_features": model.encode_image(image), "text_features": model.encode_text(tokens)}
+        tensors |= {f"{name}/input/image": image, f"{name}/input/text": tokens}
+        tensors |= {f"{name}/{key}": value.contiguous() for key, value in features.items()}
+        if model.logit_bias is not None:
+            tensors[f"{name}/logit_bias"] = model.logit_bias.detach().clone()
+        listed[name] = {"checkpoint": checkpoint, "model_cfg": cfg}
+    save_file(tensors, OUT / "load.safetensors")
+    (OUT / "load.json").write_text(json.dumps(listed, indent=1) + "\n")
 
 
 class Evil:
@@ -340,6 +419,7 @@ if __name__ == "__main__":
     openai()
     hugging_face()
     resize()
+    loading()
     hostile()
     save_file(expected, OUT / "expected.safetensors")
     # PyTorch itself agrees with the table; none of these files is a hostile one.

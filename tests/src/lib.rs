@@ -4,18 +4,49 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use openclip_model::weights::StateDict;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use openclip_model::Clip;
+use openclip_model::config::ModelConfig;
+use openclip_model::weights::{StateDict, bind};
 
-/// A committed file made by one of the exporters in `tests/parity/`.
+/// A committed file made by one of the exporters in `tests/parity/`; an absolute path stays itself.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/data").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("parity/data")
+        .join(name)
 }
 
 /// The device under test: `OPENCLIP_TEST_DEVICE`, else the CPU.
 pub fn device() -> Device {
     let name = std::env::var("OPENCLIP_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
     openclip_model::device::parse(&name).unwrap()
+}
+
+/// A committed JSON file.
+pub fn json(name: &str) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(fixture(name)).unwrap()).unwrap()
+}
+
+/// A model configuration inside a JSON file.
+pub fn model_config(json: &serde_json::Value) -> ModelConfig {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+/// A model whose weights lie under `prefix` in a fixture.
+pub fn model(config: &ModelConfig, file: &str, prefix: &str, device: &Device) -> Clip {
+    let weights = fixture_tensors(file, prefix);
+    bind::load(
+        Clip::new(config, device).unwrap(),
+        config,
+        weights,
+        &fixture(file),
+    )
+    .unwrap()
+}
+
+/// Values on the host, row-major.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as().unwrap()
 }
 
 /// Tensors of a fixture by name: shape and values as f32.
@@ -28,15 +59,27 @@ impl Tensors {
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.tensors().into_iter().map(|(name, view)| {
             let values = match view.dtype() {
-                safetensors::Dtype::F32 => {
-                    view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-                }
-                safetensors::Dtype::F64 => {
-                    view.data().as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect()
-                }
-                safetensors::Dtype::I64 => {
-                    view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f32).collect()
-                }
+                safetensors::Dtype::F32 => view
+                    .data()
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f32::from_le_bytes(*b))
+                    .collect(),
+                safetensors::Dtype::F64 => view
+                    .data()
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| f64::from_le_bytes(*b) as f32)
+                    .collect(),
+                safetensors::Dtype::I64 => view
+                    .data()
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|b| i64::from_le_bytes(*b) as f32)
+                    .collect(),
                 other => panic!("{name}: {other:?}"),
             };
             (name, (view.shape().to_vec(), values))
@@ -46,8 +89,24 @@ impl Tensors {
 
     /// Shape and values of one tensor.
     pub fn get(&self, name: &str) -> (&[usize], &[f32]) {
-        let (shape, values) = self.0.get(name).unwrap_or_else(|| panic!("no tensor `{name}`"));
+        let (shape, values) = self
+            .0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor `{name}`"));
         (shape, values)
+    }
+
+    /// One tensor on a device.
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let (shape, values) = self.get(name);
+        Tensor::from_data(TensorData::new(values.to_vec(), shape.to_vec()), device)
+    }
+
+    /// Token ids on a device.
+    pub fn tokens(&self, name: &str, device: &Device) -> Tensor<2, Int> {
+        let (shape, values) = self.get(name);
+        let ids: Vec<i64> = values.iter().map(|id| *id as i64).collect();
+        Tensor::from_data(TensorData::new(ids, shape.to_vec()), device)
     }
 
     /// Tensors whose names start with `prefix`, without it.
@@ -55,18 +114,18 @@ impl Tensors {
         &'a self,
         prefix: &'a str,
     ) -> impl Iterator<Item = (&'a str, &'a [f32])> {
-        self.0
-            .iter()
-            .filter_map(move |(name, (_, values))| Some((name.strip_prefix(prefix)?, values.as_slice())))
+        self.0.iter().filter_map(move |(name, (_, values))| {
+            Some((name.strip_prefix(prefix)?, values.as_slice()))
+        })
     }
 }
 
-/// The weights that a model fixture carries under `weights/`.
-pub fn fixture_weights(name: &str) -> StateDict {
+/// The tensors that a fixture carries under `prefix`, without it.
+pub fn fixture_tensors(name: &str, prefix: &str) -> StateDict {
     let mut dict = StateDict::read(&fixture(name)).unwrap();
     dict.tensors = std::mem::take(&mut dict.tensors)
         .into_iter()
-        .filter_map(|(key, tensor)| Some((key.strip_prefix("weights/")?.to_string(), tensor)))
+        .filter_map(|(key, tensor)| Some((key.strip_prefix(prefix)?.to_string(), tensor)))
         .collect();
     dict
 }
@@ -74,7 +133,10 @@ pub fn fixture_weights(name: &str) -> StateDict {
 /// Largest absolute difference.
 pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |max, d| if d.is_nan() { f32::NAN } else { max.max(d) })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |max, d| if d.is_nan() { f32::NAN } else { max.max(d) })
 }
 
 /// Difference relative to the largest magnitude of `expected`.

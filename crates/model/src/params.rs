@@ -198,10 +198,7 @@ pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Vec<ParamValues> {
 ///
 /// A parameter for which it returns `None` keeps its value. Every parameter gets an identity that depends on its key
 /// alone, so that an optimizer's state finds its parameter again in another process.
-pub fn assign(
-    model: Clip,
-    mut values: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>,
-) -> Clip {
+pub fn assign(model: Clip, mut values: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>) -> Clip {
     struct Assign<'a> {
         path: Path,
         custom_text: bool,
@@ -251,7 +248,15 @@ pub fn cast(model: Clip, dtype: FloatDType) -> Clip {
     impl ModuleMapper for Cast {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let id = param.id;
-            let value = param.val().detach().cast(self.0);
+            let value = param.val();
+            let autodiff = value.is_autodiff();
+            // Off the graph: a parameter has to be a leaf.
+            let value = value.inner().cast(self.0);
+            let value = if autodiff {
+                Tensor::from_inner(value)
+            } else {
+                value
+            };
             param.transform_for_load(value, id)
         }
     }

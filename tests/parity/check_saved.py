@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Loads every model that the test `write_for_python` wrote into Python OpenCLIP, strictly, and compares features.
+
+  OPENCLIP_SAVED_DIR=DIR cargo test --release -p openclip-tests --test loading -- --ignored write_for_python
+  check_saved.py DIR
+
+DIR/CASE holds `open_clip_config.json`, `open_clip_model.safetensors` (loaded as `local-dir:`) and `features.safetensors`. Inputs are
+those of data/models/CASE.safetensors. Prints one line of JSON; exit status 1 when a difference exceeds --tolerance.
+Needs `pip install open_clip_torch==3.3.0`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+
+DATA = Path(__file__).resolve().parent / "data/models"
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    args = parser.parse_args()
+    worst, models = 0.0, 0
+    for folder in sorted(p for p in args.folder.iterdir() if (p / "features.safetensors").is_file()):
+        model = open_clip.create_model(f"local-dir:{folder}").eval()
+        case, ours = load_file(DATA / f"{folder.name}.safetensors"), load_file(folder / "features.safetensors")
+        stored = {k.removeprefix("weights/"): v for k, v in case.items() if k.startswith("weights/")}
+        state = model.state_dict()
+        assert set(state) == set(stored), folder.name
+        assert all(torch.equal(state[k], stored[k]) for k in stored), f"{folder.name}: other weights"
+        image = model.encode_image(case["input/image"], normalize=True)
+        text = model.encode_text(case["input/text"], normalize=True)
+        apart = max(float((image - ours["image_features"]).abs().max()), float((text - ours["text_features"]).abs().max()))
+        worst, models = max(worst, apart), models + 1
+    print(json.dumps({"models": models, "max_abs": worst, "open_clip": open_clip.__version__}))
+    sys.exit(0 if models and worst <= args.tolerance else 1)
+
+
+if __name__ == "__main__":
+    main()
