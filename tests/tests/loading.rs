@@ -226,6 +226,22 @@ fn a_checkpoint_that_does_not_fit_lists_every_key() {
     }
 }
 
+/// What `torch.jit.load(…).state_dict()` of OpenAI's archives holds besides the weights.
+#[test]
+fn constants_of_openai_are_not_weights() {
+    let (config, mut dict) = small();
+    for key in ["input_resolution", "context_length", "vocab_size"] {
+        dict.tensors.insert(
+            key.into(),
+            RawTensor::from_bytes(DType::I64, vec![0; 8], vec![]),
+        );
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("openai.safetensors");
+    write(&dict, &path);
+    create(&config, &path, &CreateOptions::default()).unwrap();
+}
+
 /// A width that differs cannot be fitted by resizing.
 #[test]
 fn positions_of_another_width_are_not_resized() {

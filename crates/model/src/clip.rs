@@ -118,11 +118,16 @@ impl ClipOutput {
 
 fn finish(features: Tensor<2>, normalize: bool) -> Tensor<2> {
     let features = features.cast(DType::F32);
-    if normalize { l2_normalize(features) } else { features }
+    if normalize {
+        l2_normalize(features)
+    } else {
+        features
+    }
 }
 
 /// `x / max(‖x‖₂, 1e-12)` over the last axis, as `torch.nn.functional.normalize`.
 pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
-    let norm = x.clone().square().sum_dim(1).sqrt().clamp_min(1e-12);
+    // Clamped before the root, whose derivative at zero is infinite.
+    let norm = x.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
     x / norm
 }

@@ -225,7 +225,7 @@ pub struct TextConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hf_tokenizer_name: Option<String>,
     /// Options of the tokenizer.
-    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[serde(skip_serializing_if = "Map::is_empty", deserialize_with = "or_default")]
     pub tokenizer_kwargs: Map<String, Value>,
     /// Keys of families that are described elsewhere, kept as they were read.
     #[serde(flatten)]
@@ -266,53 +266,93 @@ impl Default for TextConfig {
 }
 
 impl ModelConfig {
-    /// Refuses families other than native CLIP by the key that names them.
+    /// Refuses families other than native CLIP by the key that names them, and keys that mean nothing.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
-        match FOREIGN_MODEL_KEYS.iter().find(|key| self.extra.contains_key(**key)) {
-            Some(key) => Err(ModelError::Family {
-                field: key,
-                value: self.extra[*key].to_string(),
-            }),
-            None => Ok(()),
-        }
+        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |_, _| false)
     }
 }
 
 const FOREIGN_MODEL_KEYS: [&str; 4] = ["multimodal_cfg", "audio_cfg", "genlip_cfg", "genlap_cfg"];
 const FOREIGN_VISION_KEYS: [&str; 2] = ["timm_model_name", "attentional_pool"];
-const FOREIGN_TEXT_KEYS: [&str; 4] = [
-    "hf_model_name",
-    "text_arch",
-    "embed_cls",
-    "variable_text",
+const FOREIGN_TEXT_KEYS: [&str; 4] = ["hf_model_name", "text_arch", "embed_cls", "variable_text"];
+/// Variants of the native blocks, in either tower.
+const FOREIGN_BLOCK_KEYS: [&str; 6] = [
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
 ];
 
-fn refuse(extra: &Map<String, Value>, keys: &[&'static str]) -> Result<(), ModelError> {
+/// Goes through keys that have no field of their own: a key of another family is refused, and so is one that OpenCLIP does not
+/// know, unless it is null or false. `inert` tells keys that change nothing in a native tower.
+fn check_extra(
+    extra: &Map<String, Value>,
+    place: &'static str,
+    foreign: &[&'static str],
+    inert: impl Fn(&str, &Value) -> bool,
+) -> Result<(), ModelError> {
     let set = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
-    match keys.iter().find(|key| extra.get(**key).is_some_and(set)) {
-        Some(key) => Err(ModelError::Family {
-            field: key,
-            value: extra[*key].to_string(),
-        }),
-        None => Ok(()),
+    for (key, value) in extra.iter().filter(|(_, value)| set(value)) {
+        let families = foreign.iter().chain(&FOREIGN_BLOCK_KEYS);
+        if let Some(field) = families.into_iter().find(|known| *known == key) {
+            return Err(ModelError::Family {
+                field,
+                value: value.to_string(),
+            });
+        }
+        if !inert(key, value) {
+            return Err(ModelError::invalid(place, format!("unknown key `{key}`")));
+        }
     }
+    Ok(())
+}
+
+/// Which part of an attention block's kind changes nothing.
+fn plain_block(key: &str, value: &Value) -> bool {
+    key == "output_tokens" || key == "block_type" && value == "default"
+}
+
+/// Reads null as the default.
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl VisionConfig {
     /// Number of blocks of a native ViT.
     pub(crate) fn native_layers(&self) -> Result<usize, ModelError> {
-        refuse(&self.extra, &FOREIGN_VISION_KEYS)?;
-        self.layers.as_u64().map(|n| n as usize).ok_or_else(|| ModelError::Family {
-            field: "vision_cfg.layers",
-            value: self.layers.to_string(),
-        })
+        check_extra(
+            &self.extra,
+            "vision_cfg",
+            &FOREIGN_VISION_KEYS,
+            |key, value| {
+                plain_block(key, value)
+                    || key.starts_with("attn_pooler_")
+                    || key.starts_with("timm_")
+            },
+        )?;
+        self.layers
+            .as_u64()
+            .map(|n| n as usize)
+            .ok_or_else(|| ModelError::Family {
+                field: "vision_cfg.layers",
+                value: self.layers.to_string(),
+            })
     }
 
     /// Side of a patch in pixels.
     pub fn patch(&self) -> Result<usize, ModelError> {
         match self.patch_size {
             Some(patch) if patch > 0 => Ok(patch),
-            _ => Err(ModelError::invalid("vision_cfg.patch_size", "a native ViT needs one")),
+            _ => Err(ModelError::invalid(
+                "vision_cfg.patch_size",
+                "a native ViT needs one",
+            )),
         }
     }
 
@@ -341,6 +381,15 @@ impl VisionConfig {
                         "`sin_cos_2d` needs a square picture",
                     ));
                 }
+                if !self.width.is_multiple_of(4) {
+                    return Err(ModelError::invalid(
+                        "vision_cfg.width",
+                        format!(
+                            "{} is not divisible by four, which `sin_cos_2d` needs",
+                            self.width
+                        ),
+                    ));
+                }
                 Ok(true)
             }
             other => Err(ModelError::invalid(
@@ -354,6 +403,8 @@ impl VisionConfig {
 impl TextConfig {
     /// Refuses text towers other than the native transformer by the key that names them.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
-        refuse(&self.extra, &FOREIGN_TEXT_KEYS)
+        check_extra(&self.extra, "text_cfg", &FOREIGN_TEXT_KEYS, |key, value| {
+            plain_block(key, value) || key.starts_with("hf_") || key == "tokenizer_mode"
+        })
     }
 }

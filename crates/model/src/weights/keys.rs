@@ -16,15 +16,23 @@ const TEXT_ROOTS: [&str; 5] = [
 /// Brings a file's keys into OpenCLIP's form.
 ///
 /// * `module.` (DistributedDataParallel) and `_orig_mod.` (`torch.compile`) are taken off
-/// * `position_ids`, a constant that some libraries save, is dropped
+/// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
+///   `context_length` and `vocab_size`
 /// * the keys of Hugging Face's `CLIPModel` become OpenCLIP's
 ///
 /// # Errors
 /// A tensor that has to be joined or turned cannot be read, or has an unfit shape.
 pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
     let mut dict = strip_wrappers(dict);
-    dict.tensors
-        .retain(|key, _| key != "position_ids" && !key.ends_with(".position_ids"));
+    dict.tensors.retain(|key, _| {
+        let constant = [
+            "position_ids",
+            "input_resolution",
+            "context_length",
+            "vocab_size",
+        ];
+        !constant.contains(&key.as_str()) && !key.ends_with(".position_ids")
+    });
     if is_hugging_face_clip(&dict) {
         dict.tensors = from_hugging_face_clip(dict.tensors)?;
     }
