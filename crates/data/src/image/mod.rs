@@ -6,6 +6,7 @@
 //! * [`decode`] – JPEG, PNG, WebP, GIF, BMP, TIFF and PPM to a [`Picture`]
 //! * `picture` – pixels in one of Pillow's modes
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
+//! * `passes` – the two loops of the resampler that take the time
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * `eval` – [`EvalTransform`]
 //! * `train` – [`TrainTransform`]
@@ -14,6 +15,7 @@
 pub mod color;
 mod decode;
 mod eval;
+mod passes;
 mod picture;
 mod place;
 mod resample;

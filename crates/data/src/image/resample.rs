@@ -3,6 +3,8 @@
 
 use openclip_model::config::Interpolation;
 
+use super::passes::{COLUMNS, LANES, Rows, horizontal_pass, vertical_pass};
+
 /// A rectangle in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rect {
@@ -54,17 +56,12 @@ pub(crate) struct Planes<'a> {
     pub row: usize,
 }
 
-const PRECISION: u32 = 32 - 8 - 2;
-const HALF: i32 = 1 << (PRECISION - 1);
-
-/// Rows that the horizontal pass takes at once, one vector lane each.
-const ROWS: usize = 16;
-/// Columns that the vertical pass takes at once.
-const COLUMNS: usize = 32;
+/// Bits after the point of a weight.
+pub(super) const PRECISION: u32 = 32 - 8 - 2;
 
 /// The weights of a window of one axis.
 #[derive(Default)]
-struct Taps<W> {
+pub(super) struct Taps<W> {
     /// First source pixel and number of source pixels per output pixel.
     spans: Vec<(usize, usize)>,
     /// `stride` weights per output pixel.
@@ -73,14 +70,20 @@ struct Taps<W> {
 }
 
 impl<W> Taps<W> {
+    /// How many output pixels there are.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// First source pixel of an output pixel, and the weights from there on.
     #[inline(always)]
-    fn at(&self, x: usize) -> (usize, &[W]) {
+    pub fn at(&self, x: usize) -> (usize, &[W]) {
         let (first, count) = self.spans[x];
         (first, &self.weights[x * self.stride..][..count])
     }
 
     /// First and one past the last source pixel that the window needs.
-    fn reach(&self) -> (usize, usize) {
+    pub fn reach(&self) -> (usize, usize) {
         let start = self.spans.iter().map(|&(first, _)| first).min().unwrap_or(0);
         let end = self.spans.iter().map(|&(first, count)| first + count).max().unwrap_or(0);
         (start, end)
@@ -145,18 +148,12 @@ fn fixed_point(weight: f64) -> i32 {
     (weight * f64::from(1 << PRECISION) + 0.5_f64.copysign(weight)) as i32
 }
 
-#[inline(always)]
-fn clip(sum: i32) -> u8 {
-    (sum >> PRECISION).clamp(0, 255) as u8
-}
-
 /// Buffers that one picture leaves to the next.
 #[derive(Default)]
 pub(crate) struct Resampler {
     horizontal: Taps<i32>,
     vertical: Taps<i32>,
-    /// `ROWS` rows, transposed: sample by sample, the rows side by side.
-    columns: Vec<u8>,
+    columns: Vec<[u8; LANES]>,
     /// Result of the first pass.
     middle: Vec<u8>,
 }
@@ -181,109 +178,21 @@ impl Resampler {
         let stride = source.width * channels;
         let start = (region.top + top) * stride + (region.left + left) * channels;
         let input = Rows { data: &source.samples[start..], row: stride, plane: 0 };
-        let arch = pulp::Arch::new();
         if scaling.is_vertical_first() {
             middle.resize(window.height * samples, 0);
             let mut between = Planes { data: middle, plane: 0, row: samples };
-            arch.dispatch(|| vertical_pass(vertical, input, (1, samples), &mut between));
+            vertical_pass(vertical, input, (1, samples), &mut between);
             let input = Rows { data: middle, row: samples, plane: 0 };
-            let shape = (channels, window.height);
-            arch.dispatch(|| horizontal_pass(horizontal, input, shape, columns, out));
+            horizontal_pass(horizontal, input, (channels, window.height), columns, out);
         } else {
-            let plane = height * window.width;
+            // Whole vectors in each row let the vertical pass read without looking for the row's end.
+            let row = window.width.next_multiple_of(COLUMNS);
+            let plane = height * row;
             middle.resize(channels * plane, 0);
-            let mut between = Planes { data: middle, plane, row: window.width };
-            let shape = (channels, height);
-            arch.dispatch(|| horizontal_pass(horizontal, input, shape, columns, &mut between));
-            let input = Rows { data: middle, row: window.width, plane };
-            arch.dispatch(|| vertical_pass(vertical, input, (channels, window.width), out));
-        }
-    }
-}
-
-/// Input of a pass. Its first sample is the first that the pass needs.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    data: &'a [u8],
-    row: usize,
-    plane: usize,
-}
-
-/// From `height` rows of interleaved `channels` to planes.
-#[inline(always)]
-fn horizontal_pass(
-    taps: &Taps<i32>,
-    input: Rows<'_>,
-    (channels, height): (usize, usize),
-    columns: &mut Vec<u8>,
-    out: &mut Planes<'_>,
-) {
-    let (left, right) = taps.reach();
-    let samples = (right - left) * channels;
-    columns.resize(samples * ROWS, 0);
-    let (columns, _) = columns.as_chunks_mut::<ROWS>();
-    for start in (0..height).step_by(ROWS) {
-        let count = ROWS.min(height - start);
-        let rows: [&[u8]; ROWS] = std::array::from_fn(|i| {
-            // The last block repeats its last row; the surplus is not stored.
-            &input.data[(start + i.min(count - 1)) * input.row..][..samples]
-        });
-        for (x, column) in columns.iter_mut().enumerate() {
-            for (value, row) in column.iter_mut().zip(&rows) {
-                *value = row[x];
-            }
-        }
-        for x in 0..taps.spans.len() {
-            let (first, weights) = taps.at(x);
-            for channel in 0..channels {
-                let mut sums = [HALF; ROWS];
-                let values = columns[(first - left) * channels + channel..].iter();
-                for (column, &weight) in values.step_by(channels).zip(weights) {
-                    for (sum, &value) in sums.iter_mut().zip(column) {
-                        *sum += weight * i32::from(value);
-                    }
-                }
-                let target = &mut out.data[channel * out.plane + start * out.row + x..];
-                for (value, &sum) in target.iter_mut().step_by(out.row).zip(&sums[..count]) {
-                    *value = clip(sum);
-                }
-            }
-        }
-    }
-}
-
-/// From planes with rows of `width` samples to planes.
-#[inline(always)]
-fn vertical_pass(
-    taps: &Taps<i32>,
-    input: Rows<'_>,
-    (planes, width): (usize, usize),
-    out: &mut Planes<'_>,
-) {
-    let (top, _) = taps.reach();
-    for plane in 0..planes {
-        for y in 0..taps.spans.len() {
-            let (first, weights) = taps.at(y);
-            let rows = &input.data[plane * input.plane + (first - top) * input.row..];
-            let target = &mut out.data[plane * out.plane + y * out.row..][..width];
-            for (block, target) in target.chunks_mut(COLUMNS).enumerate() {
-                let mut sums = [HALF; COLUMNS];
-                for (row, &weight) in rows.chunks(input.row).zip(weights) {
-                    let row = &row[block * COLUMNS..width];
-                    if let Some(row) = row.first_chunk::<COLUMNS>() {
-                        for (sum, &value) in sums.iter_mut().zip(row) {
-                            *sum += weight * i32::from(value);
-                        }
-                    } else {
-                        for (sum, &value) in sums.iter_mut().zip(row) {
-                            *sum += weight * i32::from(value);
-                        }
-                    }
-                }
-                for (value, &sum) in target.iter_mut().zip(&sums) {
-                    *value = clip(sum);
-                }
-            }
+            let mut between = Planes { data: middle, plane, row };
+            horizontal_pass(horizontal, input, (channels, height), columns, &mut between);
+            let input = Rows { data: middle, row, plane };
+            vertical_pass(vertical, input, (channels, window.width), out);
         }
     }
 }
@@ -316,9 +225,9 @@ pub(crate) fn resample_i16(
 
 /// Filters along rows of `width` pixels.
 fn i16_pass(taps: &Taps<f64>, pixels: &[[u8; 2]], width: usize) -> Vec<[u8; 2]> {
-    let mut out = Vec::with_capacity(pixels.len() / width * taps.spans.len());
+    let mut out = Vec::with_capacity(pixels.len() / width * taps.len());
     for row in pixels.chunks_exact(width) {
-        for x in 0..taps.spans.len() {
+        for x in 0..taps.len() {
             let (first, weights) = taps.at(x);
             let pairs = row[first..].iter().zip(weights);
             let sum = pairs.fold(0.0, |sum, (&pixel, weight)| {
