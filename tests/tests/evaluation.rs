@@ -177,11 +177,11 @@ fn more_queries_than_a_chunk() {
     let count = 2500_usize;
     // Twelve signs that spell the index, some of them turned over in the match: scores are exact, and full of ties.
     let signs = |code: usize| -> [i32; 12] {
-        std::array::from_fn(|bit| if code >> bit & 1 == 1 { 1 } else { -1 })
+        std::array::from_fn(|bit| if (code >> bit) & 1 == 1 { 1 } else { -1 })
     };
     let queries: Vec<_> = (0..count).map(signs).collect();
     let keys: Vec<_> = (0..count)
-        .map(|i| signs(i ^ (i * 2_654_435_761 >> 7 & i * 40_503 >> 3 & 0xfff)))
+        .map(|i| signs(i ^ (((i * 2_654_435_761) >> 7) & ((i * 40_503) >> 3) & 0xfff)))
         .collect();
     let score =
         |i: usize, k: usize| -> i32 { queries[i].iter().zip(&keys[k]).map(|(a, b)| a * b).sum() };

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use openclip_model::config::{ImageSize, ModelConfig};
+use openclip_model::config::{ImageSize, Interpolation, ModelConfig, ResizeMode};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::weights::{
     DType, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
@@ -242,6 +242,123 @@ fn constants_of_openai_are_not_weights() {
     create(&config, &path, &CreateOptions::default()).unwrap();
 }
 
+/// The features of a fixture, from weights in a file and a configuration that lacks what `options` force.
+#[test]
+fn forced_options_are_those_of_open_clip() {
+    let case = json("models/vit_quickgelu.json");
+    let tensors = Tensors::read("models/vit_quickgelu.safetensors");
+    let names = ["output/image_features", "output/text_features"];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    write(
+        &openclip_tests::fixture_tensors("models/vit_quickgelu.safetensors", "weights/"),
+        &path,
+    );
+    let mut config = case["model_cfg"].clone();
+    config["quick_gelu"] = false.into();
+    for force_custom_text in [false, true] {
+        let options = CreateOptions {
+            force_quick_gelu: true,
+            force_custom_text,
+            force_patch_dropout: Some(0.5),
+            ..CreateOptions::default()
+        };
+        let loaded = create(&config, &path, &options).unwrap();
+        check_features(&loaded.model, &tensors, "", names, false);
+        assert_eq!(loaded.config.vision_cfg.patch_dropout, 0.5);
+        let keys: Vec<_> = params::describe(&loaded.model)
+            .into_iter()
+            .map(|param| param.key)
+            .collect();
+        assert_eq!(
+            keys.contains(&"text.ln_final.bias".to_string()),
+            force_custom_text
+        );
+        assert_eq!(
+            keys.contains(&"ln_final.bias".to_string()),
+            !force_custom_text
+        );
+    }
+}
+
+#[test]
+fn another_activation_than_the_files_is_a_loud_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, quick_gelu) in [("vit_plain", false), ("vit_quickgelu", true)] {
+        let loaded = saved_case(name);
+        let path = folder.path().join(format!("{name}.safetensors"));
+        loaded.save(&path).unwrap();
+        let mut config = serde_json::to_value(&loaded.config).unwrap();
+        for (asked, warned) in [(quick_gelu, false), (!quick_gelu, true)] {
+            config["quick_gelu"] = asked.into();
+            let again = create(&config, &path, &CreateOptions::default()).unwrap();
+            assert_eq!(
+                again.warnings.len(),
+                usize::from(warned),
+                "{name}: {:?}",
+                again.warnings
+            );
+            assert_eq!(
+                again.config.quick_gelu, asked,
+                "only OpenAI's weights change a configuration"
+            );
+        }
+    }
+}
+
+/// The folder that `open_clip.push_to_hf_hub` writes.
+#[test]
+fn a_hub_folder_is_a_model() {
+    let cases = json("weights/load.json");
+    let tensors = Tensors::read("weights/load.safetensors");
+    let folder = tempfile::tempdir().unwrap();
+    let hub = json!({
+        "model_cfg": cases["same"]["model_cfg"],
+        "preprocess_cfg": {
+            "size": [12, 12], "mode": "RGB", "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3],
+            "interpolation": "bilinear", "resize_mode": "squash", "fill_color": 0,
+        },
+    });
+    std::fs::write(folder.path().join("open_clip_config.json"), hub.to_string()).unwrap();
+    let name = format!("local-dir:{}", folder.path().display());
+    let create =
+        |pretrained| factory::create(&name, pretrained, &device(), &CreateOptions::default());
+    std::fs::copy(
+        fixture("weights/load_root.pt"),
+        folder.path().join("open_clip_pytorch_model.bin"),
+    )
+    .unwrap();
+    let loaded = create(None).unwrap();
+    check_features(&loaded.model, &tensors, "same/", NAMES, false);
+    let preprocess = &loaded.preprocess;
+    assert_eq!(
+        (preprocess.mean, preprocess.std),
+        ([0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
+    );
+    assert_eq!(
+        (preprocess.interpolation, preprocess.resize_mode),
+        (Interpolation::Bilinear, ResizeMode::Squash)
+    );
+    // The safetensors file comes first.
+    let dict = StateDict::read(&fixture("weights/load_root.pt")).unwrap();
+    std::fs::write(
+        folder.path().join("open_clip_pytorch_model.bin"),
+        b"no weights",
+    )
+    .unwrap();
+    assert!(create(None).is_err());
+    write(&dict, &folder.path().join("open_clip_model.safetensors"));
+    check_features(
+        &create(None).unwrap().model,
+        &tensors,
+        "same/",
+        NAMES,
+        false,
+    );
+    let error = create(Some("laion2b")).unwrap_err().to_string();
+    assert!(error.contains("--pretrained laion2b"), "{error}");
+}
+
 /// A width that differs cannot be fitted by resizing.
 #[test]
 fn positions_of_another_width_are_not_resized() {
@@ -319,11 +436,11 @@ fn half_precision_files_load_as_their_rounded_values() {
 /// Truncation to f16 of values in its normal range, else zero.
 fn f16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
-    let exponent = (bits >> 23 & 0xff) as i32 - 127 + 15;
+    let exponent = ((bits >> 23) & 0xff) as i32 - 127 + 15;
     if !(1..31).contains(&exponent) {
         return 0;
     }
-    (bits >> 16 & 0x8000) as u16 | (exponent as u16) << 10 | (bits >> 13 & 0x3ff) as u16
+    ((bits >> 16) & 0x8000) as u16 | ((exponent as u16) << 10) | ((bits >> 13) & 0x3ff) as u16
 }
 
 #[test]
