@@ -43,12 +43,13 @@ impl Clean {
         }
     }
 
-    /// The cleaned caption, for a caller to whom all ASCII whitespace is alike.
+    /// The cleaned caption, for a caller to whom all whitespace is alike. (After the repairs, this is what Unicode
+    /// counts as whitespace: Python's own four controls are gone.)
     pub(super) fn for_words(self, text: &str) -> Cow<'_, str> {
         match self {
-            Self::Lower if is_plain(text) => Cow::Owned(text.to_ascii_lowercase()),
-            Self::Whitespace if is_plain(text) => Cow::Borrowed(text),
-            _ => Cow::Owned(self.apply(text)),
+            Self::Lower => Cow::Owned(lower(&basic_clean(text))),
+            Self::Whitespace => basic_clean(text),
+            Self::Canonicalize => Cow::Owned(self.apply(text)),
         }
     }
 }
@@ -114,6 +115,10 @@ fn is_recent_capital(char: char) -> bool {
 fn lower(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
+    }
+    // No recent capital starts with another byte.
+    if !text.bytes().any(|byte| matches!(byte, 0xe1 | 0xea | 0xf0)) {
+        return text.to_lowercase();
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

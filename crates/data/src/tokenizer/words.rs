@@ -39,7 +39,20 @@ const ASCII: [Class; 128] = {
 /// Ignoring case, this mark is the letter iota to the negated set, but no letter to the others: nothing matches it.
 const YPOGEGRAMMENI: char = '\u{345}';
 
+/// Letters that need no search in Unicode's tables.
+fn is_common_letter(char: char) -> bool {
+    matches!(
+        char,
+        '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2af}' | '\u{3a3}'..='\u{3f5}' | '\u{3f7}'..='\u{481}'
+            | '\u{5d0}'..='\u{5ea}' | '\u{620}'..='\u{64a}' | '\u{e01}'..='\u{e30}' | '\u{1e00}'..='\u{1f15}'
+            | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}'
+    )
+}
+
 fn class_of_char(char: char) -> Class {
+    if is_common_letter(char) {
+        return Class::Letter;
+    }
     match char.general_category_group() {
         _ if char == YPOGEGRAMMENI => Class::Space,
         GeneralCategoryGroup::Letter => Class::Letter,
@@ -119,7 +132,18 @@ impl<'a> Iterator for Words<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::*;
+
+    #[test]
+    fn common_letters_are_letters() {
+        for char in (char::MIN..=char::MAX).filter(|&char| is_common_letter(char)) {
+            assert_eq!(
+                char.general_category_group(),
+                GeneralCategoryGroup::Letter,
+                "{char:?}"
+            );
+        }
+    }
 
     #[test]
     fn words_are_those_of_the_pattern() {

@@ -1,13 +1,13 @@
 //! Mojibake: UTF-8 that was decoded as if it were a single-byte encoding.
 
 use super::bytes::{decode, replace_lossy_sequences, restore_no_break_spaces};
+use super::survey::Survey;
 use super::tables::{Patterns, Tables};
 
 /// Undoes wrong decodings until the text looks right; nothing where it already does.
 pub(super) fn fix_encoding(text: &str) -> Option<String> {
     let mut fixed = None;
-    // Each step shortens the text or removes a control; the bound only keeps a mistake from running for ever.
-    for _ in 0..text.len() + 16 {
+    for _ in 0..super::MOST_ROUNDS {
         match fix_step(fixed.as_deref().unwrap_or(text)) {
             Some(better) => fixed = Some(better),
             None => break,
@@ -45,42 +45,33 @@ fn fix_step(text: &str) -> Option<String> {
 
 /// Whether characters stand beside each other that hardly do in text that was decoded rightly.
 fn is_bad(text: &str) -> bool {
-    let mut after_ascii = true;
-    // What the pattern finds has two characters outside ASCII side by side, or one of these.
-    let possible = text.chars().any(|char| {
-        let pair = !after_ascii && !char.is_ascii();
-        after_ascii = char.is_ascii();
-        pair || matches!(char, '\u{80}'..='\u{9f}' | 'Œ' | 'œ' | 'Ã' | 'Â')
-    });
-    possible && Patterns::get().is_some_and(|patterns| patterns.badness.is_match(text))
+    Survey::of(text).mojibake
+        && Patterns::get().is_some_and(|patterns| patterns.badness.is_match(text))
 }
 
 /// Undoes wrong decodings of parts of a text that as a whole was decoded rightly.
 fn fix_parts(text: &str) -> Option<String> {
     let patterns = Patterns::get()?;
     let mut out = String::new();
-    let (mut done, mut at) = (0, 0);
-    while let Some(found) = patterns.detector.find_at(text, at) {
-        let before = text[..found.start()].char_indices().next_back();
-        if before.is_some_and(|(start, _)| {
-            patterns
-                .detector_not_after
-                .is_match(&text[start..found.start()])
-        }) {
-            at = found.start()
-                + text[found.start()..]
-                    .chars()
-                    .next()
-                    .map_or(1, char::len_utf8);
+    let mut done = 0;
+    let mut next = 0;
+    let mut before = "";
+    for (at, char) in text.char_indices() {
+        let here = &text[at..at + char.len_utf8()];
+        let after = std::mem::replace(&mut before, here);
+        if at < next || char.is_ascii() || patterns.detector_not_after.is_match(after) {
             continue;
         }
+        let Some(found) = patterns.detector.find(&text[at..]) else {
+            continue;
+        };
+        next = at + found.len();
         let part = found.as_str();
         if part.len() < text.len() && is_bad(part) {
-            out.push_str(&text[done..found.start()]);
+            out.push_str(&text[done..at]);
             out.push_str(fix_encoding(part).as_deref().unwrap_or(part));
-            done = found.end();
+            done = next;
         }
-        at = found.end();
     }
     (done > 0).then(|| out + &text[done..])
 }

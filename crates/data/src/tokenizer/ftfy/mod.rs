@@ -2,25 +2,31 @@
 //!
 //! * [`encoding`] – text that was decoded with the wrong encoding (mojibake)
 //! * [`bytes`] – what is done to such text's bytes before they are decoded again
+//! * [`survey`] – which repairs a text needs at all
 //! * [`tables`] – ftfy's character tables and patterns
 //!
 //! Python strings may hold surrogates, which ftfy joins; Rust's cannot, so that step has no counterpart.
 
 mod bytes;
 mod encoding;
+mod survey;
 mod tables;
 
 use std::borrow::Cow;
 
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use self::encoding::fix_encoding;
+use self::survey::{Survey, is_removed};
 use self::tables::Tables;
 use super::entities::unescape_strict;
 
 /// Longest stretch without a line break that is repaired at once, in characters.
 const LONGEST_SEGMENT: usize = 1_000_000;
+
+/// Most rounds of repairs. ftfy has no limit, but takes as long as `&amp;amp;amp;…` makes it.
+const MOST_ROUNDS: usize = 1000;
 
 /// Repairs `text` line by line.
 pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
@@ -56,8 +62,7 @@ fn segment_length(text: &str) -> usize {
 /// Repeats all repairs until they change nothing.
 fn fix_segment(segment: &str, entities: bool) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(segment);
-    // Each round removes something; the bound only keeps a mistake from running for ever.
-    for _ in 0..segment.len() + 16 {
+    for _ in 0..MOST_ROUNDS {
         match fix_once(&text, entities) {
             Some(fixed) => text = Cow::Owned(fixed),
             None => break,
@@ -73,48 +78,49 @@ fn fix_once(text: &str, entities: bool) -> Option<String> {
     } else {
         Cow::Borrowed(text)
     };
-    if !fixed.is_ascii() {
-        apply(&mut fixed, fix_encoding);
+    let mut survey = Survey::of(&fixed);
+    if survey.mojibake {
+        apply(&mut fixed, &mut survey, fix_encoding);
     }
-    apply(&mut fixed, replace_characters);
-    apply(&mut fixed, remove_terminal_escapes);
-    apply(&mut fixed, remove_control_characters);
-    apply(&mut fixed, compose);
+    if survey.replaced {
+        apply(&mut fixed, &mut survey, replace_characters);
+    }
+    if survey.removed {
+        apply(&mut fixed, &mut survey, remove_terminal_escapes);
+        apply(&mut fixed, &mut survey, |text| {
+            Some(text.replace(is_removed, ""))
+        });
+    }
+    if survey.decomposed {
+        fixed = Cow::Owned(fixed.nfc().collect());
+    }
     match fixed {
         Cow::Owned(fixed) if fixed != text => Some(fixed),
         _ => None,
     }
 }
 
-fn apply(text: &mut Cow<'_, str>, fix: impl Fn(&str) -> Option<String>) {
+fn apply(text: &mut Cow<'_, str>, survey: &mut Survey, fix: impl Fn(&str) -> Option<String>) {
     if let Some(fixed) = fix(text) {
+        *survey = Survey::of(&fixed);
         *text = Cow::Owned(fixed);
     }
 }
 
 /// C1 controls, ligatures, widths, quotes and line breaks.
 fn replace_characters(text: &str) -> Option<String> {
-    let breaks = |char| matches!(char, '\r' | '\u{2028}' | '\u{2029}');
-    if text.is_ascii() && !text.contains('\r') {
-        return None;
-    }
     let translation = &Tables::get().translation;
-    if !text
-        .chars()
-        .any(|char| breaks(char) || (!char.is_ascii() && translation.contains_key(&char)))
-    {
-        return None;
-    }
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(char) = chars.next() {
-        if char == '\r' && chars.peek() == Some(&'\n') {
-            continue;
-        }
-        match translation.get(&char) {
-            _ if breaks(char) => out.push('\n'),
-            Some(replacement) => out.push_str(replacement),
-            None => out.push(char),
+        match char {
+            '\r' if chars.peek() == Some(&'\n') => {}
+            '\r' | '\u{2028}' | '\u{2029}' => out.push('\n'),
+            _ if char.is_ascii() => out.push(char),
+            _ => match translation.get(&char) {
+                Some(replacement) => out.push_str(replacement),
+                None => out.push(char),
+            },
         }
     }
     Some(out)
@@ -141,24 +147,6 @@ fn remove_terminal_escapes(text: &str) -> Option<String> {
         }
     }
     (rest.len() < text.len()).then(|| out + rest)
-}
-
-/// Controls other than whitespace, and marks without a meaning in plain text.
-fn remove_control_characters(text: &str) -> Option<String> {
-    let removed = |char| {
-        matches!(
-            char,
-            '\0'..='\x08' | '\x0b' | '\x0e'..='\x1f' | '\x7f' | '\u{206a}'..='\u{206f}' | '\u{feff}'
-                | '\u{fff9}'..='\u{fffc}'
-        )
-    };
-    text.contains(removed).then(|| text.replace(removed, ""))
-}
-
-/// Unicode normalization form C.
-fn compose(text: &str) -> Option<String> {
-    let normal = text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes;
-    (!normal).then(|| text.nfc().collect())
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Tables {
 pub(super) struct Patterns {
     /// Characters that hardly stand beside each other unless an encoding was mistaken.
     pub(super) badness: Regex,
-    /// What UTF-8 looks like when it is decoded with a single-byte encoding.
+    /// What UTF-8 looks like when it is decoded with a single-byte encoding, at the start of a text.
     pub(super) detector: Regex,
     /// Characters before which the detector does not count.
     pub(super) detector_not_after: Regex,
@@ -118,7 +118,7 @@ impl Patterns {
             let tables = Tables::get();
             Some(Patterns {
                 badness: Regex::new(&tables.badness).ok()?,
-                detector: Regex::new(&tables.detector).ok()?,
+                detector: Regex::new(&format!("^{}", tables.detector)).ok()?,
                 detector_not_after: Regex::new(&tables.detector_not_after).ok()?,
             })
         };
