@@ -459,6 +459,18 @@ fn options_that_are_not_built_are_refused_by_name() {
         assert!(error.contains(key), "{error}");
     }
     for (place, key, value) in [
+        ("vision_cfg", "width", serde_json::json!(0)),
+        ("vision_cfg", "width", serde_json::json!(1_u64 << 40)),
+        ("vision_cfg", "layers", serde_json::json!(1_u64 << 62)),
+        ("vision_cfg", "image_size", serde_json::json!(1_u64 << 62)),
+        ("vision_cfg", "image_size", serde_json::json!([0, 18])),
+        ("vision_cfg", "patch_dropout", serde_json::json!(1.0)),
+        ("vision_cfg", "patch_dropout", serde_json::json!(-0.5)),
+        ("vision_cfg", "mlp_ratio", serde_json::json!(-4.0)),
+        ("text_cfg", "layers", serde_json::json!(1_u64 << 62)),
+        ("text_cfg", "vocab_size", serde_json::json!(u64::MAX)),
+        ("text_cfg", "context_length", serde_json::json!(0)),
+        ("text_cfg", "width", serde_json::json!(0)),
         ("vision_cfg", "patch_size", serde_json::json!(0)),
         ("vision_cfg", "patch_size", serde_json::json!(19)),
         ("vision_cfg", "head_width", serde_json::json!(0)),

@@ -268,7 +268,8 @@ impl Default for TextConfig {
 impl ModelConfig {
     /// Refuses families other than native CLIP by the key that names them, and keys that mean nothing.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
-        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |_, _| false)
+        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |_, _| false)?;
+        check_extent("embed_dim", self.embed_dim)
     }
 }
 
@@ -284,6 +285,43 @@ const FOREIGN_BLOCK_KEYS: [&str; 6] = [
     "scale_attn",
     "scale_fc",
 ];
+
+/// Far beyond any model; a file that says more is damaged, and its sizes could not even be multiplied.
+const MAX_EXTENT: usize = 1 << 24;
+
+/// Most residual blocks of a tower.
+const MAX_LAYERS: usize = 1 << 12;
+
+fn check_extent(field: &'static str, extent: usize) -> Result<(), ModelError> {
+    match extent {
+        1..=MAX_EXTENT => Ok(()),
+        _ => Err(ModelError::invalid(
+            field,
+            format!("{extent}, expected 1 to {MAX_EXTENT}"),
+        )),
+    }
+}
+
+fn check_layers(field: &'static str, layers: usize) -> Result<(), ModelError> {
+    match layers {
+        ..=MAX_LAYERS => Ok(()),
+        _ => Err(ModelError::invalid(
+            field,
+            format!("{layers}, expected at most {MAX_LAYERS}"),
+        )),
+    }
+}
+
+/// Hidden width of an MLP.
+fn check_hidden(field: &'static str, width: usize, ratio: f64) -> Result<(), ModelError> {
+    match (width as f64 * ratio) as usize {
+        1..=MAX_EXTENT => Ok(()),
+        hidden => Err(ModelError::invalid(
+            field,
+            format!("{ratio} gives a hidden width of {hidden}"),
+        )),
+    }
+}
 
 /// Goes through keys that have no field of their own: a key of another family is refused, and so is one that OpenCLIP does not
 /// know, unless it is null or false. `inert` tells keys that change nothing in a native tower.
@@ -324,7 +362,7 @@ where
 }
 
 impl VisionConfig {
-    /// Number of blocks of a native ViT.
+    /// Number of blocks of a native ViT, whose other fields are checked as well.
     pub(crate) fn native_layers(&self) -> Result<usize, ModelError> {
         check_extra(
             &self.extra,
@@ -336,13 +374,22 @@ impl VisionConfig {
                     || key.starts_with("timm_")
             },
         )?;
-        self.layers
-            .as_u64()
-            .map(|n| n as usize)
-            .ok_or_else(|| ModelError::Family {
-                field: "vision_cfg.layers",
-                value: self.layers.to_string(),
-            })
+        let (rows, columns) = self.grid()?;
+        check_extent("vision_cfg.width", self.width)?;
+        check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
+        check_extent("vision_cfg.patch_size", self.patch()?)?;
+        check_hidden("vision_cfg.mlp_ratio", self.width, self.mlp_ratio)?;
+        if !(0.0..1.0).contains(&self.patch_dropout) {
+            let reason = format!("{}, expected a share below 1", self.patch_dropout);
+            return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
+        }
+        let layers = self.layers.as_u64().ok_or_else(|| ModelError::Family {
+            field: "vision_cfg.layers",
+            value: self.layers.to_string(),
+        })?;
+        let layers = usize::try_from(layers).unwrap_or(usize::MAX);
+        check_layers("vision_cfg.layers", layers)?;
+        Ok(layers)
     }
 
     /// Side of a patch in pixels.
@@ -401,10 +448,15 @@ impl VisionConfig {
 }
 
 impl TextConfig {
-    /// Refuses text towers other than the native transformer by the key that names them.
+    /// Refuses text towers other than the native transformer by the key that names them, and sizes that no tower has.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
         check_extra(&self.extra, "text_cfg", &FOREIGN_TEXT_KEYS, |key, value| {
             plain_block(key, value) || key.starts_with("hf_") || key == "tokenizer_mode"
-        })
+        })?;
+        check_extent("text_cfg.context_length", self.context_length)?;
+        check_extent("text_cfg.vocab_size", self.vocab_size)?;
+        check_extent("text_cfg.width", self.width)?;
+        check_hidden("text_cfg.mlp_ratio", self.width, self.mlp_ratio)?;
+        check_layers("text_cfg.layers", self.layers)
     }
 }
