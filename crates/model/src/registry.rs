@@ -67,10 +67,15 @@ pub fn builtin(name: &str) -> Result<ModelConfig, ModelError> {
     parse(file.contents(), name)
 }
 
+/// The folder in `local-dir:DIR`.
+pub fn local_dir(model: &str) -> Option<&Path> {
+    model.strip_prefix("local-dir:").map(Path::new)
+}
+
 /// Reads `NAME`, `FILE.json` or `local-dir:DIR`.
 pub fn resolve(model: &str) -> Result<ModelSource, ModelError> {
-    if let Some(dir) = model.strip_prefix("local-dir:") {
-        return read_hub_dir(Path::new(dir));
+    if let Some(dir) = local_dir(model) {
+        return read_hub_dir(dir);
     }
     if model.ends_with(".json") {
         let path = Path::new(model);

@@ -21,7 +21,7 @@ use openclip_eval::validation::{Due, Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
-use openclip_model::{device, params};
+use openclip_model::{device, params, registry};
 use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, Progress};
@@ -74,8 +74,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let loaded = load_model(&mut config, &device, resumed.as_ref(), &mut journal)?;
     warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
     write_params(&config, &dir)?;
-    let local_dir = config.model.strip_prefix("local-dir:").map(Path::new);
-    let tokenizer = tokenizer::for_model(&loaded.config, local_dir)?;
+    let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
     let compute = config.precision.compute();

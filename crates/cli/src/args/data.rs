@@ -1,0 +1,91 @@
+//! How data sets are read.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use openclip_data::source::csv::CsvFormat;
+use openclip_data::source::open::OpenOptions;
+
+/// Column of captions that OpenCLIP expects.
+pub const CAPTION_COLUMN: &str = "title";
+
+/// The form of captioned pictures on disk.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data format")]
+pub struct DataFormatArgs {
+    /// webdataset (tar shards), csv, synthetic, or auto, which goes by the name's extension
+    #[arg(long, value_name = "TYPE", default_value = "auto")]
+    pub dataset_type: String,
+    /// The character between the columns of a CSV file; \t is a tab
+    #[arg(long, value_name = "CHAR", default_value = "\\t")]
+    pub csv_separator: String,
+    /// The CSV column that holds paths of pictures
+    #[arg(long, value_name = "COLUMN", default_value = "filepath")]
+    pub csv_img_key: String,
+    /// The CSV column that holds captions [default: title]
+    #[arg(long, value_name = "COLUMN")]
+    pub csv_caption_key: Option<String>,
+}
+
+impl DataFormatArgs {
+    /// The column of captions.
+    pub fn caption_column(&self) -> &str {
+        self.csv_caption_key.as_deref().unwrap_or(CAPTION_COLUMN)
+    }
+
+    /// For [`openclip_data::source::open::open`]; `num_samples` is the size of a synthetic set.
+    pub fn options(&self, num_samples: Option<u64>) -> OpenOptions {
+        OpenOptions {
+            dataset_type: self.dataset_type.clone(),
+            csv: CsvFormat {
+                separator: self.csv_separator.clone(),
+                image_column: self.csv_img_key.clone(),
+                caption_column: Some(self.caption_column().to_owned()),
+            },
+            num_samples,
+            ..OpenOptions::default()
+        }
+    }
+}
+
+/// How much is read at a time.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Loading")]
+pub struct LoaderArgs {
+    /// Pictures that go through the model together; lower it when memory runs out
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub batch_size: usize,
+    /// Threads that read and decode pictures; as many as there are cores is a good start
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = zero_is_one)]
+    pub workers: usize,
+}
+
+/// A count that may not be zero.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("expected at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// PyTorch loads in the main process with 0 workers; there is always a thread here.
+fn zero_is_one(text: &str) -> Result<usize, String> {
+    let workers: usize = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    Ok(workers.max(1))
+}
+
+/// What a model is measured on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Validation data")]
+pub struct ValidationArgs {
+    /// Captioned pictures for retrieval: a CSV file, or tar shards such as 'val-{000..009}.tar'
+    #[arg(long, value_name = "DATA")]
+    pub val_data: Option<String>,
+    /// How many pairs --val-data has, for the progress display of shards and the size of synthetic data
+    #[arg(long, value_name = "N")]
+    pub val_num_samples: Option<u64>,
+    /// ImageNet's validation pictures, one folder per class, for zero-shot accuracy
+    #[arg(long, value_name = "DIR")]
+    pub imagenet_val: Option<PathBuf>,
+}

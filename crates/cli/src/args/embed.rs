@@ -1,0 +1,47 @@
+//! `embed`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::data::{DataFormatArgs, LoaderArgs};
+use super::model::{ModelArgs, PreprocessArgs};
+
+/// Flags of `embed`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Writes vectors of length 1 in the layout of clip-retrieval, in the order of the input:
+  DIR/img_emb/img_emb_0.npy            float32 [pictures, width]
+  DIR/text_emb/text_emb_0.npy          float32 [captions, width]
+  DIR/metadata/metadata_0.parquet      image_path and caption of every row
+A picture that cannot be read is left out with a warning, and its row with it.
+
+Examples:
+  openclip embed --model ViT-B-32 --pretrained clip.pt --images photos/ --output vectors/
+  openclip embed --model ViT-B-32 --pretrained clip.pt --images 'shards/{00..31}.tar' --output vectors/
+  openclip embed --model ViT-B-32 --pretrained clip.pt --texts captions.txt --output vectors/")]
+pub struct EmbedArgs {
+    /// Pictures: a folder (by name), a CSV file (by row), or tar shards
+    ///
+    /// The captions of a CSV file or of shards are embedded as well, unless --texts names others.
+    #[arg(long, value_name = "DIR|FILE.csv|TARS", required_unless_present = "texts")]
+    pub images: Option<String>,
+    /// Captions: a text file with one a line; an empty line is an empty caption
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+    /// The folder to write to; it is created when missing
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Its preprocessing.
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
+    /// Columns and kinds.
+    #[command(flatten)]
+    pub format: DataFormatArgs,
+    /// Batches and threads.
+    #[command(flatten)]
+    pub loader: LoaderArgs,
+}

@@ -1,0 +1,33 @@
+//! `models` and `info`.
+
+use clap::Args;
+
+use super::JsonArgs;
+use super::model::{ModelArgs, PreprocessArgs};
+
+/// Flags of `models`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  openclip models --json")]
+pub struct ModelsArgs {
+    /// Form of the output.
+    #[command(flatten)]
+    pub json: JsonArgs,
+}
+
+/// Flags of `info`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  openclip info --model ViT-L-14
+  openclip info --model ViT-B-32 --pretrained clip.pt   reads the weights and checks that they fit")]
+pub struct InfoArgs {
+    /// Form of the output.
+    #[command(flatten)]
+    pub json: JsonArgs,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Its preprocessing.
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
+}

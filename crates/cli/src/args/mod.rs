@@ -1,0 +1,106 @@
+//! Flags as they stand on the command line. Nothing here opens a file or a device; [`crate::commands`] does.
+//!
+//! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
+//! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
+//! * [`inspect`] – `models` and `info`
+//! * [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
+//! * [`bench`], [`quickstart`] – measuring the machine, and a first try
+//! * [`train`] – `train`, with OpenCLIP's names and defaults
+
+pub mod bench;
+pub mod classify;
+pub mod convert;
+pub mod data;
+pub mod embed;
+pub mod eval;
+pub mod inspect;
+pub mod model;
+pub mod quickstart;
+pub mod train;
+
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+const ABOUT: &str = "Train, evaluate and use contrastive image-text models (CLIP)";
+
+const EXAMPLES: &str = "\
+Examples:
+  openclip quickstart                               a first try, without a download
+  openclip models                                   every built-in model
+  openclip classify --model ViT-B-32 --pretrained ViT-B-32.safetensors \\
+      --image cat.jpg --text 'a cat' 'a dog'        which caption fits the picture?
+  openclip embed --model local-dir:./clip --images photos/ --output vectors/
+  openclip train --model ViT-S-32 --train-data pairs.csv --epochs 5
+  openclip eval --model ViT-B-32 --pretrained clip.pt --imagenet-val imagenet/val
+
+A model is a built-in name, a .json configuration, or local-dir:DIR, a folder with open_clip_config.json and weights.
+Weights are OpenCLIP's: .safetensors, .pt or .bin; .bpk is Burn's own format.
+
+Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 1 failed, 2 wrong usage,
+3 stopped on request after saving a checkpoint. NO_COLOR=1 switches colours off; OPENCLIP_LOG=debug says more.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "openclip", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 120)]
+#[command(propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command with its flags.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the built-in models
+    Models(inspect::ModelsArgs),
+    /// Describe a model: towers, parameters, preprocessing
+    Info(inspect::InfoArgs),
+    /// Say how well captions fit pictures
+    Classify(classify::ClassifyArgs),
+    /// Write the vectors of many pictures and captions to files
+    Embed(embed::EmbedArgs),
+    /// Measure a model: zero-shot accuracy and retrieval
+    Eval(eval::EvalArgs),
+    /// Write a model's weights in another format
+    Convert(convert::ConvertArgs),
+    /// Train a model on captioned pictures
+    Train(Box<train::TrainArgs>),
+    /// Measure how fast a model encodes and trains here
+    Bench(bench::BenchArgs),
+    /// Draw pictures, train a small model on them, and show what it learned
+    Quickstart(quickstart::QuickstartArgs),
+}
+
+/// Parses the arguments; the error knows its own text and exit status, `--help` and `--version` included.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// The command line's definition.
+fn command() -> clap::Command {
+    // OpenCLIP's trainer has a default model, which no other command needs.
+    Cli::command().mut_subcommand("train", |train| {
+        train.mut_arg("model", |arg| arg.required(false).default_value(train::DEFAULT_MODEL))
+    })
+}
+
+/// A switch that asks for JSON.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct JsonArgs {
+    /// Print JSON instead of text for people
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    #[test]
+    fn the_definition_is_sound() {
+        super::command().debug_assert();
+    }
+}

@@ -1,0 +1,256 @@
+//! Which model, weights, device and preprocessing.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use openclip_model::config::{ImageSize, Interpolation, PreprocessConfig, ResizeMode};
+use openclip_model::factory::CreateOptions;
+use openclip_train::Precision;
+
+use crate::error::{CliError, Result};
+use crate::output::note;
+
+/// The model and where it runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A built-in name (see `openclip models`), a configuration FILE.json, or local-dir:DIR
+    ///
+    /// local-dir:DIR is a folder in the layout of the Hugging Face hub: open_clip_config.json beside the weights, as
+    /// `openclip convert --output DIR/` writes it.
+    #[arg(long, value_name = "NAME", required = true)]
+    pub model: String,
+    /// Weights: a .safetensors, .pt, .bin or .bpk file, or the name of a tag
+    ///
+    /// A tag such as laion2b_s34b_b79k is looked for as CACHE/MODEL/TAG.safetensors (.pt, .bin). A local-dir: model
+    /// brings its own weights; any other model without this flag has random ones.
+    #[arg(long, value_name = "FILE|TAG")]
+    pub pretrained: Option<String>,
+    /// Where tags are looked for [default: ~/.cache/openclip]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Where to compute: cpu, cuda[:N], rocm[:N], wgpu, vulkan, metal, tch, tch:cuda[:N] or auto
+    ///
+    /// `auto` takes the first accelerator that this build supports and this machine has, else the CPU.
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Width of the numbers: fp32, amp_bf16 or pure_bf16 [default: fp32]
+    ///
+    /// amp_bf16 computes in bfloat16 and keeps the weights in 32 bits: about twice as fast on recent GPUs, slower on
+    /// most CPUs. pure_bf16 keeps the weights in bfloat16 as well, for half the memory.
+    #[arg(long, value_parser = parse_precision)]
+    pub precision: Option<PrecisionFlag>,
+    /// Another picture size in pixels, one number or height and width; positional embeddings are resized
+    #[arg(long, value_name = "PIXELS", num_args = 1..=2)]
+    pub force_image_size: Option<Vec<usize>>,
+    /// Compute with QuickGELU, whatever the configuration says
+    ///
+    /// For weights that were trained with it, such as OpenAI's, under a configuration without `-quickgelu` in its name.
+    #[arg(long)]
+    pub force_quick_gelu: bool,
+    /// Keep the text tower's weights under `text.`, whatever the configuration says
+    #[arg(long)]
+    pub force_custom_text: bool,
+}
+
+/// A value of `--precision`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrecisionFlag {
+    /// What is computed.
+    pub precision: Precision,
+    /// `amp` was asked for, which is float16 on OpenCLIP's GPUs and bfloat16 here.
+    is_amp: bool,
+}
+
+/// The names OpenCLIP has for precisions.
+fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
+    let precision = match name {
+        "fp32" => Precision::Fp32,
+        "amp" | "amp_bf16" | "amp_bfloat16" => Precision::AmpBf16,
+        "bf16" | "pure_bf16" => Precision::PureBf16,
+        "fp16" | "pure_fp16" => {
+            return Err(format!("{name} is not built yet; use amp_bf16, pure_bf16 or fp32"));
+        }
+        _ => return Err("expected fp32, amp, amp_bf16, bf16 or pure_bf16".into()),
+    };
+    Ok(PrecisionFlag {
+        precision,
+        is_amp: name == "amp",
+    })
+}
+
+impl ModelArgs {
+    /// The precision asked for, or `fp32`.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            Some(flag) => {
+                if flag.is_amp {
+                    note("--precision amp is computed as amp_bf16");
+                }
+                flag.precision
+            }
+            None => Precision::Fp32,
+        }
+    }
+
+    /// What the factory is told beyond the model's name.
+    pub fn options(&self, seed: u64) -> CreateOptions {
+        CreateOptions {
+            force_quick_gelu: self.force_quick_gelu,
+            force_image_size: self.force_image_size.as_deref().map(image_size),
+            force_patch_dropout: None,
+            force_custom_text: self.force_custom_text,
+            seed,
+            cache_dir: self.cache_dir.clone(),
+        }
+    }
+}
+
+fn image_size(sides: &[usize]) -> ImageSize {
+    match *sides {
+        [height, width] => ImageSize::Rect([height, width]),
+        [side, ..] => ImageSize::Square(side),
+        [] => ImageSize::Square(0),
+    }
+}
+
+/// How pictures become the model's input, where that differs from what belongs to the weights.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Preprocessing (default: what belongs to the weights, else OpenAI's)")]
+pub struct PreprocessArgs {
+    /// Mean of the channels that is subtracted, in 0..1: three numbers, or one for all
+    #[arg(long, value_name = "R G B", num_args = 1..=3, allow_negative_numbers = true)]
+    pub image_mean: Option<Vec<f32>>,
+    /// Standard deviation of the channels, in 0..1: three numbers, or one for all
+    #[arg(long, value_name = "R G B", num_args = 1..=3)]
+    pub image_std: Option<Vec<f32>>,
+    /// How pictures are resampled
+    #[arg(long, value_enum)]
+    pub image_interpolation: Option<InterpolationFlag>,
+    /// What becomes of pictures that are not square: cut out the middle, pad, or squash
+    #[arg(long, value_enum)]
+    pub image_resize_mode: Option<ResizeModeFlag>,
+}
+
+/// A value of `--image-interpolation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InterpolationFlag {
+    /// Cubic convolution.
+    Bicubic,
+    /// Triangle filter.
+    Bilinear,
+    /// Bicubic; OpenCLIP draws one of the two only in timm's augmentation.
+    #[value(hide = true)]
+    Random,
+}
+
+/// A value of `--image-resize-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResizeModeFlag {
+    /// Shorter side to the target, then cut.
+    Shortest,
+    /// Longer side to the target, then pad.
+    Longest,
+    /// Both sides to the target.
+    Squash,
+}
+
+impl PreprocessArgs {
+    /// `--image-mean`.
+    pub fn mean(&self) -> Result<Option<[f32; 3]>> {
+        channels("--image-mean", self.image_mean.as_deref())
+    }
+
+    /// `--image-std`; zero would divide by nothing.
+    pub fn std(&self) -> Result<Option<[f32; 3]>> {
+        let std = channels("--image-std", self.image_std.as_deref())?;
+        match std {
+            Some(std) if std.iter().any(|value| *value <= 0.0) => {
+                Err(CliError::Usage("--image-std: expected numbers above 0".into()))
+            }
+            std => Ok(std),
+        }
+    }
+
+    /// `--image-interpolation`.
+    pub fn interpolation(&self) -> Option<Interpolation> {
+        self.image_interpolation.map(|flag| match flag {
+            InterpolationFlag::Bicubic | InterpolationFlag::Random => Interpolation::Bicubic,
+            InterpolationFlag::Bilinear => Interpolation::Bilinear,
+        })
+    }
+
+    /// `--image-resize-mode`.
+    pub fn resize_mode(&self) -> Option<ResizeMode> {
+        self.image_resize_mode.map(|flag| match flag {
+            ResizeModeFlag::Shortest => ResizeMode::Shortest,
+            ResizeModeFlag::Longest => ResizeMode::Longest,
+            ResizeModeFlag::Squash => ResizeMode::Squash,
+        })
+    }
+
+    /// `own` with everything replaced that was asked for.
+    pub fn apply(&self, own: PreprocessConfig) -> Result<PreprocessConfig> {
+        Ok(PreprocessConfig {
+            mean: self.mean()?.unwrap_or(own.mean),
+            std: self.std()?.unwrap_or(own.std),
+            interpolation: self.interpolation().unwrap_or(own.interpolation),
+            resize_mode: self.resize_mode().unwrap_or(own.resize_mode),
+        })
+    }
+}
+
+fn channels(flag: &str, values: Option<&[f32]>) -> Result<Option<[f32; 3]>> {
+    let channels = match values {
+        None => return Ok(None),
+        Some(&[all]) => [all; 3],
+        Some(&[r, g, b]) => [r, g, b],
+        Some(other) => {
+            let found = other.len();
+            return Err(CliError::Usage(format!("{flag}: expected 1 or 3 numbers, found {found}")));
+        }
+    };
+    match channels.iter().all(|value| value.is_finite()) {
+        true => Ok(Some(channels)),
+        false => Err(CliError::Usage(format!("{flag}: expected finite numbers"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn precisions_have_openclips_names() {
+        let of = |name| parse_precision(name).map(|flag| flag.precision);
+        assert_eq!(of("amp"), Ok(Precision::AmpBf16));
+        assert_eq!(of("amp_bfloat16"), Ok(Precision::AmpBf16));
+        assert_eq!(of("bf16"), Ok(Precision::PureBf16));
+        assert!(of("pure_fp16").unwrap_err().contains("pure_fp16 is not built yet"));
+        assert!(of("int8").unwrap_err().contains("expected fp32"));
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_replaced() {
+        let args = PreprocessArgs {
+            image_mean: Some(vec![0.5]),
+            image_resize_mode: Some(ResizeModeFlag::Squash),
+            ..PreprocessArgs::default()
+        };
+        let own = PreprocessConfig::default();
+        let found = args.apply(own.clone()).unwrap();
+        assert_eq!(found.mean, [0.5; 3]);
+        assert_eq!(found.std, own.std);
+        assert_eq!(found.resize_mode, ResizeMode::Squash);
+    }
+
+    #[test]
+    fn two_channels_and_a_zero_deviation_are_refused() {
+        let mean = PreprocessArgs { image_mean: Some(vec![0.5, 0.5]), ..Default::default() };
+        assert!(mean.mean().unwrap_err().message().contains("1 or 3 numbers"));
+        let std = PreprocessArgs { image_std: Some(vec![0.0]), ..Default::default() };
+        assert!(std.std().unwrap_err().message().contains("above 0"));
+    }
+}

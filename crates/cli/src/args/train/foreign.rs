@@ -1,0 +1,286 @@
+//! Flags of OpenCLIP's trainer that have no effect here, and flags of features that are not built yet.
+//!
+//! All of them are known by name, so that an old command line gets an answer about each and none is ignored in silence.
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use crate::error::{CliError, Result};
+
+/// How many values follow a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Values {
+    None,
+    One,
+    Many,
+}
+
+/// A flag that is known and not acted on.
+struct Foreign {
+    name: &'static str,
+    values: Values,
+    answer: Answer,
+}
+
+/// What the user is told.
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    /// Why it changes nothing.
+    Note(&'static str),
+    /// Nothing for one value, which is what happens anyway; a refusal for any other.
+    Only(&'static str),
+    /// A refusal.
+    Later,
+}
+
+const fn note(name: &'static str, values: Values, why: &'static str) -> Foreign {
+    Foreign { name, values, answer: Answer::Note(why) }
+}
+
+const fn only(name: &'static str, value: &'static str) -> Foreign {
+    Foreign { name, values: Values::One, answer: Answer::Only(value) }
+}
+
+const fn later(name: &'static str, values: Values) -> Foreign {
+    Foreign { name, values, answer: Answer::Later }
+}
+
+const RELAY: &str = "the gradient of the whole batch's loss is always exact";
+const PYTORCH: &str = "it concerns PyTorch alone";
+const ONE_PROCESS: &str = "there is one process";
+const WANDB: &str = "nothing is sent to Weights & Biases";
+const CODE: &str = "params.json names the version that ran";
+const LOGS: &str = "metrics are written every --log-every-n-steps";
+
+#[rustfmt::skip]
+const FOREIGN: &[Foreign] = &[
+    note("local-loss", Values::None, RELAY),
+    note("gather-with-grad", Values::None, RELAY),
+    note("ddp-static-graph", Values::None, PYTORCH),
+    note("torchcompile", Values::None, PYTORCH),
+    note("torchcompile-strategy", Values::One, PYTORCH),
+    note("torchcompile-backend", Values::One, PYTORCH),
+    note("torchcompile-mode", Values::One, PYTORCH),
+    note("torchscript", Values::None, PYTORCH),
+    note("trace", Values::None, PYTORCH),
+    note("dist-url", Values::One, ONE_PROCESS),
+    note("dist-backend", Values::One, ONE_PROCESS),
+    note("no-set-device-rank", Values::None, ONE_PROCESS),
+    note("use-bn-sync", Values::None, ONE_PROCESS),
+    note("log-local", Values::None, ONE_PROCESS),
+    note("wandb-notes", Values::One, WANDB),
+    note("wandb-project-name", Values::One, WANDB),
+    note("copy-codebase", Values::None, CODE),
+    note("log-metric-every-n-steps", Values::One, LOGS),
+    note("train-loss-ema-samples", Values::One, "the loss is shown as it is"),
+    note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks"),
+    only("val-retrieval-precision", "fp32"),
+    only("opt", "adamw"),
+    only("image-key", "jpg;png;jpeg;webp"),
+    only("text-key", "txt"),
+    only("max-image-pixels", "25000000"),
+    only("fsdp-checkpoint", "full"),
+    only("remote-sync-protocol", "s3"),
+    only("coca-caption-loss-weight", "2.0"),
+    only("coca-contrastive-loss-weight", "1.0"),
+    only("lock-image-unlocked-groups", "0"),
+    only("lock-text-unlocked-layers", "0"),
+    later("imagenet-v2", Values::One),
+    later("save-most-recent", Values::None),
+    later("delete-previous-checkpoint", Values::None),
+    later("pretrained-image", Values::None),
+    later("lock-image", Values::None),
+    later("lock-image-freeze-bn-stats", Values::None),
+    later("lock-text", Values::None),
+    later("lock-text-freeze-layer-norm", Values::None),
+    later("grad-checkpointing", Values::None),
+    later("horovod", Values::None),
+    later("remote-sync", Values::One),
+    later("remote-sync-frequency", Values::One),
+    later("distill-model", Values::One),
+    later("distill-pretrained", Values::One),
+    later("use-bnb-linear", Values::One),
+    later("siglip", Values::None),
+    later("loss-dist-impl", Values::One),
+    later("force-context-length", Values::One),
+    later("momentum", Values::One),
+    later("opt-kwargs", Values::Many),
+    later("opt-fallback-list", Values::Many),
+    later("text-layer-decay", Values::One),
+    later("image-layer-decay", Values::One),
+    later("visual-layer-decay", Values::One),
+    later("audio-layer-decay", Values::One),
+    later("wd-exclude", Values::Many),
+    later("text-pooler-own-group", Values::None),
+    later("fsdp", Values::None),
+    later("fsdp-no-reshard-after-forward", Values::None),
+    later("fsdp-offload-cpu", Values::None),
+    later("json-text-key", Values::One),
+    later("json-text-key-probs", Values::Many),
+    later("length-bucketing", Values::None),
+    later("bucket-pool", Values::One),
+    later("bucket-chunk", Values::One),
+    later("bucket-prefetch-pools", Values::One),
+    later("text-pad-multiple", Values::One),
+    later("use-naflex", Values::None),
+    later("force-naflex-vision", Values::None),
+    later("naflex-num-train-image-tokens", Values::One),
+    later("naflex-patch-sizes", Values::Many),
+    later("naflex-patch-size-probs", Values::Many),
+    later("naflex-seq-lens", Values::Many),
+    later("naflex-seq-len-probs", Values::Many),
+    later("naflex-max-tokens-per-batch", Values::One),
+    later("naflex-max-text-tokens", Values::One),
+    later("naflex-batch-divisor", Values::One),
+    later("naflex-loss-scale", Values::One),
+    later("naflex-pad-multiple", Values::One),
+    later("audio-ext", Values::One),
+    later("pretrained-audio", Values::One),
+    later("audio-fill", Values::One),
+    later("audio-trunc", Values::One),
+    later("audio-fusion", Values::None),
+    later("audio-int16-normalize", Values::None),
+    later("audio-zeroshot-dataset", Values::One),
+    later("audio-zeroshot-split", Values::One),
+    later("audio-zeroshot-audio-key", Values::One),
+    later("audio-zeroshot-target-key", Values::One),
+    later("audio-zeroshot-class-key", Values::One),
+    later("audio-zeroshot-template", Values::Many),
+    later("audio-zeroshot-workers", Values::One),
+    later("audio-zeroshot-multiprocessing-context", Values::One),
+    later("audio-multiprocessing-context", Values::One),
+];
+
+/// Which flags without a place of their own were given.
+#[derive(Debug, Default)]
+pub struct ForeignFlags {
+    /// Names with their values.
+    given: Vec<(usize, Vec<String>)>,
+    /// `--debug`.
+    pub debug: bool,
+}
+
+impl ForeignFlags {
+    /// What to tell about flags that change nothing, in the order of the table.
+    ///
+    /// # Errors
+    /// One line that names every flag of a feature that is not built yet.
+    pub fn check(&self) -> Result<Vec<String>> {
+        let (mut refused, mut notes) = (Vec::new(), Vec::new());
+        for (index, values) in &self.given {
+            let Foreign { name, answer, .. } = &FOREIGN[*index];
+            match answer {
+                Answer::Note(why) => notes.push(format!("--{name} changes nothing: {why}")),
+                Answer::Only(known) => match values.last() {
+                    Some(value) if !same(value, known) => {
+                        refused.push(format!("--{name} {value}"));
+                    }
+                    _ => {}
+                },
+                Answer::Later => refused.push(format!("--{name}")),
+            }
+        }
+        match refused.as_slice() {
+            [] => Ok(notes),
+            [one] => Err(CliError::Usage(format!("{one} is not built yet"))),
+            many => Err(CliError::Usage(format!("{} are not built yet", many.join(", ")))),
+        }
+    }
+}
+
+/// Equal as text or as a number.
+fn same(value: &str, known: &str) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    value == known || number(value).is_some_and(|value| Some(value) == number(known))
+}
+
+impl Args for ForeignFlags {
+    fn augment_args(command: Command) -> Command {
+        let command = command.next_help_heading("PyTorch").arg(
+            Arg::new("debug")
+                .long("debug")
+                .action(ArgAction::SetTrue)
+                .help("Log in more detail, as OPENCLIP_LOG=debug does"),
+        );
+        FOREIGN.iter().fold(command, |command, foreign| {
+            let arg = Arg::new(foreign.name).long(foreign.name).hide(true);
+            command.arg(match foreign.values {
+                Values::None => arg.action(ArgAction::SetTrue),
+                Values::One => arg.num_args(1).allow_hyphen_values(true),
+                Values::Many => arg.num_args(0..),
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ForeignFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        use clap::parser::ValueSource::CommandLine;
+        let given = FOREIGN.iter().enumerate().filter(|(_, foreign)| {
+            matches.value_source(foreign.name) == Some(CommandLine)
+        });
+        self.given = given
+            .map(|(index, foreign)| {
+                let values = match foreign.values {
+                    Values::None => Vec::new(),
+                    _ => matches
+                        .get_many::<String>(foreign.name)
+                        .map(|values| values.cloned().collect())
+                        .unwrap_or_default(),
+                };
+                (index, values)
+            })
+            .collect();
+        self.debug = matches.get_flag("debug");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> ForeignFlags {
+        let command = ForeignFlags::augment_args(Command::new("train"));
+        let matches = command.try_get_matches_from([&["train"], args].concat()).unwrap();
+        ForeignFlags::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn harmless_flags_are_noted() {
+        let flags = parse(&["--gather-with-grad", "--dist-url", "tcp://x:1", "--opt", "adamw"]);
+        let notes = flags.check().unwrap();
+        assert_eq!(notes.len(), 2);
+        assert!(notes[0].starts_with("--gather-with-grad changes nothing: "));
+        assert!(parse(&[]).check().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_default_written_out_is_fine() {
+        parse(&["--coca-caption-loss-weight", "2", "--image-key", "jpg;png;jpeg;webp"]).check().unwrap();
+        let other = parse(&["--opt", "timm/lamb"]).check().unwrap_err().message();
+        assert_eq!(other, "--opt timm/lamb is not built yet");
+    }
+
+    #[test]
+    fn features_to_come_are_refused_by_name() {
+        let one = parse(&["--siglip"]).check().unwrap_err();
+        assert_eq!(one.message(), "--siglip is not built yet");
+        let two = parse(&["--lock-image", "--distill-model", "ViT-L-14"]).check().unwrap_err();
+        assert_eq!(two.message(), "--lock-image, --distill-model are not built yet");
+    }
+}

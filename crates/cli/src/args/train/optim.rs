@@ -1,0 +1,185 @@
+//! Schedule, optimizer and augmentation.
+
+use clap::Args;
+
+use crate::error::{CliError, Result};
+use crate::output::warn;
+
+/// Schedule and optimizer.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Schedule and optimizer")]
+pub struct OptimArgs {
+    /// Passes over the training data
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub epochs: u64,
+    /// Batches of --batch-size that make up one step
+    ///
+    /// Gives exactly the gradient of one batch of accum-freq × batch-size for the memory of one batch, in about twice
+    /// the time per picture. A contrastive loss gains from large batches: aim at a few thousand.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub accum_freq: usize,
+    /// Peak learning rate; 5e-4 suits batches of a few thousand, 1e-3 small models
+    #[arg(long, default_value_t = 5e-4)]
+    pub lr: f64,
+    /// Steps over which the learning rate rises; take 5-10% of all steps when there are fewer than 100,000
+    #[arg(long, value_name = "STEPS", default_value_t = 10_000)]
+    pub warmup: u64,
+    /// How the learning rate falls: cosine, const or const-cooldown
+    #[arg(long, value_name = "NAME", default_value = "cosine")]
+    pub lr_scheduler: String,
+    /// Epochs at the end over which const-cooldown lowers the learning rate
+    #[arg(long, value_name = "N")]
+    pub epochs_cooldown: Option<u64>,
+    /// Learning rate at the end of the cooldown
+    #[arg(long, value_name = "LR", default_value_t = 0.0)]
+    pub lr_cooldown_end: f64,
+    /// Power of the cooldown's polynomial; 1 is a straight line
+    #[arg(long, value_name = "POWER", default_value_t = 1.0)]
+    pub lr_cooldown_power: f64,
+    /// Keep the learning rate at --lr throughout
+    #[arg(long)]
+    pub skip_scheduler: bool,
+    /// Weight decay of matrices; biases, norms and the logit scale have none
+    #[arg(long, default_value_t = 0.2)]
+    pub wd: f32,
+    /// AdamW's β₁ [default: 0.9]
+    #[arg(long)]
+    pub beta1: Option<f32>,
+    /// AdamW's β₂ [default: 0.98 for ViT models, else 0.999]
+    #[arg(long)]
+    pub beta2: Option<f32>,
+    /// AdamW's ε [default: 1e-6 for ViT models, else 1e-8]
+    #[arg(long)]
+    pub eps: Option<f32>,
+    /// Largest L2 norm of the whole gradient; 1.0 calms a run whose loss jumps
+    #[arg(long, value_name = "NORM")]
+    pub grad_clip_norm: Option<f32>,
+    /// Share of patches that is dropped in training; 0.5 halves the image tower's work at little loss
+    #[arg(long, value_name = "SHARE")]
+    pub force_patch_dropout: Option<f64>,
+    /// Seed of initial weights, order and augmentation
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Augmentation of the training pictures.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentArgs {
+    /// Settings as key=value: scale, color_jitter, color_jitter_prob, gray_scale_prob
+    ///
+    /// scale=(0.9,1.0) is the share of the picture that a random cut keeps, color_jitter=(0.32,0.32,0.32,0.08) the
+    /// strength of changes of brightness, contrast, saturation and hue, the other two how often they happen.
+    #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
+    pub aug_cfg: Vec<String>,
+}
+
+/// What `--aug-cfg` sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augment {
+    /// Least and greatest share of the picture's area.
+    pub scale: Option<[f64; 2]>,
+    /// Brightness, contrast, saturation, hue.
+    pub color_jitter: Option<[f64; 4]>,
+    /// How often colours change.
+    pub color_jitter_prob: Option<f64>,
+    /// How often colours vanish.
+    pub gray_scale_prob: Option<f64>,
+}
+
+impl AugmentArgs {
+    /// Reads the settings; keys of other augmentations have no effect, which is said.
+    pub fn parse(&self) -> Result<Augment> {
+        let mut augment = Augment {
+            scale: None,
+            color_jitter: None,
+            color_jitter_prob: None,
+            gray_scale_prob: None,
+        };
+        for setting in self.aug_cfg.iter().filter(|setting| !setting.is_empty()) {
+            let (key, value) = setting.split_once('=').filter(|(_, value)| !value.contains('=')).ok_or_else(
+                || CliError::Usage(format!("--aug-cfg {setting}: expected key=value")),
+            )?;
+            if value == "None" {
+                continue;
+            }
+            match key {
+                "scale" => augment.scale = Some(numbers(setting, value)?),
+                "color_jitter" => augment.color_jitter = Some(jitter(setting, value)?),
+                "color_jitter_prob" => {
+                    let [share] = numbers(setting, value)?;
+                    augment.color_jitter_prob = Some(share);
+                }
+                "gray_scale_prob" => {
+                    let [share] = numbers(setting, value)?;
+                    augment.gray_scale_prob = Some(share);
+                }
+                "use_timm" if value == "True" => {
+                    return Err(CliError::Usage(
+                        "--aug-cfg use_timm=True: timm's augmentation is not built yet".into(),
+                    ));
+                }
+                _ => warn(format!("--aug-cfg {setting}: this setting has no effect")),
+            }
+        }
+        Ok(augment)
+    }
+}
+
+/// One strength for brightness, contrast and saturation, or each with the hue's.
+fn jitter(setting: &str, value: &str) -> Result<[f64; 4]> {
+    if let Ok([all]) = numbers(setting, value) {
+        return Ok([all, all, all, 0.0]);
+    }
+    if let Ok([brightness, contrast, saturation]) = numbers(setting, value) {
+        return Ok([brightness, contrast, saturation, 0.0]);
+    }
+    numbers(setting, value)
+}
+
+/// `(a, b)`, `[a, b]` or `a` as Python writes them.
+fn numbers<const N: usize>(setting: &str, value: &str) -> Result<[f64; N]> {
+    let inner = value.trim().trim_start_matches(['(', '[']).trim_end_matches([')', ']']);
+    let parts = inner.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let values: Option<Vec<f64>> = parts.map(|part| part.parse().ok()).collect();
+    values
+        .and_then(|values| values.try_into().ok())
+        .ok_or_else(|| CliError::Usage(format!("--aug-cfg {setting}: expected {N} number(s)")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(settings: &[&str]) -> Result<Augment> {
+        let aug_cfg = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        AugmentArgs { aug_cfg }.parse()
+    }
+
+    #[test]
+    fn python_literals() {
+        let augment = parse(&[
+            "scale=(0.4, 1.0)",
+            "color_jitter=(0.32,0.32,0.32,0.08)",
+            "color_jitter_prob=0.8",
+            "gray_scale_prob=0.2",
+            "re_prob=0.1",
+            "use_timm=False",
+        ])
+        .unwrap();
+        assert_eq!(augment.scale, Some([0.4, 1.0]));
+        assert_eq!(augment.color_jitter, Some([0.32, 0.32, 0.32, 0.08]));
+        assert_eq!(augment.color_jitter_prob, Some(0.8));
+        assert_eq!(augment.gray_scale_prob, Some(0.2));
+    }
+
+    #[test]
+    fn malformed_settings_are_named() {
+        for setting in ["scale", "scale=0.9", "scale=a=b", "gray_scale_prob=often", "use_timm=True"] {
+            let message = parse(&[setting]).unwrap_err().message();
+            assert!(message.contains(setting), "{message}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Data, run folder, checkpoints, logging.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// What to train on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Training data")]
+pub struct TrainDataArgs {
+    /// Captioned pictures: a CSV file, or tar shards such as 'shards/{00000..00331}.tar'; `::` joins several
+    #[arg(long, value_name = "DATA")]
+    pub train_data: Option<String>,
+    /// Samples in an epoch; needed for shards without sizes.json beside them, and for synthetic data
+    #[arg(long, value_name = "N")]
+    pub train_num_samples: Option<u64>,
+    /// Draw shards with replacement, so that an epoch may have any length
+    #[arg(long)]
+    pub dataset_resampled: bool,
+    /// How often the parts of --train-data are drawn, such as 1::3; needs --dataset-resampled
+    #[arg(long, value_name = "A::B")]
+    pub train_data_upsampling_factors: Option<String>,
+}
+
+/// Where a run is kept and how it is watched.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Run folder, checkpoints and logs")]
+pub struct RunArgs {
+    /// The folder of all runs
+    #[arg(long, value_name = "DIR", default_value = "./logs/")]
+    pub logs: PathBuf,
+    /// Name of this run, a folder under --logs [default: date, model and main settings]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Go on from a checkpoint folder, or from the run's `latest`
+    #[arg(long, value_name = "DIR|latest")]
+    pub resume: Option<String>,
+    /// Epochs between checkpoints; the last epoch is always saved, 0 saves it alone
+    #[arg(long, value_name = "EPOCHS", default_value_t = 1)]
+    pub save_frequency: u64,
+    /// Steps between further checkpoints within an epoch; for epochs that take hours
+    #[arg(long, value_name = "STEPS")]
+    pub save_every_n_steps: Option<u64>,
+    /// Steps between lines of progress
+    #[arg(long, value_name = "STEPS", default_value_t = 100)]
+    pub log_every_n_steps: u64,
+    /// Further reports: tensorboard, which is always written
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub report_to: String,
+    /// Stop when this many steps in a row have a loss or gradient that is not a number
+    #[arg(long, value_name = "STEPS", default_value_t = 20)]
+    pub max_bad_steps: u64,
+    /// Stop after this many optimizer steps, as if interrupted
+    #[arg(long, value_name = "STEPS", hide_short_help = true)]
+    pub max_steps: Option<u64>,
+}
+
+/// When to validate.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Validation data")]
+pub struct FrequencyArgs {
+    /// Epochs between retrieval tests; 0 never
+    #[arg(long, value_name = "EPOCHS", default_value_t = 1)]
+    pub val_frequency: u64,
+    /// Epochs between zero-shot tests; 0 never
+    #[arg(long, value_name = "EPOCHS", default_value_t = 2)]
+    pub zeroshot_frequency: u64,
+    /// Class names and templates for --imagenet-val, as {"classes": […], "templates": […]} [default: ImageNet's]
+    #[arg(long, value_name = "FILE.json")]
+    pub zeroshot_prompts: Option<PathBuf>,
+}

@@ -1,0 +1,84 @@
+//! `convert`: a model's weights in another format.
+
+use std::fs;
+use std::path::Path;
+
+use openclip_model::factory::{self, RECORD_EXTENSION};
+use openclip_model::registry::{self, HUB_CONFIG};
+
+use super::session::Session;
+use crate::args::convert::ConvertArgs;
+use crate::error::{CliError, Outcome, Result};
+use crate::output::Output;
+
+/// Weights in a hub folder.
+const HUB_WEIGHTS: &str = "open_clip_model.safetensors";
+
+/// Files of a tokenizer that a hub folder may hold.
+const TOKENIZER_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+];
+
+/// Writes `--output`.
+pub fn run(args: &ConvertArgs) -> Result {
+    let output = &args.output;
+    let extension = output.extension().and_then(|extension| extension.to_str());
+    let is_folder = extension.is_none() || output.is_dir() || ends_in_separator(output);
+    if !is_folder && !["safetensors", RECORD_EXTENSION].contains(&extension.unwrap_or_default()) {
+        return Err(CliError::Usage(format!(
+            "--output {}: expected a name ending in .safetensors or .{RECORD_EXTENSION}, or a folder",
+            output.display()
+        )));
+    }
+    let session = Session::open(&args.model, &args.preprocess, args.seed)?;
+    match extension {
+        _ if is_folder => write_folder(output, &session, &args.model.model)?,
+        Some(RECORD_EXTENSION) => session.loaded.save_record(output)?,
+        _ => session.loaded.save(output)?,
+    }
+    let mut out = Output::stdout();
+    out.line(output.display())?;
+    out.finish()?;
+    Ok(Outcome::Done)
+}
+
+fn ends_in_separator(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(char::from(*last)))
+}
+
+/// The hub's layout: configuration, weights, the tokenizer's files where the model came with any, and a card.
+fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
+    fs::create_dir_all(dir).map_err(CliError::file(dir))?;
+    let loaded = &session.loaded;
+    loaded.save(&dir.join(HUB_WEIGHTS))?;
+    let write = |name: &str, text: String| {
+        let path = dir.join(name);
+        fs::write(&path, text).map_err(CliError::file(&path))
+    };
+    let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
+    write(HUB_CONFIG, format!("{hub:#}\n"))?;
+    write("README.md", card(&loaded.name))?;
+    for name in TOKENIZER_FILES {
+        let from = registry::local_dir(model).map(|from| from.join(name));
+        if let Some(from) = from.filter(|from| from.is_file()) {
+            let to = dir.join(name);
+            if fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok() {
+                fs::copy(&from, &to).map_err(CliError::file(&to))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn card(name: &str) -> String {
+    format!(
+        "---\ntags:\n- clip\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\n---\n\
+         # {name}\n\nA contrastive image-text model in OpenCLIP's format.\n\n\
+         ```sh\nopenclip classify --model local-dir:. --image cat.jpg --text 'a cat' 'a dog'\n```\n"
+    )
+}

@@ -1,0 +1,71 @@
+//! `eval`: zero-shot accuracy and retrieval.
+
+use openclip_data::source::open::open;
+use openclip_eval::validation::{Validation, ZeroShot};
+use openclip_eval::zero_shot::{Prompts, read_classes, read_templates};
+use serde_json::{Map, Value, json};
+
+use super::session::Session;
+use crate::args::eval::{EvalArgs, ZeroShotArgs};
+use crate::error::{CliError, Outcome, Result};
+use crate::output::Output;
+
+/// Prints the metrics under OpenCLIP's names.
+pub fn run(args: &EvalArgs) -> Result {
+    let options = args.format.options(args.data.val_num_samples);
+    let synthetic = (args.format.dataset_type == "synthetic").then_some("");
+    let pairs = args.data.val_data.as_deref().or(synthetic);
+    let pairs = pairs.map(|data| open(data, &options)).transpose()?;
+    let zero_shot = match (&args.data.imagenet_val, &args.zero_shot.zeroshot) {
+        (Some(_), Some(_)) => {
+            return Err(CliError::Usage("--imagenet-val and --zeroshot: give one of the two".into()));
+        }
+        (Some(root), None) => Some(ZeroShot::open("imagenet-zeroshot-val", root, None)?),
+        (None, Some(root)) => {
+            let prompts = prompts(&args.zero_shot, root)?;
+            Some(ZeroShot::open("zeroshot", root, Some(prompts))?)
+        }
+        (None, None) => None,
+    };
+    if pairs.is_none() && zero_shot.is_none() {
+        return Err(CliError::Usage(
+            "nothing to measure: give --val-data, --imagenet-val or --zeroshot".into(),
+        ));
+    }
+    let session = Session::open(&args.model, &args.preprocess, 0)?;
+    let validation = Validation {
+        pairs,
+        num_pairs: args.data.val_num_samples,
+        zero_shot,
+        batch_size: args.loader.batch_size,
+        workers: args.loader.workers,
+        show_progress: true,
+    };
+    let tokenizer = session.tokenizer()?;
+    let metrics = openclip_train::run::evaluate(&validation, &session.encoder(), &tokenizer)?;
+    let mut out = Output::stdout();
+    if args.json.json {
+        let object: Map<String, Value> =
+            metrics.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        out.json(&object)?;
+    } else {
+        for (name, value) in metrics {
+            out.line(format_args!("{name:<28} {value:.4}"))?;
+        }
+        out.finish()?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// The files' classes and templates; else the folders' names and ImageNet's templates.
+fn prompts(args: &ZeroShotArgs, root: &std::path::Path) -> Result<Prompts> {
+    let templates = args.templates.as_deref().map(read_templates).transpose()?;
+    Ok(Prompts {
+        classes: read_classes(args.classes.as_deref().unwrap_or(root))?,
+        templates: match templates {
+            Some(templates) => templates,
+            None => Prompts::imagenet()?.templates,
+        },
+        simple_templates: Vec::new(),
+    })
+}

@@ -1,0 +1,29 @@
+//! One file per command: checks the flags and calls the libraries.
+
+mod bench;
+mod classify;
+mod convert;
+mod embed;
+mod eval;
+mod inspect;
+mod session;
+mod train;
+
+use crate::args::Command;
+use crate::error::Result;
+use crate::quickstart;
+
+/// Runs a command to its end.
+pub fn run(command: Command) -> Result {
+    match command {
+        Command::Models(args) => inspect::models(&args),
+        Command::Info(args) => inspect::info(&args),
+        Command::Classify(args) => classify::run(&args),
+        Command::Embed(args) => embed::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Quickstart(args) => quickstart::run(&args.into()),
+    }
+}

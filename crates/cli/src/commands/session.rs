@@ -1,0 +1,61 @@
+//! A model as the shared flags ask for it.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType};
+use openclip_data::tokenizer::{self, Tokenizer};
+use openclip_eval::Encoder;
+use openclip_model::factory::{self, Loaded};
+use openclip_model::{device, params, registry};
+use openclip_train::Precision;
+
+use crate::args::model::{ModelArgs, PreprocessArgs};
+use crate::error::Result;
+use crate::output::{note, warn};
+
+/// A loaded model on its device.
+pub struct Session {
+    /// The model, with the preprocessing that the flags leave.
+    pub loaded: Loaded,
+    /// Where it is.
+    pub device: Device,
+    dtype: FloatDType,
+    model: String,
+}
+
+impl Session {
+    /// Builds the model; `seed` is for random weights, where none are given.
+    pub fn open(model: &ModelArgs, preprocess: &PreprocessArgs, seed: u64) -> Result<Self> {
+        let precision = model.precision();
+        let device = device::parse(&model.device)?;
+        let pretrained = model.pretrained.as_deref();
+        let mut loaded = factory::create(&model.model, pretrained, &device, &model.options(seed))?;
+        for warning in std::mem::take(&mut loaded.warnings) {
+            warn(warning);
+        }
+        if pretrained.is_none() && registry::local_dir(&model.model).is_none() {
+            note(format!("{} has random weights: no --pretrained was given", loaded.name));
+        }
+        if precision == Precision::PureBf16 {
+            loaded.model = params::cast(loaded.model, FloatDType::BF16);
+        }
+        loaded.preprocess = preprocess.apply(loaded.preprocess)?;
+        Ok(Self {
+            loaded,
+            device,
+            dtype: precision.compute(),
+            model: model.model.clone(),
+        })
+    }
+
+    /// What feeds the model.
+    pub fn encoder(&self) -> Encoder {
+        Encoder::of(&self.loaded, &self.device, self.dtype)
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
+        let dir = registry::local_dir(&self.model);
+        Ok(tokenizer::for_model(&self.loaded.config, dir)?)
+    }
+}

@@ -1,0 +1,91 @@
+//! `train`: OpenCLIP's flags to a training run.
+
+use openclip_train::TrainConfig;
+
+use crate::args::train::TrainArgs;
+use crate::error::{Outcome, Result};
+use crate::output::{Output, note};
+
+/// Trains, or evaluates where there is no training data.
+pub fn run(args: &TrainArgs) -> Result {
+    for text in args.foreign.check()? {
+        note(text);
+    }
+    let outcome = openclip_train::train(config(args)?)?;
+    let mut out = Output::stdout();
+    out.line(format_args!("run         {}", outcome.run.display()))?;
+    if let Some(checkpoint) = &outcome.checkpoint {
+        out.line(format_args!("checkpoint  {}", checkpoint.display()))?;
+    }
+    out.finish()?;
+    if outcome.stopped {
+        note("stopped before the end; the same command with --resume latest goes on");
+        return Ok(Outcome::Stopped);
+    }
+    Ok(Outcome::Done)
+}
+
+fn config(args: &TrainArgs) -> Result<TrainConfig> {
+    let default = TrainConfig::default();
+    let augment = args.augment.parse()?;
+    let TrainArgs { data, format, loader, model, optim, run, validation, frequency, preprocess, .. } = args;
+    Ok(TrainConfig {
+        train_data: data.train_data.clone(),
+        train_data_upsampling_factors: data.train_data_upsampling_factors.clone(),
+        train_num_samples: data.train_num_samples,
+        dataset_resampled: data.dataset_resampled,
+        val_data: validation.val_data.clone(),
+        val_num_samples: validation.val_num_samples,
+        imagenet_val: validation.imagenet_val.clone(),
+        zeroshot_prompts: frequency.zeroshot_prompts.clone(),
+        zeroshot_frequency: frequency.zeroshot_frequency,
+        val_frequency: frequency.val_frequency,
+        dataset_type: format.dataset_type.clone(),
+        csv_separator: format.csv_separator.clone(),
+        csv_img_key: format.csv_img_key.clone(),
+        csv_caption_key: format.caption_column().to_owned(),
+        workers: loader.workers,
+        batch_size: loader.batch_size,
+        model: model.model.clone(),
+        pretrained: model.pretrained.clone(),
+        cache_dir: model.cache_dir.clone(),
+        device: model.device.clone(),
+        precision: model.precision(),
+        force_image_size: model.force_image_size.clone(),
+        force_quick_gelu: model.force_quick_gelu,
+        force_custom_text: model.force_custom_text,
+        force_patch_dropout: optim.force_patch_dropout,
+        image_mean: preprocess.mean()?,
+        image_std: preprocess.std()?,
+        image_interpolation: preprocess.interpolation(),
+        image_resize_mode: preprocess.resize_mode(),
+        aug_scale: augment.scale.unwrap_or(default.aug_scale),
+        aug_color_jitter: augment.color_jitter,
+        aug_color_jitter_prob: augment.color_jitter_prob,
+        aug_gray_scale_prob: augment.gray_scale_prob,
+        epochs: optim.epochs,
+        accum_freq: optim.accum_freq,
+        lr: optim.lr,
+        warmup: optim.warmup,
+        lr_scheduler: optim.lr_scheduler.clone(),
+        epochs_cooldown: optim.epochs_cooldown,
+        lr_cooldown_end: optim.lr_cooldown_end,
+        lr_cooldown_power: optim.lr_cooldown_power,
+        skip_scheduler: optim.skip_scheduler,
+        wd: optim.wd,
+        beta1: optim.beta1,
+        beta2: optim.beta2,
+        eps: optim.eps,
+        grad_clip_norm: optim.grad_clip_norm,
+        seed: optim.seed,
+        logs: run.logs.clone(),
+        name: run.name.clone(),
+        resume: run.resume.clone(),
+        save_frequency: run.save_frequency,
+        save_every_n_steps: run.save_every_n_steps,
+        log_every_n_steps: run.log_every_n_steps,
+        report_to: run.report_to.clone(),
+        max_bad_steps: run.max_bad_steps,
+        max_steps: run.max_steps,
+    })
+}
