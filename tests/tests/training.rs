@@ -238,7 +238,7 @@ fn steps_in_bf16() {
                 "pure {pure}: step {step} changed little"
             );
         }
-        assert_eq!(task.clip.visual.proj.val().dtype() == DType::BF16, pure);
+        assert_eq!(task.clip.logit_scale.val().dtype() == DType::BF16, pure);
     }
 }
 

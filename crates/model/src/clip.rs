@@ -6,8 +6,8 @@ use burn::tensor::{DType, Device, Int, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::layers::parameter;
-use crate::text::TextTransformer;
-use crate::vision::VisionTransformer;
+use crate::text::TextTower;
+use crate::vision::VisionTower;
 
 /// Image tower, text tower and logit scale of a CLIP model.
 ///
@@ -15,9 +15,9 @@ use crate::vision::VisionTransformer;
 #[derive(Module, Debug)]
 pub struct Clip {
     /// Image tower.
-    pub visual: VisionTransformer,
+    pub visual: VisionTower,
     /// Text tower.
-    pub text: TextTransformer,
+    pub text: TextTower,
     /// Logarithm of the inverse temperature, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
     /// Added to every logit, `[1]`.
@@ -45,8 +45,8 @@ impl Clip {
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
         config.check_native()?;
         Ok(Self {
-            visual: VisionTransformer::new(config, device)?,
-            text: TextTransformer::new(config, device)?,
+            visual: VisionTower::new(config, device)?,
+            text: TextTower::new(config, device)?,
             logit_scale: parameter([1], device),
             logit_bias: config.init_logit_bias.map(|_| parameter([1], device)),
             custom_text: config.custom_text,

@@ -17,7 +17,8 @@ pub const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
 
 /// How one parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Init {
+pub(crate) enum Init {
+    /// The same for all values.
     Constant(f64),
     /// Mean 0 and this standard deviation.
     Normal(f64),
