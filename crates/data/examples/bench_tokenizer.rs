@@ -18,7 +18,7 @@ fn main() {
     let first = tokenizer.tokenize("a photo of a cat.").len();
     let start_ms = start.elapsed().as_secs_f64() * 1e3;
     let start = Instant::now();
-    tokenizer.tokenize("un café “noir”");
+    tokenizer.tokenize("un cafÃ© “noir”");
     let first_repair_ms = start.elapsed().as_secs_f64() * 1e3;
     // As the peer does, from a cold word cache: one pass over the file. Then a warm one.
     let mut rates = [0.0; 2];

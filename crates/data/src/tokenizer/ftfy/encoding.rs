@@ -2,7 +2,7 @@
 
 use super::bytes::{decode, replace_lossy_sequences, restore_no_break_spaces};
 use super::survey::Survey;
-use super::tables::{Patterns, Tables};
+use super::tables::{Detector, Tables, badness};
 
 /// Undoes wrong decodings until the text looks right; nothing where it already does.
 pub(super) fn fix_encoding(text: &str) -> Option<String> {
@@ -45,13 +45,12 @@ fn fix_step(text: &str) -> Option<String> {
 
 /// Whether characters stand beside each other that hardly do in text that was decoded rightly.
 fn is_bad(text: &str) -> bool {
-    Survey::of(text).mojibake
-        && Patterns::get().is_some_and(|patterns| patterns.badness.is_match(text))
+    Survey::of(text).mojibake && badness().is_some_and(|pattern| pattern.is_match(text))
 }
 
 /// Undoes wrong decodings of parts of a text that as a whole was decoded rightly.
 fn fix_parts(text: &str) -> Option<String> {
-    let patterns = Patterns::get()?;
+    let detector = Detector::get()?;
     let mut out = String::new();
     let mut done = 0;
     let mut next = 0;
@@ -59,10 +58,10 @@ fn fix_parts(text: &str) -> Option<String> {
     for (at, char) in text.char_indices() {
         let here = &text[at..at + char.len_utf8()];
         let after = std::mem::replace(&mut before, here);
-        if at < next || char.is_ascii() || patterns.detector_not_after.is_match(after) {
+        if at < next || char.is_ascii() || detector.not_after.is_match(after) {
             continue;
         }
-        let Some(found) = patterns.detector.find(&text[at..]) else {
+        let Some(found) = detector.start.find(&text[at..]) else {
             continue;
         };
         next = at + found.len();
@@ -95,7 +94,7 @@ mod tests {
 
     #[test]
     fn prefilter_agrees_with_the_pattern() {
-        let pattern = &Patterns::get().unwrap().badness;
+        let pattern = badness().unwrap();
         for text in [
             "à²",
             "Ã ",

@@ -100,29 +100,34 @@ impl Tables {
     }
 }
 
-/// Compiled patterns.
-pub(super) struct Patterns {
-    /// Characters that hardly stand beside each other unless an encoding was mistaken.
-    pub(super) badness: Regex,
-    /// What UTF-8 looks like when it is decoded with a single-byte encoding, at the start of a text.
-    pub(super) detector: Regex,
-    /// Characters before which the detector does not count.
-    pub(super) detector_not_after: Regex,
+/// Characters that hardly stand beside each other unless an encoding was mistaken. Nothing if the regex crate refuses the
+/// pattern, which a test rules out; so below.
+pub(super) fn badness() -> Option<&'static Regex> {
+    static BADNESS: OnceLock<Option<Regex>> = OnceLock::new();
+    BADNESS
+        .get_or_init(|| Regex::new(&Tables::get().badness).ok())
+        .as_ref()
 }
 
-impl Patterns {
-    /// The one copy of the process; nothing if the regex crate refuses a pattern, which a test rules out.
+/// How UTF-8 looks that was decoded with a single-byte encoding.
+pub(super) struct Detector {
+    /// At the start of a text.
+    pub(super) start: Regex,
+    /// Characters behind which it does not count.
+    pub(super) not_after: Regex,
+}
+
+impl Detector {
+    /// The one copy of the process.
     pub(super) fn get() -> Option<&'static Self> {
-        static PATTERNS: OnceLock<Option<Patterns>> = OnceLock::new();
+        static DETECTOR: OnceLock<Option<Detector>> = OnceLock::new();
         let compile = || {
             let tables = Tables::get();
-            Some(Patterns {
-                badness: Regex::new(&tables.badness).ok()?,
-                detector: Regex::new(&format!("^{}", tables.detector)).ok()?,
-                detector_not_after: Regex::new(&tables.detector_not_after).ok()?,
-            })
+            let start = Regex::new(&format!("^{}", tables.detector)).ok()?;
+            let not_after = Regex::new(&tables.detector_not_after).ok()?;
+            Some(Detector { start, not_after })
         };
-        PATTERNS.get_or_init(compile).as_ref()
+        DETECTOR.get_or_init(compile).as_ref()
     }
 }
 
@@ -136,12 +141,6 @@ mod tests {
         let tables = Tables::get();
         assert!(tables.charmaps.iter().all(|map| map.bytes.len() == 128));
         assert_eq!(tables.windows_1252.len(), 128);
-        for pattern in [
-            &tables.badness,
-            &tables.detector,
-            &tables.detector_not_after,
-        ] {
-            Regex::new(pattern).unwrap();
-        }
+        assert!(badness().is_some() && Detector::get().is_some());
     }
 }
