@@ -59,10 +59,28 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
     let dir = run_dir(&mut config);
     let resumed = find_checkpoint(&config, &dir)?;
-    prepare_dir(&config, &dir)?;
-    let device = device::parse(&config.device)?;
-    let interactive = trains && is_interactive();
     let start = resumed.as_ref().map(|(_, progress)| progress.clone()).unwrap_or_default();
+    let interactive = trains && is_interactive();
+
+    // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
+    let device = device::parse(&config.device)?;
+    let mut loaded = load_model(&config, &device, resumed.as_ref())?;
+    let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
+    let image_size = [height, width];
+    let compute = config.precision.compute();
+    let encoder = Encoder::of(&loaded, &device, compute);
+    let validation = open_validation(&config, !interactive)?;
+    let training = trains.then(|| open_training(&config, image_size, &tokenizer)).transpose()?;
+    if let Some((steps, _)) = &training
+        && start.step_in_epoch >= steps.steps_per_epoch
+    {
+        let (at, length) = (start.step_in_epoch, steps.steps_per_epoch);
+        let reason = format!("the checkpoint is at step {at} of an epoch that has {length} steps with these flags");
+        return Err(TrainError::flag("--resume", reason));
+    }
+
+    prepare_dir(&config, &dir)?;
     let mut journal = Journal::open(
         &dir,
         &dir.file_name().unwrap_or_default().to_string_lossy(),
@@ -70,38 +88,24 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         !interactive,
         resumed.is_some().then_some(start.step),
     )?;
-
-    let loaded = load_model(&mut config, &device, resumed.as_ref(), &mut journal)?;
+    for warning in std::mem::take(&mut loaded.warnings) {
+        journal.warn(warning);
+    }
     warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
     write_params(&config, &dir)?;
-    let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
-    let (height, width) = loaded.config.vision_cfg.image_size.dims();
-    let image_size = [height, width];
-    let compute = config.precision.compute();
-    let encoder = Encoder::new(&loaded.model, loaded.preprocess.clone(), image_size, &device, compute);
-    let validation = open_validation(&config, !interactive)?;
-    let facts = ModelFacts {
-        name: loaded.name.clone(),
-        config: loaded.config.clone(),
-        preprocess: loaded.preprocess.clone(),
-    };
     let numel: usize = params::describe(&loaded.model).iter().map(|param| param.numel()).sum();
     journal.info(format!(
-        "{}: {:.1} M parameters on {}, {:?}",
-        facts.name,
+        "{}: {:.1} M parameters on {}, {}",
+        loaded.name,
         numel as f64 / 1e6,
         config.device,
-        config.precision
+        config.precision.name(),
     ));
-    if !trains {
+    let Some((steps, schedule)) = training else {
         let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
         journal.evaluation(0, 0, &metrics)?;
         return Ok(Outcome { run: dir, checkpoint: None, stopped: false });
-    }
-
-    let steps = open_training(&config, image_size, &tokenizer)?;
-    let total = steps.steps_per_epoch * config.epochs;
-    let schedule = schedule(&config, steps.steps_per_epoch)?;
+    };
     journal.info(format!(
         "{}: {} epochs of {} steps of {} samples",
         steps.source.describe(),
@@ -109,23 +113,16 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         steps.steps_per_epoch,
         config.batch_size * config.accum_freq,
     ));
-    if start.step_in_epoch >= steps.steps_per_epoch {
-        return Err(TrainError::flag(
-            "--resume",
-            format!(
-                "the checkpoint is at step {} of an epoch that has {} steps with these flags",
-                start.step_in_epoch, steps.steps_per_epoch
-            ),
-        ));
-    }
     if let Some((path, progress)) = &resumed {
-        journal.info(format!(
-            "Resumed from {} at step {} of {total}",
-            path.display(),
-            progress.step
-        ));
+        let (path, step) = (path.display(), progress.step);
+        journal.info(format!("Resumed from {path} at step {step} of {}", schedule.total));
     }
 
+    let facts = ModelFacts {
+        name: loaded.name.clone(),
+        config: loaded.config.clone(),
+        preprocess: loaded.preprocess.clone(),
+    };
     let setup = Setup {
         device: device.clone().autodiff(),
         compute,
@@ -312,10 +309,9 @@ fn find_checkpoint(
 
 /// Builds the model and puts the weights of the checkpoint into it.
 fn load_model(
-    config: &mut TrainConfig,
+    config: &TrainConfig,
     device: &Device,
     resumed: Option<&(PathBuf, Progress)>,
-    journal: &mut Journal,
 ) -> Result<Loaded, TrainError> {
     let force_image_size = match config.force_image_size.as_deref() {
         None => None,
@@ -334,22 +330,20 @@ fn load_model(
         seed: config.seed,
         cache_dir: config.cache_dir.clone(),
     };
-    let weights = match resumed {
-        Some((path, _)) if path.is_dir() => Some(path.join(checkpoint::MODEL)),
-        Some((path, _)) => {
-            journal.warn(format!(
-                "{} holds weights alone: training begins at epoch 0 with a fresh optimizer",
-                path.display()
-            ));
-            Some(path.clone())
-        }
-        None => None,
-    };
+    let weights = resumed.map(|(path, _)| match path.is_dir() {
+        true => path.join(checkpoint::MODEL),
+        false => path.clone(),
+    });
     let weights = weights.map(|path| path.to_string_lossy().into_owned());
     let pretrained = weights.as_deref().or(config.pretrained.as_deref());
     let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
-    for warning in std::mem::take(&mut loaded.warnings) {
-        journal.warn(warning);
+    if let Some((path, _)) = resumed
+        && path.is_file()
+    {
+        loaded.warnings.push(format!(
+            "{} holds weights alone: training begins at epoch 0 with a fresh optimizer",
+            path.display()
+        ));
     }
     if config.precision == Precision::PureBf16 {
         loaded.model = params::cast(loaded.model, FloatDType::BF16);
@@ -399,7 +393,7 @@ fn open_training(
     config: &TrainConfig,
     image_size: [usize; 2],
     tokenizer: &Arc<dyn Tokenizer>,
-) -> Result<Steps, TrainError> {
+) -> Result<(Steps, Schedule), TrainError> {
     let data = config.train_data.as_deref().unwrap_or_default();
     let options = OpenOptions {
         resampled: config.dataset_resampled,
@@ -429,7 +423,7 @@ fn open_training(
         let picture = if rgb_first { picture.into_rgb() } else { picture };
         transform.apply(&picture, rng, out)
     });
-    Ok(Steps {
+    let steps = Steps {
         source,
         transform,
         tokenizer: Arc::clone(tokenizer),
@@ -441,7 +435,8 @@ fn open_training(
         steps_per_epoch,
         position: Arc::new(Mutex::new(Position::default())),
         stats: Arc::default(),
-    })
+    };
+    Ok((steps, schedule(config, steps_per_epoch)?))
 }
 
 fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, TrainError> {
