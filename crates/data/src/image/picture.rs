@@ -11,6 +11,8 @@ pub enum Mode {
     La,
     /// `I;16`: grey in 16 bits, little endian.
     I16,
+    /// `I;16B`: grey in 16 bits, big endian. Pillow filters its bytes as if they were little endian, so does this.
+    I16Be,
     /// `P`: an index into the palette.
     Palette,
     /// `RGB`.
@@ -27,7 +29,7 @@ impl Mode {
     pub const fn bytes(self) -> usize {
         match self {
             Self::Bilevel | Self::L | Self::Palette => 1,
-            Self::La | Self::I16 => 2,
+            Self::La | Self::I16 | Self::I16Be => 2,
             Self::Rgb => 3,
             Self::Rgba | Self::Cmyk => 4,
         }
@@ -117,7 +119,7 @@ impl Picture {
     pub(crate) fn rgb(&self, pixel: &[u8]) -> [u8; 3] {
         match (self.mode, pixel) {
             (Mode::Bilevel | Mode::L, &[grey]) | (Mode::La, &[grey, _]) => [grey; 3],
-            (Mode::I16, &[low, high]) => [i16_to_u8(low, high); 3],
+            (Mode::I16, &[low, high]) | (Mode::I16Be, &[high, low]) => [i16_to_u8(low, high); 3],
             (Mode::Palette, &[index]) => {
                 self.palette.as_ref().map_or([0; 3], |palette| palette[usize::from(index)])
             }

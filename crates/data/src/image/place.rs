@@ -80,10 +80,10 @@ impl Scratch {
                 repeat_first_plane(out, width, height);
             }
             Mode::Bilevel | Mode::Palette => copy_nearest(picture, scaling, out),
-            Mode::La | Mode::Rgba | Mode::I16 if scaling.is_copy() => {
+            Mode::La | Mode::Rgba | Mode::I16 | Mode::I16Be if scaling.is_copy() => {
                 copy_nearest(picture, scaling, out);
             }
-            Mode::I16 => {
+            Mode::I16 | Mode::I16Be => {
                 let pixels = resample_i16(source, scaling, filter);
                 write(out, width, height, |x, y| picture.rgb(&pixels[y * width + x]));
             }

@@ -4,6 +4,7 @@ mod general;
 mod gif;
 mod jpeg;
 mod png;
+mod tiff;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,33 +45,34 @@ enum Format {
     Jpeg,
     Png,
     Gif,
+    Tiff,
     General(::image::ImageFormat),
 }
 
 impl Format {
     fn of(bytes: &[u8]) -> Option<Self> {
-        use ::image::ImageFormat::{Bmp, Pnm, Tiff, WebP};
+        use ::image::ImageFormat::{Bmp, Pnm, WebP};
         Some(match bytes {
             [0xff, 0xd8, 0xff, ..] => Self::Jpeg,
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Self::Png,
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Self::Gif,
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::General(WebP),
             [b'B', b'M', ..] => Self::General(Bmp),
-            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Self::General(Tiff),
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Self::Tiff,
             [b'P', b'1'..=b'7', ..] => Self::General(Pnm),
             _ => return None,
         })
     }
 
     fn name(self) -> &'static str {
-        use ::image::ImageFormat::{Bmp, Pnm, Tiff, WebP};
+        use ::image::ImageFormat::{Bmp, Pnm, WebP};
         match self {
             Self::Jpeg => "JPEG",
             Self::Png => "PNG",
             Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
             Self::General(WebP) => "WebP",
             Self::General(Bmp) => "BMP",
-            Self::General(Tiff) => "TIFF",
             Self::General(Pnm) => "PPM",
             Self::General(_) => "unknown",
         }
@@ -96,6 +98,7 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, DataError> {
         Format::Jpeg => jpeg::decode(bytes, limits),
         Format::Png => png::decode(bytes, limits),
         Format::Gif => gif::decode(bytes, limits),
+        Format::Tiff => tiff::decode(bytes, limits),
         Format::General(kind) => general::decode(bytes, kind, limits),
     }))
     .unwrap_or_else(|_| Err(Failure::Damaged("the decoder gave up".to_owned())))
@@ -124,4 +127,14 @@ impl<E: std::error::Error> From<E> for Failure {
 
 fn refuse(result: Result<(), DataError>) -> Result<(), Failure> {
     result.map_err(Failure::Refused)
+}
+
+/// One byte per sample from rows of `line` bytes with several samples of `bits` bits in each, highest bits first.
+fn unpack(packed: &[u8], line: usize, width: usize, bits: usize) -> Vec<u8> {
+    let mask = (1_u16 << bits) as u8 - 1;
+    let rows = packed.chunks_exact(line.max(1));
+    rows.flat_map(|row| {
+        (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask)
+    })
+    .collect()
 }

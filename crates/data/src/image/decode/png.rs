@@ -1,14 +1,16 @@
 //! PNG with its palette and sample depth as stored.
 
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
-use png::{BitDepth, ColorType, Decoder, Transformations};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
 
-use super::{Failure, Limits, refuse};
+use super::{Failure, Limits, refuse, unpack};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
-    let bounds = png::Limits { bytes: limits.memory() };
+    let bounds = png::Limits {
+        bytes: limits.memory(),
+    };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), bounds);
     decoder.set_transformations(Transformations::IDENTITY);
     let header = decoder.read_header_info()?;
@@ -19,15 +21,36 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         return Err(Failure::Damaged("its size overflows".to_owned()));
     };
     let mut samples = vec![0; length];
-    let frame = reader.next_frame(&mut samples)?;
-    samples.truncate(frame.buffer_size());
+    let line = if reader.info().interlaced {
+        let frame = reader.next_frame(&mut samples)?;
+        samples.truncate(frame.buffer_size());
+        frame.line_size
+    } else {
+        // Row by row, so that a file may end after its last row, as Pillow allows.
+        let line = length / height.max(1);
+        for row in samples.chunks_exact_mut(line.max(1)) {
+            if reader.read_row(row)?.is_none() {
+                return Err(Failure::Damaged("rows are missing".to_owned()));
+            }
+        }
+        match reader.finish() {
+            Err(DecodingError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => {}
+            end => end?,
+        }
+        line
+    };
     let info = reader.info();
     let depth = info.bit_depth;
     let samples = match depth {
-        BitDepth::One | BitDepth::Two | BitDepth::Four => unpack(&samples, frame.line_size, width, depth),
-        BitDepth::Sixteen if info.color_type == ColorType::Grayscale => {
-            samples.as_chunks().0.iter().flat_map(|&[high, low]| [low, high]).collect()
+        BitDepth::One | BitDepth::Two | BitDepth::Four => {
+            unpack(&samples, line, width, depth as usize)
         }
+        BitDepth::Sixteen if info.color_type == ColorType::Grayscale => samples
+            .as_chunks()
+            .0
+            .iter()
+            .flat_map(|&[high, low]| [low, high])
+            .collect(),
         BitDepth::Sixteen => samples.into_iter().step_by(2).collect(),
         BitDepth::Eight => samples,
     };
@@ -57,15 +80,4 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
 fn scaled(width: usize, height: usize, mode: Mode, mut samples: Vec<u8>, factor: u8) -> Picture {
     samples.iter_mut().for_each(|sample| *sample *= factor);
     Picture::new(width, height, mode, samples)
-}
-
-/// One byte per sample from rows of `line` bytes with several samples in each, highest bits first.
-fn unpack(packed: &[u8], line: usize, width: usize, depth: BitDepth) -> Vec<u8> {
-    let bits = depth as usize;
-    let mask = (1_u16 << bits) as u8 - 1;
-    let rows = packed.chunks_exact(line);
-    rows.flat_map(|row| {
-        (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask)
-    })
-    .collect()
 }
