@@ -24,8 +24,8 @@ pub(super) fn picture(scene: &Scene, rng: &mut StdRng) -> Vec<u8> {
 
     let radius = side
         * match scene.size {
-            Size::Small => rng.random_range(0.125..0.155),
-            Size::Large => rng.random_range(0.215..0.255),
+            Size::Small => rng.random_range(0.19..0.21),
+            Size::Large => rng.random_range(0.275..0.295),
         };
     let (x, y) = match scene.place {
         Place::TopLeft => (0.3, 0.3),
@@ -33,9 +33,9 @@ pub(super) fn picture(scene: &Scene, rng: &mut StdRng) -> Vec<u8> {
         Place::BottomLeft => (0.3, 0.7),
         Place::BottomRight => (0.7, 0.7),
     };
-    let mut jitter = || side * rng.random_range(-0.05..0.05);
+    let mut jitter = || side * rng.random_range(-0.025..0.025);
     let transform = Transform::from_translate(side * x + jitter(), side * y + jitter())
-        .pre_rotate(rng.random_range(-30.0..30.0))
+        .pre_rotate(rng.random_range(-12.0..12.0))
         .pre_scale(radius, radius);
     let rgb = scene.what.colour.rgb().map(|sample| {
         let sample = f32::from(sample) + rng.random_range(-12.0_f32..12.0);
@@ -58,14 +58,10 @@ pub(super) fn canvas(width: u32, height: u32) -> Pixmap {
     Pixmap::new(width, height).expect("a size that is not zero")
 }
 
-/// A soft gradient between two shades of nearly grey, light or dark.
+/// A soft gradient between two light shades of nearly grey.
 fn background(pixmap: &mut Pixmap, rng: &mut StdRng) {
     let side = SIDE as f32;
-    let level: f32 = if rng.random() {
-        rng.random_range(0.78..0.95)
-    } else {
-        rng.random_range(0.05..0.25)
-    };
+    let level: f32 = rng.random_range(0.8..0.96);
     let tint: [f32; 3] = std::array::from_fn(|_| rng.random_range(-0.03..0.03));
     let slope: f32 = rng.random_range(0.0..0.1);
     let shade = |sign: f32| {
@@ -101,12 +97,13 @@ fn background(pixmap: &mut Pixmap, rng: &mut StdRng) {
 
 /// The picture's samples, each moved a little, as by a camera in poor light.
 fn with_noise(pixmap: &Pixmap, rng: &mut StdRng) -> Vec<u8> {
-    let strength: f32 = rng.random_range(0.0..14.0);
+    let strength: f32 = rng.random_range(0.0..10.0);
     let mut samples = Vec::with_capacity(3 * pixmap.pixels().len());
     for pixel in pixmap.pixels() {
         for sample in [pixel.red(), pixel.green(), pixel.blue()] {
             // The sum of two uniform numbers is near enough to a normal one.
-            let noise = rng.random::<f32>() + rng.random::<f32>() - 1.0;
+            let bits: u32 = rng.random();
+            let noise = ((bits & 0xffff) + (bits >> 16)) as f32 / 65535.0 - 1.0;
             samples.push(
                 (f32::from(sample) + strength * noise)
                     .round()

@@ -246,18 +246,18 @@ impl Scene {
             pick(self.what.colour.words(), rng),
             pick(self.what.shape.words(), rng),
         ];
-        if rng.random_bool(0.5) {
+        if rng.random_bool(0.4) {
             words.insert(0, pick(self.size.words(), rng));
         }
         let mut caption = with_article(&words.join(" "));
-        if rng.random_bool(0.5) {
+        if rng.random_bool(0.3) {
             let opening = pick(
                 &["a picture of", "a drawing of", "an image of", "there is"],
                 rng,
             );
             caption = format!("{opening} {caption}");
         }
-        if rng.random_bool(0.5) {
+        if rng.random_bool(0.4) {
             let place = self.place.word();
             caption += &match rng.random_range(0..3) {
                 0 => format!(" in the {place}"),

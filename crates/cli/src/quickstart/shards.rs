@@ -16,7 +16,7 @@ use super::scene::{Scene, Split};
 use crate::error::{CliError, Result};
 
 /// Pictures to train on, in shards of [`SHARD`].
-pub(super) const TRAIN_PICTURES: usize = 6144;
+pub(super) const TRAIN_PICTURES: usize = 8192;
 
 const SHARD: usize = 1024;
 
@@ -218,7 +218,7 @@ mod tests {
         };
         let (dir, data) = write_all();
         assert!(
-            data.train.ends_with("train-{000000..000005}.tar"),
+            data.train.ends_with("train-{000000..000007}.tar"),
             "{}",
             data.train
         );
@@ -240,13 +240,13 @@ mod tests {
         assert_eq!(names.len(), 256);
         assert_eq!(
             names[..2],
-            [PathBuf::from("006272.jpg"), PathBuf::from("006272.txt")]
+            [PathBuf::from("008320.jpg"), PathBuf::from("008320.txt")]
         );
 
         let again = write_all().0;
         for name in [
             "train-000000.tar",
-            "train-000005.tar",
+            "train-000007.tar",
             "val-000003.tar",
             "sizes.json",
         ] {
