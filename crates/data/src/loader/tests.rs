@@ -476,6 +476,7 @@ impl Source for Endless {
             let image = ImageData::Encoded(self.image.to_vec());
             let sample = Sample {
                 name: "endless".into(),
+                shard: None,
                 image,
                 caption: Some("x".into()),
                 label: None,

@@ -40,8 +40,10 @@ impl Worker {
                 room,
                 read,
             } = job;
-            let place = sample.name.clone();
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.process(sample, index, read)));
+            let place = sample.place();
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                self.process(sample, &place, index, read)
+            }));
             let outcome = outcome.unwrap_or_else(|payload| {
                 let message = panic_message(payload.as_ref());
                 Outcome::Panicked { place, message }
@@ -57,26 +59,23 @@ impl Worker {
         }
     }
 
-    fn process(&self, sample: Sample, index: u64, read: Duration) -> Outcome {
+    fn process(&self, sample: Sample, place: &str, index: u64, read: Duration) -> Outcome {
         let Sample {
             name,
             image,
             caption,
             label,
+            shard: _,
         } = sample;
-        let bad = |kind, reason: String, place| {
+        let bad = |kind, reason: String| {
             Outcome::Bad(Problem {
                 kind,
-                place,
+                place: place.to_owned(),
                 reason,
             })
         };
         if caption.is_none() && self.tokenizer.is_some() {
-            return bad(
-                ProblemKind::MissingCaption,
-                "an image without text".into(),
-                name,
-            );
+            return bad(ProblemKind::MissingCaption, "an image without text".into());
         }
         let mut timing = Timing {
             read,
@@ -90,7 +89,7 @@ impl Worker {
             ImageData::Black => None,
             ImageData::Path(path) => match read_file(&path) {
                 Ok(bytes) => Some(bytes),
-                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string(), name),
+                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
             },
         };
         timing.read += lap();
@@ -103,7 +102,7 @@ impl Worker {
             Some(encoded) => {
                 let mut rng = self.order.rng(Stream::Augmentation, index);
                 if let Err(error) = (self.transform)(encoded, &mut rng, &mut pixels) {
-                    return bad(ProblemKind::UndecodableImage, error.to_string(), name);
+                    return bad(ProblemKind::UndecodableImage, error.to_string());
                 }
             }
             None => pixels.fill(0),

@@ -146,6 +146,7 @@ impl Table for Csv {
             name,
             caption: (!caption.is_empty()).then(|| caption.to_owned()),
             label: None,
+            shard: None,
         })
     }
 

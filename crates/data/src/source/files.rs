@@ -66,6 +66,7 @@ impl Table for Files {
         let name = path.to_string_lossy().into_owned();
         Item::Sample(Sample {
             name,
+            shard: None,
             image: ImageData::Path(path),
             caption: None,
             label: None,

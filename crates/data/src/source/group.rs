@@ -4,7 +4,7 @@
 //! that `cat.seg.png` is the member `seg.png` of `cat`, and is compared in lower case. Members of one sample follow one
 //! another: another key, or a suffix that the sample already has, starts the next sample.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 use rustc_hash::FxHashSet;
@@ -137,7 +137,7 @@ impl Group {
     }
 
     /// The sample, or what is wrong with it; a repeated key is told beside the sample.
-    pub fn into_items(self, shard: &str) -> Vec<Item> {
+    pub fn into_items(self, shard: &Arc<str>) -> Vec<Item> {
         let place = format!("{shard}: {}", self.key);
         let mut items = Vec::with_capacity(1);
         let problem = |kind, reason| {
@@ -161,6 +161,7 @@ impl Group {
             (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
+                shard: Some(Arc::clone(shard)),
                 image: ImageData::Encoded(bytes),
                 caption,
                 label: None,
@@ -220,7 +221,7 @@ mod tests {
         let one = |group: Group| {
             let key = group.key.clone();
             let (mut problems, mut image) = (Vec::new(), None);
-            for item in group.into_items("s.tar") {
+            for item in group.into_items(&"s.tar".into()) {
                 match item {
                     Item::Problem(problem) => problems.push(problem.kind),
                     Item::Sample(Sample {

@@ -95,6 +95,7 @@ impl Table for ImageFolder {
         let name = path.to_string_lossy().into_owned();
         Item::Sample(Sample {
             name,
+            shard: None,
             image: ImageData::Path(path),
             caption: None,
             label: Some(label),

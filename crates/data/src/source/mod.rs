@@ -31,6 +31,7 @@ pub(crate) mod testing;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::error::DataError;
 pub use order::Order;
@@ -104,6 +105,8 @@ pub enum Item {
 pub struct Sample {
     /// The image's path, or its key in the shard.
     pub name: String,
+    /// The shard that the sample comes from.
+    pub shard: Option<Arc<str>>,
     /// The encoded image, or where to read it.
     pub image: ImageData,
     /// The caption, where the source has one for this sample.
@@ -124,6 +127,14 @@ pub enum ImageData {
 }
 
 impl Sample {
+    /// Where the sample is, for messages: the image's path, or `shard: key`.
+    pub fn place(&self) -> String {
+        match &self.shard {
+            Some(shard) => format!("{shard}: {}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
     /// Bytes of memory held by the image and caption.
     pub fn bytes(&self) -> usize {
         let image = match &self.image {

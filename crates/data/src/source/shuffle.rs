@@ -128,6 +128,7 @@ mod tests {
             let image = ImageData::Encoded(vec![0; 10]);
             let sample = Sample {
                 name: i.to_string(),
+                shard: None,
                 image,
                 caption: None,
                 label: None,

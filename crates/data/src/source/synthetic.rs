@@ -22,6 +22,7 @@ impl Table for Synthetic {
         let name = format!("synthetic-{index}");
         Item::Sample(Sample {
             name,
+            shard: None,
             image: ImageData::Black,
             caption: Some(CAPTION.into()),
             label: None,

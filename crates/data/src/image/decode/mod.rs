@@ -19,9 +19,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 25 million pixels.
+    /// The number from which on Pillow warns of a decompression bomb, a quarter of 2³⁰ bytes in RGB: room for the
+    /// largest cameras.
     fn default() -> Self {
-        Self { max_pixels: 25_000_000 }
+        Self { max_pixels: (1 << 30) / 4 / 3 }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType, PaxExtensions};
@@ -18,7 +19,7 @@ const BARREN_MEMBERS: u64 = 1000;
 
 /// Pushes the samples of one shard. A sample never spans two shards.
 pub(super) fn read(path: &Path, sink: &mut dyn Sink) -> ControlFlow<()> {
-    let shard = path.to_string_lossy();
+    let shard: Arc<str> = path.to_string_lossy().into();
     let problem = |kind, reason: String| {
         Item::Problem(Problem {
             kind,
