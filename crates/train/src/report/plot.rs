@@ -75,8 +75,8 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The plot of a training run: the loss with its running mean above the validation metrics, one
-    /// `(name, points)` each.
+    /// The plot of a training run: the loss with its running mean and the validation loss above the other validation
+    /// metrics, one `(name, points)` each.
     pub fn of_training(
         title: &str,
         loss: Vec<(f64, f64)>,
@@ -89,21 +89,23 @@ impl Plot {
             stroke,
             points,
         };
+        let dotted = |(name, points): (String, _)| curve(&name, Stroke::Dotted, points);
+        let (losses, metrics): (Vec<_>, Vec<_>) =
+            metrics.into_iter().partition(|(name, _)| name.ends_with("loss"));
+        let mut curves = vec![
+            curve("each step", Stroke::Faint, loss),
+            curve("running mean", Stroke::Line, mean),
+        ];
+        curves.extend(losses.into_iter().map(dotted));
         let training = Panel {
-            title: "training loss".to_owned(),
+            title: "contrastive loss".to_owned(),
             is_logarithmic: false,
-            curves: vec![
-                curve("each step", Stroke::Faint, loss),
-                curve("running mean", Stroke::Line, mean),
-            ],
+            curves,
         };
         let validation = Panel {
             title: "validation".to_owned(),
             is_logarithmic: false,
-            curves: metrics
-                .into_iter()
-                .map(|(name, points)| curve(&name, Stroke::Dotted, points))
-                .collect(),
+            curves: metrics.into_iter().map(dotted).collect(),
         };
         Self {
             title: title.to_owned(),
@@ -339,7 +341,7 @@ mod tests {
         assert!(svg(vec![(1.0, f64::NAN)], vec![]).contains("no values yet"));
         let one = svg(vec![(1.0, 2.0)], vec![]);
         assert!(
-            one.contains("<circle") && one.contains("training loss") && !one.contains("validation")
+            one.contains("<circle") && one.contains("contrastive loss") && !one.contains("validation")
         );
         assert!(one.contains("&lt;run&gt; &amp; more") && !one.contains("NaN"));
         assert!(one.starts_with("<svg width=\"960\" height=\"392\" viewBox=\"0 0 7680 3136\""));
