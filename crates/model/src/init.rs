@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 use crate::Clip;
 use crate::config::ModelConfig;
 use crate::layers::position::sin_cos_2d;
-use crate::params;
+use crate::{params, vision};
 
 /// Start value of the logit scale's logarithm, `ln(1 / 0.07)`.
 pub const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
@@ -22,6 +22,8 @@ pub(crate) enum Init {
     Constant(f64),
     /// Mean 0 and this standard deviation.
     Normal(f64),
+    /// Mean 0 and this standard deviation before everything beyond two of them is drawn again.
+    TruncatedNormal(f64),
     /// Uniform in ± this bound.
     Uniform(f64),
     /// The fixed sine–cosine table.
@@ -36,6 +38,7 @@ pub fn initialise(model: Clip, config: &ModelConfig, seed: u64) -> Clip {
         Some(match rule(key, shape, config) {
             Init::Constant(value) => vec![value as f32; count],
             Init::Normal(std) => normal(&mut rng, std, count),
+            Init::TruncatedNormal(std) => truncated_normal(&mut rng, std, count),
             Init::Uniform(bound) => (0..count)
                 .map(|_| rng.random_range(-bound..bound) as f32)
                 .collect(),
@@ -49,6 +52,9 @@ pub fn initialise(model: Clip, config: &ModelConfig, seed: u64) -> Clip {
 
 /// The rule for a key with a PyTorch shape.
 fn rule(key: &str, shape: &[usize], config: &ModelConfig) -> Init {
+    if let Some(init) = vision::initial(key, shape, config) {
+        return init;
+    }
     let text = &config.text_cfg;
     let text_width = text.width as f64;
     let image_std = (config.vision_cfg.width as f64).powf(-0.5);
@@ -123,6 +129,16 @@ fn normal(rng: &mut StdRng, std: f64, count: usize) -> Vec<f32> {
         values.push((radius * sin) as f32);
     }
     values.truncate(count);
+    values
+}
+
+fn truncated_normal(rng: &mut StdRng, std: f64, count: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count);
+    while values.len() < count {
+        let drawn = normal(rng, 1.0, count - values.len());
+        let kept = drawn.into_iter().filter(|value| value.abs() <= 2.0);
+        values.extend(kept.map(|value| (f64::from(value) * std) as f32));
+    }
     values
 }
 

@@ -2,9 +2,12 @@
 //!
 //! * [`model`] – `model_cfg`: the two towers and how they meet
 //! * [`preprocess`] – `preprocess_cfg`: what a picture goes through before the image tower
+//! * [`timm`] – image towers that are named by timm's architectures
 
 mod model;
 mod preprocess;
+mod timm;
 
 pub use model::*;
 pub use preprocess::*;
+pub use timm::*;

@@ -292,7 +292,7 @@ const MAX_EXTENT: usize = 1 << 24;
 /// Most residual blocks of a tower.
 const MAX_LAYERS: usize = 1 << 12;
 
-fn check_extent(field: &'static str, extent: usize) -> Result<(), ModelError> {
+pub(crate) fn check_extent(field: &'static str, extent: usize) -> Result<(), ModelError> {
     match extent {
         1..=MAX_EXTENT => Ok(()),
         _ => Err(ModelError::invalid(
@@ -302,7 +302,7 @@ fn check_extent(field: &'static str, extent: usize) -> Result<(), ModelError> {
     }
 }
 
-fn check_layers(field: &'static str, layers: usize) -> Result<(), ModelError> {
+pub(crate) fn check_layers(field: &'static str, layers: usize) -> Result<(), ModelError> {
     match layers {
         ..=MAX_LAYERS => Ok(()),
         _ => Err(ModelError::invalid(
@@ -313,7 +313,7 @@ fn check_layers(field: &'static str, layers: usize) -> Result<(), ModelError> {
 }
 
 /// Hidden width of an MLP.
-fn check_hidden(field: &'static str, width: usize, ratio: f64) -> Result<(), ModelError> {
+pub(crate) fn check_hidden(field: &'static str, width: usize, ratio: f64) -> Result<(), ModelError> {
     match (width as f64 * ratio) as usize {
         1..=MAX_EXTENT => Ok(()),
         hidden => Err(ModelError::invalid(
@@ -325,7 +325,7 @@ fn check_hidden(field: &'static str, width: usize, ratio: f64) -> Result<(), Mod
 
 /// Goes through keys that have no field of their own: a key of another family is refused, and so is one that OpenCLIP does not
 /// know, unless it is null or false. `inert` tells keys that change nothing in a native tower.
-fn check_extra(
+pub(super) fn check_extra(
     extra: &Map<String, Value>,
     place: &'static str,
     foreign: &[&'static str],

@@ -32,28 +32,60 @@ impl Attention {
 
     /// `[batch, tokens, width]` → the same shape. With `causal`, a token sees itself and what comes before it.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let head_width = width / self.heads;
         let weight = self.in_proj_weight.val().cast(x.dtype());
         let bias = self.in_proj_bias.val().cast(x.dtype());
-        // The packed parameter is cut, not its product: the backward pass of a cut allocates the whole, and the
-        // parameter is smaller than the activations of any batch worth training on.
-        let project = |part: usize| {
-            let columns = part * width..(part + 1) * width;
-            module::linear(
-                x.clone(),
-                weight.clone().slice_dim(1, columns.clone()),
-                Some(bias.clone().slice_dim(0, columns)),
-            )
-            .reshape([batch, tokens, self.heads, head_width])
-            .swap_dims(1, 2)
-        };
+        let project =
+            |part| project_part(x.clone(), weight.clone(), Some(bias.clone()), part, 3, self.heads);
         let options = AttentionModuleOptions {
             is_causal: causal,
             ..Default::default()
         };
         let mixed = module::attention(project(0), project(1), project(2), None, None, options);
-        self.out_proj
-            .forward(mixed.swap_dims(1, 2).reshape([batch, tokens, width]))
+        self.out_proj.forward(join_heads(mixed))
     }
+}
+
+/// One of `parts` outputs that are packed side by side in a linear layer, cut into heads:
+/// `[batch, tokens, width]` → `[batch, heads, tokens, head_width]`.
+pub(crate) fn project_heads(
+    x: Tensor<3>,
+    packed: &Linear,
+    part: usize,
+    parts: usize,
+    heads: usize,
+) -> Tensor<4> {
+    let weight = packed.weight.val().cast(x.dtype());
+    let bias = packed.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
+    project_part(x, weight, bias, part, parts, heads)
+}
+
+/// Like [`project_heads`] with weights in the dtype of `x`.
+///
+/// The packed parameter is cut, not its product: the backward pass of a cut allocates the whole, and the parameter is smaller
+/// than the activations of any batch worth training on.
+fn project_part(
+    x: Tensor<3>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    part: usize,
+    parts: usize,
+    heads: usize,
+) -> Tensor<4> {
+    let [batch, tokens, _] = x.dims();
+    let [_, packed] = weight.dims();
+    let width = packed / parts;
+    let columns = part * width..(part + 1) * width;
+    module::linear(
+        x,
+        weight.slice_dim(1, columns.clone()),
+        bias.map(|bias| bias.slice_dim(0, columns)),
+    )
+    .reshape([batch, tokens, heads, width / heads])
+    .swap_dims(1, 2)
+}
+
+/// `[batch, heads, tokens, head_width]` → `[batch, tokens, heads·head_width]`.
+pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, tokens, head_width] = x.dims();
+    x.swap_dims(1, 2).reshape([batch, tokens, heads * head_width])
 }

@@ -12,6 +12,7 @@
 //! * [`norm`] – LayerNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
+//! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
 pub mod activation;
 pub mod attention;
@@ -20,6 +21,7 @@ pub mod linear;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod timm;
 
 pub use activation::Activation;
 pub use attention::Attention;
@@ -27,6 +29,7 @@ pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale};
 pub use patch::PatchEmbed;
+pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor};

@@ -8,18 +8,29 @@ use rand::SeedableRng;
 
 use super::parameter;
 
-/// A convolution whose stride is its kernel, written as one matrix product, without bias.
+/// A convolution whose stride is its kernel, written as one matrix product.
 #[derive(Module, Debug)]
 pub struct PatchEmbed {
     /// `[width, 3, patch, patch]`.
     pub weight: Param<Tensor<4>>,
+    /// `[width]`.
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl PatchEmbed {
-    /// Square patches of `patch` pixels, to `width` features.
+    /// Square patches of `patch` pixels, to `width` features, without bias.
     pub fn new(width: usize, patch: usize, device: &Device) -> Self {
         Self {
             weight: parameter([width, 3, patch, patch], device),
+            bias: None,
+        }
+    }
+
+    /// The same with a bias.
+    pub fn biased(width: usize, patch: usize, device: &Device) -> Self {
+        Self {
+            bias: Some(parameter([width], device)),
+            ..Self::new(width, patch, device)
         }
     }
 
@@ -36,7 +47,8 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, rows * columns, inputs]);
         let weight = self.weight.val().cast(patches.dtype());
-        module::linear(patches, weight.reshape([features, inputs]).transpose(), None)
+        let bias = self.bias.as_ref().map(|bias| bias.val().cast(weight.dtype()));
+        module::linear(patches, weight.reshape([features, inputs]).transpose(), bias)
     }
 }
 

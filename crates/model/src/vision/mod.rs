@@ -1,9 +1,15 @@
 //! Image towers: pixels → one vector.
 //!
 //! * [`vit`] – OpenCLIP's native vision transformer
+//! * [`timm_vit`] – timm's vision transformer: SigLIP and SigLIP2, with its sizes in [`timm_arch`]
+//! * [`timm_head`] – the map behind a timm tower
 
+pub mod timm_arch;
+pub mod timm_head;
+pub mod timm_vit;
 pub mod vit;
 
+pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
 
 use burn::module::Module;
@@ -11,17 +17,26 @@ use burn::tensor::{Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::init::Init;
+use timm_arch::TimmVitConfig;
 
 /// An image tower of any family.
 #[derive(Module, Debug)]
 pub enum VisionTower {
     /// Native ViT.
     Vit(VisionTransformer),
+    /// timm's ViT.
+    TimmVit(TimmVitTower),
 }
 
 impl VisionTower {
     /// Builds the tower that `config` describes.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        if let Some(name) = config.vision_cfg.timm_model_name()
+            && TimmVitConfig::named(name).is_some()
+        {
+            return Ok(Self::TimmVit(TimmVitTower::new(config, device)?));
+        }
         Ok(Self::Vit(VisionTransformer::new(config, device)?))
     }
 
@@ -31,6 +46,17 @@ impl VisionTower {
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
         match self {
             Self::Vit(tower) => tower.forward(image, training),
+            Self::TimmVit(tower) => tower.forward(image, training),
         }
     }
+}
+
+/// How a parameter of an image tower with rules of its own starts; `None` for the native ViT and the text tower.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    if !key.starts_with("visual.") {
+        return None;
+    }
+    let name = config.vision_cfg.timm_model_name()?;
+    TimmVitConfig::named(name)?;
+    timm_vit::initial(key, shape, config)
 }

@@ -1,0 +1,118 @@
+//! Image towers that OpenCLIP takes from timm: the `timm_*` keys of `vision_cfg`.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::VisionConfig;
+use super::model::check_extra;
+use crate::error::ModelError;
+
+/// What a configuration says about a timm tower. The tower's sizes follow from its name.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct TimmOptions {
+    /// timm's name of the architecture.
+    #[serde(rename = "timm_model_name")]
+    pub model_name: String,
+    /// How tokens or feature maps become one vector; empty for the architecture's own way.
+    #[serde(rename = "timm_pool", default = "default_pool")]
+    pub pool: String,
+    /// Map to the shared embedding: `linear`, `mlp`, `none`, or absent for the classifier of the architecture itself.
+    #[serde(rename = "timm_proj", default = "default_proj")]
+    pub proj: Option<String>,
+    /// The last layer of the map has a bias.
+    #[serde(rename = "timm_proj_bias", default)]
+    pub proj_bias: bool,
+    /// Dropout before the map.
+    #[serde(rename = "timm_drop", default)]
+    pub drop: f64,
+    /// Stochastic depth; the architecture's own when absent.
+    #[serde(rename = "timm_drop_path", default)]
+    pub drop_path: Option<f64>,
+    /// Changes to the named architecture, under the names of the arguments of timm's `create_model`. This key is not
+    /// OpenCLIP's: a configuration with it describes a model that Python's `open_clip` cannot name.
+    #[serde(rename = "timm_kwargs", default)]
+    pub kwargs: Map<String, Value>,
+}
+
+fn default_pool() -> String {
+    "avg".into()
+}
+
+fn default_proj() -> Option<String> {
+    Some("linear".into())
+}
+
+/// How a timm tower's vector gets to the shared embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimmProj {
+    /// One matrix behind the tower, `visual.head.proj`.
+    Linear,
+    /// Two matrices behind the tower, `visual.head.mlp`.
+    Mlp,
+    /// The tower's own classifier.
+    Classifier,
+    /// None: the tower's width is the embedding's.
+    None,
+}
+
+impl TimmOptions {
+    /// The map to the shared embedding.
+    pub fn projection(&self) -> Result<TimmProj, ModelError> {
+        match self.proj.as_deref() {
+            Some("linear") => Ok(TimmProj::Linear),
+            Some("mlp") => Ok(TimmProj::Mlp),
+            Some("none") => Ok(TimmProj::None),
+            None | Some("") => Ok(TimmProj::Classifier),
+            Some(other) => Err(ModelError::invalid(
+                "vision_cfg.timm_proj",
+                format!("`{other}`, expected `linear`, `mlp`, `none` or null"),
+            )),
+        }
+    }
+
+    /// Refuses dropout behind the tower and stochastic depth, for towers that have neither.
+    pub(crate) fn refuse_dropout(&self) -> Result<(), ModelError> {
+        let shares = [
+            ("vision_cfg.timm_drop", self.drop),
+            ("vision_cfg.timm_drop_path", self.drop_path.unwrap_or(0.0)),
+        ];
+        match shares.into_iter().find(|(_, share)| *share != 0.0) {
+            Some((field, share)) => Err(ModelError::invalid(
+                field,
+                format!("{share}: this tower is trained without"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl VisionConfig {
+    /// timm's name of the image tower's architecture; `None` for OpenCLIP's own towers.
+    pub fn timm_model_name(&self) -> Option<&str> {
+        let name = self.extra.get("timm_model_name")?.as_str()?;
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// The `timm_*` keys, which have to make sense, of a configuration without keys of other families.
+    pub fn timm(&self) -> Result<TimmOptions, ModelError> {
+        check_extra(
+            &self.extra,
+            "vision_cfg",
+            &["attentional_pool"],
+            |key, _| {
+                key.starts_with("timm_")
+                    || key.starts_with("attn_pooler_")
+                    || key == "output_tokens"
+            },
+        )?;
+        let keys = self
+            .extra
+            .iter()
+            .filter(|(key, _)| key.starts_with("timm_"));
+        let keys: Map<_, _> = keys
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        serde_json::from_value(Value::Object(keys))
+            .map_err(|error| ModelError::invalid("vision_cfg", error.to_string()))
+    }
+}

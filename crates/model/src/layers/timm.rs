@@ -1,0 +1,200 @@
+//! Pieces of timm's vision transformers, under timm's names: attention over one `qkv` layer, the two-layer MLP, the
+//! pre-norm block, and attention pooling with a learned query.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, module};
+
+use super::attention::{join_heads, project_heads};
+use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
+
+/// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
+#[derive(Debug, Clone, Copy)]
+pub struct TimmBlockConfig {
+    /// Token width.
+    pub width: usize,
+    /// Attention heads, which must divide the width.
+    pub heads: usize,
+    /// Hidden width of the MLP relative to `width`; the product is truncated.
+    pub mlp_ratio: f64,
+    /// Query, key and value have biases.
+    pub qkv_bias: bool,
+    /// Non-linearity of the MLP.
+    pub activation: Activation,
+    /// Added to the variance in every LayerNorm.
+    pub norm_eps: f64,
+    /// LayerScale on both branches.
+    pub layer_scale: bool,
+}
+
+/// Self-attention with query, key and value from one linear layer (timm's `Attention`).
+#[derive(Module, Debug)]
+pub struct QkvAttention {
+    /// `width → 3·width`: query, key and value side by side.
+    pub qkv: Linear,
+    /// `width → width`.
+    pub proj: Linear,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl QkvAttention {
+    /// Attention over `width` features in `heads` heads, which must divide the width.
+    pub fn new(width: usize, heads: usize, qkv_bias: bool, device: &Device) -> Self {
+        Self {
+            qkv: Linear::new(width, 3 * width, qkv_bias, device),
+            proj: Linear::new(width, width, true, device),
+            heads,
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape; every token sees every token.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [q, k, v] =
+            [0, 1, 2].map(|part| project_heads(x.clone(), &self.qkv, part, 3, self.heads));
+        let mixed = module::attention(q, k, v, None, None, Default::default());
+        self.proj.forward(join_heads(mixed))
+    }
+}
+
+/// Two linear layers with a non-linearity between them (timm's `Mlp`).
+#[derive(Module, Debug)]
+pub struct TimmMlp {
+    /// `input → hidden`.
+    pub fc1: Linear,
+    /// `hidden → output`.
+    pub fc2: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl TimmMlp {
+    /// Layers of the given widths; `bias` of the second, the first always has one.
+    pub fn new(
+        [input, hidden, output]: [usize; 3],
+        bias: bool,
+        activation: Activation,
+        device: &Device,
+    ) -> Self {
+        Self {
+            fc1: Linear::new(input, hidden, true, device),
+            fc2: Linear::new(hidden, output, bias, device),
+            activation,
+        }
+    }
+
+    /// `[…, input]` → `[…, output]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.fc2
+            .forward(self.activation.forward(self.fc1.forward(x)))
+    }
+}
+
+/// Attention and MLP, each on a normalised copy of the residual stream (timm's `Block`).
+#[derive(Module, Debug)]
+pub struct TimmBlock {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: QkvAttention,
+    /// On the attention's output.
+    pub ls1: Option<LayerScale>,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// `width → hidden → width`.
+    pub mlp: TimmMlp,
+    /// On the MLP's output.
+    pub ls2: Option<LayerScale>,
+}
+
+impl TimmBlock {
+    /// Builds the block.
+    pub fn new(config: &TimmBlockConfig, device: &Device) -> Self {
+        let TimmBlockConfig {
+            width, norm_eps, ..
+        } = *config;
+        let layer_scale = || config.layer_scale.then(|| LayerScale::new(width, device));
+        Self {
+            norm1: LayerNorm::new(width, norm_eps, device),
+            attn: QkvAttention::new(width, config.heads, config.qkv_bias, device),
+            ls1: layer_scale(),
+            norm2: LayerNorm::new(width, norm_eps, device),
+            mlp: config.mlp(device),
+            ls2: layer_scale(),
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let scaled = |scale: &Option<LayerScale>, branch| match scale {
+            Some(scale) => scale.forward(branch),
+            None => branch,
+        };
+        let attended = self.attn.forward(self.norm1.forward(x.clone()));
+        let x = x + scaled(&self.ls1, attended);
+        let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + scaled(&self.ls2, hidden)
+    }
+}
+
+impl TimmBlockConfig {
+    fn mlp(&self, device: &Device) -> TimmMlp {
+        let hidden = (self.width as f64 * self.mlp_ratio) as usize;
+        TimmMlp::new(
+            [self.width, hidden, self.width],
+            true,
+            self.activation,
+            device,
+        )
+    }
+}
+
+/// Attention pooling: a learned query looks at all tokens, and an MLP follows (timm's `AttentionPoolLatent`, big_vision's
+/// MAP head).
+#[derive(Module, Debug)]
+pub struct LatentPool {
+    /// `[1, 1, width]`.
+    pub latent: Param<Tensor<3>>,
+    /// `width → width`.
+    pub q: Linear,
+    /// `width → 2·width`: key and value side by side.
+    pub kv: Linear,
+    /// `width → width`.
+    pub proj: Linear,
+    /// Before the MLP.
+    pub norm: LayerNorm,
+    /// `width → hidden → width`.
+    pub mlp: TimmMlp,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl LatentPool {
+    /// Builds the pool; its layers always have biases, and it has no LayerScale.
+    pub fn new(config: &TimmBlockConfig, device: &Device) -> Self {
+        let width = config.width;
+        Self {
+            latent: parameter([1, 1, width], device),
+            q: Linear::new(width, width, true, device),
+            kv: Linear::new(width, 2 * width, true, device),
+            proj: Linear::new(width, width, true, device),
+            norm: LayerNorm::new(width, config.norm_eps, device),
+            mlp: config.mlp(device),
+            heads: config.heads,
+        }
+    }
+
+    /// `[batch, tokens, width]` → `[batch, width]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<2> {
+        let [batch, _, width] = x.dims();
+        let latent = self.latent.val().cast(x.dtype());
+        let query = project_heads(latent, &self.q, 0, 1, self.heads);
+        let [_, heads, _, head_width] = query.dims();
+        let query = query.expand([batch, heads, 1, head_width]);
+        let [key, value] =
+            [0, 1].map(|part| project_heads(x.clone(), &self.kv, part, 2, self.heads));
+        let mixed = module::attention(query, key, value, None, None, Default::default());
+        let x = self.proj.forward(join_heads(mixed)).reshape([batch, width]);
+        let hidden = self.mlp.forward(self.norm.forward(x.clone()));
+        x + hidden
+    }
+}

@@ -1,0 +1,282 @@
+//! Sizes and switches of timm's vision transformers by timm's names.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ImageSize, TimmOptions, TimmProj, check_extent, check_hidden, check_layers};
+use crate::error::ModelError;
+use crate::layers::{Activation, TimmBlockConfig};
+
+/// How the tokens become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenPool {
+    /// The class token.
+    Token,
+    /// Mean of the patch tokens.
+    Avg,
+    /// Attention pooling over the patch tokens.
+    Map,
+}
+
+impl TokenPool {
+    fn named(name: &str) -> Result<Self, ModelError> {
+        match name {
+            "token" => Ok(Self::Token),
+            "avg" => Ok(Self::Avg),
+            "map" => Ok(Self::Map),
+            other => Err(ModelError::invalid(
+                "vision_cfg.timm_pool",
+                format!("`{other}`, expected `token`, `avg` or `map`"),
+            )),
+        }
+    }
+}
+
+/// Non-linearity of the MLPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActLayer {
+    /// With the error function.
+    Gelu,
+    /// With the hyperbolic tangent.
+    GeluTanh,
+    /// `x·sigmoid(1.702x)`.
+    QuickGelu,
+}
+
+/// Arguments of timm's `VisionTransformer`, under timm's names and with timm's defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimmVitConfig {
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Token width.
+    pub embed_dim: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Hidden width of the MLP relative to the token width; the product is truncated.
+    pub mlp_ratio: f64,
+    /// Query, key and value of the blocks have biases.
+    pub qkv_bias: bool,
+    /// Start value of LayerScale; no LayerScale when absent.
+    pub init_values: Option<f64>,
+    /// A class token before the patches.
+    pub class_token: bool,
+    /// The class token has no position.
+    pub no_embed_class: bool,
+    /// A LayerNorm before the first block, and no bias of the patch embedding.
+    pub pre_norm: bool,
+    /// The last LayerNorm is on the pooled vector; by default with the `avg` pool.
+    pub fc_norm: Option<bool>,
+    /// The pool of the architecture itself.
+    pub global_pool: TokenPool,
+    /// Non-linearity of the MLPs.
+    pub act_layer: ActLayer,
+    /// Added to the variance in every LayerNorm.
+    pub norm_eps: f64,
+}
+
+/// What a configuration makes of an architecture's pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pools {
+    /// How the tokens become one vector.
+    pub tokens: TokenPool,
+    /// The last LayerNorm comes behind the pool.
+    pub norm_last: bool,
+}
+
+impl Default for TimmVitConfig {
+    fn default() -> Self {
+        Self {
+            patch_size: 16,
+            embed_dim: 768,
+            depth: 12,
+            num_heads: 12,
+            mlp_ratio: 4.0,
+            qkv_bias: true,
+            init_values: None,
+            class_token: true,
+            no_embed_class: false,
+            pre_norm: false,
+            fc_norm: None,
+            global_pool: TokenPool::Token,
+            act_layer: ActLayer::Gelu,
+            norm_eps: 1e-6,
+        }
+    }
+}
+
+impl TimmVitConfig {
+    /// The architecture that timm knows under this name, apart from the picture's size, which the name may end with.
+    pub fn named(name: &str) -> Option<Self> {
+        let sized = |embed_dim, depth, num_heads| Self {
+            embed_dim,
+            depth,
+            num_heads,
+            ..Self::default()
+        };
+        match name {
+            "vit_medium_patch16_gap_256" => {
+                return Some(Self {
+                    class_token: false,
+                    qkv_bias: false,
+                    init_values: Some(1e-6),
+                    fc_norm: Some(false),
+                    global_pool: TokenPool::Avg,
+                    ..sized(512, 12, 8)
+                });
+            }
+            "vit_large_patch14_clip_224" => {
+                return Some(Self {
+                    patch_size: 14,
+                    pre_norm: true,
+                    norm_eps: 1e-5,
+                    ..sized(1024, 24, 16)
+                });
+            }
+            _ => {}
+        }
+        let (size, rest) = name.strip_prefix("vit_")?.split_once("_patch")?;
+        let (patch, image) = rest.split_once("_siglip_")?;
+        let base = match size {
+            "base" => sized(768, 12, 12),
+            "large" => sized(1024, 24, 16),
+            "so400m" => Self {
+                mlp_ratio: 3.7362,
+                ..sized(1152, 27, 16)
+            },
+            "giantopt" => sized(1536, 40, 16),
+            _ => return None,
+        };
+        // Which of them were trained with the approximation: those that SigLIP2 added.
+        let act_layer = match (size, patch, image) {
+            ("base", "16", "224" | "256" | "384" | "512") => ActLayer::Gelu,
+            ("large", "16", "256" | "384") => ActLayer::Gelu,
+            ("so400m", "14", "224" | "378" | "384") => ActLayer::Gelu,
+            ("base", "32", "256") => ActLayer::GeluTanh,
+            ("large", "16", "512") => ActLayer::GeluTanh,
+            ("so400m", "16", "256" | "384" | "512") => ActLayer::GeluTanh,
+            ("giantopt", "16", "256" | "384") => ActLayer::GeluTanh,
+            _ => return None,
+        };
+        Some(Self {
+            patch_size: patch.parse().ok()?,
+            class_token: false,
+            global_pool: TokenPool::Map,
+            act_layer,
+            ..base
+        })
+    }
+
+    /// The named architecture with the configuration's changes.
+    ///
+    /// # Errors
+    /// The name is another family's, or a size is none.
+    pub fn of(options: &TimmOptions) -> Result<Self, ModelError> {
+        let named = Self::named(&options.model_name).ok_or_else(|| ModelError::Family {
+            field: "vision_cfg.timm_model_name",
+            value: options.model_name.clone(),
+        })?;
+        let wrong = |error: serde_json::Error| {
+            ModelError::invalid("vision_cfg.timm_kwargs", error.to_string())
+        };
+        let mut merged = serde_json::to_value(named).map_err(wrong)?;
+        for (key, value) in &options.kwargs {
+            merged[key] = value.clone();
+        }
+        let config: Self = serde_json::from_value(merged).map_err(wrong)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ModelError> {
+        check_extent("vision_cfg.timm_kwargs.embed_dim", self.embed_dim)?;
+        check_extent("vision_cfg.timm_kwargs.patch_size", self.patch_size)?;
+        check_layers("vision_cfg.timm_kwargs.depth", self.depth)?;
+        check_hidden(
+            "vision_cfg.timm_kwargs.mlp_ratio",
+            self.embed_dim,
+            self.mlp_ratio,
+        )?;
+        if self.num_heads == 0 || !self.embed_dim.is_multiple_of(self.num_heads) {
+            return Err(ModelError::invalid(
+                "vision_cfg.timm_kwargs.num_heads",
+                format!(
+                    "{} does not divide the width {}",
+                    self.num_heads, self.embed_dim
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Rows and columns of patches; pixels that do not fill a patch are left out.
+    pub fn grid(&self, image_size: ImageSize) -> Result<(usize, usize), ModelError> {
+        let (height, width) = image_size.dims();
+        let (rows, columns) = (height / self.patch_size, width / self.patch_size);
+        if rows == 0 || columns == 0 {
+            return Err(ModelError::invalid(
+                "vision_cfg.image_size",
+                format!(
+                    "{height}×{width} is smaller than a patch of {}",
+                    self.patch_size
+                ),
+            ));
+        }
+        check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
+        Ok((rows, columns))
+    }
+
+    /// Positions before those of the patches.
+    pub fn prefix_positions(&self) -> usize {
+        usize::from(self.class_token && !self.no_embed_class)
+    }
+
+    /// The pool after OpenCLIP's adapter has had its say.
+    ///
+    /// Without a map behind the trunk the trunk is made with the configuration's pool; with one, it is made with its own,
+    /// whose place of the last norm stays when the pool is exchanged.
+    pub fn pools(&self, options: &TimmOptions) -> Result<Pools, ModelError> {
+        let own = matches!(options.projection()?, TimmProj::Linear | TimmProj::Mlp);
+        let made = match own {
+            true => self.global_pool,
+            false => TokenPool::named(&options.pool)?,
+        };
+        let tokens = match options.pool.as_str() {
+            "" => made,
+            name => TokenPool::named(name)?,
+        };
+        if tokens == TokenPool::Map && made != TokenPool::Map
+            || tokens == TokenPool::Token && !self.class_token
+        {
+            return Err(ModelError::invalid(
+                "vision_cfg.timm_pool",
+                format!(
+                    "`{}`, which {} does not have",
+                    options.pool, options.model_name
+                ),
+            ));
+        }
+        let norm_last = self.fc_norm.unwrap_or(made == TokenPool::Avg);
+        Ok(Pools { tokens, norm_last })
+    }
+
+    /// Widths and switches of a block.
+    pub fn block(&self) -> TimmBlockConfig {
+        TimmBlockConfig {
+            width: self.embed_dim,
+            heads: self.num_heads,
+            mlp_ratio: self.mlp_ratio,
+            qkv_bias: self.qkv_bias,
+            activation: match self.act_layer {
+                ActLayer::Gelu => Activation::Gelu,
+                ActLayer::GeluTanh => Activation::TanhGelu,
+                ActLayer::QuickGelu => Activation::QuickGelu,
+            },
+            norm_eps: self.norm_eps,
+            layer_scale: self.init_values.is_some(),
+        }
+    }
+}

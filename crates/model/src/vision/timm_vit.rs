@@ -1,0 +1,206 @@
+//! timm's `VisionTransformer` as OpenCLIP's timm adapter uses it: the image tower of SigLIP and SigLIP2.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::timm_arch::{TimmVitConfig, TokenPool};
+use super::timm_head::TimmHead;
+use crate::config::{ModelConfig, TimmProj};
+use crate::error::ModelError;
+use crate::init::Init;
+use crate::layers::patch::patch_dropout;
+use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, TimmBlock, parameter};
+
+/// Key of a convolution under timm's name of the layer around it.
+#[derive(Module, Debug)]
+pub struct TimmPatchEmbed {
+    /// Patches to tokens.
+    pub proj: PatchEmbed,
+}
+
+/// timm's vision transformer up to the pooled vector, or to the embedding where its classifier is the map there.
+#[derive(Module, Debug)]
+pub struct TimmVit {
+    /// `[1, 1, width]`.
+    pub cls_token: Option<Param<Tensor<3>>>,
+    /// `[1, rows·columns, width]`, with the class token's position first where it has one.
+    pub pos_embed: Param<Tensor<3>>,
+    /// Pixels to tokens.
+    pub patch_embed: TimmPatchEmbed,
+    /// Before the first block.
+    pub norm_pre: Option<LayerNorm>,
+    /// Residual blocks.
+    pub blocks: Vec<TimmBlock>,
+    /// After the last block, on the tokens.
+    pub norm: Option<LayerNorm>,
+    /// Attention pooling.
+    pub attn_pool: Option<LatentPool>,
+    /// On the pooled vector.
+    pub fc_norm: Option<LayerNorm>,
+    /// Classifier, whose classes are the features of the embedding.
+    pub head: Option<Linear>,
+    #[module(skip)]
+    pool: TokenPool,
+    #[module(skip)]
+    grid: (usize, usize),
+    #[module(skip)]
+    patch_dropout: f64,
+}
+
+/// timm's vision transformer and the map behind it.
+#[derive(Module, Debug)]
+pub struct TimmVitTower {
+    /// The transformer.
+    pub trunk: TimmVit,
+    /// The map to the shared embedding.
+    pub head: TimmHead,
+}
+
+impl TimmVitTower {
+    /// Builds the tower of a configuration whose `timm_model_name` is in [`TimmVitConfig::named`]'s table.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let options = config.vision_cfg.timm()?;
+        options.refuse_dropout()?;
+        let arch = TimmVitConfig::of(&options)?;
+        let grid = arch.grid(config.vision_cfg.image_size)?;
+        let projection = options.projection()?;
+        let pool = arch.pools(&options)?;
+        let share = config.vision_cfg.patch_dropout;
+        if !(0.0..1.0).contains(&share) {
+            let reason = format!("{share}, expected a share below 1");
+            return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
+        }
+        let width = arch.embed_dim;
+        let block = arch.block();
+        let norm = || LayerNorm::new(width, arch.norm_eps, device);
+        let patch_embed = match arch.pre_norm {
+            true => PatchEmbed::new(width, arch.patch_size, device),
+            false => PatchEmbed::biased(width, arch.patch_size, device),
+        };
+        let classifier = projection == TimmProj::Classifier;
+        Ok(Self {
+            trunk: TimmVit {
+                cls_token: arch.class_token.then(|| parameter([1, 1, width], device)),
+                pos_embed: parameter(
+                    [1, arch.prefix_positions() + grid.0 * grid.1, width],
+                    device,
+                ),
+                patch_embed: TimmPatchEmbed { proj: patch_embed },
+                norm_pre: arch.pre_norm.then(norm),
+                blocks: (0..arch.depth)
+                    .map(|_| TimmBlock::new(&block, device))
+                    .collect(),
+                norm: (!pool.norm_last).then(norm),
+                attn_pool: (pool.tokens == TokenPool::Map).then(|| LatentPool::new(&block, device)),
+                fc_norm: pool.norm_last.then(norm),
+                head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
+                pool: pool.tokens,
+                grid,
+                patch_dropout: share,
+            },
+            head: TimmHead::new(&options, width, config.embed_dim, device)?,
+        })
+    }
+
+    /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
+    ///
+    /// `dropout` seeds patch dropout; without it nothing is dropped.
+    pub fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
+        self.head.forward(self.trunk.forward(image, dropout))
+    }
+
+    /// Rows and columns of patches that `pos_embed` is for.
+    pub fn grid(&self) -> (usize, usize) {
+        self.trunk.grid
+    }
+}
+
+impl TimmVit {
+    /// Normalised pixels `[batch, 3, height, width]` → `[batch, width]`, or `[batch, embed_dim]` with a classifier.
+    pub fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
+        let mut tokens = self.tokens(image, dropout);
+        if let Some(norm) = &self.norm_pre {
+            tokens = norm.forward(tokens);
+        }
+        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
+        let pooled = self.pool(tokens);
+        let pooled = match &self.fc_norm {
+            Some(norm) => norm.forward(pooled),
+            None => pooled,
+        };
+        match &self.head {
+            Some(head) => head.forward(pooled),
+            None => pooled,
+        }
+    }
+
+    /// Patches and class token with their positions.
+    fn tokens(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<3> {
+        let dtype = image.dtype();
+        let patches = self.patch_embed.proj.forward(image);
+        let [batch, n, width] = patches.dims();
+        let positions = self.pos_embed.val().cast(dtype);
+        let [_, rows, _] = positions.dims();
+        let prefix = rows.saturating_sub(n);
+        let mut patches = patches + positions.clone().slice_dim(1, prefix..rows);
+        if let (Some(seed), true) = (dropout, self.patch_dropout > 0.0) {
+            patches = patch_dropout(patches, self.patch_dropout, seed);
+        }
+        let Some(class) = &self.cls_token else {
+            return patches;
+        };
+        let mut class = class.val().cast(dtype);
+        if prefix > 0 {
+            class = class + positions.slice_dim(1, 0..prefix);
+        }
+        Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1)
+    }
+
+    fn pool(&self, tokens: Tensor<3>) -> Tensor<2> {
+        let [batch, n, width] = tokens.dims();
+        let normed = |tokens: Tensor<3>| match &self.norm {
+            Some(norm) => norm.forward(tokens),
+            None => tokens,
+        };
+        if self.pool == TokenPool::Token {
+            // LayerNorm treats each token alone, so norm and pick of one token commute.
+            return normed(tokens.slice_dim(1, 0..1)).reshape([batch, width]);
+        }
+        let first = usize::from(self.cls_token.is_some());
+        let patches = normed(tokens.slice_dim(1, first..n));
+        match &self.attn_pool {
+            Some(pool) => pool.forward(patches),
+            None => patches.mean_dim(1).reshape([batch, width]),
+        }
+    }
+}
+
+/// How a parameter of the tower starts: timm's `init_weights_vit_timm`, and PyTorch's defaults behind the trunk.
+///
+/// `key` begins with `visual.`.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    let arch = TimmVitConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
+    let fan_in = |key: &str| match key {
+        "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
+        "visual.trunk.patch_embed.proj.bias" => 3 * arch.patch_size * arch.patch_size,
+        _ if shape.len() > 1 => shape.iter().skip(1).product(),
+        _ => arch.embed_dim,
+    };
+    let like_torch = || Init::Uniform((fan_in(key) as f64).powf(-0.5));
+    let Some(name) = key.strip_prefix("visual.trunk.") else {
+        return Some(like_torch());
+    };
+    let mut parts = name.rsplit('.');
+    let (leaf, layer) = (parts.next()?, parts.next().unwrap_or_default());
+    Some(match leaf {
+        // Cut at ±2, a hundred standard deviations away.
+        "pos_embed" => Init::Normal(0.02),
+        "cls_token" => Init::Normal(1e-6),
+        "latent" => Init::TruncatedNormal((arch.embed_dim as f64).powf(-0.5)),
+        "gamma" => Init::Constant(arch.init_values.unwrap_or(1.0)),
+        _ if name.starts_with("patch_embed.") => like_torch(),
+        "bias" => Init::Constant(0.0),
+        _ if layer.contains("norm") => Init::Constant(1.0),
+        _ => Init::Normal(0.02),
+    })
+}
