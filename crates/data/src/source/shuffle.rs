@@ -193,4 +193,33 @@ mod tests {
             assert_eq!(shuffled(n, SIZE, 3).0.len(), n);
         }
     }
+
+    #[test]
+    fn a_sample_goes_before_the_first_problem_of_a_shard() {
+        use super::super::{Problem, ProblemKind};
+        let mut out = Collect::default();
+        let rng = Order::training(1, 0).rng(Stream::SampleOrder, 0);
+        let mut shuffle = Shuffle::new(SIZE, rng, &mut out);
+        let problem = || {
+            Item::Problem(Problem {
+                kind: ProblemKind::TruncatedShard,
+                place: "x.tar".into(),
+                reason: "cut".into(),
+            })
+        };
+        for name in ["a", "b"] {
+            let sample = Sample {
+                name: name.into(),
+                shard: None,
+                image: ImageData::Black,
+                caption: None,
+                label: None,
+            };
+            assert!(shuffle.push(Item::Sample(sample)).is_continue());
+            assert!(shuffle.push(problem()).is_continue());
+        }
+        assert!(shuffle.drain().is_continue());
+        let is_sample: Vec<_> = out.0.iter().map(|item| matches!(item, Item::Sample(_))).collect();
+        assert_eq!(is_sample, [true, false, false, true]);
+    }
 }
