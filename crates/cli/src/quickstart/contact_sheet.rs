@@ -108,7 +108,7 @@ fn draw_card(sheet: &mut Pixmap, [x, y]: [f32; 2], card: &Card, fonts: &Fonts) {
     let [left, top] = [x + PADDING, y + PADDING];
     picture(sheet, [left, top], &card.samples);
     let is_right = card.guesses.first().is_some_and(|guess| guess.is_true);
-    badge(sheet, [left + PICTURE - 22.0, top + 22.0], is_right);
+    badge(sheet, [left + PICTURE - 3.0, top + 3.0], is_right);
     for (k, guess) in shown(&card.guesses).into_iter().enumerate() {
         let top = top + PICTURE + 10.0 + k as f32 * ROW;
         row(sheet, [left, top], guess, k == 0, fonts);

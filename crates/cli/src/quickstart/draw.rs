@@ -251,10 +251,10 @@ mod tests {
         for shape in Shape::ALL {
             let bounds = outline(shape).map(|path| path.bounds());
             assert!(
-                bounds.is_some_and(|b| b.left() > -1.1
-                    && b.right() < 1.1
-                    && b.top() > -1.1
-                    && b.bottom() < 1.1),
+                bounds.is_some_and(|b| b.left() > -1.12
+                    && b.right() < 1.12
+                    && b.top() > -1.12
+                    && b.bottom() < 1.12),
                 "{shape:?} {bounds:?}"
             );
         }

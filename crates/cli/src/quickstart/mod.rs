@@ -82,7 +82,12 @@ pub fn run(options: &Options) -> Result<Outcome> {
     fs::write(&model, MODEL).map_err(CliError::file(&model))?;
 
     let split = Split::new(&mut StdRng::seed_from_u64(options.seed));
-    let data = shards::write(&dir.join("data"), &split, options.seed)?;
+    let data = shards::write(
+        &dir.join("data"),
+        &split,
+        options.seed,
+        shards::TRAIN_SHARDS,
+    )?;
     let shown = one_of_each(&data.held_out, &split);
     let pictures = shards::write_pictures(&dir.join("pictures"), &shown)?;
 
@@ -215,12 +220,55 @@ mod tests {
 
     use openclip_model::config::ModelConfig;
 
+    use super::scene::Scene;
     use super::*;
 
     #[test]
-    fn the_model_is_native() {
+    fn every_caption_fits_the_model() {
         let config: ModelConfig = serde_json::from_str(MODEL).unwrap();
-        assert!(config.check_native().is_ok());
+        let mut roomy = config.clone();
+        roomy.text_cfg.context_length = 77;
+        let tokenizer = tokenizer::for_model(&roomy, None).unwrap();
+        let rng = &mut StdRng::seed_from_u64(4);
+        for what in Combination::all().into_iter().cycle().take(5000) {
+            let caption = Scene::random(what, rng).caption(rng);
+            let length = tokenizer
+                .tokenize(&caption)
+                .iter()
+                .filter(|&&id| id != 0)
+                .count();
+            assert!(
+                length <= config.text_cfg.context_length,
+                "{caption}: {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_card_for_each_combination_and_no_two_alike() {
+        let split = Split::new(&mut StdRng::seed_from_u64(0));
+        let example = |scene: Scene| Example {
+            scene,
+            caption: scene.full_caption(),
+            jpeg: Vec::new(),
+        };
+        let round: Vec<Example> = split
+            .held_out
+            .iter()
+            .flat_map(|&what| Scene::every(what))
+            .map(example)
+            .collect();
+        let rounds = [round];
+        let shown = one_of_each(&rounds, &split);
+        assert_eq!(shown.len(), split.held_out.len());
+        assert!(
+            shown
+                .iter()
+                .zip(&split.held_out)
+                .all(|(example, what)| example.scene.what == *what)
+        );
+        let places: Vec<_> = shown.iter().map(|example| example.scene.place).collect();
+        assert!(scene::Place::ALL.iter().all(|place| places.contains(place)));
     }
 
     #[test]

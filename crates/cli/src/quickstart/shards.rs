@@ -15,9 +15,10 @@ use super::draw::{self, SIDE};
 use super::scene::{Scene, Split};
 use crate::error::{CliError, Result};
 
-/// Pictures to train on, in shards of [`SHARD`].
-pub(super) const TRAIN_PICTURES: usize = 8192;
+/// Shards to train on.
+pub(super) const TRAIN_SHARDS: usize = 8;
 
+/// Pictures in a shard to train on.
 const SHARD: usize = 1024;
 
 /// How often every held-out scene is drawn; each time fills a shard of its own.
@@ -43,21 +44,21 @@ pub(super) struct Dataset {
     pub(super) held_out: Vec<Vec<Example>>,
 }
 
-/// Draws everything and writes `train-NNNNNN.tar`, `val-NNNNNN.tar` and `sizes.json` into `dir`.
+/// Draws everything and writes `shards` times `train-NNNNNN.tar`, `val-NNNNNN.tar` and `sizes.json` into `dir`.
 ///
-/// The files depend on `seed` and `split` alone.
-pub(super) fn write(dir: &Path, split: &Split, seed: u64) -> Result<Dataset> {
+/// The files depend on the arguments alone.
+pub(super) fn write(dir: &Path, split: &Split, seed: u64, shards: usize) -> Result<Dataset> {
     fs::create_dir_all(dir).map_err(CliError::file(dir))?;
     let scenes: Vec<Scene> = split
         .held_out
         .iter()
         .flat_map(|&what| Scene::every(what))
         .collect();
-    let total = TRAIN_PICTURES + ROUNDS * scenes.len();
+    let first_held_out = shards * SHARD;
+    let total = first_held_out + ROUNDS * scenes.len();
     let progress = Progress::new("draw", Some(total as u64), "pictures");
     let mut sizes = Map::new();
 
-    let shards = TRAIN_PICTURES / SHARD;
     for shard in 0..shards {
         let examples: Vec<Example> = (shard * SHARD..(shard + 1) * SHARD)
             .into_par_iter()
@@ -80,7 +81,7 @@ pub(super) fn write(dir: &Path, split: &Split, seed: u64) -> Result<Dataset> {
 
     let mut held_out = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
-        let first = TRAIN_PICTURES + round * scenes.len();
+        let first = first_held_out + round * scenes.len();
         let examples: Vec<Example> = scenes
             .par_iter()
             .enumerate()
@@ -213,19 +214,19 @@ mod tests {
         let split = Split::new(&mut StdRng::seed_from_u64(3));
         let write_all = || {
             let dir = tempfile::tempdir().unwrap();
-            let data = write(&dir.path().join("data"), &split, 3).unwrap();
+            let data = write(&dir.path().join("data"), &split, 3, 2).unwrap();
             (dir, data)
         };
         let (dir, data) = write_all();
         assert!(
-            data.train.ends_with("train-{000000..000007}.tar"),
+            data.train.ends_with("train-{000000..000001}.tar"),
             "{}",
             data.train
         );
         assert!(data.held_out.iter().all(|round| round.len() == 128));
 
         let shards = openclip_data::source::shards::Shards::expand(&data.train, None).unwrap();
-        assert_eq!(shards.num_samples().unwrap(), Some(TRAIN_PICTURES as u64));
+        assert_eq!(shards.num_samples().unwrap(), Some(2048));
 
         let read = |dir: &tempfile::TempDir, name: &str| {
             fs::read(dir.path().join("data").join(name)).unwrap()
@@ -240,13 +241,13 @@ mod tests {
         assert_eq!(names.len(), 256);
         assert_eq!(
             names[..2],
-            [PathBuf::from("008320.jpg"), PathBuf::from("008320.txt")]
+            [PathBuf::from("002176.jpg"), PathBuf::from("002176.txt")]
         );
 
         let again = write_all().0;
         for name in [
             "train-000000.tar",
-            "train-000007.tar",
+            "train-000001.tar",
             "val-000003.tar",
             "sizes.json",
         ] {

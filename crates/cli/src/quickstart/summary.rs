@@ -134,14 +134,15 @@ mod tests {
         };
         let names = ["a red moon", "a pink star", "a blue ring"].map(str::to_owned);
         let text = lines(&measured, &files, &names).join("\n");
+        let squeezed = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
-            "zero-shot among all 64 captions               87.5 %      1.6 %",
-            "zero-shot among the 16 unseen ones            93.8 %      6.2 %",
-            "picture to 128 captions         75.0 %      0.8 %",
-            "--model local-dir:'my out/run/checkpoints/epoch_6' \\\n    --image out/red_moon.png out/pink_star.png \\\n",
-            "    --text \"a red moon\" \"a pink star\" \"a blue ring\"",
+            "zero-shot among all 64 captions 87.5 % 1.6 %",
+            "zero-shot among the 16 unseen ones 93.8 % 6.2 %",
+            "picture to 128 captions 75.0 % 0.8 %",
+            "--model local-dir:'my out/run/checkpoints/epoch_6' \\ --image out/red_moon.png out/pink_star.png \\ --text \"a red moon\"",
         ] {
-            assert!(text.contains(part), "{part}\n{text}");
+            assert!(squeezed.contains(part), "{part}\n{text}");
         }
+        assert!(text.ends_with("    --text \"a red moon\" \"a pink star\" \"a blue ring\""));
     }
 }
