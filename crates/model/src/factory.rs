@@ -36,6 +36,21 @@ pub struct CreateOptions {
     pub cache_dir: Option<PathBuf>,
 }
 
+impl CreateOptions {
+    /// `config` with what is forced.
+    pub fn apply(&self, mut config: ModelConfig) -> ModelConfig {
+        if let Some(size) = self.force_image_size {
+            config.vision_cfg.image_size = size;
+        }
+        if let Some(share) = self.force_patch_dropout {
+            config.vision_cfg.patch_dropout = share;
+        }
+        config.quick_gelu |= self.force_quick_gelu;
+        config.custom_text |= self.force_custom_text;
+        config
+    }
+}
+
 /// A model and what belongs to its weights.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -60,15 +75,8 @@ pub fn create(
     device: &Device,
     options: &CreateOptions,
 ) -> Result<Loaded, ModelError> {
-    let ModelSource { name, mut config, preprocess, weights } = registry::resolve(model)?;
-    if let Some(size) = options.force_image_size {
-        config.vision_cfg.image_size = size;
-    }
-    if let Some(share) = options.force_patch_dropout {
-        config.vision_cfg.patch_dropout = share;
-    }
-    config.quick_gelu |= options.force_quick_gelu;
-    config.custom_text |= options.force_custom_text;
+    let ModelSource { name, config, preprocess, weights } = registry::resolve(model)?;
+    let config = options.apply(config);
     let mut loaded = Loaded {
         model: Clip::new(&config, device)?,
         name,

@@ -33,12 +33,20 @@ impl DataFormatArgs {
         self.csv_caption_key.as_deref().unwrap_or(CAPTION_COLUMN)
     }
 
+    /// The character between columns.
+    pub fn separator(&self) -> String {
+        match self.csv_separator.as_str() {
+            "\\t" => "\t".to_owned(),
+            separator => separator.to_owned(),
+        }
+    }
+
     /// For [`openclip_data::source::open::open`]; `num_samples` is the size of a synthetic set.
     pub fn options(&self, num_samples: Option<u64>) -> OpenOptions {
         OpenOptions {
             dataset_type: self.dataset_type.clone(),
             csv: CsvFormat {
-                separator: self.csv_separator.clone(),
+                separator: self.separator(),
                 image_column: self.csv_img_key.clone(),
                 caption_column: Some(self.caption_column().to_owned()),
             },
