@@ -17,7 +17,9 @@ pub enum Jitter {
 pub fn adjust(planes: &mut [u8], jitter: Jitter) {
     match jitter {
         Jitter::Brightness(factor) => {
-            planes.iter_mut().for_each(|sample| *sample = blend(0, *sample, factor as f32));
+            planes
+                .iter_mut()
+                .for_each(|sample| *sample = blend(0, *sample, factor as f32));
         }
         Jitter::Contrast(factor) => {
             let (mut total, mut pixels) = (0_u64, 0_u64);
@@ -27,7 +29,9 @@ pub fn adjust(planes: &mut [u8], jitter: Jitter) {
                 pixel
             });
             let mean = (total as f64 / pixels.max(1) as f64 + 0.5) as u8;
-            planes.iter_mut().for_each(|sample| *sample = blend(mean, *sample, factor as f32));
+            planes
+                .iter_mut()
+                .for_each(|sample| *sample = blend(mean, *sample, factor as f32));
         }
         Jitter::Saturation(factor) => for_each_pixel(planes, |pixel| {
             let grey = luma(pixel);
@@ -87,7 +91,11 @@ fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     };
     let hue = ((f64::from(hue) / 6.0 + 1.0) % 1.0) as f32;
     let saturation = range / f32::from(largest);
-    [(f64::from(hue) * 255.0) as u8, (f64::from(saturation) * 255.0) as u8, largest]
+    [
+        (f64::from(hue) * 255.0) as u8,
+        (f64::from(saturation) * 255.0) as u8,
+        largest,
+    ]
 }
 
 fn from_hsv([hue, saturation, value]: [u8; 3]) -> [u8; 3] {

@@ -32,8 +32,17 @@ impl EvalTransform {
         }
         // Upstream resizes the shorter side to a target that is not square with its own default filter.
         let fixed_filter = config.resize_mode == ResizeMode::Shortest && height != width;
-        let filter = if fixed_filter { Interpolation::Bicubic } else { config.interpolation };
-        Ok(Self { width, height, mode: config.resize_mode, filter })
+        let filter = if fixed_filter {
+            Interpolation::Bicubic
+        } else {
+            config.interpolation
+        };
+        Ok(Self {
+            width,
+            height,
+            mode: config.resize_mode,
+            filter,
+        })
     }
 
     /// Height of the output in pixels.
@@ -53,7 +62,12 @@ impl EvalTransform {
     /// # Errors
     /// If `out` has another length.
     pub fn apply(&self, picture: &Picture, out: &mut [u8]) -> Result<(), DataError> {
-        place(picture, &self.placement(picture.width, picture.height), self.filter, out)
+        place(
+            picture,
+            &self.placement(picture.width, picture.height),
+            self.filter,
+            out,
+        )
     }
 
     fn placement(&self, width: usize, height: usize) -> Placement {
@@ -62,9 +76,19 @@ impl EvalTransform {
         let (top, y, shown_height) = self.cut(resized_height, self.height);
         Placement {
             scaling: Scaling {
-                region: Rect { left: 0, top: 0, width, height },
+                region: Rect {
+                    left: 0,
+                    top: 0,
+                    width,
+                    height,
+                },
                 resized: (resized_width, resized_height),
-                window: Rect { left, top, width: shown_width, height: shown_height },
+                window: Rect {
+                    left,
+                    top,
+                    width: shown_width,
+                    height: shown_height,
+                },
             },
             offset: (x, y),
             output: (self.width, self.height),

@@ -32,10 +32,26 @@ pub(super) fn horizontal_pass(
 ) {
     #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = pulp::x86::V3::try_new() {
-        let pass = Horizontal { kernel, taps, input, channels, height, columns, out };
+        let pass = Horizontal {
+            kernel,
+            taps,
+            input,
+            channels,
+            height,
+            columns,
+            out,
+        };
         return pulp::Simd::vectorize(kernel, pass);
     }
-    pulp::NullaryFnOnce::call(Horizontal { kernel: Portable, taps, input, channels, height, columns, out });
+    pulp::NullaryFnOnce::call(Horizontal {
+        kernel: Portable,
+        taps,
+        input,
+        channels,
+        height,
+        columns,
+        out,
+    });
 }
 
 /// From planes with rows of `width` samples to planes.
@@ -47,9 +63,26 @@ pub(super) fn vertical_pass(
 ) {
     #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(kernel, Vertical { kernel, taps, input, planes, width, out });
+        return pulp::Simd::vectorize(
+            kernel,
+            Vertical {
+                kernel,
+                taps,
+                input,
+                planes,
+                width,
+                out,
+            },
+        );
     }
-    pulp::NullaryFnOnce::call(Vertical { kernel: Portable, taps, input, planes, width, out });
+    pulp::NullaryFnOnce::call(Vertical {
+        kernel: Portable,
+        taps,
+        input,
+        planes,
+        width,
+        out,
+    });
 }
 
 /// A closure would do, but is not inlined into the function that has the wide vectors switched on.
@@ -81,7 +114,15 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
     /// Sixteen rows at a time are transposed, filtered with one lane for each row, and transposed back.
     #[inline(always)]
     fn channels<const CHANNELS: usize>(self) {
-        let Self { kernel, taps, input, height, columns, out, .. } = self;
+        let Self {
+            kernel,
+            taps,
+            input,
+            height,
+            columns,
+            out,
+            ..
+        } = self;
         let (left, right) = taps.reach();
         columns.resize((right - left) * CHANNELS, [0; LANES]);
         for top in (0..height).step_by(LANES) {
@@ -105,7 +146,12 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
                     for (channel, block) in block.iter().enumerate() {
                         let start = channel * out.plane + top * out.row + first;
                         let square = kernel.transposed(block);
-                        scatter(&square, (x + 1 - first, count), &mut out.data[start..], out.row);
+                        scatter(
+                            &square,
+                            (x + 1 - first, count),
+                            &mut out.data[start..],
+                            out.row,
+                        );
                     }
                 }
             }
@@ -173,7 +219,14 @@ impl<K: Kernel> pulp::NullaryFnOnce for Vertical<'_, '_, K> {
 
     #[inline(always)]
     fn call(self) {
-        let Self { kernel, taps, input, planes, width, out } = self;
+        let Self {
+            kernel,
+            taps,
+            input,
+            planes,
+            width,
+            out,
+        } = self;
         let (top, _) = taps.reach();
         for plane in 0..planes {
             for y in 0..taps.len() {

@@ -13,6 +13,10 @@ pub enum Mode {
     I16,
     /// `I;16B`: grey in 16 bits, big endian. Pillow filters its bytes as if they were little endian, so does this.
     I16Be,
+    /// `I`: grey as 32-bit integers, little endian.
+    I32,
+    /// `F`: grey as 32-bit floating-point numbers, little endian.
+    F32,
     /// `P`: an index into the palette.
     Palette,
     /// `RGB`.
@@ -31,7 +35,7 @@ impl Mode {
             Self::Bilevel | Self::L | Self::Palette => 1,
             Self::La | Self::I16 | Self::I16Be => 2,
             Self::Rgb => 3,
-            Self::Rgba | Self::Cmyk => 4,
+            Self::Rgba | Self::Cmyk | Self::I32 | Self::F32 => 4,
         }
     }
 }
@@ -65,7 +69,13 @@ impl Picture {
 
     pub(crate) fn new(width: usize, height: usize, mode: Mode, samples: Vec<u8>) -> Self {
         debug_assert_eq!(samples.len(), width * height * mode.bytes());
-        Self { width, height, mode, samples, palette: None }
+        Self {
+            width,
+            height,
+            mode,
+            samples,
+            palette: None,
+        }
     }
 
     pub(crate) fn indexed(width: usize, height: usize, samples: Vec<u8>, colors: &[u8]) -> Self {
@@ -73,7 +83,10 @@ impl Picture {
         for (entry, color) in palette.iter_mut().zip(colors.chunks_exact(3)) {
             entry.copy_from_slice(color);
         }
-        Self { palette: Some(palette), ..Self::new(width, height, Mode::Palette, samples) }
+        Self {
+            palette: Some(palette),
+            ..Self::new(width, height, Mode::Palette, samples)
+        }
     }
 
     /// Width in pixels.
@@ -120,9 +133,13 @@ impl Picture {
         match (self.mode, pixel) {
             (Mode::Bilevel | Mode::L, &[grey]) | (Mode::La, &[grey, _]) => [grey; 3],
             (Mode::I16, &[low, high]) | (Mode::I16Be, &[high, low]) => [i16_to_u8(low, high); 3],
-            (Mode::Palette, &[index]) => {
-                self.palette.as_ref().map_or([0; 3], |palette| palette[usize::from(index)])
-            }
+            (Mode::I32, &[a, b, c, d]) => [i32::from_le_bytes([a, b, c, d]).clamp(0, 255) as u8; 3],
+            // The cast cuts the fraction and saturates.
+            (Mode::F32, &[a, b, c, d]) => [f32::from_le_bytes([a, b, c, d]) as u8; 3],
+            (Mode::Palette, &[index]) => self
+                .palette
+                .as_ref()
+                .map_or([0; 3], |palette| palette[usize::from(index)]),
             (Mode::Rgb, &[r, g, b]) | (Mode::Rgba, &[r, g, b, _]) => [r, g, b],
             (Mode::Cmyk, &[c, m, y, k]) => [c, m, y].map(|ink| {
                 let light = 255 - k;

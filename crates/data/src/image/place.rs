@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use openclip_model::config::Interpolation;
 
 use super::picture::{Mode, Picture, mul_div_255};
-use super::resample::{Planes, Rect, Resampler, Scaling, Source, nearest, resample_i16};
+use super::resample::{self, Planes, Rect, Resampler, Scaling, Source, nearest, resample_deep};
 use crate::error::DataError;
 
 /// Where the scaled window lands in an output of `height` × `width`; what it leaves free shows the
@@ -39,7 +39,10 @@ pub(crate) fn place(
 ) -> Result<(), DataError> {
     let (width, height) = placement.output;
     if out.len() != 3 * width * height {
-        return Err(DataError::BufferLength { expected: 3 * width * height, found: out.len() });
+        return Err(DataError::BufferLength {
+            expected: 3 * width * height,
+            found: out.len(),
+        });
     }
     let window = placement.scaling.window;
     if (window.width, window.height) != (width, height) {
@@ -52,7 +55,11 @@ pub(crate) fn place(
         return Ok(());
     }
     let start = placement.offset.1 * width + placement.offset.0;
-    let mut planes = Planes { data: &mut out[start..], plane: width * height, row: width };
+    let mut planes = Planes {
+        data: &mut out[start..],
+        plane: width * height,
+        row: width,
+    };
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.fill(picture, &placement.scaling, filter, &mut planes);
     });
@@ -80,19 +87,38 @@ impl Scratch {
                 repeat_first_plane(out, width, height);
             }
             Mode::Bilevel | Mode::Palette => copy_nearest(picture, scaling, out),
-            Mode::La | Mode::Rgba | Mode::I16 | Mode::I16Be if scaling.is_copy() => {
+            Mode::La | Mode::Rgba | Mode::I16 | Mode::I16Be | Mode::I32 | Mode::F32
+                if scaling.is_copy() =>
+            {
                 copy_nearest(picture, scaling, out);
             }
             Mode::I16 | Mode::I16Be => {
-                let pixels = resample_i16(source, scaling, filter);
-                write(out, width, height, |x, y| picture.rgb(&pixels[y * width + x]));
+                let pixels = resample_deep(source, scaling, filter, resample::I16);
+                write(out, width, height, |x, y| {
+                    picture.rgb(&pixels[y * width + x])
+                });
+            }
+            Mode::I32 | Mode::F32 => {
+                let depth = if picture.mode == Mode::I32 {
+                    resample::I32
+                } else {
+                    resample::F32
+                };
+                let pixels = resample_deep(source, scaling, filter, depth);
+                write(out, width, height, |x, y| {
+                    picture.rgb(&pixels[y * width + x])
+                });
             }
             Mode::La | Mode::Rgba => self.resample_alpha(source, scaling, filter, out),
             Mode::Cmyk => {
                 self.planes.resize(4 * width * height, 0);
-                let mut planes =
-                    Planes { data: &mut self.planes, plane: width * height, row: width };
-                self.resampler.resample(source, scaling, filter, &mut planes);
+                let mut planes = Planes {
+                    data: &mut self.planes,
+                    plane: width * height,
+                    row: width,
+                };
+                self.resampler
+                    .resample(source, scaling, filter, &mut planes);
                 let plane = width * height;
                 write(out, width, height, |x, y| {
                     let i = y * width + x;
@@ -110,7 +136,12 @@ impl Scratch {
         filter: Interpolation,
         out: &mut Planes<'_>,
     ) {
-        let Rect { left, top, width: region_width, height: region_height } = scaling.region;
+        let Rect {
+            left,
+            top,
+            width: region_width,
+            height: region_height,
+        } = scaling.region;
         let channels = source.channels;
         self.premultiplied.clear();
         for y in top..top + region_height {
@@ -118,17 +149,34 @@ impl Scratch {
             for pixel in row[..region_width * channels].chunks_exact(channels) {
                 let alpha = pixel[channels - 1];
                 let colors = &pixel[..channels - 1];
-                self.premultiplied.extend(colors.iter().map(|&color| mul_div_255(color, alpha)));
+                self.premultiplied
+                    .extend(colors.iter().map(|&color| mul_div_255(color, alpha)));
                 self.premultiplied.push(alpha);
             }
         }
-        let source = Source { samples: &self.premultiplied, width: region_width, channels };
-        let scaling = Scaling { region: Rect { left: 0, top: 0, ..scaling.region }, ..*scaling };
+        let source = Source {
+            samples: &self.premultiplied,
+            width: region_width,
+            channels,
+        };
+        let scaling = Scaling {
+            region: Rect {
+                left: 0,
+                top: 0,
+                ..scaling.region
+            },
+            ..*scaling
+        };
         let Rect { width, height, .. } = scaling.window;
         let plane = width * height;
         self.planes.resize(channels * plane, 0);
-        let mut planes = Planes { data: &mut self.planes, plane, row: width };
-        self.resampler.resample(source, &scaling, filter, &mut planes);
+        let mut planes = Planes {
+            data: &mut self.planes,
+            plane,
+            row: width,
+        };
+        self.resampler
+            .resample(source, &scaling, filter, &mut planes);
         write(out, width, height, |x, y| {
             let i = y * width + x;
             let alpha = self.planes[(channels - 1) * plane + i];
@@ -164,13 +212,18 @@ fn repeat_first_plane(out: &mut Planes<'_>, width: usize, height: usize) {
     for y in 0..height {
         let start = y * out.row;
         for channel in 1..3 {
-            out.data.copy_within(start..start + width, channel * out.plane + start);
+            out.data
+                .copy_within(start..start + width, channel * out.plane + start);
         }
     }
 }
 
 fn copy_nearest(picture: &Picture, scaling: &Scaling, out: &mut Planes<'_>) {
-    let Scaling { region, resized, window } = *scaling;
+    let Scaling {
+        region,
+        resized,
+        window,
+    } = *scaling;
     let columns = nearest(region.width, resized.0, (window.left, window.width));
     let rows = nearest(region.height, resized.1, (window.top, window.height));
     let bytes = picture.mode.bytes();

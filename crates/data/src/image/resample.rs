@@ -84,8 +84,18 @@ impl<W> Taps<W> {
 
     /// First and one past the last source pixel that the window needs.
     pub fn reach(&self) -> (usize, usize) {
-        let start = self.spans.iter().map(|&(first, _)| first).min().unwrap_or(0);
-        let end = self.spans.iter().map(|&(first, count)| first + count).max().unwrap_or(0);
+        let start = self
+            .spans
+            .iter()
+            .map(|&(first, _)| first)
+            .min()
+            .unwrap_or(0);
+        let end = self
+            .spans
+            .iter()
+            .map(|&(first, count)| first + count)
+            .max()
+            .unwrap_or(0);
         (start, end)
     }
 
@@ -120,9 +130,11 @@ impl<W> Taps<W> {
             let total: f64 = values.iter().sum();
             let norm = if total == 0.0 { 1.0 } else { total };
             self.spans.push((first, values.len()));
-            self.weights.extend(values.iter().map(|v| convert(v / norm)));
+            self.weights
+                .extend(values.iter().map(|v| convert(v / norm)));
             let missing = self.stride - values.len();
-            self.weights.extend(std::iter::repeat_with(|| convert(0.0)).take(missing));
+            self.weights
+                .extend(std::iter::repeat_with(|| convert(0.0)).take(missing));
         }
     }
 }
@@ -167,81 +179,197 @@ impl Resampler {
         filter: Interpolation,
         out: &mut Planes<'_>,
     ) {
-        let Scaling { region, resized, window } = *scaling;
-        let Self { horizontal, vertical, columns, middle } = self;
-        horizontal.compute(region.width, resized.0, (window.left, window.width), filter, fixed_point);
-        vertical.compute(region.height, resized.1, (window.top, window.height), filter, fixed_point);
+        let Scaling {
+            region,
+            resized,
+            window,
+        } = *scaling;
+        let Self {
+            horizontal,
+            vertical,
+            columns,
+            middle,
+        } = self;
+        horizontal.compute(
+            region.width,
+            resized.0,
+            (window.left, window.width),
+            filter,
+            fixed_point,
+        );
+        vertical.compute(
+            region.height,
+            resized.1,
+            (window.top, window.height),
+            filter,
+            fixed_point,
+        );
         let channels = source.channels;
         let (left, right) = horizontal.reach();
         let (top, bottom) = vertical.reach();
         let (samples, height) = ((right - left) * channels, bottom - top);
         let stride = source.width * channels;
         let start = (region.top + top) * stride + (region.left + left) * channels;
-        let input = Rows { data: &source.samples[start..], row: stride, plane: 0 };
+        let input = Rows {
+            data: &source.samples[start..],
+            row: stride,
+            plane: 0,
+        };
         if scaling.is_vertical_first() {
             middle.resize(window.height * samples, 0);
-            let mut between = Planes { data: middle, plane: 0, row: samples };
+            let mut between = Planes {
+                data: middle,
+                plane: 0,
+                row: samples,
+            };
             vertical_pass(vertical, input, (1, samples), &mut between);
-            let input = Rows { data: middle, row: samples, plane: 0 };
+            let input = Rows {
+                data: middle,
+                row: samples,
+                plane: 0,
+            };
             horizontal_pass(horizontal, input, (channels, window.height), columns, out);
         } else {
             // Whole vectors in each row let the vertical pass read without looking for the row's end.
             let row = window.width.next_multiple_of(COLUMNS);
             let plane = height * row;
             middle.resize(channels * plane, 0);
-            let mut between = Planes { data: middle, plane, row };
+            let mut between = Planes {
+                data: middle,
+                plane,
+                row,
+            };
             horizontal_pass(horizontal, input, (channels, height), columns, &mut between);
-            let input = Rows { data: middle, row, plane };
+            let input = Rows {
+                data: middle,
+                row,
+                plane,
+            };
             vertical_pass(vertical, input, (channels, window.width), out);
         }
     }
 }
 
-/// Filters `I;16` samples (one little-endian pair per pixel). Pillow does this in `f64` and, like here, wraps
-/// the low byte of a sum that leaves the 16 bits.
-pub(crate) fn resample_i16(
+/// Filters deep grey samples, `BYTES` little-endian bytes per pixel. Pillow does this in `f64` and rounds each pass to
+/// the samples' own type, which `depth` knows.
+pub(crate) fn resample_deep<const BYTES: usize>(
     source: Source<'_>,
     scaling: &Scaling,
     filter: Interpolation,
-) -> Vec<[u8; 2]> {
-    let Scaling { region, resized, window } = *scaling;
+    depth: Depth<BYTES>,
+) -> Vec<[u8; BYTES]> {
+    let Scaling {
+        region,
+        resized,
+        window,
+    } = *scaling;
     let (mut horizontal, mut vertical) = (Taps::<f64>::default(), Taps::<f64>::default());
-    horizontal.compute(region.width, resized.0, (window.left, window.width), filter, |w| w);
-    vertical.compute(region.height, resized.1, (window.top, window.height), filter, |w| w);
-    let (pixels, _) = source.samples.as_chunks::<2>();
+    horizontal.compute(
+        region.width,
+        resized.0,
+        (window.left, window.width),
+        filter,
+        |w| w,
+    );
+    vertical.compute(
+        region.height,
+        resized.1,
+        (window.top, window.height),
+        filter,
+        |w| w,
+    );
+    let (pixels, _) = source.samples.as_chunks::<BYTES>();
     let mut rows = Vec::with_capacity(region.width * region.height);
-    for row in pixels.chunks_exact(source.width).skip(region.top).take(region.height) {
+    for row in pixels
+        .chunks_exact(source.width)
+        .skip(region.top)
+        .take(region.height)
+    {
         rows.extend_from_slice(&row[region.left..][..region.width]);
     }
     if scaling.is_vertical_first() {
-        let columns = i16_pass(&vertical, &transposed(&rows, region.width), region.height);
-        i16_pass(&horizontal, &transposed(&columns, window.height), region.width)
+        let columns = deep_pass(
+            &vertical,
+            &transposed(&rows, region.width),
+            region.height,
+            depth,
+        );
+        deep_pass(
+            &horizontal,
+            &transposed(&columns, window.height),
+            region.width,
+            depth,
+        )
     } else {
-        let middle = i16_pass(&horizontal, &rows, region.width);
-        let columns = i16_pass(&vertical, &transposed(&middle, window.width), region.height);
+        let middle = deep_pass(&horizontal, &rows, region.width, depth);
+        let columns = deep_pass(
+            &vertical,
+            &transposed(&middle, window.width),
+            region.height,
+            depth,
+        );
         transposed(&columns, window.height)
     }
 }
 
+/// How a deep sample becomes a number and back.
+#[derive(Clone, Copy)]
+pub(crate) struct Depth<const BYTES: usize> {
+    value: fn([u8; BYTES]) -> f64,
+    sample: fn(f64) -> [u8; BYTES],
+}
+
+/// `I;16`. Like Pillow this wraps the low byte of a sum that leaves the 16 bits.
+pub(crate) const I16: Depth<2> = Depth {
+    value: |bytes| f64::from(u16::from_le_bytes(bytes)),
+    sample: |sum| {
+        let sum = rounded(sum);
+        [
+            (sum % 256).clamp(0, 255) as u8,
+            (sum >> 8).clamp(0, 255) as u8,
+        ]
+    },
+};
+/// `I`.
+pub(crate) const I32: Depth<4> = Depth {
+    value: |bytes| f64::from(i32::from_le_bytes(bytes)),
+    sample: |sum| rounded(sum).to_le_bytes(),
+};
+/// `F`.
+pub(crate) const F32: Depth<4> = Depth {
+    value: |bytes| f64::from(f32::from_le_bytes(bytes)),
+    sample: |sum| (sum as f32).to_le_bytes(),
+};
+
+fn rounded(sum: f64) -> i32 {
+    (sum.abs() + 0.5).floor().copysign(sum) as i32
+}
+
 /// Filters along rows of `width` pixels.
-fn i16_pass(taps: &Taps<f64>, pixels: &[[u8; 2]], width: usize) -> Vec<[u8; 2]> {
+fn deep_pass<const BYTES: usize>(
+    taps: &Taps<f64>,
+    pixels: &[[u8; BYTES]],
+    width: usize,
+    depth: Depth<BYTES>,
+) -> Vec<[u8; BYTES]> {
     let mut out = Vec::with_capacity(pixels.len() / width * taps.len());
     for row in pixels.chunks_exact(width) {
         for x in 0..taps.len() {
             let (first, weights) = taps.at(x);
             let pairs = row[first..].iter().zip(weights);
             let sum = pairs.fold(0.0, |sum, (&pixel, weight)| {
-                sum + f64::from(u16::from_le_bytes(pixel)) * weight
+                sum + (depth.value)(pixel) * weight
             });
-            let sum = (sum.abs() + 0.5).floor().copysign(sum) as i32;
-            out.push([(sum % 256).clamp(0, 255) as u8, (sum >> 8).clamp(0, 255) as u8]);
+            out.push((depth.sample)(sum));
         }
     }
     out
 }
 
-fn transposed(pixels: &[[u8; 2]], width: usize) -> Vec<[u8; 2]> {
-    (0..width).flat_map(|x| pixels[x..].iter().step_by(width).copied()).collect()
+fn transposed<const BYTES: usize>(pixels: &[[u8; BYTES]], width: usize) -> Vec<[u8; BYTES]> {
+    (0..width)
+        .flat_map(|x| pixels[x..].iter().step_by(width).copied())
+        .collect()
 }
 
 /// Source pixels that nearest neighbour takes for the output pixels `start..start + len` of one axis.

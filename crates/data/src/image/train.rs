@@ -30,7 +30,12 @@ pub struct Augmentation {
 
 impl Default for Augmentation {
     fn default() -> Self {
-        Self { scale: (0.9, 1.0), color_jitter: None, color_jitter_prob: 0.0, gray_scale_prob: 0.0 }
+        Self {
+            scale: (0.9, 1.0),
+            color_jitter: None,
+            color_jitter_prob: 0.0,
+            gray_scale_prob: 0.0,
+        }
     }
 }
 
@@ -48,15 +53,24 @@ impl TrainTransform {
     /// # Errors
     /// If a side is zero, a probability lies outside `[0, 1]`, the scale range is empty or not positive, a
     /// jitter strength is negative (hue: above 0.5), or a jitter probability is given without strengths.
-    pub fn new(
-        height: usize,
-        width: usize,
-        augmentation: Augmentation,
-    ) -> Result<Self, DataError> {
-        let Augmentation { scale, color_jitter, color_jitter_prob, gray_scale_prob } = augmentation;
+    pub fn new(height: usize, width: usize, augmentation: Augmentation) -> Result<Self, DataError> {
+        let Augmentation {
+            scale,
+            color_jitter,
+            color_jitter_prob,
+            gray_scale_prob,
+        } = augmentation;
         let strong = |s: f64| s.is_finite() && s >= 0.0;
         let require = |holds: bool, name, found: String, expected| {
-            if holds { Ok(()) } else { Err(DataError::Setting { name, found, expected }) }
+            if holds {
+                Ok(())
+            } else {
+                Err(DataError::Setting {
+                    name,
+                    found,
+                    expected,
+                })
+            }
         };
         let size = format!("{height}x{width}");
         require(height > 0 && width > 0, "image size", size, "at least 1x1")?;
@@ -70,7 +84,12 @@ impl TrainTransform {
             ("aug_cfg.color_jitter_prob", color_jitter_prob),
             ("aug_cfg.gray_scale_prob", gray_scale_prob),
         ] {
-            require((0.0..=1.0).contains(&p), name, p.to_string(), "a probability")?;
+            require(
+                (0.0..=1.0).contains(&p),
+                name,
+                p.to_string(),
+                "a probability",
+            )?;
         }
         require(
             color_jitter.is_some() || color_jitter_prob == 0.0,
@@ -84,7 +103,11 @@ impl TrainTransform {
             format!("{color_jitter:?}"),
             "strengths of at least 0, hue at most 0.5",
         )?;
-        Ok(Self { width, height, augmentation })
+        Ok(Self {
+            width,
+            height,
+            augmentation,
+        })
     }
 
     /// Height of the output in pixels.
@@ -109,7 +132,12 @@ impl TrainTransform {
         rng: &mut impl Rng,
         out: &mut [u8],
     ) -> Result<(), DataError> {
-        let Rect { left, top, width, height } = self.crop(picture.width, picture.height, rng);
+        let Rect {
+            left,
+            top,
+            width,
+            height,
+        } = self.crop(picture.width, picture.height, rng);
         self.resized_crop(picture, (left, top), (width, height), out)?;
         if let Some(strengths) = self.augmentation.color_jitter
             && rng.random_bool(self.augmentation.color_jitter_prob)
@@ -118,7 +146,8 @@ impl TrainTransform {
                 color::adjust(out, jitter);
             }
         }
-        if self.augmentation.gray_scale_prob > 0.0 && rng.random_bool(self.augmentation.gray_scale_prob)
+        if self.augmentation.gray_scale_prob > 0.0
+            && rng.random_bool(self.augmentation.gray_scale_prob)
         {
             color::grayscale(out);
         }
@@ -148,10 +177,33 @@ impl TrainTransform {
             });
         }
         let output = (self.width, self.height);
-        let region = Rect { left, top, width, height };
-        let window = Rect { left: 0, top: 0, width: self.width, height: self.height };
-        let scaling = Scaling { region, resized: output, window };
-        place(picture, &Placement { scaling, offset: (0, 0), output }, Interpolation::Bicubic, out)
+        let region = Rect {
+            left,
+            top,
+            width,
+            height,
+        };
+        let window = Rect {
+            left: 0,
+            top: 0,
+            width: self.width,
+            height: self.height,
+        };
+        let scaling = Scaling {
+            region,
+            resized: output,
+            window,
+        };
+        place(
+            picture,
+            &Placement {
+                scaling,
+                offset: (0, 0),
+                output,
+            },
+            Interpolation::Bicubic,
+            out,
+        )
     }
 
     /// torchvision's `RandomResizedCrop.get_params`.
@@ -189,7 +241,10 @@ impl TrainTransform {
 }
 
 /// torchvision's `ColorJitter.get_params`: the operations in random order; one of strength zero is left out.
-fn draw_jitter([brightness, contrast, saturation, hue]: [f64; 4], rng: &mut impl Rng) -> Vec<Jitter> {
+fn draw_jitter(
+    [brightness, contrast, saturation, hue]: [f64; 4],
+    rng: &mut impl Rng,
+) -> Vec<Jitter> {
     let mut order = [0, 1, 2, 3];
     order.shuffle(rng);
     let mut factor = |strength: f64| {

@@ -36,6 +36,14 @@ pub(super) fn decode(
         DynamicImage::ImageLumaA8(image) => (Mode::La, image.into_raw()),
         DynamicImage::ImageRgb8(image) => (Mode::Rgb, image.into_raw()),
         DynamicImage::ImageRgba8(image) => (Mode::Rgba, image.into_raw()),
+        // Pillow reads 16-bit PGM as 32-bit integers.
+        DynamicImage::ImageLuma16(image) if format == ImageFormat::Pnm => {
+            let wide = image
+                .into_raw()
+                .into_iter()
+                .flat_map(|v| u32::from(v).to_le_bytes());
+            (Mode::I32, wide.collect())
+        }
         DynamicImage::ImageLuma16(image) => (
             Mode::I16,
             image

@@ -29,9 +29,16 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     for (y, row) in frame.buffer.chunks_exact(frame_width.max(1)).enumerate() {
         samples[(top + y) * width + left..][..frame_width].copy_from_slice(row);
     }
-    let colors = frame.palette.as_ref().or(global.as_ref()).map(Vec::as_slice).unwrap_or_default();
-    let is_ramp =
-        colors.chunks_exact(3).enumerate().all(|(i, color)| color.iter().all(|&c| usize::from(c) == i));
+    let colors = frame
+        .palette
+        .as_ref()
+        .or(global.as_ref())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let is_ramp = colors
+        .chunks_exact(3)
+        .enumerate()
+        .all(|(i, color)| color.iter().all(|&c| usize::from(c) == i));
     if is_ramp {
         return Ok(Picture::new(width, height, Mode::L, samples));
     }

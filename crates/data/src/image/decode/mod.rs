@@ -22,7 +22,9 @@ impl Default for Limits {
     /// The number from which on Pillow warns of a decompression bomb, a quarter of 2³⁰ bytes in RGB: room for the
     /// largest cameras.
     fn default() -> Self {
-        Self { max_pixels: (1 << 30) / 4 / 3 }
+        Self {
+            max_pixels: (1 << 30) / 4 / 3,
+        }
     }
 }
 
@@ -30,7 +32,11 @@ impl Limits {
     fn check(self, width: usize, height: usize) -> Result<(), DataError> {
         match width.checked_mul(height) {
             Some(pixels) if pixels <= self.max_pixels => Ok(()),
-            _ => Err(DataError::PictureTooLarge { width, height, limit: self.max_pixels }),
+            _ => Err(DataError::PictureTooLarge {
+                width,
+                height,
+                limit: self.max_pixels,
+            }),
         }
     }
 
@@ -57,7 +63,21 @@ impl Format {
             [0xff, 0xd8, 0xff, ..] => Self::Jpeg,
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Self::Png,
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Self::Gif,
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::General(WebP),
+            [
+                b'R',
+                b'I',
+                b'F',
+                b'F',
+                _,
+                _,
+                _,
+                _,
+                b'W',
+                b'E',
+                b'B',
+                b'P',
+                ..,
+            ] => Self::General(WebP),
             [b'B', b'M', ..] => Self::General(Bmp),
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Self::Tiff,
             [b'P', b'1'..=b'7', ..] => Self::General(Pnm),
@@ -89,11 +109,18 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, DataError> {
     let Some(format) = Format::of(bytes) else {
         let found = match bytes {
             [] => "no bytes".to_owned(),
-            _ => bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+            _ => bytes
+                .iter()
+                .take(8)
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         };
         return Err(DataError::UnknownPicture { found });
     };
-    let damaged = |reason: String| DataError::Picture { format: format.name(), reason };
+    let damaged = |reason: String| DataError::Picture {
+        format: format.name(),
+        reason,
+    };
     // A decoder's bug must cost one sample, not the run.
     let picture = catch_unwind(AssertUnwindSafe(|| match format {
         Format::Jpeg => jpeg::decode(bytes, limits),
@@ -109,7 +136,10 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, DataError> {
     })?;
     let length = picture.width * picture.height * picture.mode.bytes();
     if length == 0 || picture.samples.len() != length {
-        return Err(damaged(format!("{} samples, expected {length}", picture.samples.len())));
+        return Err(damaged(format!(
+            "{} samples, expected {length}",
+            picture.samples.len()
+        )));
     }
     Ok(picture)
 }

@@ -26,7 +26,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     refuse(limits.check(width, height))?;
     let color = decoder.colortype()?;
     let is_readable = match color {
-        ColorType::Gray(1 | 2 | 4 | 8 | 16) | ColorType::CMYK(8) => true,
+        ColorType::Gray(1 | 2 | 4 | 8 | 16 | 32) | ColorType::CMYK(8) => true,
         ColorType::RGB(8 | 16) | ColorType::RGBA(8 | 16) => true,
         ColorType::Multiband {
             bit_depth: 8,
@@ -44,29 +44,50 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let mut result = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut result)?;
     let is_little_endian = decoder.byte_order() == ByteOrder::LittleEndian;
-    let (samples, is_grey16) = match result {
-        DecodingResult::U8(samples) => (samples, false),
-        DecodingResult::U16(samples) if matches!(color, ColorType::Gray(16)) => {
-            let to_bytes = if is_little_endian {
-                u16::to_le_bytes
-            } else {
-                u16::to_be_bytes
-            };
-            (samples.into_iter().flat_map(to_bytes).collect(), true)
-        }
+    let (samples, deep) = match result {
+        DecodingResult::U8(samples) => (samples, None),
+        DecodingResult::U16(samples) if color == ColorType::Gray(16) && is_little_endian => (
+            samples.into_iter().flat_map(u16::to_le_bytes).collect(),
+            Some(Mode::I16),
+        ),
+        DecodingResult::U16(samples) if color == ColorType::Gray(16) => (
+            samples.into_iter().flat_map(u16::to_be_bytes).collect(),
+            Some(Mode::I16Be),
+        ),
         DecodingResult::U16(samples) => (
             samples
                 .into_iter()
                 .map(|sample| (sample >> 8) as u8)
                 .collect(),
-            false,
+            None,
+        ),
+        DecodingResult::I16(samples) => {
+            let wide = samples
+                .into_iter()
+                .flat_map(|sample| i32::from(sample).to_le_bytes());
+            (wide.collect(), Some(Mode::I32))
+        }
+        DecodingResult::I32(samples) => (
+            samples.into_iter().flat_map(i32::to_le_bytes).collect(),
+            Some(Mode::I32),
+        ),
+        DecodingResult::U32(samples) => (
+            samples.into_iter().flat_map(u32::to_le_bytes).collect(),
+            Some(Mode::I32),
+        ),
+        DecodingResult::F32(samples) => (
+            samples.into_iter().flat_map(f32::to_le_bytes).collect(),
+            Some(Mode::F32),
         ),
         _ => {
-            return Err(Failure::Damaged(
-                "signed or floating samples are not supported".to_owned(),
-            ));
+            return Err(Failure::Damaged(format!(
+                "{color:?} of this depth is not supported"
+            )));
         }
     };
+    if let Some(mode) = deep {
+        return Ok(Picture::new(width, height, mode, samples));
+    }
     let samples = if layout.planes > 1 {
         interleaved(&samples, layout.planes)
     } else {
@@ -98,8 +119,6 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         (ColorType::Gray(1), _) => (Mode::Bilevel, scaled(unpack(&samples, line, width, 1), 255)),
         (ColorType::Gray(2), _) => (Mode::L, scaled(unpack(&samples, line, width, 2), 85)),
         (ColorType::Gray(4), _) => (Mode::L, scaled(unpack(&samples, line, width, 4), 17)),
-        (ColorType::Gray(_), _) if is_grey16 && is_little_endian => (Mode::I16, samples),
-        (ColorType::Gray(_), _) if is_grey16 => (Mode::I16Be, samples),
         (ColorType::Gray(_), _) => (Mode::L, samples),
         (ColorType::CMYK(_), _) => (Mode::Cmyk, samples),
         (ColorType::RGB(_), _) => (Mode::Rgb, samples),

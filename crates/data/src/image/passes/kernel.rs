@@ -68,7 +68,9 @@ impl Kernel for pulp::x86::V3 {
         let weight = self.avx._mm256_set1_epi32(weight);
         let [first, last]: [i64; 2] = pulp::cast(*values);
         let product = |values| {
-            let values = self.avx2._mm256_cvtepu8_epi32(self.sse2._mm_set_epi64x(0, values));
+            let values = self
+                .avx2
+                ._mm256_cvtepu8_epi32(self.sse2._mm_set_epi64x(0, values));
             self.avx2._mm256_mullo_epi32(values, weight)
         };
         [
@@ -83,7 +85,8 @@ impl Kernel for pulp::x86::V3 {
         let [low, high] = sums.map(|sums| {
             let sums = self.avx2._mm256_srai_epi32::<SHIFT>(sums);
             let upper = self.avx2._mm256_extracti128_si256::<1>(sums);
-            self.sse2._mm_packs_epi32(self.avx._mm256_castsi256_si128(sums), upper)
+            self.sse2
+                ._mm_packs_epi32(self.avx._mm256_castsi256_si128(sums), upper)
         });
         pulp::cast(self.sse2._mm_packus_epi16(low, high))
     }
@@ -110,7 +113,16 @@ mod tests {
         let square: [[u8; LANES]; LANES] =
             std::array::from_fn(|y| std::array::from_fn(|x| (y * 37 + x * 101) as u8));
         let turned = kernel.transposed(&square);
-        let weights = [1 << PRECISION, -700_000, 3, -1, 123_456, 4_000_000, -(1 << PRECISION), 0];
+        let weights = [
+            1 << PRECISION,
+            -700_000,
+            3,
+            -1,
+            123_456,
+            4_000_000,
+            -(1 << PRECISION),
+            0,
+        ];
         let (mut sums, mut expected) = (kernel.start(), Portable.start());
         for (y, (row, weight)) in square.iter().zip(weights.into_iter().cycle()).enumerate() {
             for x in 0..LANES {
