@@ -118,12 +118,11 @@ fn draw_card(sheet: &mut Pixmap, [x, y]: [f32; 2], card: &Card, fonts: &Fonts) {
 /// The first guesses; the last of them makes room for the true one if that ranks lower.
 fn shown(guesses: &[Guess]) -> Vec<&Guess> {
     let mut shown: Vec<&Guess> = guesses.iter().take(ROWS).collect();
-    if !shown.iter().any(|guess| guess.is_true) {
-        if let (Some(last), Some(guess)) =
-            (shown.last_mut(), guesses.iter().find(|guess| guess.is_true))
-        {
-            *last = guess;
-        }
+    if !shown.iter().any(|guess| guess.is_true)
+        && let Some(last) = shown.last_mut()
+        && let Some(guess) = guesses.iter().find(|guess| guess.is_true)
+    {
+        *last = guess;
     }
     shown
 }
