@@ -98,6 +98,22 @@ impl Clip {
         }
     }
 
+    /// Updates the running statistics of BatchNorm by the batches that [`Self::encode_image_training`] has seen since the last
+    /// call; to be called once after each optimizer step. A batch that was encoded twice counts twice, as in OpenCLIP.
+    pub fn apply_pending_statistics(mut self) -> Self {
+        if let Some(pending) = self.visual.pending_statistics().cloned() {
+            self.visual = pending.apply(self.visual);
+        }
+        self
+    }
+
+    /// Forgets those batches, for a step that is skipped.
+    pub fn drop_pending_statistics(&self) {
+        if let Some(pending) = self.visual.pending_statistics() {
+            pending.clear();
+        }
+    }
+
     /// `scale · image · textᵀ + bias`, `[images, captions]`; its transpose is the captions' view.
     pub fn logits(&self, image: Tensor<4>, tokens: Tensor<2, Int>) -> Tensor<2> {
         self.forward(image, tokens).logits()

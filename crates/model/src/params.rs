@@ -9,6 +9,7 @@ use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::Clip;
+use crate::layers::batch_norm::is_running_statistic;
 
 /// How a parameter's axes differ from PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,11 @@ impl ParamInfo {
     /// Number of values.
     pub fn numel(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Whether PyTorch calls it a parameter, rather than a buffer that is saved along.
+    pub fn is_parameter(&self) -> bool {
+        !is_running_statistic(&self.key)
     }
 }
 

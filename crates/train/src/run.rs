@@ -93,7 +93,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     }
     warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
     write_params(&config, &dir)?;
-    let numel: usize = params::describe(&loaded.model).iter().map(|param| param.numel()).sum();
+    let numel: usize = params::describe(&loaded.model).iter().filter(|param| param.is_parameter()).map(|param| param.numel()).sum();
     journal.info(format!(
         "{}: {:.1} M parameters on {}, {}",
         loaded.name,

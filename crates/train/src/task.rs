@@ -153,6 +153,7 @@ impl TrainStep for Task {
                 ledger.skipped += 1;
                 ledger.skipped_in_a_row += 1;
             });
+            self.clip.drop_pending_statistics();
             return self.keep(optim);
         }
         self.with_ledger(|ledger| ledger.skipped_in_a_row = 0);
@@ -167,6 +168,7 @@ impl TrainStep for Task {
             let tracked = scale.is_require_grad();
             Tensor::from_inner(scale.inner().clamp(0.0, MAX_LOGIT_SCALE)).set_require_grad(tracked)
         });
+        task.clip = task.clip.apply_pending_statistics();
         task.keep(optim)
     }
 }

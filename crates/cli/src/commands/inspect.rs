@@ -35,7 +35,7 @@ impl Profile {
         let (height, width) = vision.image_size.dims();
         let params = params::describe(model);
         let count = |part: fn(&str) -> bool| {
-            params.iter().filter(|param| part(&param.key)).map(|param| param.numel()).sum::<usize>()
+            params.iter().filter(|param| param.is_parameter() && part(&param.key)).map(|param| param.numel()).sum::<usize>()
         };
         Self {
             name: name.to_owned(),

@@ -2,12 +2,15 @@
 //!
 //! * [`model`] – `model_cfg`: the two towers and how they meet
 //! * [`preprocess`] – `preprocess_cfg`: what a picture goes through before the image tower
+//! * [`resnet`] – image towers whose layers are a list
 //! * [`timm`] – image towers that are named by timm's architectures
 
 mod model;
 mod preprocess;
+mod resnet;
 mod timm;
 
 pub use model::*;
 pub use preprocess::*;
+pub use resnet::*;
 pub use timm::*;

@@ -7,7 +7,10 @@
 //!
 //! * [`activation`] – GELU and QuickGELU
 //! * [`attention`] – multi-head self-attention with one packed projection
+//! * [`attention_pool`] – a feature map into one vector
+//! * [`batch_norm`] – BatchNorm and its running statistics
 //! * [`block`] – pre-norm residual block and the stack of them
+//! * [`conv`] – convolution of feature maps
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`norm`] – LayerNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
@@ -16,7 +19,10 @@
 
 pub mod activation;
 pub mod attention;
+pub mod attention_pool;
+pub mod batch_norm;
 pub mod block;
+pub mod conv;
 pub mod linear;
 pub mod norm;
 pub mod patch;
@@ -25,7 +31,10 @@ pub mod timm;
 
 pub use activation::Activation;
 pub use attention::Attention;
+pub use attention_pool::AttentionPool2d;
+pub use batch_norm::BatchNorm2d;
 pub use block::{ResidualBlock, Transformer, TransformerConfig};
+pub use conv::Conv2d;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale};
 pub use patch::PatchEmbed;

@@ -1,14 +1,17 @@
 //! Image towers: pixels → one vector.
 //!
 //! * [`vit`] – OpenCLIP's native vision transformer
+//! * [`resnet`] – CLIP's ResNets
 //! * [`timm_vit`] – timm's vision transformer: SigLIP and SigLIP2, with its sizes in [`timm_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
+pub mod resnet;
 pub mod timm_arch;
 pub mod timm_head;
 pub mod timm_vit;
 pub mod vit;
 
+pub use resnet::ModifiedResNet;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
 
@@ -18,6 +21,7 @@ use burn::tensor::{Device, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
+use crate::layers::batch_norm::PendingStatistics;
 use timm_arch::TimmVitConfig;
 
 /// An image tower of any family.
@@ -25,6 +29,8 @@ use timm_arch::TimmVitConfig;
 pub enum VisionTower {
     /// Native ViT.
     Vit(VisionTransformer),
+    /// CLIP's ResNet.
+    ResNet(ModifiedResNet),
     /// timm's ViT.
     TimmVit(TimmVitTower),
 }
@@ -37,6 +43,9 @@ impl VisionTower {
         {
             return Ok(Self::TimmVit(TimmVitTower::new(config, device)?));
         }
+        if config.vision_cfg.is_resnet() {
+            return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
+        }
         Ok(Self::Vit(VisionTransformer::new(config, device)?))
     }
 
@@ -46,7 +55,16 @@ impl VisionTower {
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
         match self {
             Self::Vit(tower) => tower.forward(image, training),
+            Self::ResNet(tower) => tower.forward(image, training),
             Self::TimmVit(tower) => tower.forward(image, training),
+        }
+    }
+
+    /// Statistics of batches that wait for the running ones, in a tower that has BatchNorm.
+    pub fn pending_statistics(&self) -> Option<&PendingStatistics> {
+        match self {
+            Self::ResNet(tower) => Some(tower.pending()),
+            _ => None,
         }
     }
 }
@@ -55,6 +73,9 @@ impl VisionTower {
 pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
     if !key.starts_with("visual.") {
         return None;
+    }
+    if config.vision_cfg.is_resnet() {
+        return resnet::initial(key, shape, config);
     }
     let name = config.vision_cfg.timm_model_name()?;
     TimmVitConfig::named(name)?;

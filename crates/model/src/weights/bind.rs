@@ -78,6 +78,12 @@ fn resize_positions(
     }
     let values = tensor.to_f32()?;
     let resized = match key {
+        "visual.attnpool.positional_embedding" => {
+            let Ok(sizes) = config.vision_cfg.resnet() else {
+                return Ok(None);
+            };
+            resize::resize_image_pos_embed(&values, [old, width], (sizes.side, sizes.side))?
+        }
         "visual.positional_embedding" => {
             let Ok(grid) = config.vision_cfg.grid() else {
                 return Ok(None);

@@ -18,6 +18,7 @@ const TEXT_ROOTS: [&str; 5] = [
 /// * `module.` (DistributedDataParallel) and `_orig_mod.` (`torch.compile`) are taken off
 /// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
 ///   `context_length` and `vocab_size`
+/// * the counters `num_batches_tracked` of BatchNorm are dropped: with a momentum they change nothing
 /// * the keys of Hugging Face's `CLIPModel` become OpenCLIP's
 ///
 /// # Errors
@@ -31,7 +32,8 @@ pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
             "context_length",
             "vocab_size",
         ];
-        !constant.contains(&key.as_str()) && !key.ends_with(".position_ids")
+        let counter = key.ends_with(".num_batches_tracked");
+        !constant.contains(&key.as_str()) && !key.ends_with(".position_ids") && !counter
     });
     if is_hugging_face_clip(&dict) {
         dict.tensors = from_hugging_face_clip(dict.tensors)?;

@@ -1,0 +1,96 @@
+//! CLIP's ResNets: a `vision_cfg` whose `layers` is a list.
+
+use super::VisionConfig;
+use super::model::{check_extent, check_extra, check_layers};
+use crate::error::ModelError;
+
+/// By how much a ResNet shrinks a picture.
+pub(crate) const REDUCTION: usize = 32;
+
+/// Sizes of a ResNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResNetSizes {
+    /// Bottlenecks of each of the four stages.
+    pub layers: [usize; 4],
+    /// Channels behind the stem.
+    pub width: usize,
+    /// Heads of the attention pool.
+    pub heads: usize,
+    /// Side of the last feature map.
+    pub side: usize,
+}
+
+impl ResNetSizes {
+    /// Channels of the last feature map.
+    pub fn channels(&self) -> usize {
+        self.width * 32
+    }
+}
+
+impl VisionConfig {
+    /// Whether the tower is a ResNet.
+    pub fn is_resnet(&self) -> bool {
+        self.layers.is_array() && self.timm_model_name().is_none()
+    }
+
+    /// Sizes of a ResNet, all fields checked.
+    pub(crate) fn resnet(&self) -> Result<ResNetSizes, ModelError> {
+        check_extra(
+            &self.extra,
+            "vision_cfg",
+            &["timm_model_name"],
+            |key, value| {
+                key == "output_tokens"
+                    || key.starts_with("attn")
+                    || key.starts_with("timm_")
+                    || key == "block_type" && value == "default"
+            },
+        )?;
+        let invalid = |field, reason: String| Err(ModelError::invalid(field, reason));
+        let Ok(layers) = serde_json::from_value::<[usize; 4]>(self.layers.clone()) else {
+            let reason = format!("{}, expected four numbers for a ResNet", self.layers);
+            return invalid("vision_cfg.layers", reason);
+        };
+        for count in layers {
+            check_layers("vision_cfg.layers", count)?;
+            check_extent("vision_cfg.layers", count)?;
+        }
+        check_extent("vision_cfg.width", self.width.saturating_mul(32))?;
+        if self.width < 2 {
+            return invalid(
+                "vision_cfg.width",
+                format!("{}, expected 2 or more", self.width),
+            );
+        }
+        let channels = self.width * 32;
+        let heads = channels.checked_div(self.head_width).unwrap_or(0);
+        if heads == 0 || channels % heads != 0 {
+            let reason = format!(
+                "{} gives {heads} heads, which do not divide the {channels} channels",
+                self.head_width
+            );
+            return invalid("vision_cfg.head_width", reason);
+        }
+        let (height, width) = self.image_size.dims();
+        check_extent("vision_cfg.image_size", height.saturating_mul(width))?;
+        if height != width {
+            let reason = format!("{height}×{width}, but a ResNet needs a square");
+            return invalid("vision_cfg.image_size", reason);
+        }
+        // The stem's stride rounds up, its pool and those of three stages round down.
+        let side = height.div_ceil(2) / (REDUCTION / 2);
+        if side == 0 || side != height / REDUCTION {
+            let reason = format!(
+                "{height} gives a ResNet a feature map of {side} rows, its attention pool expects {}",
+                height / REDUCTION
+            );
+            return invalid("vision_cfg.image_size", reason);
+        }
+        Ok(ResNetSizes {
+            layers,
+            width: self.width,
+            heads,
+            side,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! BatchNorm with running statistics.
+//!
+//! A forward pass takes `&self`, so the statistics of a batch are put aside in a [`PendingStatistics`] that all norms of a
+//! tower share, and [`PendingStatistics::apply`] brings them into the running ones after the optimizer's step.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::{DType, Device, Tensor, module};
+
+use super::parameter;
+
+/// Share of a batch's statistics in the running ones (PyTorch's default).
+const MOMENTUM: f64 = 0.1;
+
+/// Added to the variance (PyTorch's default).
+const EPS: f64 = 1e-5;
+
+/// Means and variances of batches, in the order of the forward passes, for the running statistic that each belongs to.
+///
+/// Clones share the batches, so a pass through a copy of the tower without gradients counts as well.
+#[derive(Debug, Clone, Default)]
+pub struct PendingStatistics(Arc<Mutex<HashMap<ParamId, Vec<Tensor<1>>>>>);
+
+impl PendingStatistics {
+    fn take(&self) -> HashMap<ParamId, Vec<Tensor<1>>> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, statistics: [(ParamId, Tensor<1>); 2]) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (id, value) in statistics {
+            pending.entry(id).or_default().push(value);
+        }
+    }
+
+    /// Updates the running statistics of `module` by what its forward passes in training mode have left:
+    /// `0.9·running + 0.1·batch` for each pass in turn.
+    pub fn apply<M: Module>(&self, module: M) -> M {
+        let pending = self.take();
+        match pending.is_empty() {
+            true => module,
+            false => module.map(&mut Update(pending)),
+        }
+    }
+
+    /// Forgets what the forward passes have left.
+    pub fn clear(&self) {
+        self.take();
+    }
+}
+
+struct Update(HashMap<ParamId, Vec<Tensor<1>>>);
+
+impl ModuleMapper for Update {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(batches) = self.0.remove(&param.id) else {
+            return param;
+        };
+        param.map(|running| {
+            let (dtype, autodiff) = (running.dtype(), running.is_autodiff());
+            let running = batches
+                .into_iter()
+                .fold(running.inner().cast(DType::F32), |running, batch| {
+                    let batch = batch.reshape(running.dims());
+                    running.mul_scalar(1.0 - MOMENTUM) + batch.mul_scalar(MOMENTUM)
+                })
+                .cast(dtype);
+            match autodiff {
+                true => Tensor::from_inner(running),
+                false => running,
+            }
+        })
+    }
+}
+
+/// BatchNorm over the second axis of `[batch, channels, height, width]`, computed in f32 whatever the dtype of its input.
+#[derive(Module, Debug)]
+pub struct BatchNorm2d {
+    /// `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// `[channels]`, not trained.
+    pub running_mean: Param<Tensor<1>>,
+    /// `[channels]`, not trained, unbiased.
+    pub running_var: Param<Tensor<1>>,
+    #[module(skip)]
+    pending: PendingStatistics,
+}
+
+impl BatchNorm2d {
+    /// A norm over `channels` features that leaves the statistics of batches in `pending`.
+    pub fn new(channels: usize, pending: &PendingStatistics, device: &Device) -> Self {
+        let fixed = || parameter([channels], device).set_require_grad(false);
+        Self {
+            weight: parameter([channels], device),
+            bias: parameter([channels], device),
+            running_mean: fixed(),
+            running_var: fixed(),
+            pending: pending.clone(),
+        }
+    }
+
+    /// The same shape and dtype as `x`.
+    ///
+    /// In evaluation the running statistics normalise. In `training` those of the batch do, with the biased variance, and
+    /// they are put aside for the running ones, with the unbiased variance.
+    pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
+        let dtype = x.dtype();
+        let weight = self.weight.val().cast(DType::F32);
+        let bias = self.bias.val().cast(DType::F32);
+        if training {
+            let [batch, _, height, width] = x.dims();
+            let count = (batch * height * width) as f64;
+            let normal = module::batch_norm_train(x.cast(DType::F32), weight, bias, EPS);
+            let unbiased = count / (count - 1.0).max(1.0);
+            self.pending.push([
+                (self.running_mean.id, normal.mean.inner()),
+                (
+                    self.running_var.id,
+                    normal.variance.inner().mul_scalar(unbiased),
+                ),
+            ]);
+            return normal.output.cast(dtype);
+        }
+        let mean = self.running_mean.val().cast(DType::F32);
+        let variance = self.running_var.val().cast(DType::F32);
+        let scale = weight / (variance + EPS).sqrt();
+        let shift = bias - mean * scale.clone();
+        let [channels] = scale.dims();
+        let wide = |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
+        (x.cast(DType::F32) * wide(scale) + wide(shift)).cast(dtype)
+    }
+}
+
+/// Whether a key names a running statistic: a buffer of PyTorch, not one of its parameters.
+pub fn is_running_statistic(key: &str) -> bool {
+    key.ends_with(".running_mean") || key.ends_with(".running_var")
+}
