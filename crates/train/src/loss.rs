@@ -1,4 +1,4 @@
-//! The contrastive objective on features that are already gathered.
+//! The contrastive objectives on features that are already gathered.
 
 use burn::tensor::{Int, Tensor, activation};
 use openclip_model::ClipOutput;
@@ -10,6 +10,17 @@ pub fn clip_loss(output: ClipOutput) -> Tensor<1> {
     let logits = output.logits();
     (diagonal_cross_entropy(logits.clone()) + diagonal_cross_entropy(logits.transpose()))
         .mul_scalar(0.5)
+}
+
+/// `−Σᵢⱼ log σ(yᵢⱼ·logitᵢⱼ) / batch` with `y` = 1 for a picture and its own caption and −1 for all others; `[1]`.
+///
+/// SigLIP's pairwise loss (arXiv 2303.15343; OpenCLIP's `SigLipLoss`). Features are `[batch, embed_dim]`, of unit length, in
+/// f32; the model should have a logit bias.
+pub fn siglip_loss(output: ClipOutput) -> Tensor<1> {
+    let logits = output.logits();
+    let [rows, _] = logits.dims();
+    let signs = Tensor::<2>::eye(rows, &logits.device()).mul_scalar(2.0).sub_scalar(1.0);
+    activation::log_sigmoid(logits * signs).sum().div_scalar(rows as f32).neg()
 }
 
 /// Mean over rows of `−log softmax(row)[row index]`.

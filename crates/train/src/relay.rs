@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Int, Tensor};
 use openclip_model::params::Pick;
-use openclip_model::Clip;
+use openclip_model::{Clip, ClipOutput};
 
 use crate::loss::clip_loss;
 
@@ -44,8 +44,17 @@ impl MicroBatch {
     }
 }
 
-/// Loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
+/// Contrastive loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
 pub fn step(model: &Clip, batches: &[MicroBatch]) -> (Tensor<1>, GradientsParams) {
+    step_with(model, batches, clip_loss)
+}
+
+/// Like [`step`] with another loss, such as [`siglip_loss`](crate::loss::siglip_loss).
+pub fn step_with(
+    model: &Clip,
+    batches: &[MicroBatch],
+    loss: impl Fn(ClipOutput) -> Tensor<1>,
+) -> (Tensor<1>, GradientsParams) {
     let mut graph = (batches.len() == 1).then(|| batches[0].encode(model));
     let features = match &graph {
         Some(features) => features.clone().map(Tensor::inner),
@@ -57,7 +66,7 @@ pub fn step(model: &Clip, batches: &[MicroBatch]) -> (Tensor<1>, GradientsParams
         }
     };
     let [images, texts] = features.map(|features| Tensor::from_inner(features).require_grad());
-    let loss = clip_loss(model.join(images.clone(), texts.clone()));
+    let loss = loss(model.join(images.clone(), texts.clone()));
     let mut gradients = loss.backward();
     let [image_grad, text_grad] = [&images, &texts].map(|leaf| leaf.grad_remove(&mut gradients));
     let mut total = GradientsAccumulator::new();

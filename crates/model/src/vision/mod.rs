@@ -67,6 +67,14 @@ impl VisionTower {
             _ => None,
         }
     }
+
+    /// Rows and columns of patches that the `pos_embed` of timm's ViT is for.
+    pub(crate) fn timm_grid(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::TimmVit(tower) => Some(tower.grid()),
+            _ => None,
+        }
+    }
 }
 
 /// How a parameter of an image tower with rules of its own starts; `None` for the native ViT and the text tower.

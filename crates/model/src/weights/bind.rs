@@ -22,7 +22,7 @@ pub fn load(
     for param in &wanted {
         if let Some(tensor) = dict.tensors.get(&param.key)
             && tensor.shape != param.shape
-            && let Some(resized) = resize_positions(&param.key, tensor, &param.shape, config)?
+            && let Some(resized) = resize_positions(&param.key, tensor, &param.shape, &model, config)?
         {
             dict.tensors.insert(param.key.clone(), resized);
         }
@@ -68,8 +68,17 @@ fn resize_positions(
     key: &str,
     tensor: &RawTensor,
     shape: &[usize],
+    model: &Clip,
     config: &ModelConfig,
 ) -> Result<Option<RawTensor>, WeightsError> {
+    if let (&[1, old, width], &[1, new, new_width]) = (tensor.shape.as_slice(), shape) {
+        let (Some(grid), true) = (model.visual.timm_grid(), width == new_width && key == "visual.trunk.pos_embed") else {
+            return Ok(None);
+        };
+        let prefix = new.saturating_sub(grid.0 * grid.1);
+        let resized = resize::resize_grid(&tensor.to_f32()?, [old, width], prefix, grid)?;
+        return Ok(Some(RawTensor::from_f32(resized, vec![1, new, width])));
+    }
     let (&[old, width], &[new, new_width]) = (tensor.shape.as_slice(), shape) else {
         return Ok(None);
     };

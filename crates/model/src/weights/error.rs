@@ -15,15 +15,15 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// The content is none of the formats that are read.
-    #[error("{}: {reason}; expected .safetensors, or a PyTorch .pt/.bin", .file.display())]
+    #[error("{}: {reason}; expected .safetensors, a PyTorch .pt/.bin, or big_vision's .npz", .file.display())]
     Unrecognised {
         /// The file.
         file: PathBuf,
         /// What the file looks like.
         reason: String,
     },
-    /// A NumPy archive, the format of big_vision's checkpoints.
-    #[error("{}: NumPy .npz/.npy weights are not read; convert them to .safetensors with OpenCLIP first", .file.display())]
+    /// A NumPy file that is none of big_vision's checkpoints.
+    #[error("{}: of NumPy's files, big_vision's SigLIP checkpoints are read: .npz archives with `img/embedding/kernel` in them", .file.display())]
     Numpy {
         /// The file.
         file: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{RawTensor, StateDict, WeightsError};
+use super::{RawTensor, StateDict, WeightsError, siglip};
 
 /// First parts of the text tower's keys, which lie at the root in `CLIP` and under `text.` in `CustomTextCLIP` and `CoCa`.
 const TEXT_ROOTS: [&str; 5] = [
@@ -19,7 +19,7 @@ const TEXT_ROOTS: [&str; 5] = [
 /// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
 ///   `context_length` and `vocab_size`
 /// * the counters `num_batches_tracked` of BatchNorm are dropped: with a momentum they change nothing
-/// * the keys of Hugging Face's `CLIPModel` become OpenCLIP's
+/// * the keys of Hugging Face's `CLIPModel` and `SiglipModel` become OpenCLIP's
 ///
 /// # Errors
 /// A tensor that has to be joined or turned cannot be read, or has an unfit shape.
@@ -37,6 +37,9 @@ pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
     });
     if is_hugging_face_clip(&dict) {
         dict.tensors = from_hugging_face_clip(dict.tensors)?;
+    } else if siglip::is_hugging_face(&dict) {
+        dict.tensors = siglip::from_hugging_face(&dict)?;
+        dict.metadata.extend(siglip::preprocessing());
     }
     Ok(dict)
 }
@@ -166,7 +169,7 @@ fn from_hugging_face_clip(
             };
             converted.insert(
                 format!("{block}.attn.in_proj_{kind}"),
-                join(key, [q, k, v])?,
+                join(key, &[q, k, v])?,
             );
         } else if name.contains(".self_attn.k_proj.") || name.contains(".self_attn.v_proj.") {
             let q = key
@@ -186,10 +189,12 @@ fn from_hugging_face_clip(
 }
 
 /// Joins `parts` along the first axis; in `f32` when their types differ.
-fn join(key: &str, parts: [&RawTensor; 3]) -> Result<RawTensor, WeightsError> {
-    let [first, ..] = parts;
+pub(super) fn join(key: &str, parts: &[&RawTensor]) -> Result<RawTensor, WeightsError> {
+    let Some(first) = parts.first() else {
+        return Ok(RawTensor::from_f32(Vec::new(), vec![0]));
+    };
     if first.shape.is_empty() || parts.iter().any(|part| part.shape != first.shape) {
-        let shapes = parts.map(|part| &part.shape);
+        let shapes: Vec<_> = parts.iter().map(|part| &part.shape).collect();
         return Err(WeightsError::Tensor {
             file: Default::default(),
             key: key.to_string(),

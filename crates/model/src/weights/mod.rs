@@ -13,10 +13,12 @@
 pub mod bind;
 mod error;
 pub mod keys;
+mod npz;
 pub mod openai;
 mod pickle;
 pub mod resize;
 mod safetensors;
+mod siglip;
 mod tensor;
 mod torch;
 
@@ -43,7 +45,8 @@ impl StateDict {
     /// Reads the index of a weights file and brings its keys into OpenCLIP's form ([`keys::normalise`]).
     ///
     /// The format is recognised by content: `.safetensors`; what `torch.save` writes, as a zip archive or in the older form,
-    /// a bare state dict or a training checkpoint with one under `state_dict`; OpenAI's TorchScript archives.
+    /// a bare state dict or a training checkpoint with one under `state_dict`; OpenAI's TorchScript archives; big_vision's
+    /// SigLIP checkpoints (`.npz`).
     ///
     /// # Errors
     /// One of [`WeightsError`]'s variants, naming the file and what is wrong in it. A pickle that imports anything but the

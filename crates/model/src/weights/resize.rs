@@ -25,6 +25,17 @@ pub fn resize_image_pos_embed(
     old: [usize; 2],
     grid: (usize, usize),
 ) -> Result<Vec<f32>, WeightsError> {
+    resize_grid(values, old, PREFIX_TOKENS, grid)
+}
+
+/// Like [`resize_image_pos_embed`] for a table that begins with `prefix` rows that belong to no patch (timm's
+/// `resample_abs_pos_embed`).
+pub fn resize_grid(
+    values: &[f32],
+    old: [usize; 2],
+    prefix: usize,
+    grid: (usize, usize),
+) -> Result<Vec<f32>, WeightsError> {
     let ([rows, width], (new_height, new_width)) = (old, grid);
     let target = [new_height, new_width];
     if rows.checked_mul(width) != Some(values.len()) {
@@ -34,17 +45,17 @@ pub fn resize_image_pos_embed(
             format!("{} values do not have this shape", values.len()),
         );
     }
-    if rows == PREFIX_TOKENS + new_height * new_width {
+    if rows == prefix + new_height * new_width {
         return Ok(values.to_vec());
     }
-    let side = rows.saturating_sub(PREFIX_TOKENS).isqrt();
-    if side == 0 || rows != PREFIX_TOKENS + side * side {
+    let side = rows.saturating_sub(prefix).isqrt();
+    if side == 0 || rows != prefix + side * side {
         return refuse(old, &target, "the old grid is not square");
     }
     if new_height == 0 || new_width == 0 {
         return refuse(old, &target, "the grid is empty");
     }
-    let (class, patches) = values.split_at(PREFIX_TOKENS * width);
+    let (class, patches) = values.split_at(prefix * width);
     let horizontal = bicubic_taps(side, new_width);
     let vertical = bicubic_taps(side, new_height);
     let mut wide = vec![0.0; side * new_width * width];
@@ -53,12 +64,12 @@ pub fn resize_image_pos_embed(
         blend(source, width, &horizontal, row);
     }
     let mut out = class.to_vec();
-    out.resize((PREFIX_TOKENS + new_height * new_width) * width, 0.0);
+    out.resize((prefix + new_height * new_width) * width, 0.0);
     blend(
         &wide,
         new_width * width,
         &vertical,
-        &mut out[PREFIX_TOKENS * width..],
+        &mut out[prefix * width..],
     );
     Ok(out)
 }

@@ -207,6 +207,69 @@ impl RawTensor {
         self
     }
 
+    /// A tensor in memory with strides, which count elements. The reason is returned when they leave `bytes`.
+    pub(super) fn in_memory(
+        dtype: DType,
+        bytes: Vec<u8>,
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+    ) -> Result<Self, String> {
+        let held = bytes.len() / dtype.size();
+        if !extent(&shape, &strides).is_some_and(|(numel, end)| numel <= held && end <= held) {
+            return Err(format!("shape {shape:?} with strides {strides:?} does not fit {held} elements"));
+        }
+        Ok(Self {
+            dtype,
+            shape,
+            strides,
+            source: Source::Memory(bytes.into()),
+        })
+    }
+
+    /// The same elements with the axes in another order; another rank comes back as it is.
+    pub(super) fn permuted(mut self, axes: [usize; 4]) -> Self {
+        if self.shape.len() == axes.len() {
+            self.shape = axes.map(|axis| self.shape[axis]).to_vec();
+            self.strides = axes.map(|axis| self.strides[axis]).to_vec();
+        }
+        self
+    }
+
+    /// The same tensor with its elements in row-major order, copied where they are not.
+    pub(super) fn dense(self) -> Result<Self, WeightsError> {
+        if self.is_row_major() {
+            return Ok(self);
+        }
+        Ok(Self::from_bytes(self.dtype, self.to_bytes()?, self.shape))
+    }
+
+    /// Some of the first axis' entries; `None` when the tensor has not so many, or is a strided view.
+    pub(super) fn rows(&self, rows: std::ops::Range<usize>) -> Option<Self> {
+        let &count = self.shape.first()?;
+        if rows.start > rows.end || rows.end > count || !self.is_row_major() {
+            return None;
+        }
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let rest = self.shape[1..].iter();
+        let row = rest.copied().try_fold(self.dtype.size(), usize::checked_mul)?;
+        Some(match &self.source {
+            Source::File { file, start } => Self {
+                dtype: self.dtype,
+                strides: row_major(&shape),
+                shape,
+                source: Source::File {
+                    file: Arc::clone(file),
+                    start: start + (rows.start * row) as u64,
+                },
+            },
+            Source::Memory(bytes) => {
+                let part = bytes.get(rows.start * row..rows.end * row)?;
+                Self::from_bytes(self.dtype, part.to_vec(), shape)
+            }
+        })
+    }
+
     /// Same data under another shape of as many elements; `None` when the numbers differ or the tensor is a strided view.
     pub fn reshaped(mut self, shape: Vec<usize>) -> Option<Self> {
         let numel = shape

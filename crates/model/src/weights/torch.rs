@@ -27,7 +27,7 @@ const MAX_ATTRIBUTES: usize = 1 << 20;
 const MAX_MEMBERS: usize = 1 << 20;
 
 /// Where a storage's data lies: first byte and number of bytes.
-type Span = (u64, u64);
+pub(super) type Span = (u64, u64);
 
 fn refused(file: &WeightsFile, refusal: Refusal) -> WeightsError {
     let (path, offset) = (file.path.clone(), refusal.offset);
@@ -46,8 +46,8 @@ fn refused(file: &WeightsFile, refusal: Refusal) -> WeightsError {
 }
 
 /// Byte ranges of an archive's members, by name. Compressed members are told apart by their method.
-struct Members {
-    spans: HashMap<String, (Span, CompressionMethod)>,
+pub(super) struct Members {
+    pub(super) spans: HashMap<String, (Span, CompressionMethod)>,
 }
 
 impl Members {
@@ -141,9 +141,7 @@ pub(super) fn read_zip(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsErro
     let folder = pickles.filter(|folder| folder.is_empty() || folder.ends_with('/'));
     let Some(folder) = folder.min_by_key(|folder| (folder.len(), folder.to_string())) else {
         if names().any(|name| name.ends_with(".npy")) {
-            return Err(WeightsError::Numpy {
-                file: file.path.clone(),
-            });
+            return super::npz::read(file, &members);
         }
         return Err(WeightsError::Unrecognised {
             file: file.path.clone(),

@@ -1,0 +1,518 @@
+//! SigLIP and SigLIP2 against `open_clip` and timm. `tests/parity/export_siglip.py` made the fixtures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::tensor::Tensor;
+use openclip_data::tokenizer::for_model;
+use openclip_model::config::ModelConfig;
+use openclip_model::factory::{CreateOptions, Loaded, create, hub_config};
+use openclip_model::weights::{StateDict, WeightsError, bind};
+use openclip_model::{Clip, ClipOutput, init, params, registry};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_train::loss::{clip_loss, siglip_loss};
+use openclip_train::optim::{AdamW, decays};
+use openclip_train::relay::{self, MicroBatch, PickGradient};
+
+/// f32 sums of a few hundred terms in another order than PyTorch's.
+const FEATURES: f32 = 1e-4;
+/// Relative to the largest value of each gradient tensor, or to a thousandth of the model's largest.
+const GRADIENTS: f32 = 1e-3;
+
+fn cases(folder: &Path) -> Vec<String> {
+    let paths = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = paths
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| path.with_extension("").to_str().unwrap().to_string())
+        .filter(|path| Path::new(&format!("{path}.safetensors")).is_file())
+        .collect();
+    names.sort();
+    assert!(
+        !names.is_empty(),
+        "cases are missing in {}",
+        folder.display()
+    );
+    names
+}
+
+fn case_config(path: &str) -> ModelConfig {
+    let mut config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
+    config.vision_cfg.patch_dropout = 0.0;
+    config
+}
+
+fn gradients(
+    path: &str,
+    model: &Clip,
+    batches: &[MicroBatch],
+    expected: &Tensors,
+    loss: (&str, fn(ClipOutput) -> Tensor<1>),
+) -> f32 {
+    let (kind, objective) = loss;
+    let (found, gradients) = relay::step_with(model, batches, objective);
+    let wanted = expected.get(&format!("output/{kind}loss")).1;
+    let apart = max_difference(&values(found), wanted);
+    assert!(
+        apart <= 2e-5 * wanted[0].abs().max(1.0),
+        "{path}: {kind}loss differs by {apart:e}"
+    );
+    let found = params::export_with(model, &mut PickGradient(&gradients));
+    let found: BTreeMap<_, _> = found.into_iter().map(|p| (p.key, p.values)).collect();
+    let prefix = format!("{kind}grad/");
+    let all = || expected.with_prefix(&prefix);
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let total = all().map(|(_, values)| largest(values)).fold(0.0, f32::max);
+    let mut worst = 0.0_f32;
+    for (key, wanted) in all() {
+        let zeros = vec![0.0; wanted.len()];
+        let found = found.get(key).unwrap_or(&zeros);
+        let relative = max_difference(found, wanted) / largest(wanted).max(1e-3 * total);
+        assert!(
+            relative <= GRADIENTS,
+            "{path}: {prefix}{key} differs by {relative:e}"
+        );
+        worst = worst.max(relative);
+    }
+    worst
+}
+
+fn compare(paths: &[String]) {
+    let (mut features, mut worst) = (0.0_f32, 0.0_f32);
+    for path in paths {
+        let file = format!("{path}.safetensors");
+        let (config, device) = (case_config(path), device().autodiff());
+        let model = model(&config, &file, "weights/", &device);
+        let expected = Tensors::read(&file);
+        let batch = MicroBatch {
+            images: expected.tensor("input/image", &device),
+            tokens: expected.tokens("input/text", &device),
+            dropout: 0,
+        };
+        for (suffix, normalize) in [("", false), ("_norm", true)] {
+            let image = values(model.encode_image(batch.images.clone(), normalize));
+            let text = values(model.encode_text(batch.tokens.clone(), normalize));
+            for (kind, found) in [("image", image), ("text", text)] {
+                let apart = max_difference(
+                    &found,
+                    expected.get(&format!("output/{kind}_features{suffix}")).1,
+                );
+                assert!(
+                    apart <= FEATURES,
+                    "{path}: {kind} features differ by {apart:e}"
+                );
+                features = features.max(apart);
+            }
+        }
+        let [rows, ..] = batch.images.dims();
+        let part = |rows: std::ops::Range<usize>| MicroBatch {
+            images: batch.images.clone().slice_dim(0, rows.clone()),
+            tokens: batch.tokens.clone().slice_dim(0, rows),
+            dropout: 0,
+        };
+        let mut splits = vec![vec![batch.clone()]];
+        if rows > 1 {
+            splits.push(vec![part(0..1), part(1..rows)]);
+        }
+        for batches in &splits {
+            for loss in [
+                ("", clip_loss as fn(ClipOutput) -> Tensor<1>),
+                ("siglip_", siglip_loss),
+            ] {
+                worst = worst.max(gradients(path, &model, batches, &expected, loss));
+            }
+        }
+    }
+    println!(
+        "{} models: features {features:e}, gradients {worst:e} relative",
+        paths.len()
+    );
+}
+
+#[test]
+fn features_losses_and_gradients() {
+    let paths = cases(&fixture("siglip"));
+    assert_eq!(paths.len(), 8);
+    compare(&paths);
+}
+
+/// `OPENCLIP_PARITY_DIR` is what `tests/parity/export_siglip.py --fuzz SEED COUNT --output DIR` wrote.
+#[test]
+#[ignore = "needs models of `export_siglip.py --fuzz`"]
+fn random_models() {
+    let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
+    compare(&cases(Path::new(&folder)));
+}
+
+/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
+fn digest(mut lines: Vec<String>) -> String {
+    lines.sort();
+    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[test]
+fn every_configuration_has_the_state_dict_of_open_clip() {
+    let table = json("siglip/parameters.json");
+    let table = table.as_object().unwrap();
+    assert_eq!(table.len(), 26);
+    for (name, expected) in table {
+        let config = registry::builtin(name).unwrap();
+        let model = Clip::new(&config, &device()).unwrap();
+        let params = params::describe(&model);
+        let total = |prefix: &str| {
+            let own = params.iter().filter(|param| param.key.starts_with(prefix));
+            own.map(params::ParamInfo::numel).sum::<usize>()
+        };
+        assert_eq!(expected["total"], total(""), "{name}");
+        assert_eq!(expected["visual"], total("visual."), "{name}");
+        assert_eq!(expected["keys"], params.len(), "{name}");
+        let shapes = params
+            .iter()
+            .map(|param| format!("{} {:?}", param.key, param.shape));
+        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
+        let decayed = params
+            .iter()
+            .filter(|param| decays(&param.key, &param.shape));
+        let decayed = decayed.map(|param| param.key.clone());
+        assert_eq!(expected["decayed"], digest(decayed.collect()), "{name}");
+    }
+}
+
+fn plain() -> (ModelConfig, Tensors) {
+    (
+        case_config("siglip/plain"),
+        Tensors::read("siglip/plain.safetensors"),
+    )
+}
+
+fn read(config: &ModelConfig, file: &Path) -> Result<Clip, WeightsError> {
+    bind::load(
+        Clip::new(config, &device()).unwrap(),
+        config,
+        StateDict::read(file)?,
+        file,
+    )
+}
+
+#[test]
+fn big_vision_archives_are_read() {
+    let (config, expected) = plain();
+    for name in ["siglip/big_vision.npz", "siglip/big_vision_stacked.npz"] {
+        let model = read(&config, &fixture(name)).unwrap_or_else(|error| panic!("{error}"));
+        let params = params::export(&model);
+        assert!(params.len() > 50);
+        for param in params {
+            let wanted = expected.get(&format!("weights/{}", param.key)).1;
+            assert_eq!(param.values, wanted, "{name}: {}", param.key);
+        }
+    }
+}
+
+/// Damage anywhere is an error or, where it hits numbers alone, other numbers; never a panic.
+#[test]
+fn damaged_archives_are_refused() {
+    let (config, _) = plain();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("damaged.npz");
+    for name in ["siglip/big_vision.npz", "siglip/big_vision_stacked.npz"] {
+        let whole = std::fs::read(fixture(name)).unwrap();
+        for cut in [0, 3, 64, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert!(read(&config, &path).is_err(), "{name} cut at {cut}");
+        }
+        let mut random = 1_u32;
+        for _ in 0..200 {
+            let mut bytes = whole.clone();
+            for _ in 0..8 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Mostly names and headers, which the first kilobytes and the directory at the end hold.
+                let at = random as usize % 4096;
+                let at = if random & 0x1_0000 == 0 {
+                    at
+                } else {
+                    whole.len() - 1 - at
+                };
+                bytes[at] = (random >> 24) as u8;
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let _ = read(&config, &path);
+        }
+    }
+}
+
+#[test]
+fn hugging_face_siglip_becomes_openclip() {
+    let expected = Tensors::read("siglip/hf_features.safetensors");
+    let dict = StateDict::read(&fixture("siglip/hf.safetensors")).unwrap();
+    let [width, layers] = [dict.tensors["text.ln_final.weight"].shape[0], 1];
+    let hidden = dict.tensors["visual.trunk.blocks.0.mlp.fc1.weight"].shape[0];
+    let ratio = hidden as f64 / width as f64;
+    let config = model_config(&serde_json::json!({
+        "embed_dim": width, "init_logit_bias": 0, "custom_text": true,
+        "vision_cfg": {
+            "image_size": 20, "timm_model_name": "vit_base_patch32_siglip_256", "timm_pool": "map", "timm_proj": "none",
+            "timm_kwargs": {"patch_size": 6, "embed_dim": width, "depth": layers, "num_heads": 2, "mlp_ratio": ratio},
+        },
+        "text_cfg": {
+            "context_length": 6, "vocab_size": 30, "width": width, "heads": 2, "layers": layers, "mlp_ratio": ratio,
+            "no_causal_mask": true, "proj_bias": true, "pool_type": "last", "norm_kwargs": {"eps": 1e-6},
+            "act_kwargs": {"approximate": "tanh"},
+        },
+    }));
+    let model =
+        read(&config, &fixture("siglip/hf.safetensors")).unwrap_or_else(|error| panic!("{error}"));
+    let image = expected.tensor("input/image", &device());
+    let tokens = expected.tokens("input/text", &device());
+    let found = model.forward(image, tokens);
+    for (found, kind) in [
+        (&found.image_features, "image_features"),
+        (&found.text_features, "text_features"),
+    ] {
+        let apart = max_difference(&values(found.clone()), expected.get(kind).1);
+        assert!(apart <= FEATURES, "{kind}: {apart:e}");
+    }
+    let wanted = expected.get("logits_per_image").1;
+    assert!(max_difference(&values(found.logits()), wanted) <= 1e-3);
+}
+
+/// Weights of one size in a model of another, as timm's `set_input_size` fits them.
+#[test]
+fn positions_are_resized() {
+    let (config, _) = plain();
+    let expected = Tensors::read("siglip/resize.safetensors");
+    for size in [[8, 8], [24, 24], [29, 15], [12, 12]] {
+        let mut config = config.clone();
+        config.vision_cfg.image_size = serde_json::from_value(serde_json::json!(size)).unwrap();
+        let model = model(&config, "siglip/plain.safetensors", "weights/", &device());
+        let name = format!("{}x{}", size[0], size[1]);
+        let found = params::export(&model);
+        let found = found
+            .iter()
+            .find(|param| param.key == "visual.trunk.pos_embed")
+            .unwrap();
+        let (shape, wanted) = expected.get(&format!("{name}/pos_embed"));
+        assert_eq!(found.shape, shape, "{name}");
+        assert!(max_difference(&found.values, wanted) <= 1e-5, "{name}");
+        let features =
+            model.encode_image(expected.tensor(&format!("{name}/image"), &device()), false);
+        let apart = max_difference(
+            &values(features),
+            expected.get(&format!("{name}/features")).1,
+        );
+        assert!(apart <= FEATURES, "{name}: {apart:e}");
+    }
+}
+
+/// Preprocessing that a file cannot but have comes with it.
+#[test]
+fn weights_bring_their_preprocessing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, _) = plain();
+    let path = dir.path().join("small.json");
+    std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+    let npz = fixture("siglip/big_vision.npz");
+    let options = CreateOptions::default();
+    let loaded = create(path.to_str().unwrap(), npz.to_str(), &device(), &options).unwrap();
+    assert_eq!(
+        (loaded.preprocess.mean, loaded.preprocess.std),
+        ([0.5; 3], [0.5; 3])
+    );
+    assert_eq!(
+        loaded.preprocess.resize_mode,
+        openclip_model::config::ResizeMode::Squash
+    );
+}
+
+#[test]
+fn weights_of_another_family_are_refused_with_their_keys() {
+    let (config, _) = plain();
+    let native = fixture("models/custom_text.safetensors");
+    let mut dict = openclip_tests::fixture_tensors("models/custom_text.safetensors", "weights/");
+    let refused = bind::load(
+        Clip::new(&config, &device()).unwrap(),
+        &config,
+        dict,
+        &native,
+    );
+    let text = refused.err().unwrap().to_string();
+    assert!(
+        text.contains("visual.trunk.attn_pool.latent") && text.contains("visual.class_embedding"),
+        "{text}"
+    );
+    dict = StateDict::read(&fixture("siglip/big_vision.npz")).unwrap();
+    let config = model_config(&json("models/custom_text.json")["model_cfg"]);
+    let refused = bind::load(
+        Clip::new(&config, &device()).unwrap(),
+        &config,
+        dict,
+        &native,
+    );
+    let text = refused.err().unwrap().to_string();
+    assert!(
+        text.contains("missing     visual.class_embedding")
+            && text.contains("unexpected  visual.trunk.norm.bias"),
+        "{text}"
+    );
+}
+
+#[test]
+fn configurations_that_make_no_tower_are_refused() {
+    let refusal = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut config = json("siglip/plain.json")["model_cfg"].clone();
+        change(&mut config["vision_cfg"]);
+        Clip::new(&model_config(&config), &device())
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    let cases: [(&dyn Fn(&mut serde_json::Value), &str); 8] = [
+        (&|v| v["timm_pool"] = "token".into(), "timm_pool"),
+        (&|v| v["timm_pool"] = "abs_attn".into(), "abs_attn"),
+        (&|v| v["timm_proj"] = "cubic".into(), "cubic"),
+        (&|v| v["timm_drop_path"] = 0.1.into(), "timm_drop_path"),
+        (&|v| v["timm_kwargs"]["num_heads"] = 5.into(), "num_heads"),
+        (&|v| v["timm_kwargs"]["embed_dims"] = 5.into(), "embed_dims"),
+        (&|v| v["timm_kwargs"]["embed_dim"] = 24.into(), "embed_dim"),
+        (&|v| v["image_size"] = 3.into(), "image_size"),
+    ];
+    for (change, word) in cases {
+        let text = refusal(change);
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn tokens_are_those_of_open_clip() {
+    let file = json("siglip/tokens.json");
+    let captions: Vec<String> = serde_json::from_value(file["captions"].clone()).unwrap();
+    for (name, rows) in file["rows"].as_object().unwrap() {
+        let config = registry::builtin(name).unwrap();
+        let tokenizer = for_model(&config, Some(&fixture("siglip/tokenizer"))).unwrap();
+        let rows: Vec<Vec<i32>> = serde_json::from_value(rows.clone()).unwrap();
+        for (caption, wanted) in captions.iter().zip(rows) {
+            assert_eq!(tokenizer.tokenize(caption), wanted, "{name}: {caption:?}");
+        }
+    }
+}
+
+/// Mean, deviation and largest value against upstream's over several seeds.
+#[test]
+fn every_parameter_starts_as_in_timm() {
+    for (name, case) in json("siglip/init.json").as_object().unwrap() {
+        let config = model_config(&case["model_cfg"]);
+        let mut drawn: BTreeMap<String, Vec<f32>> = BTreeMap::new();
+        for seed in 0..case["seeds"].as_u64().unwrap() {
+            let model = init::initialise(Clip::new(&config, &device()).unwrap(), &config, seed);
+            for param in params::export(&model) {
+                drawn.entry(param.key).or_default().extend(param.values);
+            }
+        }
+        let expected = case["parameters"].as_object().unwrap();
+        assert!(drawn.keys().eq(expected.keys()), "{name}: other keys");
+        for (key, expected) in expected {
+            let values = &drawn[key];
+            let count = values.len() as f64;
+            if let Some(constant) = expected["constant"].as_f64() {
+                assert!(
+                    values.iter().all(|value| *value == constant as f32),
+                    "{name}, {key}: not all {constant}"
+                );
+                continue;
+            }
+            let number = |field: &str| expected[field].as_f64().unwrap();
+            let sum = |f: &dyn Fn(f64) -> f64| {
+                values.iter().map(|v| f(f64::from(*v))).sum::<f64>() / count
+            };
+            let mean = sum(&|v| v);
+            let std = sum(&|v| (v - mean).powi(2)).sqrt();
+            // Both sides are samples: five standard deviations of their difference.
+            let noise = 5.0 * (2.0 / count).sqrt();
+            assert!(
+                (mean - number("mean")).abs() <= noise * number("std"),
+                "{name}, {key}: mean {mean}"
+            );
+            let spread = ((number("kurtosis") - 1.0) / 4.0).sqrt().max(0.5);
+            let ratio = std / number("std") - 1.0;
+            assert!(
+                ratio.abs() <= noise * spread,
+                "{name}, {key}: deviation {std}, expected {}",
+                number("std")
+            );
+        }
+    }
+}
+
+/// The loss of a tiny model falls, with either objective.
+#[test]
+fn training_steps_lower_the_loss() {
+    let (mut config, expected) = plain();
+    config.init_logit_scale = Some(10_f64.ln());
+    config.init_logit_bias = Some(-10.0);
+    let device = device().autodiff();
+    let batch = MicroBatch {
+        images: expected.tensor("input/image", &device),
+        tokens: expected.tokens("input/text", &device),
+        dropout: 3,
+    };
+    for loss in [clip_loss as fn(ClipOutput) -> Tensor<1>, siglip_loss] {
+        let mut model = init::initialise(Clip::new(&config, &device).unwrap(), &config, 1);
+        let adam = AdamW {
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-6,
+            weight_decay: 0.0,
+        };
+        let mut optimizer = adam.optimizer(&model);
+        let mut losses = Vec::new();
+        for _ in 0..12 {
+            let (loss, gradients) = relay::step_with(&model, std::slice::from_ref(&batch), loss);
+            losses.push(values(loss)[0]);
+            model = optimizer.step(ModuleLearningRate::from(3e-3), model, gradients);
+        }
+        assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
+    }
+}
+
+/// Writes hub folders that `export_siglip.py --saved DIR` loads into Python OpenCLIP.
+#[test]
+#[ignore = "writes to OPENCLIP_SAVED_DIR"]
+fn write_for_python() {
+    let root = PathBuf::from(std::env::var("OPENCLIP_SAVED_DIR").expect("OPENCLIP_SAVED_DIR"));
+    for path in cases(&fixture("siglip")) {
+        let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
+        let folder = root.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let config = case_config(&path);
+        let model = model(
+            &config,
+            &format!("{path}.safetensors"),
+            "weights/",
+            &device(),
+        );
+        let preprocess = Default::default();
+        let hub = hub_config(&config, &preprocess);
+        std::fs::write(folder.join("open_clip_config.json"), hub.to_string()).unwrap();
+        let loaded = Loaded {
+            model,
+            name: name.into(),
+            config,
+            preprocess,
+            warnings: Vec::new(),
+        };
+        loaded
+            .save(&folder.join("open_clip_model.safetensors"))
+            .unwrap();
+    }
+}
