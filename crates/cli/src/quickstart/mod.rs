@@ -197,7 +197,7 @@ fn one_of_each<'a>(rounds: &'a [Vec<Example>], split: &Split) -> Vec<&'a Example
 fn write_sheet(path: &Path, measured: &Measured, cards: Vec<Card>) -> Result<()> {
     let lines = [
         format!(
-            "One picture of each of the {} combinations of colour and shape that training never saw,",
+            "One picture of each of the {} held-out combinations of colour and shape,",
             measured.held_out
         ),
         format!(
@@ -210,7 +210,8 @@ fn write_sheet(path: &Path, measured: &Measured, cards: Vec<Card>) -> Result<()>
         ),
     ];
     let lines = [lines[0].as_str(), lines[1].as_str()];
-    let (width, height, samples) = contact_sheet::render("Never seen, still named", lines, &cards);
+    let (width, height, samples) =
+        contact_sheet::render("Combinations never seen in training", lines, &cards);
     shards::write_png(path, width, height, &samples)
 }
 
