@@ -187,7 +187,7 @@ def random_case(seed: int) -> dict:
     embed_dim = width if proj == "none" else draw.randint(4, 24)
     if pick([True, False]):
         text |= {"proj_type": "none", "proj_bias": False, "width": embed_dim, "heads": 1}
-    return case(name, vision, text, trunk, draw.randint(1, 8), embed_dim, init_logit_scale=draw.uniform(0, 4))
+    return case(name, vision, text, trunk, draw.randint(2, 8), embed_dim, init_logit_scale=draw.uniform(0, 4))
 
 
 def big_vision(state: dict, config: dict, stacked: bool, prefix: str) -> dict:

@@ -10,13 +10,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, Loaded, create, hub_config};
 use openclip_model::weights::{StateDict, WeightsError, bind};
 use openclip_model::{Clip, ClipOutput, init, params, registry};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
+    values,
+};
 use openclip_train::loss::{clip_loss, siglip_loss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
@@ -482,6 +485,36 @@ fn training_steps_lower_the_loss() {
             model = optimizer.step(ModuleLearningRate::from(3e-3), model, gradients);
         }
         assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
+    }
+}
+
+/// A tower computes in the dtype of its input, in bf16 as exactly as bf16 is: 8 bits, rounded at every layer.
+#[test]
+fn half_precision_is_close() {
+    if !device().supports_dtype(DType::BF16) {
+        return;
+    }
+    for name in ["plain", "siglip2", "class_token"] {
+        let path = format!("siglip/{name}");
+        let file = format!("{path}.safetensors");
+        let model = model(&case_config(&path), &file, "weights/", &device());
+        let expected = Tensors::read(&file);
+        let image = expected
+            .tensor::<4>("input/image", &device())
+            .cast(DType::BF16);
+        let tokens = expected.tokens("input/text", &device());
+        let found = [
+            ("image", values(model.encode_image(image, false))),
+            (
+                "text",
+                values(model.encode_text_in(tokens, false, DType::BF16)),
+            ),
+        ];
+        for (kind, found) in found {
+            let wanted = expected.get(&format!("output/{kind}_features")).1;
+            let apart = relative_difference(&found, wanted);
+            assert!(apart <= 3e-2 && apart > 0.0, "{name}: {kind} {apart:e}");
+        }
     }
 }
 

@@ -436,7 +436,7 @@ fn options_that_are_not_built_are_refused_by_name() {
         (
             "vision_cfg",
             "timm_model_name",
-            serde_json::json!("vit_base_patch16_siglip_224"),
+            serde_json::json!("vit_of_no_family"),
         ),
         ("vision_cfg", "attentional_pool", serde_json::json!(true)),
         (
