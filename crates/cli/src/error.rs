@@ -54,9 +54,6 @@ pub enum CliError {
     /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[source] std::io::Error),
-    /// A thread of the command panicked.
-    #[error("internal error: {0}")]
-    Internal(&'static str),
 }
 
 /// How a command ended that did not fail.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use openclip_model::factory::{self, RECORD_EXTENSION};
+use openclip_model::factory::{self, Loaded, RECORD_EXTENSION};
 use openclip_model::registry::{self, HUB_CONFIG};
 
 use super::session::Session;
@@ -36,6 +36,9 @@ pub fn run(args: &ConvertArgs) -> Result {
         )));
     }
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
+    if let Some(parent) = output.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(CliError::file(parent))?;
+    }
     match extension {
         _ if is_folder => write_folder(output, &session, &args.model.model)?,
         Some(RECORD_EXTENSION) => session.loaded.save_record(output)?,
@@ -51,18 +54,18 @@ fn ends_in_separator(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(char::from(*last)))
 }
 
-/// The hub's layout: configuration, weights, the tokenizer's files where the model came with any, and a card.
+/// The hub's layout: configuration, a card, the tokenizer's files where the model came with any, and the weights – last, so
+/// that a folder with weights is whole.
 fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
     fs::create_dir_all(dir).map_err(CliError::file(dir))?;
     let loaded = &session.loaded;
-    loaded.save(&dir.join(HUB_WEIGHTS))?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
         fs::write(&path, text).map_err(CliError::file(&path))
     };
     let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
     write(HUB_CONFIG, format!("{hub:#}\n"))?;
-    write("README.md", card(&loaded.name))?;
+    write("README.md", card(loaded))?;
     for name in TOKENIZER_FILES {
         let from = registry::local_dir(model).map(|from| from.join(name));
         if let Some(from) = from.filter(|from| from.is_file()) {
@@ -72,13 +75,34 @@ fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(loaded.save(&dir.join(HUB_WEIGHTS))?)
 }
 
-fn card(name: &str) -> String {
+/// The page that the hub shows, with the header it searches by.
+fn card(loaded: &Loaded) -> String {
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
+    let name = loaded.name.trim_start_matches("local-dir:");
     format!(
-        "---\ntags:\n- clip\nlibrary_name: open_clip\npipeline_tag: zero-shot-image-classification\n---\n\
-         # {name}\n\nA contrastive image-text model in OpenCLIP's format.\n\n\
-         ```sh\nopenclip classify --model local-dir:. --image cat.jpg --text 'a cat' 'a dog'\n```\n"
+        "\
+---
+tags:
+- clip
+library_name: open_clip
+pipeline_tag: zero-shot-image-classification
+---
+# {name}
+
+A contrastive image-text model in the format of [OpenCLIP](https://github.com/mlfoundations/open_clip): pictures of
+{height}x{width} pixels and captions of up to {} tokens become vectors of {} numbers.
+
+```sh
+openclip classify --model local-dir:. --image cat.jpg --text 'a cat' 'a dog'
+```
+
+```python
+model, _, preprocess = open_clip.create_model_and_transforms('local-dir:.')
+```
+",
+        loaded.config.text_cfg.context_length, loaded.config.embed_dim,
     )
 }

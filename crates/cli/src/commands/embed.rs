@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use openclip_data::error::DataError;
 use openclip_data::loader::{Loader, LoaderOptions};
+use openclip_data::source::csv::Csv;
 use openclip_data::source::files::Files;
-use openclip_data::source::open::{Opened, open};
+use openclip_data::source::kind::DatasetKind;
+use openclip_data::source::open::{OpenOptions, Opened, open};
+use openclip_data::source::shards::Shards;
+use openclip_data::source::table::Table;
 use openclip_data::source::{Order, Source};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
@@ -44,7 +48,7 @@ pub fn run(args: &EmbedArgs) -> Result {
     let width = session.loaded.config.embed_dim;
     let mut writer = EmbeddingWriter::create(&args.output, width, contents)?;
     if let Some(pictures) = pictures {
-        let captions = paired.then(|| Arc::clone(&tokenizer));
+        let captions = paired.then_some(tokenizer.as_ref());
         embed_pictures(&encoder, pictures, captions, args, &mut writer)?;
     }
     if let Some(texts) = texts {
@@ -69,7 +73,7 @@ pub fn run(args: &EmbedArgs) -> Result {
 fn embed_pictures(
     encoder: &Encoder,
     pictures: Pictures,
-    tokenizer: Option<Arc<dyn Tokenizer>>,
+    tokenizer: Option<&dyn Tokenizer>,
     args: &EmbedArgs,
     writer: &mut EmbeddingWriter,
 ) -> Result<()> {
@@ -77,59 +81,90 @@ fn embed_pictures(
     let transform = eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
     let options = LoaderOptions {
         workers: args.loader.workers,
+        // Whoever embeds a folder wants what is there, however little.
+        max_bad_share: 1.0,
         ..LoaderOptions::new(args.loader.batch_size, encoder.image_size, Order::sequential())
     };
-    let paired = tokenizer.is_some();
-    let mut loader = Loader::start(source, transform, tokenizer, &options)?;
+    // Without a tokenizer the loader asks for no caption, so a picture whose caption is missing keeps its row.
+    let mut loader = Loader::start(source, transform, None, &options)?;
     let progress = Progress::new("embed", pictures.count, "pictures");
     while let Some(batch) = loader.next() {
         let batch = batch?;
         writer.append_images(&host(encoder.images(batch.images, batch.size))?, &batch.names)?;
-        if paired {
-            writer.append_texts(&host(encoder.tokens(batch.tokens, batch.size))?, &batch.captions)?;
+        if let Some(tokenizer) = tokenizer {
+            let features = encoder.texts(tokenizer, &batch.captions);
+            writer.append_texts(&host(features)?, &batch.captions)?;
         }
         progress.inc(batch.size as u64);
     }
     progress.finish();
-    let dropped = loader.stats().dropped();
-    if dropped > 0 {
-        warn(format!("{dropped} pictures could not be used and have no row"));
+    let stats = loader.stats();
+    if stats.dropped() > 0 {
+        let problems = stats.problems.iter().filter(|(kind, _)| kind.drops_sample());
+        let problems: Vec<_> = problems.map(|(kind, count)| format!("{count} {kind}")).collect();
+        warn(format!("{} samples have no row: {}", stats.dropped(), problems.join(", ")));
     }
     Ok(())
 }
 
-/// A folder of pictures, or whatever training data may be.
+/// A folder of pictures, a CSV file with or without captions, or shards.
 fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
     let path = Path::new(images);
     if path.is_dir() {
         let files = Files::directory(path)?;
-        let count = Some(files.paths().len() as u64);
-        let source: Arc<dyn Source> = Arc::new(files);
-        let opened = Opened { source, rgb_first: false };
-        return Ok(Pictures { opened, count, captioned: false });
+        return Ok(Pictures {
+            count: Some(files.len() as u64),
+            opened: Opened { source: Arc::new(files), rgb_first: false },
+            captioned: false,
+        });
     }
-    let mut options = args.format.options(None);
-    match open(images, &options) {
-        Ok(opened) => Ok(Pictures { opened, count: None, captioned: true }),
-        // Pictures can be embedded without captions, unless a column of them was asked for.
-        Err(DataError::MissingColumn { column, .. })
-            if args.format.csv_caption_key.is_none() && column == args.format.caption_column() =>
-        {
-            options.csv.caption_column = None;
-            let opened = open(images, &options)?;
-            Ok(Pictures { opened, count: None, captioned: false })
+    let options = args.format.options(None);
+    match DatasetKind::parse(&options.dataset_type, images) {
+        Ok(DatasetKind::Csv) => table(path, options, args.format.csv_caption_key.is_some()),
+        Ok(DatasetKind::Webdataset) => Ok(Pictures {
+            opened: open(images, &options)?,
+            count: Shards::expand(images, None)?.num_samples()?,
+            captioned: true,
+        }),
+        Err(DataError::UnknownDataset { .. }) if !path.exists() => {
+            Err(CliError::file(path)(std::io::ErrorKind::NotFound.into()))
         }
+        Ok(DatasetKind::Synthetic) | Err(DataError::UnknownDataset { .. }) => Err(CliError::Usage(
+            format!("--images {images}: expected a folder, a .csv or .tsv file, or .tar shards"),
+        )),
         Err(error) => Err(error.into()),
     }
 }
 
+/// The rows of a CSV file; it may have no captions unless a column of them was asked for.
+fn table(path: &Path, mut options: OpenOptions, needs_captions: bool) -> Result<Pictures> {
+    let table = match Csv::open(path, &options.csv) {
+        Err(DataError::MissingColumn { column, .. })
+            if !needs_captions && options.csv.caption_column.as_ref() == Some(&column) =>
+        {
+            options.csv.caption_column = None;
+            Csv::open(path, &options.csv)?
+        }
+        table => table?,
+    };
+    Ok(Pictures {
+        count: Some(table.len() as u64),
+        opened: Opened { source: Arc::new(table), rgb_first: false },
+        captioned: options.csv.caption_column.is_some(),
+    })
+}
+
 /// One caption per line; an empty line is an empty caption.
 fn captions(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(CliError::file(path))?;
+    let content = |reason: String| CliError::Content { path: path.to_owned(), reason };
+    let bytes = std::fs::read(path).map_err(CliError::file(path))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        content(format!("line {} is not UTF-8", 1 + valid.filter(|byte| **byte == b'\n').count()))
+    })?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.is_empty() {
-        let reason = "no caption in it; expected one per line".to_owned();
-        return Err(CliError::Content { path: path.to_owned(), reason });
+        return Err(content("no caption in it; expected one per line".to_owned()));
     }
     Ok(lines)
 }

@@ -85,16 +85,16 @@ pub fn models(args: &ModelsArgs) -> Result {
 
 /// Describes one model; with weights, after they are loaded.
 pub fn info(args: &InfoArgs) -> Result {
-    let brings_weights = args.model.pretrained.is_some() || registry::local_dir(&args.model.model).is_some();
-    let (profile, preprocess) = if brings_weights {
+    let source = registry::resolve(&args.model.model)?;
+    let (profile, preprocess) = if args.model.pretrained.is_some() || source.weights.is_some() {
         let loaded = Session::open(&args.model, &args.preprocess, 0)?.loaded;
         (Profile::of(&loaded.name, &loaded.config, &loaded.model), loaded.preprocess)
     } else {
-        let source = registry::resolve(&args.model.model)?;
         let device = device::parse(&args.model.device)?;
-        let model = Clip::new(&source.config, &device)?;
+        let config = args.model.options(0).apply(source.config);
+        let model = Clip::new(&config, &device)?;
         let preprocess = args.preprocess.apply(source.preprocess.unwrap_or_default())?;
-        (Profile::of(&source.name, &source.config, &model), preprocess)
+        (Profile::of(&source.name, &config, &model), preprocess)
     };
     let mut out = Output::stdout();
     if args.json.json {

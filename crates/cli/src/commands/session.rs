@@ -11,7 +11,7 @@ use openclip_train::Precision;
 
 use crate::args::model::{ModelArgs, PreprocessArgs};
 use crate::error::Result;
-use crate::output::{note, warn};
+use crate::output::warn;
 
 /// A loaded model on its device.
 pub struct Session {
@@ -28,13 +28,14 @@ impl Session {
     pub fn open(model: &ModelArgs, preprocess: &PreprocessArgs, seed: u64) -> Result<Self> {
         let precision = model.precision();
         let device = device::parse(&model.device)?;
-        let pretrained = model.pretrained.as_deref();
+        let pretrained = model.pretrained.as_deref().filter(|tag| !tag.is_empty());
+        let is_bare = pretrained.is_none() && registry::resolve(&model.model)?.weights.is_none();
         let mut loaded = factory::create(&model.model, pretrained, &device, &model.options(seed))?;
         for warning in std::mem::take(&mut loaded.warnings) {
             warn(warning);
         }
-        if pretrained.is_none() && registry::local_dir(&model.model).is_none() {
-            note(format!("{} has random weights: no --pretrained was given", loaded.name));
+        if is_bare {
+            warn(format!("{} has random weights: no --pretrained was given", loaded.name));
         }
         if precision == Precision::PureBf16 {
             loaded.model = params::cast(loaded.model, FloatDType::BF16);

@@ -3,11 +3,14 @@
 use openclip_train::TrainConfig;
 
 use crate::args::train::TrainArgs;
-use crate::error::{Outcome, Result};
+use crate::error::{CliError, Outcome, Result};
 use crate::output::{Output, note};
 
 /// Trains, or evaluates where there is no training data.
 pub fn run(args: &TrainArgs) -> Result {
+    if args.foreign.debug {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
     for text in args.foreign.check()? {
         note(text);
     }
@@ -41,13 +44,13 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         zeroshot_frequency: frequency.zeroshot_frequency,
         val_frequency: frequency.val_frequency,
         dataset_type: format.dataset_type.clone(),
-        csv_separator: format.csv_separator.clone(),
+        csv_separator: format.separator(),
         csv_img_key: format.csv_img_key.clone(),
         csv_caption_key: format.caption_column().to_owned(),
         workers: loader.workers,
         batch_size: loader.batch_size,
         model: model.model.clone(),
-        pretrained: model.pretrained.clone(),
+        pretrained: model.pretrained.clone().filter(|tag| !tag.is_empty()),
         cache_dir: model.cache_dir.clone(),
         device: model.device.clone(),
         precision: model.precision(),
@@ -84,8 +87,66 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         save_frequency: run.save_frequency,
         save_every_n_steps: run.save_every_n_steps,
         log_every_n_steps: run.log_every_n_steps,
-        report_to: run.report_to.clone(),
+        report_to: report_to(&run.report_to)?,
         max_bad_steps: run.max_bad_steps,
         max_steps: run.max_steps,
     })
+}
+
+/// OpenCLIP looks for names anywhere in the value.
+fn report_to(value: &str) -> Result<String> {
+    if value == "all" {
+        note("--report-to all writes TensorBoard; wandb is not built yet");
+        return Ok("tensorboard".into());
+    }
+    match ["wandb", "trackio"].into_iter().find(|name| value.contains(name)) {
+        Some(name) => Err(CliError::Usage(format!("--report-to {name} is not built yet"))),
+        None => Ok(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use openclip_train::{Precision, TrainConfig};
+
+    use crate::args::{self, Command};
+
+    fn config(line: &str) -> TrainConfig {
+        let words = ["openclip", "train"].into_iter().chain(line.split_whitespace());
+        let cli = args::parse(words.map(Into::into)).unwrap();
+        let Command::Train(args) = cli.command else { panic!("another command") };
+        args.foreign.check().unwrap();
+        super::config(&args).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_the_configurations_own() {
+        assert_eq!(config(""), TrainConfig::default());
+    }
+
+    #[test]
+    fn a_line_of_openclips_readme() {
+        let config = config(
+            "--save-frequency 1 --zeroshot-frequency 1 --report-to tensorboard --train-data=/data/train.csv \
+             --val-data=/data/val.csv --csv-img-key filepath --csv-caption-key title --imagenet-val=/data/imagenet \
+             --warmup 10000 --batch-size=128 --lr=1e-3 --wd=0.1 --epochs=30 --workers=8 --model ViT-B-32 \
+             --precision amp --local-loss --gather-with-grad --aug-cfg scale=(0.4,1.0) gray_scale_prob=0.2 \
+             --image-mean 0.5 0.5 0.5 --force-patch-dropout 0.5 --grad-clip-norm 1.0",
+        );
+        assert_eq!(config.train_data.as_deref(), Some("/data/train.csv"));
+        assert_eq!((config.batch_size, config.lr, config.wd, config.workers), (128, 1e-3, 0.1, 8));
+        assert_eq!(config.precision, Precision::AmpBf16);
+        assert_eq!(config.aug_scale, [0.4, 1.0]);
+        assert_eq!(config.image_mean, Some([0.5; 3]));
+        assert_eq!(config.force_patch_dropout, Some(0.5));
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts_and_short_forms_work() {
+        let config = config("--lr 1 --lr 0.25 --train-num 7 --image-mean 0.1 --image-mean 0.5");
+        assert_eq!((config.lr, config.train_num_samples), (0.25, Some(7)));
+        assert_eq!(config.image_mean, Some([0.5; 3]));
+    }
 }
