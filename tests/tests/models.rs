@@ -438,13 +438,12 @@ fn options_that_are_not_built_are_refused_by_name() {
             "timm_model_name",
             serde_json::json!("vit_of_no_family"),
         ),
-        ("vision_cfg", "attentional_pool", serde_json::json!(true)),
+        ("vision_cfg", "attentional_pool", serde_json::json!("parallel")),
         (
             "text_cfg",
             "hf_model_name",
             serde_json::json!("roberta-base"),
         ),
-        ("text_cfg", "embed_cls", serde_json::json!(true)),
         ("vision_cfg", "ptach_size", serde_json::json!(16)),
         ("text_cfg", "context_lenght", serde_json::json!(77)),
     ] {

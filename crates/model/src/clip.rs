@@ -3,10 +3,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
 
+use crate::coca;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::layers::parameter;
-use crate::text::TextTower;
+use crate::text::{MultimodalTransformer, TextTower};
 use crate::vision::VisionTower;
 
 /// Image tower, text tower and logit scale of a CLIP model.
@@ -18,6 +19,8 @@ pub struct Clip {
     pub visual: VisionTower,
     /// Text tower.
     pub text: TextTower,
+    /// Caption decoder of a CoCa model; see [`crate::coca`].
+    pub text_decoder: Option<MultimodalTransformer>,
     /// Logarithm of the inverse temperature, `[1]`.
     pub logit_scale: Param<Tensor<1>>,
     /// Added to every logit, `[1]`.
@@ -47,6 +50,7 @@ impl Clip {
         Ok(Self {
             visual: VisionTower::new(config, device)?,
             text: TextTower::new(config, device)?,
+            text_decoder: coca::decoder(config, device)?,
             logit_scale: parameter([1], device),
             logit_bias: config.init_logit_bias.map(|_| parameter([1], device)),
             custom_text: config.custom_text,

@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 use crate::Clip;
 use crate::config::ModelConfig;
 use crate::layers::position::sin_cos_2d;
-use crate::{params, vision};
+use crate::{coca, params, vision};
 
 /// Start value of the logit scale's logarithm, `ln(1 / 0.07)`.
 pub const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
@@ -53,6 +53,9 @@ pub fn initialise(model: Clip, config: &ModelConfig, seed: u64) -> Clip {
 /// The rule for a key with a PyTorch shape.
 fn rule(key: &str, shape: &[usize], config: &ModelConfig) -> Init {
     if let Some(init) = vision::initial(key, shape, config) {
+        return init;
+    }
+    if let Some(init) = coca::initial(key, shape, config) {
         return init;
     }
     let text = &config.text_cfg;

@@ -3,6 +3,7 @@
 //! * [`config`] – the OpenCLIP JSON schema and the preprocessing that belongs to a set of weights
 //! * [`registry`] – built-in configurations by name, and `local-dir:` folders
 //! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
+//! * [`coca`], [`generate`] – captions: the decoder's logits, beam search and sampling
 //! * [`init`] – weights of a model trained from scratch
 //! * [`params`] – parameters under OpenCLIP's key names
 //! * [`pixels`] – decoded pictures and token ids onto the device
@@ -11,10 +12,12 @@
 //! * [`device`] – `--device` names
 
 pub mod clip;
+pub mod coca;
 pub mod config;
 pub mod device;
 mod error;
 pub mod factory;
+pub mod generate;
 pub mod init;
 pub mod layers;
 pub mod params;

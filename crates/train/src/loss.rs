@@ -32,3 +32,15 @@ fn diagonal_cross_entropy(logits: Tensor<2>) -> Tensor<1> {
         .mean()
         .neg()
 }
+
+/// Mean of `−log softmax(logits)[label]` over the labels that are not `pad` (OpenCLIP's caption loss, `CoCaLoss`); `[1]`.
+///
+/// `logits` are `[batch, length, vocabulary]` in f32 and `labels` `[batch, length]`. Zero when all labels are `pad`.
+pub fn caption_loss(logits: Tensor<3>, labels: Tensor<2, Int>, pad: i64) -> Tensor<1> {
+    let [batch, length, vocabulary] = logits.dims();
+    let rows = batch * length;
+    let labels = labels.reshape([rows, 1]);
+    let counted = labels.clone().not_equal_scalar(pad).float().cast(logits.dtype());
+    let found = activation::log_softmax(logits.reshape([rows, vocabulary]), 1).gather(1, labels);
+    (found * counted.clone()).sum().neg() / counted.sum().clamp_min(1.0)
+}

@@ -268,14 +268,14 @@ impl Default for TextConfig {
 impl ModelConfig {
     /// Refuses families other than native CLIP by the key that names them, and keys that mean nothing.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
-        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |_, _| false)?;
+        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |key, _| key == "multimodal_cfg")?;
         check_extent("embed_dim", self.embed_dim)
     }
 }
 
-const FOREIGN_MODEL_KEYS: [&str; 4] = ["multimodal_cfg", "audio_cfg", "genlip_cfg", "genlap_cfg"];
-const FOREIGN_VISION_KEYS: [&str; 2] = ["timm_model_name", "attentional_pool"];
-const FOREIGN_TEXT_KEYS: [&str; 4] = ["hf_model_name", "text_arch", "embed_cls", "variable_text"];
+const FOREIGN_MODEL_KEYS: [&str; 3] = ["audio_cfg", "genlip_cfg", "genlap_cfg"];
+const FOREIGN_VISION_KEYS: [&str; 1] = ["timm_model_name"];
+const FOREIGN_TEXT_KEYS: [&str; 3] = ["hf_model_name", "text_arch", "variable_text"];
 /// Variants of the native blocks, in either tower.
 const FOREIGN_BLOCK_KEYS: [&str; 6] = [
     "qk_norm",
@@ -370,6 +370,7 @@ impl VisionConfig {
             &FOREIGN_VISION_KEYS,
             |key, value| {
                 plain_block(key, value)
+                    || key == "attentional_pool"
                     || key.starts_with("attn_pooler_")
                     || key.starts_with("timm_")
             },
@@ -451,7 +452,7 @@ impl TextConfig {
     /// Refuses text towers other than the native transformer by the key that names them, and sizes that no tower has.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
         check_extra(&self.extra, "text_cfg", &FOREIGN_TEXT_KEYS, |key, value| {
-            plain_block(key, value) || key.starts_with("hf_") || key == "tokenizer_mode"
+            plain_block(key, value) || key == "embed_cls" || key.starts_with("hf_") || key == "tokenizer_mode"
         })?;
         check_extent("text_cfg.context_length", self.context_length)?;
         check_extent("text_cfg.vocab_size", self.vocab_size)?;

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Bool, Device, Int, Tensor, module};
 
 use super::{Linear, parameter};
 
@@ -43,6 +43,72 @@ impl Attention {
         let mixed = module::attention(project(0), project(1), project(2), None, None, options);
         self.out_proj.forward(join_heads(mixed))
     }
+
+    /// Query (`part` 0), key (1) or value (2) of `[batch, tokens, width]`, cut into heads: `[batch, heads, tokens, head_width]`.
+    pub(crate) fn project(&self, x: Tensor<3>, part: usize) -> Tensor<4> {
+        let [_, _, width] = x.dims();
+        let columns = part * width..(part + 1) * width;
+        let weight = self.in_proj_weight.val().slice_dim(1, columns.clone());
+        let bias = self.in_proj_bias.val().slice_dim(0, columns);
+        let (weight, bias) = (weight.cast(x.dtype()), bias.cast(x.dtype()));
+        split_heads(module::linear(x, weight, Some(bias)), self.heads)
+    }
+
+    /// `[batch, tokens, width]` → the same shape; `[batch, tokens, tokens]` of `hidden` says which keys (last axis) a query does
+    /// not see.
+    pub(crate) fn forward_masked(&self, x: Tensor<3>, hidden: Tensor<3, Bool>) -> Tensor<3> {
+        let [batch, tokens, _] = x.dims();
+        let hidden = hidden.unsqueeze_dim::<4>(1).expand([batch, self.heads, tokens, tokens]);
+        let [query, key, value] = [0, 1, 2].map(|part| self.project(x.clone(), part));
+        let mixed = module::attention(query, key, value, Some(hidden), None, Default::default());
+        self.out_proj.forward(join_heads(mixed))
+    }
+
+    /// Queries of `[batch, tokens, width]` on keys and values that are projected already; every query sees all of them.
+    pub(crate) fn look(&self, x: Tensor<3>, [key, value]: [Tensor<4>; 2]) -> Tensor<3> {
+        let query = self.project(x, 0);
+        let mixed = module::attention(query, key, value, None, None, Default::default());
+        self.out_proj.forward(join_heads(mixed))
+    }
+
+    /// Causal attention of the tokens that follow those in `past`, which takes them up: any number at first, then one by one.
+    pub(crate) fn step(&self, x: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
+        if past.0.is_none() {
+            past.append([1, 2].map(|part| self.project(x.clone(), part)));
+            return self.forward(x, true);
+        }
+        let keys = past.append([1, 2].map(|part| self.project(x.clone(), part)));
+        self.look(x, keys)
+    }
+}
+
+/// Keys and values `[batch, heads, tokens, head_width]` of the tokens that an attention has seen.
+#[derive(Debug, Clone, Default)]
+pub struct KeyValues(Option<[Tensor<4>; 2]>);
+
+impl KeyValues {
+    /// Adds those of further tokens; gives all.
+    fn append(&mut self, fresh: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let all = match self.0.take() {
+            None => fresh,
+            Some([keys, values]) => {
+                let [key, value] = fresh;
+                [Tensor::cat(vec![keys, key], 2), Tensor::cat(vec![values, value], 2)]
+            }
+        };
+        self.0.insert(all).clone()
+    }
+
+    /// Takes batch rows in another order.
+    pub fn select(&mut self, rows: &Tensor<1, Int>) {
+        self.0 = self.0.take().map(|both| both.map(|x| x.select(0, rows.clone())));
+    }
+}
+
+/// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`.
+pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
+    let [batch, tokens, width] = x.dims();
+    x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
 }
 
 /// One of `parts` outputs that are packed side by side in a linear layer, cut into heads:

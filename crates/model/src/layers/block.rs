@@ -1,8 +1,9 @@
 //! Pre-norm residual blocks: `x + attn(ln_1(x))`, then `x + mlp(ln_2(x))`.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 
+use super::attention::KeyValues;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear};
 
 /// Widths and switches of a [`Transformer`].
@@ -47,7 +48,9 @@ impl Mlp {
 pub struct ResidualBlock {
     /// Before the attention.
     pub ln_1: LayerNorm,
-    /// Self-attention.
+    /// On the other sequence's tokens, where the attention looks at another sequence.
+    pub ln_1_kv: Option<LayerNorm>,
+    /// Self-attention, or attention to another sequence of the same width.
     pub attn: Attention,
     /// On the attention's output.
     pub ls_1: Option<LayerScale>,
@@ -60,12 +63,14 @@ pub struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    fn new(config: &TransformerConfig, device: &Device) -> Self {
+    /// A block of self-attention.
+    pub fn new(config: &TransformerConfig, device: &Device) -> Self {
         let width = config.width;
         let hidden = (width as f64 * config.mlp_ratio) as usize;
         let layer_scale = || config.layer_scale.then(|| LayerScale::new(width, device));
         Self {
             ln_1: LayerNorm::new(width, config.norm_eps, device),
+            ln_1_kv: None,
             attn: Attention::new(width, config.heads, device),
             ls_1: layer_scale(),
             ln_2: LayerNorm::new(width, config.norm_eps, device),
@@ -78,13 +83,49 @@ impl ResidualBlock {
         }
     }
 
+    /// A block whose tokens look at another sequence.
+    pub fn cross(config: &TransformerConfig, device: &Device) -> Self {
+        Self {
+            ln_1_kv: Some(LayerNorm::new(config.width, config.norm_eps, device)),
+            ..Self::new(config, device)
+        }
+    }
+
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        self.residual(x, |x| self.attn.forward(x, causal))
+    }
+
+    /// Like [`Self::forward`]; `hidden` `[batch, tokens, tokens]` says which keys (last axis) a query does not see.
+    pub fn forward_masked(&self, x: Tensor<3>, hidden: Tensor<3, Bool>) -> Tensor<3> {
+        self.residual(x, |x| self.attn.forward_masked(x, hidden))
+    }
+
+    /// Causal [`Self::forward`] of the tokens that follow those in `past`: any number at first, then one by one.
+    pub fn step(&self, x: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
+        self.residual(x, |x| self.attn.step(x, past))
+    }
+
+    /// Keys and values of another sequence `[batch, n, width]` for [`Self::look`].
+    pub fn keys(&self, other: Tensor<3>) -> [Tensor<4>; 2] {
+        let other = match &self.ln_1_kv {
+            Some(norm) => norm.forward(other),
+            None => other,
+        };
+        [1, 2].map(|part| self.attn.project(other.clone(), part))
+    }
+
+    /// Tokens `[batch, tokens, width]` that look at the sequence behind `keys` → the same shape.
+    pub fn look(&self, x: Tensor<3>, keys: [Tensor<4>; 2]) -> Tensor<3> {
+        self.residual(x, |x| self.attn.look(x, keys))
+    }
+
+    fn residual(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let scaled = |scale: &Option<LayerScale>, branch| match scale {
             Some(scale) => scale.forward(branch),
             None => branch,
         };
-        let attended = self.attn.forward(self.ln_1.forward(x.clone()), causal);
+        let attended = attend(self.ln_1.forward(x.clone()));
         let x = x + scaled(&self.ls_1, attended);
         let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
         x + scaled(&self.ls_2, hidden)

@@ -9,6 +9,7 @@
 //! * [`attention`] – multi-head self-attention with one packed projection
 //! * [`attention_pool`] – a feature map into one vector
 //! * [`batch_norm`] – BatchNorm and its running statistics
+//! * [`attentional_pool`] – CoCa's learned queries on a picture's tokens
 //! * [`block`] – pre-norm residual block and the stack of them
 //! * [`conv`] – convolution of feature maps
 //! * [`linear`] – matrix product in the dtype of the input
@@ -20,6 +21,7 @@
 pub mod activation;
 pub mod attention;
 pub mod attention_pool;
+pub mod attentional_pool;
 pub mod batch_norm;
 pub mod block;
 pub mod conv;
@@ -31,6 +33,7 @@ pub mod timm;
 
 pub use activation::Activation;
 pub use attention::Attention;
+pub use attentional_pool::AttentionalPooler;
 pub use attention_pool::AttentionPool2d;
 pub use batch_norm::BatchNorm2d;
 pub use block::{ResidualBlock, Transformer, TransformerConfig};

@@ -1,9 +1,12 @@
 //! Text towers: token ids → one vector.
 //!
+//! * [`multimodal`] – CoCa's caption decoder
 //! * [`transformer`] – OpenCLIP's native text transformer
 
+pub mod multimodal;
 pub mod transformer;
 
+pub use multimodal::MultimodalTransformer;
 pub use transformer::TextTransformer;
 
 use burn::module::Module;

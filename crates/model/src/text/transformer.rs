@@ -1,10 +1,11 @@
 //! OpenCLIP's native text transformer (`transformer.py::TextTransformer`).
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 
 use crate::config::{ModelConfig, NormOptions, TextPool};
 use crate::error::ModelError;
+use crate::layers::attention::KeyValues;
 use crate::layers::{Activation, LayerNorm, Linear, Transformer, TransformerConfig, parameter};
 
 /// Table of token vectors.
@@ -28,7 +29,9 @@ pub enum TextProjection {
 pub struct TextTransformer {
     /// Token vectors.
     pub token_embedding: Embedding,
-    /// `[context_length, width]`.
+    /// Class token behind the caption, `[width]` (CoCa).
+    pub cls_emb: Option<Param<Tensor<1>>>,
+    /// `[context_length, width]`, with a class token one row more.
     pub positional_embedding: Param<Tensor<2>>,
     /// Residual blocks.
     pub transformer: Transformer,
@@ -42,6 +45,8 @@ pub struct TextTransformer {
     pool: TextPool,
     #[module(skip)]
     eos_id: usize,
+    #[module(skip)]
+    pad_id: usize,
 }
 
 impl TextTransformer {
@@ -62,6 +67,9 @@ impl TextTransformer {
                 "text_cfg.pool_type",
                 "`none` gives no vector to compare with a picture",
             ));
+        }
+        if text.embed_cls() && text.no_causal_mask {
+            return Err(ModelError::invalid("text_cfg.embed_cls", "a class token needs the causal mask"));
         }
         let text_projection = match text.proj_type.as_str() {
             "none" => None,
@@ -95,38 +103,121 @@ impl TextTransformer {
             token_embedding: Embedding {
                 weight: parameter([text.vocab_size, width], device),
             },
-            positional_embedding: parameter([text.context_length, width], device),
+            cls_emb: text.embed_cls().then(|| parameter([width], device)),
+            positional_embedding: parameter(
+                [text.context_length + usize::from(text.embed_cls()), width],
+                device,
+            ),
             transformer: Transformer::new(&transformer, device),
             ln_final: LayerNorm::new(width, norm_eps, device),
             text_projection,
             causal: !text.no_causal_mask,
             pool: text.pool_type,
             eos_id: text.eos_id,
+            pad_id: text.pad_id,
         })
     }
 
     /// Token ids `[batch, length]` with `length ≤ context_length` → features `[batch, embed_dim]`, computed in `dtype`.
     pub fn forward(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<2> {
+        self.forward_with_tokens(tokens, dtype).0
+    }
+
+    /// Like [`Self::forward`], with the last block's tokens `[batch, length, width]`, without the class token.
+    pub fn forward_with_tokens(&self, tokens: Tensor<2, Int>, dtype: DType) -> (Tensor<2>, Tensor<3>) {
+        if let Some(class) = &self.cls_emb {
+            return self.forward_class(tokens, class.val(), dtype);
+        }
+        let x = self.embed(tokens.clone(), 0).cast(dtype);
+        let x = self.transformer.forward(x, self.causal);
+        let pooled = self.pool(x.clone(), tokens);
+        (pooled, x)
+    }
+
+    /// Vectors of ids `[batch, length]` at the positions from `start`, `[batch, length, width]`.
+    fn embed(&self, tokens: Tensor<2, Int>, start: usize) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let [_, width] = self.positional_embedding.dims();
-        let rows = self
-            .token_embedding
-            .weight
-            .val()
-            .select(0, tokens.clone().reshape([batch * length]));
-        let positions = self.positional_embedding.val().slice_dim(0, 0..length);
-        let x = rows.reshape([batch, length, width]) + positions.unsqueeze();
-        let x = self.transformer.forward(x.cast(dtype), self.causal);
+        let table = self.token_embedding.weight.val();
+        let rows = table.select(0, tokens.reshape([batch * length]));
+        let positions = self.positional_embedding.val().slice_dim(0, start..start + length);
+        rows.reshape([batch, length, width]) + positions.unsqueeze()
+    }
+
+    fn pool(&self, x: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, length, width] = x.dims();
         // LayerNorm treats each token alone, so norm and pick of one token commute.
         let pooled = x
             .reshape([batch * length, width])
             .select(0, self.pool_rows(tokens));
+        self.project(pooled)
+    }
+
+    fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let dtype = pooled.dtype();
         let pooled = self.ln_final.forward(pooled);
         match &self.text_projection {
             None => pooled,
             Some(TextProjection::Linear(linear)) => linear.forward(pooled),
             Some(TextProjection::Matrix(matrix)) => pooled.matmul(matrix.val().cast(dtype)),
         }
+    }
+
+    /// With a class token that follows the caption and stands for it.
+    ///
+    /// The class token sees position `j` if the token at `j − 1` is no padding, and position 0 always: OpenCLIP's mask is one
+    /// place off, and the published weights were trained with it.
+    fn forward_class(&self, tokens: Tensor<2, Int>, class: Tensor<1>, dtype: DType) -> (Tensor<2>, Tensor<3>) {
+        let [batch, length] = tokens.dims();
+        let [_, width] = self.positional_embedding.dims();
+        let position = self.positional_embedding.val().slice_dim(0, length..length + 1);
+        let class = (class.unsqueeze::<2>() + position).unsqueeze::<3>().expand([batch, 1, width]);
+        let x = Tensor::cat(vec![self.embed(tokens.clone(), 0), class], 1).cast(dtype);
+        let device = tokens.device();
+        // `true` hides a key from a query.
+        let causal = Tensor::<2, Bool>::tril_mask([length, length + 1], 0, &device);
+        let causal = causal.unsqueeze::<3>().expand([batch, length, length + 1]);
+        let first = tokens.clone().slice_dim(1, 0..1).not_equal(tokens.clone().slice_dim(1, 0..1));
+        let shifted = Tensor::cat(vec![first, tokens.equal_scalar(self.pad_id as i64)], 1);
+        let hidden = Tensor::cat(vec![causal, shifted.unsqueeze_dim::<3>(1)], 1);
+        let blocks = self.transformer.resblocks.iter();
+        let x = blocks.fold(x, |x, block| block.forward_masked(x, hidden.clone()));
+        let pooled = x.clone().slice_dim(1, length..length + 1).reshape([batch, width]);
+        (self.project(pooled), x.slice_dim(1, 0..length))
+    }
+
+    /// Tokens for a caption decoder of the ids `[batch, n]` that follow those in `past`, one entry a block: any number of them at
+    /// first, then one by one. `start` is the position of the first.
+    pub fn step(
+        &self,
+        tokens: Tensor<2, Int>,
+        start: usize,
+        dtype: DType,
+        past: &mut [KeyValues],
+    ) -> Tensor<3> {
+        let x = self.embed(tokens, start).cast(dtype);
+        let blocks = self.transformer.resblocks.iter().zip(past);
+        let x = blocks.fold(x, |x, (block, past)| block.step(x, past));
+        self.decoder_tokens(x)
+    }
+
+    /// Most tokens of a caption, the class token not counted.
+    pub fn context_length(&self) -> usize {
+        self.positional_embedding.dims()[0] - usize::from(self.cls_emb.is_some())
+    }
+
+    /// What a decoder reads of the last block's tokens: normalised where no class token stands for the caption.
+    pub(crate) fn decoder_tokens(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.cls_emb {
+            Some(_) => x,
+            None => self.ln_final.forward(x),
+        }
+    }
+
+    /// Tokens for a caption decoder of ids `[batch, length]`, `[batch, length, width]`.
+    pub fn decoder_input(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
+        let x = self.embed(tokens, 0).cast(dtype);
+        self.decoder_tokens(self.transformer.forward(x, true))
     }
 
     /// For each caption the row of its pooled token among `[batch·length]` rows.

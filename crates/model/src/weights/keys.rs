@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{RawTensor, StateDict, WeightsError, siglip};
 
 /// First parts of the text tower's keys, which lie at the root in `CLIP` and under `text.` in `CustomTextCLIP` and `CoCa`.
-const TEXT_ROOTS: [&str; 5] = [
+const TEXT_ROOTS: [&str; 6] = [
     "text_projection",
+    "cls_emb",
     "positional_embedding",
     "token_embedding",
     "transformer",

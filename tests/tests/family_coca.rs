@@ -1,0 +1,306 @@
+//! CoCa: features, caption logits, gradients and captions against `open_clip`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use openclip_model::generate::{
+    BeamScore, BeamSearch, Filter, GenerateOptions, Sampling, SpecialTokens, Strategy,
+};
+use openclip_model::weights::{StateDict, bind};
+use openclip_model::{Clip, init, params, registry};
+use openclip_tests::{
+    Tensors, device, fixture, json, max_difference, model, model_config, values,
+};
+use openclip_train::loss::{caption_loss, clip_loss};
+use openclip_train::optim::{AdamW, decays};
+use openclip_train::relay::PickGradient;
+use serde_json::Value;
+
+/// f32 sums of a few hundred terms in another order than PyTorch's.
+const ABSOLUTE: f32 = 1e-4;
+/// Relative to the largest value of each gradient tensor.
+const GRADIENTS: f32 = 1e-3;
+
+fn cases(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.with_extension("safetensors").is_file())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .map(|path| path.with_extension("").to_str().unwrap().to_string())
+        .filter(|path| !path.ends_with("captions"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty());
+    names
+}
+
+/// Largest differences of features, caption logits, losses and gradients; gradients relative.
+fn compare(path: &str) -> [f32; 4] {
+    let device = device().autodiff();
+    let description = json(&format!("{path}.json"));
+    let file = format!("{path}.safetensors");
+    let expected = Tensors::read(&file);
+    let model = model(&model_config(&description["model_cfg"]), &file, "weights/", &device);
+    let image: Tensor<4> = expected.tensor("input/image", &device);
+    let tokens = expected.tokens("input/text", &device);
+    let plain = model.encode_image(image.clone(), true);
+    let found = model.forward_caption(image, tokens.clone(), None).unwrap();
+    let apart = |found: &[f32], name: &str| max_difference(found, expected.get(name).1);
+    let features = apart(&values(plain), "output/image_features")
+        .max(apart(&values(found.features.image_features.clone()), "output/image_features"))
+        .max(apart(&values(found.features.text_features.clone()), "output/text_features"))
+        .max(apart(&values(model.encode_text(tokens, true)), "output/text_features"));
+
+    // OpenCLIP 3 hides padding from every token, 2.29 from the class token alone; they agree before it.
+    let labels: Vec<i64> = found.labels.clone().try_into_vec_as().unwrap();
+    let vocabulary = found.logits.dims()[2];
+    let (ours, theirs) = (values(found.logits.clone()), expected.get("output/logits").1);
+    let rows = ours.chunks(vocabulary).zip(theirs.chunks(vocabulary)).zip(&labels);
+    let counted = rows.filter(|(_, label)| **label != 0);
+    let logits = counted.map(|((a, b), _)| max_difference(a, b)).fold(0.0, f32::max);
+
+    let contrastive = clip_loss(found.features);
+    let caption = caption_loss(found.logits, found.labels, 0);
+    let losses = apart(&values(contrastive.clone()), "output/contrastive")
+        .max(apart(&values(caption.clone()), "output/caption"));
+    let gradients = (contrastive + caption.mul_scalar(2.0)).backward();
+    let gradients = GradientsParams::from_grads(gradients, &model);
+    let found = params::export_with(&model, &mut PickGradient(&gradients));
+    let vanishing = description["vanishing_gradients"].as_array().unwrap();
+    let mut worst = 0.0_f32;
+    let all = expected.with_prefix("grad/").flat_map(|(_, values)| values);
+    let largest = all.fold(0.0_f32, |max, x| max.max(x.abs()));
+    for (key, wanted) in expected.with_prefix("grad/") {
+        let vanishing = vanishing.iter().any(|vanishing| vanishing == key);
+        let Some(param) = found.iter().find(|param| param.key == key) else {
+            assert!(vanishing || wanted.iter().all(|x| *x == 0.0), "{path}: no gradient for {key}");
+            continue;
+        };
+        let absolute = max_difference(&param.values, wanted);
+        let own = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let relative = absolute / own.max(1e-3 * largest);
+        assert!(
+            if vanishing { absolute <= 1e-5 } else { relative <= GRADIENTS },
+            "{path}: gradient of {key} differs by {absolute:e}, relative {relative:e}"
+        );
+        worst = worst.max(if vanishing { 0.0 } else { relative });
+    }
+    assert!(features <= ABSOLUTE, "{path}: features differ by {features:e}");
+    assert!(logits <= ABSOLUTE, "{path}: logits differ by {logits:e}");
+    assert!(losses <= ABSOLUTE, "{path}: losses differ by {losses:e}");
+    [features, logits, losses, worst]
+}
+
+fn compare_all(folder: &Path) {
+    let paths = cases(folder);
+    let found = paths.iter().map(|path| compare(path));
+    let worst = found.fold([0.0_f32; 4], |worst, found| std::array::from_fn(|i| worst[i].max(found[i])));
+    println!("{} models: features, logits, losses, gradients differ by {worst:?}", paths.len());
+}
+
+#[test]
+fn features_logits_losses_and_gradients() {
+    compare_all(&fixture("coca"));
+}
+
+/// Runs of `generate` with the model and pictures they are of: number of captions, and of those with another end than the last
+/// place.
+fn compare_captions(folder: &Path) {
+    let file = folder.join("captions.safetensors").to_str().unwrap().to_string();
+    let expected = Tensors::read(&file);
+    let device = device();
+    let (mut captions, mut worst) = (0, 0.0_f32);
+    let cases = json(folder.join("captions.json").to_str().unwrap());
+    for (i, case) in cases.as_array().unwrap().iter().enumerate() {
+        let model = model(&model_config(&case["model_cfg"]), &file, &format!("{i}/weights/"), &device);
+        let image: Tensor<4> = expected.tensor(&format!("{i}/image"), &device);
+        // Teacher-forced logits of 2.29, at every position but the last.
+        let tokens = expected.tokens(&format!("{i}/text"), &device);
+        let found = model.forward_caption(image.clone(), tokens, None).unwrap();
+        let wanted = expected.get(&format!("{i}/logits")).1;
+        worst = worst.max(max_difference(&values(found.logits), wanted));
+        assert!(worst <= 5e-4, "{i}: logits differ by {worst:e}");
+        for run in case["runs"].as_array().unwrap() {
+            for cache in [true, false] {
+                let options = GenerateOptions { cache, ..options(run) };
+                let found = model.generate(image.clone(), &options).unwrap();
+                let wanted: Vec<Vec<i32>> = serde_json::from_value(run["captions"].clone()).unwrap();
+                assert_eq!(found, wanted, "model {i}, cache {cache}: {run}");
+                captions += found.len();
+            }
+        }
+    }
+    println!("{captions} captions alike, with and without cache; logits differ by {worst:e}");
+}
+
+fn options(run: &Value) -> GenerateOptions {
+    let number = |key: &str| run[key].as_u64().map(|n| n as usize);
+    let sampling = |filter| {
+        Strategy::Sample(Sampling {
+            filter,
+            temperature: run["temperature"].as_f64().unwrap_or(1.0) as f32,
+            seed: 0,
+        })
+    };
+    GenerateOptions {
+        seq_len: number("seq_len").unwrap(),
+        min_seq_len: number("min_seq_len").unwrap(),
+        repetition_penalty: run["repetition_penalty"].as_f64().unwrap() as f32,
+        fixed_output_length: run["fixed_output_length"].as_bool().unwrap(),
+        special: SPECIAL,
+        strategy: match run["generation_type"].as_str().unwrap() {
+            "top_k" => sampling(Filter::TopK(number("top_k").unwrap())),
+            "top_p" => sampling(Filter::TopP(run["top_p"].as_f64().unwrap() as f32)),
+            _ => Strategy::Beam(BeamSearch {
+                beams: number("num_beams").unwrap(),
+                groups: number("num_beam_groups").unwrap(),
+                score: BeamScore::Logits,
+            }),
+        },
+        ..GenerateOptions::default()
+    }
+}
+
+const SPECIAL: SpecialTokens = SpecialTokens { start: 22, end: 23, pad: 0 };
+
+#[test]
+fn captions_are_those_of_open_clip() {
+    compare_captions(&fixture("coca"));
+}
+
+/// `OPENCLIP_PARITY_DIR` and `OPENCLIP_CAPTIONS_DIR` are what `export_coca.py --fuzz` and `--generate` wrote.
+#[test]
+#[ignore = "needs models of `export_coca.py`"]
+fn random_models() {
+    compare_all(&PathBuf::from(std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR")));
+    let captions = std::env::var("OPENCLIP_CAPTIONS_DIR").expect("OPENCLIP_CAPTIONS_DIR");
+    compare_captions(Path::new(&captions));
+}
+
+fn first_captioner() -> (Clip, Tensor<4>) {
+    let case = &json("coca/captions.json")[0];
+    let file = "coca/captions.safetensors";
+    let model = model(&model_config(&case["model_cfg"]), file, "0/weights/", &device());
+    (model, Tensors::read(file).tensor("0/image", &device()))
+}
+
+#[test]
+fn samples_follow_the_seed_and_log_softmax_needs_no_cache() {
+    let (model, image) = first_captioner();
+    let options = |strategy, cache| GenerateOptions {
+        seq_len: 12,
+        special: SPECIAL,
+        strategy,
+        cache,
+        ..GenerateOptions::default()
+    };
+    let sample = |seed, cache| {
+        let sampling = Sampling { filter: Filter::TopK(12), temperature: 1.5, seed };
+        model.generate(image.clone(), &options(Strategy::Sample(sampling), cache)).unwrap()
+    };
+    assert_eq!(sample(1, true), sample(1, false));
+    assert_ne!(sample(1, true), sample(2, true));
+    let search = Strategy::Beam(BeamSearch { score: BeamScore::LogSoftmax, ..BeamSearch::default() });
+    let beams = [true, false].map(|cache| model.generate(image.clone(), &options(search, cache)).unwrap());
+    assert_eq!(beams[0], beams[1]);
+}
+
+#[test]
+fn options_that_cannot_be_are_refused_by_name() {
+    let (model, image) = first_captioner();
+    let base = GenerateOptions { seq_len: 12, special: SPECIAL, ..GenerateOptions::default() };
+    let beam = |beams, groups| Strategy::Beam(BeamSearch { beams, groups, score: BeamScore::Logits });
+    for (options, word) in [
+        (GenerateOptions { seq_len: 15, ..base.clone() }, "seq_len"),
+        (GenerateOptions { seq_len: 5, ..base.clone() }, "seq_len"),
+        (GenerateOptions { repetition_penalty: 0.0, ..base.clone() }, "repetition_penalty"),
+        (GenerateOptions { strategy: beam(5, 2), ..base.clone() }, "beams"),
+        (GenerateOptions { strategy: beam(0, 0), ..base.clone() }, "beams"),
+        (GenerateOptions { special: SpecialTokens::default(), ..base }, "vocabulary"),
+    ] {
+        let error = model.generate(image.clone(), &options).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let config = model_config(&json("models/vit_plain.json")["model_cfg"]);
+    let clip = Clip::new(&config, &device()).unwrap();
+    let error = clip.generate(image, &GenerateOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("caption decoder"), "{error}");
+}
+
+#[test]
+fn every_configuration_has_the_state_dict_of_open_clip() {
+    let table = json("coca/parameters.json");
+    let table = table.as_object().unwrap();
+    assert_eq!(table.len(), 3);
+    for (name, expected) in table {
+        let model = Clip::new(&registry::builtin(name).unwrap(), &device()).unwrap();
+        let params = params::describe(&model);
+        let total: usize = params.iter().map(params::ParamInfo::numel).sum();
+        assert_eq!(expected["total"], total, "{name}");
+        let visual = params.iter().filter(|param| param.key.starts_with("visual."));
+        assert_eq!(expected["visual"], visual.map(params::ParamInfo::numel).sum::<usize>(), "{name}");
+        assert_eq!(expected["keys"], params.len(), "{name}");
+        let shapes = params.iter().map(|param| format!("{} {:?}", param.key, param.shape));
+        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
+        let decayed = params.iter().filter(|param| decays(&param.key, &param.shape));
+        assert_eq!(expected["decayed"], digest(decayed.map(|p| p.key.clone()).collect()), "{name}");
+    }
+}
+
+/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
+fn digest(mut lines: Vec<String>) -> String {
+    lines.sort();
+    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[test]
+fn weights_of_another_family_are_refused_with_their_keys() {
+    let config = model_config(&json("coca/pool.json")["model_cfg"]);
+    let file = fixture("models/custom_text.safetensors");
+    let mut dict = StateDict::read(&file).unwrap();
+    dict.tensors = std::mem::take(&mut dict.tensors)
+        .into_iter()
+        .filter_map(|(key, tensor)| Some((key.strip_prefix("weights/")?.to_string(), tensor)))
+        .collect();
+    let model = Clip::new(&config, &device()).unwrap();
+    let error = bind::load(model, &config, dict, &file).unwrap_err().to_string();
+    assert!(error.contains("text_decoder."), "{error}");
+}
+
+#[test]
+fn both_losses_fall() {
+    let device = device().autodiff();
+    let config = model_config(&json("coca/pool.json")["model_cfg"]);
+    let expected = Tensors::read("coca/pool.safetensors");
+    let mut model = init::initialise(Clip::new(&config, &device).unwrap(), &config, 3);
+    let mut optimizer = AdamW::for_model("coca_ViT-tiny").optimizer(&model);
+    let mut losses = Vec::new();
+    for _ in 0..12 {
+        let image = expected.tensor("input/image", &device);
+        let tokens = expected.tokens("input/text", &device);
+        let found = model.forward_caption(image, tokens, Some(0)).unwrap();
+        let parts = [clip_loss(found.features), caption_loss(found.logits, found.labels, 0)];
+        losses.push(parts.clone().map(|loss| values(loss)[0]));
+        let [contrastive, caption] = parts;
+        let gradients = (contrastive + caption.mul_scalar(2.0)).backward();
+        let gradients = GradientsParams::from_grads(gradients, &model);
+        model = optimizer.step(1e-2, model, gradients);
+    }
+    let (first, last) = (losses[0], losses[11]);
+    assert!(last[0] < first[0] && last[1] < 0.8 * first[1], "{losses:?}");
+    let plain = model.valid();
+    assert!(plain.writes_captions());
+}
