@@ -23,6 +23,7 @@ use openclip_tests::{
 use openclip_train::loss::{clip_loss, siglip_loss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::{TrainConfig, train};
 
 /// f32 sums of a few hundred terms in another order than PyTorch's.
 const FEATURES: f32 = 1e-4;
@@ -516,6 +517,85 @@ fn half_precision_is_close() {
             assert!(apart <= 3e-2 && apart > 0.0, "{name}: {kind} {apart:e}");
         }
     }
+}
+
+/// `--siglip`: a whole run with the sigmoid loss, stopped and resumed, of a model whose configuration has no logit bias.
+#[test]
+fn a_run_with_the_sigmoid_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = json("siglip/plain.json")["model_cfg"].clone();
+    for key in ["init_logit_scale", "init_logit_bias"] {
+        config.as_object_mut().unwrap().remove(key);
+    }
+    config["text_cfg"]["vocab_size"] = 49408.into();
+    std::fs::write(dir.path().join("tiny-vit.json"), config.to_string()).unwrap();
+    let mut rows = String::from("filepath\ttitle\n");
+    for (i, colour) in ["red", "green", "blue", "grey"].into_iter().enumerate() {
+        let mut ppm = b"P6\n16 16\n255\n".to_vec();
+        for _ in 0..256 {
+            ppm.extend([0, 1, 2].map(|c| if i == c || i == 3 { 180 } else { 20 }));
+        }
+        let path = dir.path().join(format!("{i}.ppm"));
+        std::fs::write(&path, ppm).unwrap();
+        rows += &format!("{}\ta {colour} square\n", path.display());
+    }
+    std::fs::write(dir.path().join("train.csv"), rows).unwrap();
+    let run = |name: &str, max_steps, resume: Option<&str>| {
+        let outcome = train(TrainConfig {
+            model: dir.path().join("tiny-vit.json").display().to_string(),
+            train_data: Some(dir.path().join("train.csv").display().to_string()),
+            logs: dir.path().join("logs"),
+            name: Some(name.into()),
+            batch_size: 2,
+            accum_freq: 2,
+            workers: 1,
+            epochs: 8,
+            warmup: 1,
+            lr: 1e-3,
+            device: "cpu".into(),
+            log_every_n_steps: 1,
+            siglip: true,
+            max_steps,
+            resume: resume.map(Into::into),
+            ..TrainConfig::default()
+        });
+        let outcome = outcome.unwrap_or_else(|error| panic!("{error}"));
+        let weights =
+            StateDict::read(&outcome.checkpoint.unwrap().join("model.safetensors")).unwrap();
+        (outcome.run, weights)
+    };
+    let (folder, straight) = run("straight", None, None);
+    run("halved", Some(3), None);
+    let (_, resumed) = run("halved", None, Some("latest"));
+    for (key, tensor) in &straight.tensors {
+        assert_eq!(
+            tensor.to_f32().unwrap(),
+            resumed.tensors[key].to_f32().unwrap(),
+            "{key}"
+        );
+    }
+    let value = |key: &str| straight.tensors[key].to_f32().unwrap()[0];
+    assert!(
+        (value("logit_scale") - 10_f32.ln()).abs() < 0.05,
+        "{}",
+        value("logit_scale")
+    );
+    let bias = value("logit_bias");
+    assert!((bias + 10.0).abs() < 0.05 && bias != -10.0, "{bias}");
+    let steps = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
+    let steps: Vec<serde_json::Value> = steps
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // A pair that belongs together costs about ten nats where the bias is −10, far from the ln 4 of CLIP's loss.
+    let losses: Vec<f64> = steps
+        .iter()
+        .filter_map(|step| step["loss"].as_f64())
+        .collect();
+    assert!(
+        losses.len() == 8 && losses[0] > 5.0 && losses[7] < losses[0],
+        "{losses:?}"
+    );
 }
 
 /// Writes hub folders that `export_siglip.py --saved DIR` loads into Python OpenCLIP.

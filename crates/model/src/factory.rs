@@ -30,6 +30,8 @@ pub struct CreateOptions {
     pub force_patch_dropout: Option<f64>,
     /// Text tower under `text.` whatever the configuration says.
     pub force_custom_text: bool,
+    /// Start values of the logit scale's logarithm and of the logit bias, which the model then has.
+    pub init_logits: Option<[f64; 2]>,
     /// Seed of the initial weights.
     pub seed: u64,
     /// Where weights named by a tag lie; `~/.cache/openclip` when absent.
@@ -47,6 +49,10 @@ impl CreateOptions {
         }
         config.quick_gelu |= self.force_quick_gelu;
         config.custom_text |= self.force_custom_text;
+        if let Some([scale, bias]) = self.init_logits {
+            config.init_logit_scale = Some(scale);
+            config.init_logit_bias = Some(bias);
+        }
         config
     }
 }

@@ -92,6 +92,8 @@ pub struct TrainConfig {
     pub force_quick_gelu: bool,
     pub force_patch_dropout: Option<f64>,
     pub force_custom_text: bool,
+    /// SigLIP's pairwise sigmoid loss in place of CLIP's.
+    pub siglip: bool,
     pub accum_freq: usize,
     pub device: String,
     pub report_to: String,
@@ -156,6 +158,7 @@ impl Default for TrainConfig {
             force_quick_gelu: false,
             force_patch_dropout: None,
             force_custom_text: false,
+            siglip: false,
             accum_freq: 1,
             device: "auto".into(),
             report_to: String::new(),

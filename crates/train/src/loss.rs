@@ -12,6 +12,12 @@ pub fn clip_loss(output: ClipOutput) -> Tensor<1> {
         .mul_scalar(0.5)
 }
 
+/// A loss of features that are already gathered.
+pub type Loss = fn(ClipOutput) -> Tensor<1>;
+
+/// Where the logit scale's logarithm and the logit bias start under [`siglip_loss`]: `ln 10` and −10.
+pub const SIGLIP_LOGITS: [f64; 2] = [std::f64::consts::LN_10, -10.0];
+
 /// `−Σᵢⱼ log σ(yᵢⱼ·logitᵢⱼ) / batch` with `y` = 1 for a picture and its own caption and −1 for all others; `[1]`.
 ///
 /// SigLIP's pairwise loss (arXiv 2303.15343; OpenCLIP's `SigLipLoss`). Features are `[batch, embed_dim]`, of unit length, in

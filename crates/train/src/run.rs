@@ -28,7 +28,7 @@ use crate::checkpoint::{self, Checkpoint, Progress};
 use crate::config::Precision;
 use crate::data::{Position, Steps};
 use crate::journal::{self, Journal};
-use crate::loss::clip_loss;
+use crate::loss::{SIGLIP_LOGITS, clip_loss, siglip_loss};
 use crate::optim::AdamW;
 use crate::renderer::{Forgetful, Gauge, Silent};
 use crate::schedule::{Decay, Schedule, StepSchedule};
@@ -133,7 +133,10 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         seed: config.seed,
     };
     let optimizer = adamw(&config).optimizer(&loaded.model);
-    let task = Task::new(loaded.model.train(), setup);
+    let mut task = Task::new(loaded.model.train(), setup);
+    if config.siglip {
+        task = task.with_loss(siglip_loss);
+    }
     let schedule = StepSchedule { schedule, step: start.step, skip: config.skip_scheduler };
     let mut learner = Learner::new(task, optimizer, schedule);
     if let Some((path, _)) = &resumed
@@ -327,6 +330,7 @@ fn load_model(
         force_image_size,
         force_patch_dropout: config.force_patch_dropout,
         force_custom_text: config.force_custom_text,
+        init_logits: config.siglip.then_some(SIGLIP_LOGITS),
         seed: config.seed,
         cache_dir: config.cache_dir.clone(),
     };

@@ -13,7 +13,7 @@ use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
 use crate::journal::StepFigures;
-use crate::loss::clip_loss;
+use crate::loss::{Loss, clip_loss};
 use crate::optim::{gradient_norm, scale_gradients};
 use crate::relay::{self, MicroBatch};
 
@@ -63,6 +63,8 @@ pub struct Task {
     setup: Arc<Setup>,
     #[module(skip)]
     ledger: Arc<Mutex<Ledger>>,
+    #[module(skip)]
+    loss: Loss,
 }
 
 /// One optimizer step's samples.
@@ -102,7 +104,13 @@ impl Task {
             clip,
             setup: Arc::new(setup),
             ledger: Arc::default(),
+            loss: clip_loss,
         }
+    }
+
+    /// The same with another loss than CLIP's.
+    pub fn with_loss(self, loss: Loss) -> Self {
+        Self { loss, ..self }
     }
 
     /// What the last step told.
@@ -136,7 +144,7 @@ impl TrainStep for Task {
             .zip(step.batches)
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
-        let (loss, grads) = relay::step(&self.clip, &batches);
+        let (loss, grads) = relay::step_with(&self.clip, &batches, self.loss);
         TrainOutput { grads, item: StepOutput { loss, figures: StepFigures::default() } }
     }
 
@@ -194,7 +202,7 @@ impl InferenceStep for Task {
         let device = self.setup.device.clone().inner();
         let losses = step.batches.into_iter().map(|batch| {
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
-            clip_loss(self.clip.forward(images, tokens))
+            (self.loss)(self.clip.forward(images, tokens))
         });
         let loss = Tensor::cat(losses.collect(), 0).mean();
         StepOutput { loss, figures: StepFigures::default() }

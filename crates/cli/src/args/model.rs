@@ -100,6 +100,7 @@ impl ModelArgs {
             force_image_size: self.force_image_size.as_deref().map(image_size),
             force_patch_dropout: None,
             force_custom_text: self.force_custom_text,
+            init_logits: None,
             seed,
             cache_dir: self.cache_dir.clone(),
         }

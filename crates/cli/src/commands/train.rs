@@ -58,6 +58,7 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         force_quick_gelu: model.force_quick_gelu,
         force_custom_text: model.force_custom_text,
         force_patch_dropout: optim.force_patch_dropout,
+        siglip: optim.siglip,
         image_mean: preprocess.mean()?,
         image_std: preprocess.std()?,
         image_interpolation: preprocess.interpolation(),

@@ -99,7 +99,6 @@ const FOREIGN: &[Foreign] = &[
     later("distill-model", Values::One),
     later("distill-pretrained", Values::One),
     later("use-bnb-linear", Values::One),
-    later("siglip", Values::None),
     later("loss-dist-impl", Values::One),
     later("force-context-length", Values::One),
     later("momentum", Values::One),
@@ -278,8 +277,8 @@ mod tests {
 
     #[test]
     fn features_to_come_are_refused_by_name() {
-        let one = parse(&["--siglip"]).check().unwrap_err();
-        assert_eq!(one.message(), "--siglip is not built yet");
+        let one = parse(&["--horovod"]).check().unwrap_err();
+        assert_eq!(one.message(), "--horovod is not built yet");
         let two = parse(&["--lock-image", "--distill-model", "ViT-L-14"]).check().unwrap_err();
         assert_eq!(two.message(), "--lock-image, --distill-model are not built yet");
     }

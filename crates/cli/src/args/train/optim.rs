@@ -57,6 +57,9 @@ pub struct OptimArgs {
     /// Share of patches that is dropped in training; 0.5 halves the image tower's work at little loss
     #[arg(long, value_name = "SHARE")]
     pub force_patch_dropout: Option<f64>,
+    /// Train with SigLIP's pairwise sigmoid loss; the logit scale starts at 10 and a logit bias at -10
+    #[arg(long)]
+    pub siglip: bool,
     /// Seed of initial weights, order and augmentation
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
