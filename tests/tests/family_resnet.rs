@@ -34,10 +34,13 @@ struct Case {
     model: Clip,
     batch: MicroBatch,
     expected: Tensors,
+    /// How far upstream's own gradients are from f64, in evaluation and training.
+    noise: Value,
 }
 
 fn load(path: &str) -> Case {
-    let config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
+    let description = json(&format!("{path}.json"));
+    let config = model_config(&description["model_cfg"]);
     let device = device().autodiff();
     let file = format!("{path}.safetensors");
     let expected = Tensors::read(&file);
@@ -50,6 +53,7 @@ fn load(path: &str) -> Case {
         model: model(&config, &file, "weights/", &device),
         config,
         expected,
+        noise: description["f32_against_f64"].clone(),
     }
 }
 
@@ -61,6 +65,9 @@ fn gradient_difference(case: &Case, mode: &str, gradients: &GradientsParams) -> 
     let largest = all
         .flat_map(|(_, values)| values)
         .fold(0.0_f32, |max, x| max.max(x.abs()));
+    // Batch statistics of a few values can be so ill-conditioned that upstream itself is further off.
+    let noise = &case.noise[mode]["gradients_rel_to_tensor_max"];
+    let tolerance = GRADIENTS.max(2.0 * noise.as_f64().unwrap() as f32);
     let mut worst = 0.0_f32;
     for param in &found {
         assert!(
@@ -76,7 +83,7 @@ fn gradient_difference(case: &Case, mode: &str, gradients: &GradientsParams) -> 
         let values: Vec<f32> = param.values.iter().copied().step_by(step).collect();
         let own = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
         let relative = max_difference(&values, wanted) / own.max(1e-3 * largest);
-        assert!(relative <= GRADIENTS, "{mode} {}: {relative:e}", param.key);
+        assert!(relative <= tolerance, "{mode} {}: {relative:e}", param.key);
         worst = worst.max(relative);
     }
     let bias = usize::from(case.model.logit_bias.is_some());
