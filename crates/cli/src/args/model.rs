@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use openclip_model::config::{ImageSize, Interpolation, PreprocessConfig, ResizeMode};
 use openclip_model::factory::CreateOptions;
 use openclip_train::Precision;
@@ -41,7 +41,7 @@ pub struct ModelArgs {
     #[arg(long, value_parser = parse_precision)]
     pub precision: Option<PrecisionFlag>,
     /// Another picture size in pixels, one number or height and width; positional embeddings are resized
-    #[arg(long, value_name = "PIXELS", num_args = 1..=2)]
+    #[arg(long, value_name = "PIXELS", num_args = 1..=2, action = ArgAction::Set)]
     pub force_image_size: Option<Vec<usize>>,
     /// Compute with QuickGELU, whatever the configuration says
     ///
@@ -120,10 +120,10 @@ fn image_size(sides: &[usize]) -> ImageSize {
 #[command(next_help_heading = "Preprocessing (default: what belongs to the weights, else OpenAI's)")]
 pub struct PreprocessArgs {
     /// Mean of the channels that is subtracted, in 0..1: three numbers, or one for all
-    #[arg(long, value_name = "R G B", num_args = 1..=3, allow_negative_numbers = true)]
+    #[arg(long, value_name = "R G B", num_args = 1..=3, action = ArgAction::Set, allow_negative_numbers = true)]
     pub image_mean: Option<Vec<f32>>,
     /// Standard deviation of the channels, in 0..1: three numbers, or one for all
-    #[arg(long, value_name = "R G B", num_args = 1..=3)]
+    #[arg(long, value_name = "R G B", num_args = 1..=3, action = ArgAction::Set)]
     pub image_std: Option<Vec<f32>>,
     /// How pictures are resampled
     #[arg(long, value_enum)]

@@ -11,7 +11,7 @@ use openclip_data::source::kind::DatasetKind;
 use openclip_data::source::open::{OpenOptions, Opened, open};
 use openclip_data::source::shards::Shards;
 use openclip_data::source::table::Table;
-use openclip_data::source::{Order, Source};
+use openclip_data::source::Order;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::embeddings::{Contents, EmbeddingWriter};

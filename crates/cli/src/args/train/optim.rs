@@ -1,6 +1,6 @@
 //! Schedule, optimizer and augmentation.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use crate::error::{CliError, Result};
 use crate::output::warn;
@@ -73,7 +73,7 @@ pub struct AugmentArgs {
     ///
     /// scale=(0.9,1.0) is the share of the picture that a random cut keeps, color_jitter=(0.32,0.32,0.32,0.08) the
     /// strength of changes of brightness, contrast, saturation and hue, the other two how often they happen.
-    #[arg(long, value_name = "KEY=VALUE", num_args = 0..)]
+    #[arg(long, value_name = "KEY=VALUE", num_args = 0.., action = ArgAction::Set)]
     pub aug_cfg: Vec<String>,
 }
 
