@@ -12,6 +12,8 @@
 //! * [`attentional_pool`] – CoCa's learned queries on a picture's tokens
 //! * [`block`] – pre-norm residual block and the stack of them
 //! * [`conv`] – convolution of feature maps
+//! * [`depthwise`] – convolution with one kernel per channel
+//! * [`drop_path`] – stochastic depth
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`norm`] – LayerNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
@@ -25,6 +27,8 @@ pub mod attentional_pool;
 pub mod batch_norm;
 pub mod block;
 pub mod conv;
+pub mod depthwise;
+pub mod drop_path;
 pub mod linear;
 pub mod norm;
 pub mod patch;

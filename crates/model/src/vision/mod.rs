@@ -3,15 +3,19 @@
 //! * [`vit`] – OpenCLIP's native vision transformer
 //! * [`resnet`] – CLIP's ResNets
 //! * [`timm_vit`] – timm's vision transformer: SigLIP and SigLIP2, with its sizes in [`timm_arch`]
+//! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
 pub mod resnet;
+pub mod convnext;
+pub mod convnext_arch;
 pub mod timm_arch;
 pub mod timm_head;
 pub mod timm_vit;
 pub mod vit;
 
 pub use resnet::ModifiedResNet;
+pub use convnext::ConvNextTower;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
 
@@ -22,6 +26,7 @@ use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
+use convnext_arch::ConvNextConfig;
 use timm_arch::TimmVitConfig;
 
 /// An image tower of any family.
@@ -33,6 +38,8 @@ pub enum VisionTower {
     ResNet(ModifiedResNet),
     /// timm's ViT.
     TimmVit(TimmVitTower),
+    /// timm's ConvNeXt.
+    ConvNext(ConvNextTower),
 }
 
 impl VisionTower {
@@ -42,6 +49,11 @@ impl VisionTower {
             && TimmVitConfig::named(name).is_some()
         {
             return Ok(Self::TimmVit(TimmVitTower::new(config, device)?));
+        }
+        if let Some(name) = config.vision_cfg.timm_model_name()
+            && ConvNextConfig::named(name).is_some()
+        {
+            return Ok(Self::ConvNext(ConvNextTower::new(config, device)?));
         }
         if config.vision_cfg.is_resnet() {
             return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
@@ -57,6 +69,7 @@ impl VisionTower {
             Self::Vit(tower) => tower.forward(image, training),
             Self::ResNet(tower) => tower.forward(image, training),
             Self::TimmVit(tower) => tower.forward(image, training),
+            Self::ConvNext(tower) => tower.forward(image, training),
         }
     }
 
@@ -86,6 +99,9 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
         return resnet::initial(key, shape, config);
     }
     let name = config.vision_cfg.timm_model_name()?;
+    if ConvNextConfig::named(name).is_some() {
+        return convnext::initial(key, shape, config);
+    }
     TimmVitConfig::named(name)?;
     timm_vit::initial(key, shape, config)
 }
