@@ -121,11 +121,11 @@ struct Header {
 impl Header {
     /// The header, and its length.
     fn read(bytes: &mut impl Read) -> Result<(Self, usize), String> {
-        let short = |error: std::io::Error| format!("not a .npy member: {error}");
+        let short = |error: std::io::Error| format!("not a NumPy array: {error}");
         let mut magic = [0; 8];
         bytes.read_exact(&mut magic).map_err(short)?;
         let [0x93, b'N', b'U', b'M', b'P', b'Y', major, _] = magic else {
-            return Err("not a .npy member".into());
+            return Err("not a NumPy array".into());
         };
         let (length, before) = match major {
             1 => {
