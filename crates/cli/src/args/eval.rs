@@ -14,7 +14,8 @@ use super::model::{ModelArgs, PreprocessArgs};
 Examples:
   openclip eval --model ViT-B-32 --pretrained clip.pt --val-data val.csv
   openclip eval --model ViT-B-32 --pretrained clip.pt --imagenet-val imagenet/val
-  openclip eval --model ViT-B-32 --pretrained clip.pt --zeroshot pets/ --templates templates.txt --json")]
+  openclip eval --model ViT-B-32 --pretrained clip.pt --json \\
+      --zeroshot pets/ --templates templates.txt")]
 pub struct EvalArgs {
     /// Captioned pictures and ImageNet.
     #[command(flatten)]

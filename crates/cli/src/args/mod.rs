@@ -34,11 +34,11 @@ Examples:
   openclip train --model ViT-S-32 --train-data pairs.csv --epochs 5
   openclip eval --model ViT-B-32 --pretrained clip.pt --imagenet-val imagenet/val
 
-A model is a built-in name, a .json configuration, or local-dir:DIR, a folder with open_clip_config.json and weights.
-Weights are OpenCLIP's: .safetensors, .pt or .bin; .bpk is Burn's own format.
+A model is a built-in name, a .json configuration, or local-dir:DIR, a folder with open_clip_config.json and \
+weights. Weights are OpenCLIP's: .safetensors, .pt or .bin; .bpk is Burn's own format.
 
-Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 1 failed, 2 wrong usage,
-3 stopped on request after saving a checkpoint. NO_COLOR=1 switches colours off; OPENCLIP_LOG=debug says more.";
+Results go to standard output, progress and warnings to standard error. Exit status: 0 done, 1 failed, 2 wrong \
+usage, 3 stopped on request after saving a checkpoint. NO_COLOR=1 switches colours off; OPENCLIP_LOG=debug says more.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]

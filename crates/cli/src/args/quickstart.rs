@@ -9,7 +9,7 @@ use crate::quickstart::Options;
 /// Flags of `quickstart`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Draws captioned pictures of coloured shapes, trains a small CLIP on them, and tests it on combinations of colour and
+Draws captioned pictures of coloured shapes, trains a small CLIP on them, and tests it on combinations of colour and \
 shape that it has never seen. Needs no download and no GPU.
 
 Example:
