@@ -324,7 +324,8 @@ fn a_source_without_a_sample_is_an_error_within_seconds() {
     let (dir, image) = (tempfile::tempdir().unwrap(), picture("png_small"));
     let junk: Vec<u8> = (0..20_000).flat_map(|n| tar(&[(&format!("junk{n}"), b"x")])).collect();
     let no_match = tar(&[("a.png.x", &image), ("a.caption", b"x"), ("b.tiff", b"y")]);
-    let check = |source: Box<dyn Fn() -> (Result<Vec<String>, DataError>, Stats)>| {
+    type Read = Box<dyn Fn() -> (Result<Vec<String>, DataError>, Stats)>;
+    let check = |source: Read| {
         let since = Instant::now();
         let error = source().0.unwrap_err();
         assert!(

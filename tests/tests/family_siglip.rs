@@ -381,7 +381,8 @@ fn configurations_that_make_no_tower_are_refused() {
             .unwrap()
             .to_string()
     };
-    let cases: [(&dyn Fn(&mut serde_json::Value), &str); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let cases: [(Change<'_>, &str); 8] = [
         (&|v| v["timm_pool"] = "token".into(), "timm_pool"),
         (&|v| v["timm_pool"] = "abs_attn".into(), "abs_attn"),
         (&|v| v["timm_proj"] = "cubic".into(), "cubic"),

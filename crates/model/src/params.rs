@@ -205,10 +205,11 @@ pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Vec<ParamValues> {
 /// A parameter for which it returns `None` keeps its value. Every parameter gets an identity that depends on its key
 /// alone, so that an optimizer's state finds its parameter again in another process.
 pub fn assign(model: Clip, mut values: impl FnMut(&str, &[usize]) -> Option<Vec<f32>>) -> Clip {
+    type Source<'a> = dyn FnMut(&str, &[usize]) -> Option<Vec<f32>> + 'a;
     struct Assign<'a> {
         path: Path,
         custom_text: bool,
-        values: &'a mut dyn FnMut(&str, &[usize]) -> Option<Vec<f32>>,
+        values: &'a mut Source<'a>,
     }
     impl ModuleMapper for Assign<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {

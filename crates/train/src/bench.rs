@@ -70,7 +70,7 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     let text = &loaded.config.text_cfg;
     let count = options.batch_size;
     let batch = Batch {
-        images: (0..count * 3 * height * width).map(|i| (i * 2_654_435_761 >> 13) as u8).collect(),
+        images: (0..count * 3 * height * width).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect(),
         tokens: (0..count * text.context_length)
             .map(|i| match (i + 1) % text.context_length {
                 0 => text.vocab_size as i32 - 1,

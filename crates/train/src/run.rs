@@ -251,7 +251,7 @@ fn validate(config: &TrainConfig) -> Result<(), TrainError> {
             return Err(TrainError::flag(flag, format!("{value} is not a rate")));
         }
     }
-    if config.grad_clip_norm.is_some_and(|norm| !(norm > 0.0)) {
+    if config.grad_clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
         return Err(TrainError::flag("--grad-clip-norm", "must be above 0"));
     }
     if config.report_to.contains("wandb") || config.report_to == "all" {

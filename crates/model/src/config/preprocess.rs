@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 /// Mean of the OpenAI CLIP training pictures, RGB in `[0, 1]`.
+#[allow(clippy::excessive_precision)] // As published.
 pub const OPENAI_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Standard deviation of the OpenAI CLIP training pictures, RGB in `[0, 1]`.
+#[allow(clippy::excessive_precision)] // As published.
 pub const OPENAI_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 /// Resampling filter, with Pillow's definitions.

@@ -64,7 +64,7 @@ impl VisionConfig {
         }
         let channels = self.width * 32;
         let heads = channels.checked_div(self.head_width).unwrap_or(0);
-        if heads == 0 || channels % heads != 0 {
+        if heads == 0 || !channels.is_multiple_of(heads) {
             let reason = format!(
                 "{} gives {heads} heads, which do not divide the {channels} channels",
                 self.head_width

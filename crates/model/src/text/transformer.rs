@@ -56,7 +56,7 @@ impl TextTransformer {
         text.check_native()?;
         let width = text.width;
         let norm_eps = NormOptions::eps(text.norm_kwargs);
-        if text.heads == 0 || width % text.heads != 0 {
+        if text.heads == 0 || !width.is_multiple_of(text.heads) {
             return Err(ModelError::invalid(
                 "text_cfg.heads",
                 format!("{} does not divide the width {width}", text.heads),

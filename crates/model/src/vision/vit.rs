@@ -46,7 +46,7 @@ impl VisionTransformer {
         let width = vision.width;
         let norm_eps = NormOptions::eps(vision.norm_kwargs);
         let heads = width.checked_div(vision.head_width).unwrap_or(0);
-        if heads == 0 || width % heads != 0 {
+        if heads == 0 || !width.is_multiple_of(heads) {
             return Err(ModelError::invalid(
                 "vision_cfg.head_width",
                 format!("{} gives {heads} heads, which do not divide the width {width}", vision.head_width),

@@ -25,15 +25,17 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let (width, height) = (width as usize, height as usize);
     refuse(limits.check(width, height))?;
     let color = decoder.colortype()?;
-    let is_readable = match color {
-        ColorType::Gray(1 | 2 | 4 | 8 | 16 | 32) | ColorType::CMYK(8) => true,
-        ColorType::RGB(8 | 16) | ColorType::RGBA(8 | 16) => true,
-        ColorType::Multiband {
-            bit_depth: 8,
-            num_samples: 2,
-        } => true,
-        _ => false,
-    };
+    let is_readable = matches!(
+        color,
+        ColorType::Gray(1 | 2 | 4 | 8 | 16 | 32)
+            | ColorType::CMYK(8)
+            | ColorType::RGB(8 | 16)
+            | ColorType::RGBA(8 | 16)
+            | ColorType::Multiband {
+                bit_depth: 8,
+                num_samples: 2,
+            }
+    );
     if !is_readable {
         return general::decode(bytes, ::image::ImageFormat::Tiff, limits);
     }
