@@ -123,7 +123,7 @@ def random_case(seed: int) -> dict:
     pick = draw.choice
     trunk = {
         "depths": [draw.randint(1, 3) for _ in range(4)],
-        "dims": [draw.randint(2, 16) for _ in range(4)],
+        "dims": [draw.randint(4, 16) for _ in range(4)],
         "ls_init_value": pick([None, 1e-6, 1e-6, 1.0]),
     }
     if pick([True, False]):
@@ -139,7 +139,7 @@ def random_case(seed: int) -> dict:
     if proj in ("linear", "mlp") and pick([True, False]):
         vision["timm_proj_bias"] = True
     heads = draw.randint(1, 3)
-    text = {"width": heads * draw.randint(2, 8), "heads": heads, "context_length": draw.randint(6, 12), "layers": draw.randint(1, 2)}
+    text = {"width": heads * draw.randint(4, 8), "heads": heads, "context_length": draw.randint(6, 12), "layers": draw.randint(1, 2)}
     embed_dim = trunk["dims"][3] if proj == "none" else draw.randint(3, 20)
     top = {"quick_gelu": True} if pick([True, False]) else {}
     return case(f"convnext_{pick(sizes)}", vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]), **top)
