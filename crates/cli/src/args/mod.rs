@@ -3,11 +3,12 @@
 //! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
 //! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
 //! * [`inspect`] – `models` and `info`
-//! * [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
+//! * [`caption`], [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
 //! * [`bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 
 pub mod bench;
+pub mod caption;
 pub mod classify;
 pub mod convert;
 pub mod data;
@@ -59,6 +60,8 @@ pub enum Command {
     Info(inspect::InfoArgs),
     /// Say how well captions fit pictures
     Classify(classify::ClassifyArgs),
+    /// Write captions for pictures, with a CoCa model
+    Caption(caption::CaptionArgs),
     /// Write the vectors of many pictures and captions to files
     Embed(embed::EmbedArgs),
     /// Measure a model: zero-shot accuracy and retrieval

@@ -1,6 +1,7 @@
 //! One file per command: checks the flags and calls the libraries.
 
 mod bench;
+mod caption;
 mod classify;
 mod convert;
 mod embed;
@@ -19,6 +20,7 @@ pub fn run(command: Command) -> Result {
         Command::Models(args) => inspect::models(&args),
         Command::Info(args) => inspect::info(&args),
         Command::Classify(args) => classify::run(&args),
+        Command::Caption(args) => caption::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
 use super::attention::{join_heads, split_heads};
-use super::{LayerNorm, Linear, parameter};
+use super::{Attention, LayerNorm, Linear, parameter};
 
 /// Attention from one width to another with a matrix for each projection, as `torch.nn.MultiheadAttention` stores it when the
 /// widths of query and key differ.
@@ -56,13 +56,35 @@ impl CrossAttention {
     }
 }
 
+/// Attention of the queries to the tokens, as `torch.nn.MultiheadAttention` stores it.
+#[derive(Module, Debug)]
+pub enum PoolAttention {
+    /// Queries and tokens of one width: one packed matrix.
+    Packed(Attention),
+    /// Of two widths.
+    Split(CrossAttention),
+}
+
+impl PoolAttention {
+    /// Queries `[batch, queries, width]` and tokens `[batch, tokens, context]` → `[batch, queries, width]`.
+    pub fn forward(&self, query: Tensor<3>, tokens: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::Packed(attn) => {
+                let keys = [1, 2].map(|part| attn.project(tokens.clone(), part));
+                attn.look(query, keys)
+            }
+            Self::Split(attn) => attn.forward(query, tokens),
+        }
+    }
+}
+
 /// Learned queries that attend to a picture's tokens.
 #[derive(Module, Debug)]
 pub struct AttentionalPooler {
     /// `[queries, width]`.
     pub query: Param<Tensor<2>>,
     /// From the tokens to the queries.
-    pub attn: CrossAttention,
+    pub attn: PoolAttention,
     /// On the queries.
     pub ln_q: LayerNorm,
     /// On the tokens.
@@ -80,7 +102,10 @@ impl AttentionalPooler {
     ) -> Self {
         Self {
             query: parameter([queries, width], device),
-            attn: CrossAttention::new(width, context, heads, device),
+            attn: match width == context {
+                true => PoolAttention::Packed(Attention::new(width, heads, device)),
+                false => PoolAttention::Split(CrossAttention::new(width, context, heads, device)),
+            },
             ln_q: LayerNorm::new(width, norm_eps, device),
             ln_k: LayerNorm::new(context, norm_eps, device),
         }
