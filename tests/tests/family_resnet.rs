@@ -159,8 +159,10 @@ fn compare(path: &str) -> [f32; 4] {
     let settled = model.clone().apply_pending_statistics();
     let difference = statistics_difference(&settled, expected, "halves");
     assert!(difference <= FEATURES, "{path}: halves {difference:e}");
+    let noise = &case.noise["train"]["features_abs"];
+    let noise = noise.as_f64().unwrap() as f32;
     assert!(
-        evaluated <= FEATURES && trained <= FEATURES,
+        evaluated <= FEATURES && trained <= FEATURES.max(3.0 * noise),
         "{path}: features differ by {evaluated:e} in evaluation, {trained:e} in training"
     );
     [evaluated, evaluated_gradients, trained, trained_gradients]
