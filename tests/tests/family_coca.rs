@@ -16,9 +16,7 @@ use openclip_model::generate::{
 };
 use openclip_model::weights::{StateDict, bind};
 use openclip_model::{Clip, init, params, registry};
-use openclip_tests::{
-    Tensors, device, fixture, json, max_difference, model, model_config, values,
-};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::{caption_loss, clip_loss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::PickGradient;
@@ -49,24 +47,46 @@ fn compare(path: &str) -> [f32; 4] {
     let description = json(&format!("{path}.json"));
     let file = format!("{path}.safetensors");
     let expected = Tensors::read(&file);
-    let model = model(&model_config(&description["model_cfg"]), &file, "weights/", &device);
+    let model = model(
+        &model_config(&description["model_cfg"]),
+        &file,
+        "weights/",
+        &device,
+    );
     let image: Tensor<4> = expected.tensor("input/image", &device);
     let tokens = expected.tokens("input/text", &device);
     let plain = model.encode_image(image.clone(), true);
     let found = model.forward_caption(image, tokens.clone(), None).unwrap();
     let apart = |found: &[f32], name: &str| max_difference(found, expected.get(name).1);
     let features = apart(&values(plain), "output/image_features")
-        .max(apart(&values(found.features.image_features.clone()), "output/image_features"))
-        .max(apart(&values(found.features.text_features.clone()), "output/text_features"))
-        .max(apart(&values(model.encode_text(tokens, true)), "output/text_features"));
+        .max(apart(
+            &values(found.features.image_features.clone()),
+            "output/image_features",
+        ))
+        .max(apart(
+            &values(found.features.text_features.clone()),
+            "output/text_features",
+        ))
+        .max(apart(
+            &values(model.encode_text(tokens, true)),
+            "output/text_features",
+        ));
 
     // OpenCLIP 3 hides padding from every token, 2.29 from the class token alone; they agree before it.
     let labels: Vec<i64> = found.labels.clone().try_into_vec_as().unwrap();
     let vocabulary = found.logits.dims()[2];
-    let (ours, theirs) = (values(found.logits.clone()), expected.get("output/logits").1);
-    let rows = ours.chunks(vocabulary).zip(theirs.chunks(vocabulary)).zip(&labels);
+    let (ours, theirs) = (
+        values(found.logits.clone()),
+        expected.get("output/logits").1,
+    );
+    let rows = ours
+        .chunks(vocabulary)
+        .zip(theirs.chunks(vocabulary))
+        .zip(&labels);
     let counted = rows.filter(|(_, label)| **label != 0);
-    let logits = counted.map(|((a, b), _)| max_difference(a, b)).fold(0.0, f32::max);
+    let logits = counted
+        .map(|((a, b), _)| max_difference(a, b))
+        .fold(0.0, f32::max);
 
     let contrastive = clip_loss(found.features);
     let caption = caption_loss(found.logits, found.labels, 0);
@@ -82,19 +102,29 @@ fn compare(path: &str) -> [f32; 4] {
     for (key, wanted) in expected.with_prefix("grad/") {
         let vanishing = vanishing.iter().any(|vanishing| vanishing == key);
         let Some(param) = found.iter().find(|param| param.key == key) else {
-            assert!(vanishing || wanted.iter().all(|x| *x == 0.0), "{path}: no gradient for {key}");
+            assert!(
+                vanishing || wanted.iter().all(|x| *x == 0.0),
+                "{path}: no gradient for {key}"
+            );
             continue;
         };
         let absolute = max_difference(&param.values, wanted);
         let own = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
         let relative = absolute / own.max(1e-3 * largest);
         assert!(
-            if vanishing { absolute <= 1e-5 } else { relative <= GRADIENTS },
+            if vanishing {
+                absolute <= 1e-5
+            } else {
+                relative <= GRADIENTS
+            },
             "{path}: gradient of {key} differs by {absolute:e}, relative {relative:e}"
         );
         worst = worst.max(if vanishing { 0.0 } else { relative });
     }
-    assert!(features <= ABSOLUTE, "{path}: features differ by {features:e}");
+    assert!(
+        features <= ABSOLUTE,
+        "{path}: features differ by {features:e}"
+    );
     assert!(logits <= ABSOLUTE, "{path}: logits differ by {logits:e}");
     assert!(losses <= ABSOLUTE, "{path}: losses differ by {losses:e}");
     [features, logits, losses, worst]
@@ -103,8 +133,13 @@ fn compare(path: &str) -> [f32; 4] {
 fn compare_all(folder: &Path) {
     let paths = cases(folder);
     let found = paths.iter().map(|path| compare(path));
-    let worst = found.fold([0.0_f32; 4], |worst, found| std::array::from_fn(|i| worst[i].max(found[i])));
-    println!("{} models: features, logits, losses, gradients differ by {worst:?}", paths.len());
+    let worst = found.fold([0.0_f32; 4], |worst, found| {
+        std::array::from_fn(|i| worst[i].max(found[i]))
+    });
+    println!(
+        "{} models: features, logits, losses, gradients differ by {worst:?}",
+        paths.len()
+    );
 }
 
 #[test]
@@ -115,13 +150,22 @@ fn features_logits_losses_and_gradients() {
 /// Runs of `generate` with the model and pictures they are of: number of captions, and of those with another end than the last
 /// place.
 fn compare_captions(folder: &Path) {
-    let file = folder.join("captions.safetensors").to_str().unwrap().to_string();
+    let file = folder
+        .join("captions.safetensors")
+        .to_str()
+        .unwrap()
+        .to_string();
     let expected = Tensors::read(&file);
     let device = device();
     let (mut captions, mut worst) = (0, 0.0_f32);
     let cases = json(folder.join("captions.json").to_str().unwrap());
     for (i, case) in cases.as_array().unwrap().iter().enumerate() {
-        let model = model(&model_config(&case["model_cfg"]), &file, &format!("{i}/weights/"), &device);
+        let model = model(
+            &model_config(&case["model_cfg"]),
+            &file,
+            &format!("{i}/weights/"),
+            &device,
+        );
         let image: Tensor<4> = expected.tensor(&format!("{i}/image"), &device);
         // Teacher-forced logits of 2.29, at every position but the last.
         let tokens = expected.tokens(&format!("{i}/text"), &device);
@@ -131,9 +175,13 @@ fn compare_captions(folder: &Path) {
         assert!(worst <= 5e-4, "{i}: logits differ by {worst:e}");
         for run in case["runs"].as_array().unwrap() {
             for cache in [true, false] {
-                let options = GenerateOptions { cache, ..options(run) };
+                let options = GenerateOptions {
+                    cache,
+                    ..options(run)
+                };
                 let found = model.generate(image.clone(), &options).unwrap();
-                let wanted: Vec<Vec<i32>> = serde_json::from_value(run["captions"].clone()).unwrap();
+                let wanted: Vec<Vec<i32>> =
+                    serde_json::from_value(run["captions"].clone()).unwrap();
                 assert_eq!(found, wanted, "model {i}, cache {cache}: {run}");
                 captions += found.len();
             }
@@ -170,7 +218,11 @@ fn options(run: &Value) -> GenerateOptions {
     }
 }
 
-const SPECIAL: SpecialTokens = SpecialTokens { start: 22, end: 23, pad: 0 };
+const SPECIAL: SpecialTokens = SpecialTokens {
+    start: 22,
+    end: 23,
+    pad: 0,
+};
 
 #[test]
 fn captions_are_those_of_open_clip() {
@@ -181,7 +233,9 @@ fn captions_are_those_of_open_clip() {
 #[test]
 #[ignore = "needs models of `export_coca.py`"]
 fn random_models() {
-    compare_all(&PathBuf::from(std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR")));
+    compare_all(&PathBuf::from(
+        std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR"),
+    ));
     let captions = std::env::var("OPENCLIP_CAPTIONS_DIR").expect("OPENCLIP_CAPTIONS_DIR");
     compare_captions(Path::new(&captions));
 }
@@ -189,7 +243,12 @@ fn random_models() {
 fn first_captioner() -> (Clip, Tensor<4>) {
     let case = &json("coca/captions.json")[0];
     let file = "coca/captions.safetensors";
-    let model = model(&model_config(&case["model_cfg"]), file, "0/weights/", &device());
+    let model = model(
+        &model_config(&case["model_cfg"]),
+        file,
+        "0/weights/",
+        &device(),
+    );
     (model, Tensors::read(file).tensor("0/image", &device()))
 }
 
@@ -204,35 +263,100 @@ fn samples_follow_the_seed_and_log_softmax_needs_no_cache() {
         ..GenerateOptions::default()
     };
     let sample = |seed, cache| {
-        let sampling = Sampling { filter: Filter::TopK(12), temperature: 1.5, seed };
-        model.generate(image.clone(), &options(Strategy::Sample(sampling), cache)).unwrap()
+        let sampling = Sampling {
+            filter: Filter::TopK(12),
+            temperature: 1.5,
+            seed,
+        };
+        model
+            .generate(image.clone(), &options(Strategy::Sample(sampling), cache))
+            .unwrap()
     };
     assert_eq!(sample(1, true), sample(1, false));
     assert_ne!(sample(1, true), sample(2, true));
-    let search = Strategy::Beam(BeamSearch { score: BeamScore::LogSoftmax, ..BeamSearch::default() });
-    let beams = [true, false].map(|cache| model.generate(image.clone(), &options(search, cache)).unwrap());
+    let search = Strategy::Beam(BeamSearch {
+        score: BeamScore::LogSoftmax,
+        ..BeamSearch::default()
+    });
+    let beams = [true, false].map(|cache| {
+        model
+            .generate(image.clone(), &options(search, cache))
+            .unwrap()
+    });
     assert_eq!(beams[0], beams[1]);
 }
 
 #[test]
 fn options_that_cannot_be_are_refused_by_name() {
     let (model, image) = first_captioner();
-    let base = GenerateOptions { seq_len: 12, special: SPECIAL, ..GenerateOptions::default() };
-    let beam = |beams, groups| Strategy::Beam(BeamSearch { beams, groups, score: BeamScore::Logits });
+    let base = GenerateOptions {
+        seq_len: 12,
+        special: SPECIAL,
+        ..GenerateOptions::default()
+    };
+    let beam = |beams, groups| {
+        Strategy::Beam(BeamSearch {
+            beams,
+            groups,
+            score: BeamScore::Logits,
+        })
+    };
     for (options, word) in [
-        (GenerateOptions { seq_len: 15, ..base.clone() }, "seq_len"),
-        (GenerateOptions { seq_len: 5, ..base.clone() }, "seq_len"),
-        (GenerateOptions { repetition_penalty: 0.0, ..base.clone() }, "repetition_penalty"),
-        (GenerateOptions { strategy: beam(5, 2), ..base.clone() }, "beams"),
-        (GenerateOptions { strategy: beam(0, 0), ..base.clone() }, "beams"),
-        (GenerateOptions { special: SpecialTokens::default(), ..base }, "vocabulary"),
+        (
+            GenerateOptions {
+                seq_len: 15,
+                ..base.clone()
+            },
+            "seq_len",
+        ),
+        (
+            GenerateOptions {
+                seq_len: 5,
+                ..base.clone()
+            },
+            "seq_len",
+        ),
+        (
+            GenerateOptions {
+                repetition_penalty: 0.0,
+                ..base.clone()
+            },
+            "repetition_penalty",
+        ),
+        (
+            GenerateOptions {
+                strategy: beam(5, 2),
+                ..base.clone()
+            },
+            "beams",
+        ),
+        (
+            GenerateOptions {
+                strategy: beam(0, 0),
+                ..base.clone()
+            },
+            "beams",
+        ),
+        (
+            GenerateOptions {
+                special: SpecialTokens::default(),
+                ..base
+            },
+            "vocabulary",
+        ),
     ] {
-        let error = model.generate(image.clone(), &options).unwrap_err().to_string();
+        let error = model
+            .generate(image.clone(), &options)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(word), "{error}");
     }
     let config = model_config(&json("models/vit_plain.json")["model_cfg"]);
     let clip = Clip::new(&config, &device()).unwrap();
-    let error = clip.generate(image, &GenerateOptions::default()).unwrap_err().to_string();
+    let error = clip
+        .generate(image, &GenerateOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("caption decoder"), "{error}");
 }
 
@@ -246,13 +370,27 @@ fn every_configuration_has_the_state_dict_of_open_clip() {
         let params = params::describe(&model);
         let total: usize = params.iter().map(params::ParamInfo::numel).sum();
         assert_eq!(expected["total"], total, "{name}");
-        let visual = params.iter().filter(|param| param.key.starts_with("visual."));
-        assert_eq!(expected["visual"], visual.map(params::ParamInfo::numel).sum::<usize>(), "{name}");
+        let visual = params
+            .iter()
+            .filter(|param| param.key.starts_with("visual."));
+        assert_eq!(
+            expected["visual"],
+            visual.map(params::ParamInfo::numel).sum::<usize>(),
+            "{name}"
+        );
         assert_eq!(expected["keys"], params.len(), "{name}");
-        let shapes = params.iter().map(|param| format!("{} {:?}", param.key, param.shape));
+        let shapes = params
+            .iter()
+            .map(|param| format!("{} {:?}", param.key, param.shape));
         assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
-        let decayed = params.iter().filter(|param| decays(&param.key, &param.shape));
-        assert_eq!(expected["decayed"], digest(decayed.map(|p| p.key.clone()).collect()), "{name}");
+        let decayed = params
+            .iter()
+            .filter(|param| decays(&param.key, &param.shape));
+        assert_eq!(
+            expected["decayed"],
+            digest(decayed.map(|p| p.key.clone()).collect()),
+            "{name}"
+        );
     }
 }
 
@@ -276,7 +414,9 @@ fn weights_of_another_family_are_refused_with_their_keys() {
         .filter_map(|(key, tensor)| Some((key.strip_prefix("weights/")?.to_string(), tensor)))
         .collect();
     let model = Clip::new(&config, &device()).unwrap();
-    let error = bind::load(model, &config, dict, &file).unwrap_err().to_string();
+    let error = bind::load(model, &config, dict, &file)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("text_decoder."), "{error}");
 }
 
@@ -292,7 +432,10 @@ fn both_losses_fall() {
         let image = expected.tensor("input/image", &device);
         let tokens = expected.tokens("input/text", &device);
         let found = model.forward_caption(image, tokens, Some(0)).unwrap();
-        let parts = [clip_loss(found.features), caption_loss(found.logits, found.labels, 0)];
+        let parts = [
+            clip_loss(found.features),
+            caption_loss(found.logits, found.labels, 0),
+        ];
         losses.push(parts.clone().map(|loss| values(loss)[0]));
         let [contrastive, caption] = parts;
         let gradients = (contrastive + caption.mul_scalar(2.0)).backward();

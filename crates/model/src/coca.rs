@@ -75,7 +75,11 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
         }
         ("ls_1" | "ls_2", _) => {
             let decoder = config.multimodal().ok().flatten();
-            Init::Constant(decoder.and_then(|decoder| decoder.ls_init_value).unwrap_or(1.0))
+            Init::Constant(
+                decoder
+                    .and_then(|decoder| decoder.ls_init_value)
+                    .unwrap_or(1.0),
+            )
         }
         (_, "in_proj_weight") => xavier(),
         (_, "in_proj_bias") | ("out_proj", "bias") => Init::Constant(0.0),
@@ -142,7 +146,10 @@ impl Clip {
         let text_tokens = text_tokens.slice_dim(1, 0..length - 1);
         Ok(CaptionOutput {
             features: self.join(unit(image), unit(text)),
-            logits: parts.decoder.forward(image_tokens, text_tokens).cast(DType::F32),
+            logits: parts
+                .decoder
+                .forward(image_tokens, text_tokens)
+                .cast(DType::F32),
             labels: tokens.slice_dim(1, 1..length),
         })
     }

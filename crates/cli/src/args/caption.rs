@@ -24,10 +24,20 @@ pub struct CaptionArgs {
     #[arg(long, value_enum, default_value = "beam_search", value_name = "KIND")]
     pub generation: Generation,
     /// Captions that beam search keeps; more are slower and not always better
-    #[arg(long, default_value_t = 6, value_name = "N", visible_alias = "num-beams")]
+    #[arg(
+        long,
+        default_value_t = 6,
+        value_name = "N",
+        visible_alias = "num-beams"
+    )]
     pub beams: usize,
     /// Groups of beams that search apart; must divide the beams
-    #[arg(long, default_value_t = 3, value_name = "N", visible_alias = "num-beam-groups")]
+    #[arg(
+        long,
+        default_value_t = 3,
+        value_name = "N",
+        visible_alias = "num-beam-groups"
+    )]
     pub beam_groups: usize,
     /// Beam search by log-probabilities, as it is meant; without it by raw logits, as OpenCLIP 2.29 does
     #[arg(long)]

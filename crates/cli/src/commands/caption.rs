@@ -26,7 +26,11 @@ struct Answer {
 /// Prints a caption for every picture.
 pub fn run(args: &CaptionArgs) -> Result {
     // A picture that is not there should not cost the time of loading a model.
-    let pictures: Vec<_> = args.image.iter().map(|path| read(path)).collect::<Result<_>>()?;
+    let pictures: Vec<_> = args
+        .image
+        .iter()
+        .map(|path| read(path))
+        .collect::<Result<_>>()?;
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if !session.loaded.model.writes_captions() {
         return Err(CliError::Usage(format!(
@@ -38,15 +42,22 @@ pub fn run(args: &CaptionArgs) -> Result {
     let tokenizer = session.tokenizer()?;
     let options = options(args, tokenizer.as_ref());
     let [height, width] = encoder.image_size;
-    let transform = EvalTransform::new(height, width, &encoder.preprocess).map_err(EvalError::from)?;
+    let transform =
+        EvalTransform::new(height, width, &encoder.preprocess).map_err(EvalError::from)?;
     let mut answers = Vec::new();
     for (path, picture) in args.image.iter().zip(&pictures) {
         let mut planes = vec![0; 3 * height * width];
-        transform.apply(picture, &mut planes).map_err(EvalError::from)?;
+        transform
+            .apply(picture, &mut planes)
+            .map_err(EvalError::from)?;
         let shape = [1, 3, height, width];
         let (device, dtype) = (&encoder.device, encoder.dtype);
         let image = pixels::normalise(planes, shape, &encoder.preprocess, device, dtype);
-        let tokens = encoder.model.generate(image, &options)?.pop().unwrap_or_default();
+        let tokens = encoder
+            .model
+            .generate(image, &options)?
+            .pop()
+            .unwrap_or_default();
         answers.push(Answer {
             image: path.to_string_lossy().into_owned(),
             caption: words(&tokens, tokenizer.as_ref(), &options.special),
@@ -86,13 +97,20 @@ fn options(args: &CaptionArgs, tokenizer: &dyn Tokenizer) -> GenerateOptions {
         Generation::TopK => sample(Filter::TopK(args.top_k)),
         Generation::TopP => sample(Filter::TopP(args.top_p)),
     };
-    let prompt = args.prompt.as_ref().map(|text| tokenizer.tokenize(text)).unwrap_or_default();
+    let prompt = args
+        .prompt
+        .as_ref()
+        .map(|text| tokenizer.tokenize(text))
+        .unwrap_or_default();
     GenerateOptions {
         seq_len: args.seq_len,
         min_seq_len: args.min_seq_len,
         repetition_penalty: args.repetition_penalty,
         // The tokenizer ends and pads a text, which is to go on here.
-        prompt: prompt.into_iter().take_while(|&id| id != special.end).collect(),
+        prompt: prompt
+            .into_iter()
+            .take_while(|&id| id != special.end)
+            .collect(),
         special,
         strategy,
         ..GenerateOptions::default()

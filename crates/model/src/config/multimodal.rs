@@ -51,7 +51,10 @@ impl MultimodalConfig {
             return refuse("multimodal_cfg.heads", reason);
         }
         if self.width != config.text_cfg.width {
-            let reason = format!("{}, but the text tower's is {}", self.width, config.text_cfg.width);
+            let reason = format!(
+                "{}, but the text tower's is {}",
+                self.width, config.text_cfg.width
+            );
             return refuse("multimodal_cfg.width", reason);
         }
         let picture = match config.vision_cfg.attention_pool()? {
@@ -59,14 +62,23 @@ impl MultimodalConfig {
             None => config.vision_cfg.width,
         };
         if self.width != picture {
-            let reason = format!("{}, but the picture's tokens have {picture} features", self.width);
+            let reason = format!(
+                "{}, but the picture's tokens have {picture} features",
+                self.width
+            );
             return refuse("multimodal_cfg.width", reason);
         }
         if config.text_cfg.no_causal_mask {
-            return refuse("text_cfg.no_causal_mask", "a caption decoder needs a causal text tower".into());
+            return refuse(
+                "text_cfg.no_causal_mask",
+                "a caption decoder needs a causal text tower".into(),
+            );
         }
         if !config.custom_text {
-            return refuse("custom_text", "false, but a model with `multimodal_cfg` has its text under `text.`".into());
+            return refuse(
+                "custom_text",
+                "false, but a model with `multimodal_cfg` has its text under `text.`".into(),
+            );
         }
         Ok(())
     }
@@ -86,12 +98,12 @@ impl ModelConfig {
     pub fn multimodal(&self) -> Result<Option<MultimodalConfig>, ModelError> {
         match self.extra.get("multimodal_cfg") {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => serde_json::from_value(value.clone()).map(Some).map_err(|source| {
-                ModelError::ParseConfig {
+            Some(value) => serde_json::from_value(value.clone())
+                .map(Some)
+                .map_err(|source| ModelError::ParseConfig {
                     origin: "multimodal_cfg".into(),
                     source,
-                }
-            }),
+                }),
         }
     }
 }
@@ -101,7 +113,9 @@ impl VisionConfig {
     pub fn attention_pool(&self) -> Result<Option<AttentionPool>, ModelError> {
         let number = |key: &'static str, default: u64| {
             let value = self.extra.get(key).map_or(Some(default), Value::as_u64);
-            let value = value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0);
+            let value = value
+                .and_then(|value| usize::try_from(value).ok())
+                .unwrap_or(0);
             check_extent(key, value).map(|()| value)
         };
         match self.extra.get("attentional_pool") {

@@ -29,7 +29,10 @@ struct Group {
 impl Group {
     /// The lowest score among the finished.
     fn worst(&self) -> f64 {
-        self.finished.iter().map(|finished| finished.score).fold(f64::INFINITY, f64::min)
+        self.finished
+            .iter()
+            .map(|finished| finished.score)
+            .fold(f64::INFINITY, f64::min)
     }
 
     /// Keeps a caption if it is among the `size` best; of equal ones the earliest goes.
@@ -42,7 +45,11 @@ impl Group {
         self.finished.push(Finished { score, caption });
         if self.finished.len() > size {
             let worst = self.worst();
-            if let Some(at) = self.finished.iter().position(|finished| finished.score == worst) {
+            if let Some(at) = self
+                .finished
+                .iter()
+                .position(|finished| finished.score == worst)
+            {
                 self.finished.remove(at);
             }
         }
@@ -117,10 +124,17 @@ pub(super) fn run(
             }
         }
         captions = origin.iter().map(|&row| captions[row].clone()).collect();
-        captions.iter_mut().zip(tokens).for_each(|(caption, token)| caption.push(token));
+        captions
+            .iter_mut()
+            .zip(tokens)
+            .for_each(|(caption, token)| caption.push(token));
         stepper.select(&origin);
     }
-    for (g, group) in groups.iter_mut().enumerate().filter(|(_, group)| !group.done) {
+    for (g, group) in groups
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, group)| !group.done)
+    {
         for row in g * size..(g + 1) * size {
             group.add(size, &captions[row], scores[row], captions[row].len());
         }
@@ -161,7 +175,10 @@ fn best(rows: &[Vec<f32>], count: usize) -> Vec<Candidate> {
 
 fn log_softmax(logits: &mut [f32]) {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - max).exp()).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|logit| f64::from(logit - max).exp())
+        .sum();
     let norm = max + sum.ln() as f32;
     logits.iter_mut().for_each(|logit| *logit -= norm);
 }

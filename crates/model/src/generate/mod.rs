@@ -147,7 +147,10 @@ impl Clip {
     ) -> Result<Vec<Vec<i32>>, ModelError> {
         let parts = self.captioner()?;
         let vocabulary = parts.text.token_embedding.weight.dims()[0];
-        let longest = parts.decoder.context_length().min(parts.text.context_length());
+        let longest = parts
+            .decoder
+            .context_length()
+            .min(parts.text.context_length());
         options.check(vocabulary, longest)?;
         let prompt = match options.prompt.is_empty() {
             true => vec![options.special.start],
@@ -162,7 +165,9 @@ impl Clip {
             }
         };
         if options.fixed_output_length {
-            captions.iter_mut().for_each(|row| row.resize(options.seq_len, options.special.pad));
+            captions
+                .iter_mut()
+                .for_each(|row| row.resize(options.seq_len, options.special.pad));
         }
         Ok(captions)
     }
@@ -173,7 +178,10 @@ impl GenerateOptions {
     fn check(&self, vocabulary: usize, longest: usize) -> Result<(), ModelError> {
         let refuse = |field, reason: String| Err(ModelError::invalid(field, reason));
         if self.seq_len > longest {
-            return refuse("seq_len", format!("{}, the model's context is {longest}", self.seq_len));
+            return refuse(
+                "seq_len",
+                format!("{}, the model's context is {longest}", self.seq_len),
+            );
         }
         if self.seq_len <= self.min_seq_len || self.seq_len <= self.prompt.len().max(1) {
             let reason = format!(
@@ -190,8 +198,16 @@ impl GenerateOptions {
         }
         let SpecialTokens { start, end, pad } = self.special;
         let known = |id: i32| usize::try_from(id).is_ok_and(|id| id < vocabulary);
-        if let Some(id) = self.prompt.iter().chain([&start, &end, &pad]).find(|id| !known(**id)) {
-            return refuse("token id", format!("{id} is outside the vocabulary of {vocabulary}"));
+        if let Some(id) = self
+            .prompt
+            .iter()
+            .chain([&start, &end, &pad])
+            .find(|id| !known(**id))
+        {
+            return refuse(
+                "token id",
+                format!("{id} is outside the vocabulary of {vocabulary}"),
+            );
         }
         match self.strategy {
             Strategy::Beam(BeamSearch { beams, groups, .. }) => {
@@ -200,11 +216,18 @@ impl GenerateOptions {
                     return refuse("beams", reason);
                 }
                 if 2 * (beams / groups) > vocabulary {
-                    return refuse("beams", format!("{beams}, too many for {vocabulary} tokens"));
+                    return refuse(
+                        "beams",
+                        format!("{beams}, too many for {vocabulary} tokens"),
+                    );
                 }
                 Ok(())
             }
-            Strategy::Sample(Sampling { filter, temperature, .. }) => {
+            Strategy::Sample(Sampling {
+                filter,
+                temperature,
+                ..
+            }) => {
                 if !(temperature > 0.0 && temperature.is_finite()) {
                     let reason = format!("{temperature}, expected a positive number");
                     return refuse("temperature", reason);

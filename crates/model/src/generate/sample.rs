@@ -127,7 +127,10 @@ mod tests {
     #[test]
     fn tokens_are_drawn_by_their_share() {
         let logits = [0.0, NO, 3.0_f32.ln()];
-        assert_eq!([0.0, 0.24, 0.26, 0.99].map(|p| draw(&logits, 1.0, p)), [0, 0, 2, 2]);
+        assert_eq!(
+            [0.0, 0.24, 0.26, 0.99].map(|p| draw(&logits, 1.0, p)),
+            [0, 0, 2, 2]
+        );
         // Halved logarithms: weights 1 and √3.
         assert_eq!([0.36, 0.37].map(|p| draw(&logits, 2.0, p)), [0, 2]);
     }

@@ -64,7 +64,9 @@ impl<'a> Stepper<'a> {
                 let tokens = text.decoder_input(ids, self.dtype);
                 let logits = decoder.forward(self.image.clone(), tokens);
                 let [rows, length, vocabulary] = logits.dims();
-                logits.slice_dim(1, length - 1..length).reshape([rows, vocabulary])
+                logits
+                    .slice_dim(1, length - 1..length)
+                    .reshape([rows, vocabulary])
             }
         };
         let [_, vocabulary] = logits.dims();

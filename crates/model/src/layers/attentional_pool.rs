@@ -43,7 +43,10 @@ impl CrossAttention {
     pub fn forward(&self, query: Tensor<3>, tokens: Tensor<3>) -> Tensor<3> {
         let [_, _, width] = query.dims();
         let project = |x: Tensor<3>, weight: &Param<Tensor<2>>, part: usize| {
-            let bias = self.in_proj_bias.val().slice_dim(0, part * width..(part + 1) * width);
+            let bias = self
+                .in_proj_bias
+                .val()
+                .slice_dim(0, part * width..(part + 1) * width);
             let weight = weight.val().cast(x.dtype()).transpose();
             let bias = bias.cast(x.dtype());
             split_heads(module::linear(x, weight, Some(bias)), self.heads)

@@ -92,7 +92,11 @@ impl MultimodalTransformer {
     pub fn cache(&self, image: Tensor<3>) -> DecoderCache {
         DecoderCache {
             text: vec![KeyValues::default(); self.resblocks.len()],
-            image: self.cross_attn.iter().map(|cross| cross.keys(image.clone())).collect(),
+            image: self
+                .cross_attn
+                .iter()
+                .map(|cross| cross.keys(image.clone()))
+                .collect(),
         }
     }
 
@@ -121,5 +125,7 @@ impl MultimodalTransformer {
 fn look(cross: &ResidualBlock, x: Tensor<3>, images: usize, keys: [Tensor<4>; 2]) -> Tensor<3> {
     let [rows, length, width] = x.dims();
     let side_by_side = x.reshape([images, rows / images * length, width]);
-    cross.look(side_by_side, keys).reshape([rows, length, width])
+    cross
+        .look(side_by_side, keys)
+        .reshape([rows, length, width])
 }
