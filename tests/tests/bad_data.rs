@@ -49,7 +49,13 @@ impl log::Log for Collector {
 
 fn warnings(dir: &Path) -> Vec<String> {
     let dir = dir.to_string_lossy();
-    WARNINGS.lock().unwrap().iter().filter(|text| text.contains(&*dir)).cloned().collect()
+    WARNINGS
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|text| text.contains(&*dir))
+        .cloned()
+        .collect()
 }
 
 struct Length;
@@ -64,14 +70,21 @@ impl Tokenizer for Length {
 }
 
 /// One pass in the order of the input, or `num_batches` of training: the samples' names, or the error.
-fn load(source: impl Source + 'static, num_batches: Option<u64>) -> (Result<Vec<String>, DataError>, Stats) {
+fn load(
+    source: impl Source + 'static,
+    num_batches: Option<u64>,
+) -> (Result<Vec<String>, DataError>, Stats) {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
         log::set_logger(&Collector).unwrap();
         log::set_max_level(log::LevelFilter::Warn);
     });
     in_time(move || {
-        let order = if num_batches.is_some() { Order::training(1, 0) } else { Order::sequential() };
+        let order = if num_batches.is_some() {
+            Order::training(1, 0)
+        } else {
+            Order::sequential()
+        };
         let options = LoaderOptions {
             workers: 2,
             num_batches,
@@ -81,8 +94,13 @@ fn load(source: impl Source + 'static, num_batches: Option<u64>) -> (Result<Vec<
         let transform = move |bytes: &[u8], _: &mut _, out: &mut [u8]| {
             view.apply(&decode(bytes, Limits::default())?, out)
         };
-        let mut loader =
-            Loader::start(Arc::new(source), Arc::new(transform), Some(Arc::new(Length)), &options).unwrap();
+        let mut loader = Loader::start(
+            Arc::new(source),
+            Arc::new(transform),
+            Some(Arc::new(Length)),
+            &options,
+        )
+        .unwrap();
         let names = loader.by_ref().try_fold(Vec::new(), |mut names, batch| {
             names.extend(batch?.names);
             Ok(names)
@@ -94,7 +112,11 @@ fn load(source: impl Source + 'static, num_batches: Option<u64>) -> (Result<Vec<
 fn picture(name: &str) -> Vec<u8> {
     let file = std::fs::read(openclip_tests::fixture("pixels.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&file).unwrap();
-    tensors.tensor(&format!("file/{name}")).unwrap().data().to_vec()
+    tensors
+        .tensor(&format!("file/{name}"))
+        .unwrap()
+        .data()
+        .to_vec()
 }
 
 /// A header block of ustar; `size` as it stands in the header.
@@ -132,7 +154,12 @@ fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
 
 fn samples(keys: &[&str], image: &[u8]) -> Vec<u8> {
     keys.iter()
-        .flat_map(|key| tar(&[(&format!("{key}.jpg"), image), (&format!("{key}.txt"), b"text")]))
+        .flat_map(|key| {
+            tar(&[
+                (&format!("{key}.jpg"), image),
+                (&format!("{key}.txt"), b"text"),
+            ])
+        })
         .collect()
 }
 
@@ -183,9 +210,16 @@ fn a_truncated_tar_gives_its_whole_samples() {
         (3 * sample - 510, &["a", "b", "d"]),
     ] {
         let source = shards(dir.path(), &[&whole[..cut], &good]);
-        let kind =
-            if cut < 512 { ProblemKind::UnreadableShard } else { ProblemKind::TruncatedShard };
-        assert_eq!(one_problem(source, dir.path(), kind), expected, "cut at {cut}");
+        let kind = if cut < 512 {
+            ProblemKind::UnreadableShard
+        } else {
+            ProblemKind::TruncatedShard
+        };
+        assert_eq!(
+            one_problem(source, dir.path(), kind),
+            expected,
+            "cut at {cut}"
+        );
     }
 }
 
@@ -193,15 +227,37 @@ fn a_truncated_tar_gives_its_whole_samples() {
 fn damaged_pictures_cost_themselves_alone() {
     let (dir, image) = (tempfile::tempdir().unwrap(), picture("jpeg_420"));
     let length = image.len();
-    let mut bad: Vec<Vec<u8>> = [0, 1, 2, 20, length / 4, length / 2, length - 100, length - 2, length - 1]
-        .map(|cut| image[..cut].to_vec())
-        .to_vec();
+    let mut bad: Vec<Vec<u8>> = [
+        0,
+        1,
+        2,
+        20,
+        length / 4,
+        length / 2,
+        length - 100,
+        length - 2,
+        length - 1,
+    ]
+    .map(|cut| image[..cut].to_vec())
+    .to_vec();
     let mut corrupt = image.clone();
     corrupt[length / 2..length / 2 + 40].fill(0xff);
     let mut no_tables = image.clone();
     no_tables[2..600].fill(0);
-    bad.extend([corrupt, no_tables, b"<html>404</html>".to_vec(), vec![0xff; 3000]]);
-    for name in ["png_rgb", "gif", "webp_lossy", "bmp_grey", "tiff_rgb", "ppm"] {
+    bad.extend([
+        corrupt,
+        no_tables,
+        b"<html>404</html>".to_vec(),
+        vec![0xff; 3000],
+    ]);
+    for name in [
+        "png_rgb",
+        "gif",
+        "webp_lossy",
+        "bmp_grey",
+        "tiff_rgb",
+        "ppm",
+    ] {
         let file = picture(name);
         bad.push(file[..file.len() / 2].to_vec());
     }
@@ -210,7 +266,10 @@ fn damaged_pictures_cost_themselves_alone() {
         std::fs::write(dir.path().join("bad.jpg"), bytes).unwrap();
         let source = csv(dir.path(), &[("bad.jpg", "x"), ("good.jpg", "y")]);
         let names = one_problem(source, dir.path(), ProblemKind::UndecodableImage);
-        assert!(names.len() == 1 && names[0].ends_with("good.jpg"), "{at}: {names:?}");
+        assert!(
+            names.len() == 1 && names[0].ends_with("good.jpg"),
+            "{at}: {names:?}"
+        );
         let told = warnings(dir.path());
         assert!(told.iter().all(|text| text.contains("bad.jpg")), "{told:?}");
     }
@@ -225,7 +284,10 @@ fn picture_bombs_are_refused_by_their_headers() {
         file
     };
     let jpeg = picture("jpeg_420");
-    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+    let frame = jpeg
+        .windows(2)
+        .position(|pair| pair == [0xff, 0xc0])
+        .unwrap();
     let side = 20_000_u32;
     let short = (side as u16).to_le_bytes();
     let long = side.to_le_bytes();
@@ -237,19 +299,35 @@ fn picture_bombs_are_refused_by_their_headers() {
     png.extend(&picture("png_rgb")[33..]);
     for (name, bomb) in [
         ("PNG", png),
-        ("JPEG", patched("jpeg_420", frame + 5, &[0x4e, 0x20, 0x4e, 0x20])),
+        (
+            "JPEG",
+            patched("jpeg_420", frame + 5, &[0x4e, 0x20, 0x4e, 0x20]),
+        ),
         ("GIF", patched("gif", 6, &[short, short].concat())),
         ("BMP", patched("bmp_rgb", 18, &[long, long].concat())),
-        ("BMP with a palette", patched("bmp_grey", 18, &[long, long].concat())),
+        (
+            "BMP with a palette",
+            patched("bmp_grey", 18, &[long, long].concat()),
+        ),
         ("PPM", b"P6 20000 20000 255\n....".to_vec()),
     ] {
         let since = Instant::now();
         let result = in_time(move || decode(&bomb, Limits::default()));
-        let is_refused =
-            matches!(result, Err(DataError::PictureTooLarge { width: 20_000, height: 20_000, .. }));
+        let is_refused = matches!(
+            result,
+            Err(DataError::PictureTooLarge {
+                width: 20_000,
+                height: 20_000,
+                ..
+            })
+        );
         assert!(is_refused, "{name}: {result:?}");
         // Clearing 1.2 GB would take longer than this.
-        assert!(since.elapsed() < Duration::from_millis(500), "{name}: {:?}", since.elapsed());
+        assert!(
+            since.elapsed() < Duration::from_millis(500),
+            "{name}: {:?}",
+            since.elapsed()
+        );
     }
 }
 
@@ -263,13 +341,24 @@ fn missing_captions_and_duplicate_keys_are_told() {
     let (dir, image) = (tempfile::tempdir().unwrap(), picture("png_small"));
     let mut bytes = samples(&["a"], &image);
     bytes.extend(tar(&[("b.jpg", &image), ("b.json", b"{}")]));
-    let names = one_problem(shards(dir.path(), &[&bytes]), dir.path(), ProblemKind::MissingCaption);
+    let names = one_problem(
+        shards(dir.path(), &[&bytes]),
+        dir.path(),
+        ProblemKind::MissingCaption,
+    );
     assert_eq!(names, ["a"]);
     std::fs::write(dir.path().join("x.png"), &image).unwrap();
     let source = csv(dir.path(), &[("x.png", ""), ("x.png", "y")]);
-    assert_eq!(one_problem(source, dir.path(), ProblemKind::MissingCaption).len(), 1);
+    assert_eq!(
+        one_problem(source, dir.path(), ProblemKind::MissingCaption).len(),
+        1
+    );
     let bytes = samples(&["a", "a"], &image);
-    let names = one_problem(shards(dir.path(), &[&bytes]), dir.path(), ProblemKind::DuplicateKey);
+    let names = one_problem(
+        shards(dir.path(), &[&bytes]),
+        dir.path(),
+        ProblemKind::DuplicateKey,
+    );
     assert_eq!(names, ["a", "a"], "both are samples, as in OpenCLIP");
 }
 
@@ -278,7 +367,10 @@ fn tables_and_folders_that_cannot_be_read_are_errors_that_name_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.csv");
     std::fs::write(&path, "image,text\nx.png,y\n").unwrap();
-    let comma = CsvFormat { separator: ",".into(), ..CsvFormat::default() };
+    let comma = CsvFormat {
+        separator: ",".into(),
+        ..CsvFormat::default()
+    };
     let error = Csv::open(&path, &comma).unwrap_err().to_string();
     for part in ["pairs.csv", "filepath", "image", "text"] {
         assert!(error.contains(part), "{error}");
@@ -290,12 +382,21 @@ fn tables_and_folders_that_cannot_be_read_are_errors_that_name_them() {
         ImageFolder::open(&absent).unwrap_err(),
     ];
     for error in errors {
-        assert!(matches!(error, DataError::Io { .. }) && error.to_string().contains("absent"), "{error}");
+        assert!(
+            matches!(error, DataError::Io { .. }) && error.to_string().contains("absent"),
+            "{error}"
+        );
     }
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
-    assert!(matches!(Files::directory(&empty), Err(DataError::NoImages { .. })));
-    assert!(matches!(ImageFolder::open(&empty), Err(DataError::NoClasses { .. })));
+    assert!(matches!(
+        Files::directory(&empty),
+        Err(DataError::NoImages { .. })
+    ));
+    assert!(matches!(
+        ImageFolder::open(&empty),
+        Err(DataError::NoClasses { .. })
+    ));
 }
 
 #[test]
@@ -305,7 +406,13 @@ fn unreadable_files_are_told_and_passed_over() {
     std::fs::create_dir(dir.path().join("folder.png")).unwrap();
     // Nobody writes to the pipe: opening it would wait for ever.
     let pipe = dir.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     for bad in ["absent.png", "folder.png", "pipe"] {
         let source = csv(dir.path(), &[(bad, "x"), ("good.png", "y")]);
         let names = one_problem(source, dir.path(), ProblemKind::UnreadableImage);
@@ -315,21 +422,29 @@ fn unreadable_files_are_told_and_passed_over() {
     std::fs::write(&good, samples(&["a"], &image)).unwrap();
     for bad in ["absent.tar", "folder.png", "pipe"] {
         let source = source(vec![dir.path().join(bad), good.clone()]);
-        assert_eq!(one_problem(source, dir.path(), ProblemKind::UnreadableShard), ["a"]);
+        assert_eq!(
+            one_problem(source, dir.path(), ProblemKind::UnreadableShard),
+            ["a"]
+        );
     }
 }
 
 #[test]
 fn a_source_without_a_sample_is_an_error_within_seconds() {
     let (dir, image) = (tempfile::tempdir().unwrap(), picture("png_small"));
-    let junk: Vec<u8> = (0..20_000).flat_map(|n| tar(&[(&format!("junk{n}"), b"x")])).collect();
+    let junk: Vec<u8> = (0..20_000)
+        .flat_map(|n| tar(&[(&format!("junk{n}"), b"x")]))
+        .collect();
     let no_match = tar(&[("a.png.x", &image), ("a.caption", b"x"), ("b.tiff", b"y")]);
     type Read = Box<dyn Fn() -> (Result<Vec<String>, DataError>, Stats)>;
     let check = |source: Read| {
         let since = Instant::now();
         let error = source().0.unwrap_err();
         assert!(
-            matches!(error, DataError::NoSamples { .. } | DataError::TooManyBadSamples { .. }),
+            matches!(
+                error,
+                DataError::NoSamples { .. } | DataError::TooManyBadSamples { .. }
+            ),
             "{error}"
         );
         assert!(since.elapsed() < Duration::from_secs(5), "{error}");
@@ -337,13 +452,20 @@ fn a_source_without_a_sample_is_an_error_within_seconds() {
     for batches in [None, Some(1000)] {
         let path = dir.path().to_owned();
         let (junk, no_match) = (junk.clone(), no_match.clone());
-        check(Box::new(move || load(shards(&path, &[&junk, &no_match, b"", b"garbage"]), batches)));
+        check(Box::new(move || {
+            load(shards(&path, &[&junk, &no_match, b"", b"garbage"]), batches)
+        }));
         let path = dir.path().to_owned();
         check(Box::new(move || load(csv(&path, &[]), batches)));
         let path = dir.path().to_owned();
-        let rows: Vec<_> = (0..5000).map(|n| (format!("absent-{n}.png"), "x")).collect();
+        let rows: Vec<_> = (0..5000)
+            .map(|n| (format!("absent-{n}.png"), "x"))
+            .collect();
         check(Box::new(move || {
-            let rows: Vec<_> = rows.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|(name, text)| (name.as_str(), *text))
+                .collect();
             load(csv(&path, &rows), batches)
         }));
     }
@@ -354,17 +476,36 @@ fn mostly_bad_samples_are_an_error_and_a_few_are_not() {
     let (dir, image) = (tempfile::tempdir().unwrap(), picture("png_small"));
     let bad = |every: usize| -> Vec<u8> {
         (0..40)
-            .flat_map(|n| samples(&[&format!("{n:02}")], if n % every == 0 { b"bad" } else { &image[..] }))
+            .flat_map(|n| {
+                samples(
+                    &[&format!("{n:02}")],
+                    if n % every == 0 { b"bad" } else { &image[..] },
+                )
+            })
             .collect()
     };
     let (names, stats) = load(shards(dir.path(), &[&bad(4)]), None);
     assert_eq!((names.unwrap().len(), stats.dropped()), (30, 10));
-    assert_eq!(warnings(dir.path()).len(), 3, "after three only every thousandth is told");
+    assert_eq!(
+        warnings(dir.path()).len(),
+        3,
+        "after three only every thousandth is told"
+    );
     let mut mostly = bad(1);
     mostly.extend(samples(&["good"], &image));
     let (names, _) = load(shards(dir.path(), &[&mostly]), None);
     let error = names.unwrap_err();
-    assert!(matches!(error, DataError::TooManyBadSamples { dropped: 40, total: 41, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            DataError::TooManyBadSamples {
+                dropped: 40,
+                total: 41,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -382,31 +523,49 @@ fn hostile_headers_neither_hang_nor_escape() {
         ("octal", header(b"a.jpg", b"77777777777\0", b'0').to_vec()),
         ("enormous", header(b"a.jpg", &enormous, b'0').to_vec()),
         ("minus one", header(b"a.jpg", &minus_one, b'0').to_vec()),
-        ("minus sign", header(b"a.jpg", b"-0000000001\0", b'0').to_vec()),
-        ("no number", header(b"a.jpg", b"size?size?!\0", b'0').to_vec()),
+        (
+            "minus sign",
+            header(b"a.jpg", b"-0000000001\0", b'0').to_vec(),
+        ),
+        (
+            "no number",
+            header(b"a.jpg", b"size?size?!\0", b'0').to_vec(),
+        ),
         ("long name", long_name),
         ("size in an extended header", pax),
     ] {
         let (names, stats) = load(shards(dir.path(), &[&bytes, &good]), None);
         assert_eq!(names.unwrap(), ["good"], "{name}");
         assert_eq!(stats.problems.len(), 1, "{name}: {:?}", stats.problems);
-        assert!(stats.problems[0].0.is_of_shard(), "{name}: {:?}", stats.problems);
+        assert!(
+            stats.problems[0].0.is_of_shard(),
+            "{name}: {:?}",
+            stats.problems
+        );
     }
     // Names are keys and no paths; links, devices and pipes are passed over.
     let mut odd = Vec::new();
     for kind in [b'1', b'2', b'3', b'4', b'6', b'S', b'?'] {
         member(&mut odd, b"link.jpg", kind, b"");
     }
-    odd.extend(samples(&["../../up", "/absolute", "a/./b", "sp ace\n"], &image));
+    odd.extend(samples(
+        &["../../up", "/absolute", "a/./b", "sp ace\n"],
+        &image,
+    ));
     member(&mut odd, b"\xff\xfe.jpg", b'0', &image);
     member(&mut odd, b"\xff\xfe.txt", b'0', b"x");
     let (names, stats) = load(shards(dir.path(), &[&odd]), None);
     assert_eq!(names.unwrap().len(), 5);
     assert_eq!(stats.problems, []);
     // One sample with very many members.
-    let many: Vec<u8> = (0..50_000).flat_map(|n| tar(&[(&format!("a.{n}"), b"")])).collect();
+    let many: Vec<u8> = (0..50_000)
+        .flat_map(|n| tar(&[(&format!("a.{n}"), b"")]))
+        .collect();
     let (names, stats) = load(shards(dir.path(), &[&many, &good]), None);
-    assert_eq!((names.unwrap().len(), stats.problems), (1, vec![(ProblemKind::MissingImage, 1)]));
+    assert_eq!(
+        (names.unwrap().len(), stats.problems),
+        (1, vec![(ProblemKind::MissingImage, 1)])
+    );
 }
 
 #[test]
@@ -422,13 +581,20 @@ fn packed_shards_are_read_and_bombs_in_them_are_bounded() {
     let (names, stats) = load(shards(dir.path(), &[&packed]), None);
     assert_eq!((names.unwrap().len(), stats.problems.len()), (2, 0));
     let source = shards(dir.path(), &[&packed[..packed.len() / 2], &plain]);
-    assert!(one_problem(source, dir.path(), ProblemKind::TruncatedShard).ends_with(&["a".into(), "b".into()]));
+    assert!(
+        one_problem(source, dir.path(), ProblemKind::TruncatedShard)
+            .ends_with(&["a".into(), "b".into()])
+    );
     // A member of 300 MB in 300 kB: larger than any picture may be, so it is not unpacked into memory.
     let mut bomb = Vec::new();
     member(&mut bomb, b"bomb.jpg", b'0', &vec![0; 300_000_000]);
     member(&mut bomb, b"bomb.txt", b'0', b"x");
     let bomb = gzip(&bomb);
     assert!(bomb.len() < 2_000_000);
-    let names = one_problem(shards(dir.path(), &[&bomb, &plain]), dir.path(), ProblemKind::UnreadableImage);
+    let names = one_problem(
+        shards(dir.path(), &[&bomb, &plain]),
+        dir.path(),
+        ProblemKind::UnreadableImage,
+    );
     assert_eq!(names, ["a", "b"]);
 }

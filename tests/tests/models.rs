@@ -438,7 +438,11 @@ fn options_that_are_not_built_are_refused_by_name() {
             "timm_model_name",
             serde_json::json!("vit_of_no_family"),
         ),
-        ("vision_cfg", "attentional_pool", serde_json::json!("parallel")),
+        (
+            "vision_cfg",
+            "attentional_pool",
+            serde_json::json!("parallel"),
+        ),
         (
             "text_cfg",
             "hf_model_name",

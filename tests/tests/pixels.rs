@@ -1,5 +1,10 @@
 //! Decoding and preprocessing against Pillow and torchvision (`parity/export_pixels.py`).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,13 +25,21 @@ fn fixture() -> Vec<u8> {
 }
 
 fn picture(tensors: &SafeTensors<'_>, name: &str) -> Picture {
-    decode(tensors.tensor(&format!("file/{name}")).unwrap().data(), Limits::default())
-        .unwrap_or_else(|error| panic!("{name}: {error}"))
+    decode(
+        tensors.tensor(&format!("file/{name}")).unwrap().data(),
+        Limits::default(),
+    )
+    .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn difference(found: &[u8], expected: &[u8]) -> u8 {
     assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| a.abs_diff(*b))
+        .max()
+        .unwrap_or(0)
 }
 
 fn eval_transform(mode: &str, filter: &str, size: &str) -> EvalTransform {
@@ -109,17 +122,34 @@ fn resized_crop_gives_pillows_pixels() {
     let transform = TrainTransform::new(41, 33, Augmentation::default()).unwrap();
     let mut checked = 0;
     for name in tensors.names() {
-        let Some(region) = name.strip_prefix("crop/") else { continue };
-        let region: Vec<usize> = region.split('_').map(|part| part.parse().unwrap()).collect();
-        let [left, top, width, height] = region[..] else { panic!("{name}") };
+        let Some(region) = name.strip_prefix("crop/") else {
+            continue;
+        };
+        let region: Vec<usize> = region
+            .split('_')
+            .map(|part| part.parse().unwrap())
+            .collect();
+        let [left, top, width, height] = region[..] else {
+            panic!("{name}")
+        };
         let mut found = vec![0; 3 * 41 * 33];
-        transform.resized_crop(&picture, (left, top), (width, height), &mut found).unwrap();
-        assert_eq!(difference(&found, tensors.tensor(name).unwrap().data()), 0, "{name}");
+        transform
+            .resized_crop(&picture, (left, top), (width, height), &mut found)
+            .unwrap();
+        assert_eq!(
+            difference(&found, tensors.tensor(name).unwrap().data()),
+            0,
+            "{name}"
+        );
         checked += 1;
     }
     assert_eq!(checked, 4);
     let mut out = vec![0; 3 * 41 * 33];
-    assert!(transform.resized_crop(&picture, (100, 0), (32, 10), &mut out).is_err());
+    assert!(
+        transform
+            .resized_crop(&picture, (100, 0), (32, 10), &mut out)
+            .is_err()
+    );
 }
 
 /// Crops four times the picture's area never fit, which leaves torchvision's fallback: here, all of it.
@@ -128,11 +158,18 @@ fn train_transform_without_choice_gives_pillows_pixels() {
     let bytes = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let picture = picture(&tensors, "png_exact");
-    let expected = tensors.tensor("eval/png_exact/squash/bicubic/32x32").unwrap();
-    let augmentation = Augmentation { scale: (4.0, 4.0), ..Augmentation::default() };
+    let expected = tensors
+        .tensor("eval/png_exact/squash/bicubic/32x32")
+        .unwrap();
+    let augmentation = Augmentation {
+        scale: (4.0, 4.0),
+        ..Augmentation::default()
+    };
     let transform = TrainTransform::new(32, 32, augmentation).unwrap();
     let mut found = vec![0; expected.data().len()];
-    transform.apply(&picture, &mut StdRng::seed_from_u64(1), &mut found).unwrap();
+    transform
+        .apply(&picture, &mut StdRng::seed_from_u64(1), &mut found)
+        .unwrap();
     assert_eq!(found, expected.data());
 }
 
@@ -150,7 +187,9 @@ fn train_transform_is_a_function_of_its_seed() {
     let transform = TrainTransform::new(32, 32, augmentation).unwrap();
     let view = |seed| {
         let mut out = vec![0; 3 * 32 * 32];
-        transform.apply(&picture, &mut StdRng::seed_from_u64(seed), &mut out).unwrap();
+        transform
+            .apply(&picture, &mut StdRng::seed_from_u64(seed), &mut out)
+            .unwrap();
         out
     };
     assert_eq!(view(3), view(3));
@@ -167,7 +206,9 @@ fn colour_operations_give_torchvisions_pixels() {
     let mut checked = 0;
     for name in tensors.names() {
         let parts: Vec<&str> = name.split('/').collect();
-        let ["jitter", operation, factor] = parts[..] else { continue };
+        let ["jitter", operation, factor] = parts[..] else {
+            continue;
+        };
         let factor: f64 = factor.parse().unwrap();
         let mut found = view.clone();
         match operation {
@@ -191,12 +232,31 @@ fn damaged_pictures_are_errors() {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let decode = |bytes: &[u8]| decode(bytes, Limits::default());
     assert!(matches!(decode(b""), Err(DataError::UnknownPicture { .. })));
-    assert!(matches!(decode(b"<html>404</html>"), Err(DataError::UnknownPicture { .. })));
-    for name in ["jpeg_420", "jpeg_progressive", "png_rgb", "gif", "webp_lossy", "bmp_rgb", "tiff_rgb", "ppm"] {
-        let file = tensors.tensor(&format!("file/{name}")).unwrap().data().to_vec();
+    assert!(matches!(
+        decode(b"<html>404</html>"),
+        Err(DataError::UnknownPicture { .. })
+    ));
+    for name in [
+        "jpeg_420",
+        "jpeg_progressive",
+        "png_rgb",
+        "gif",
+        "webp_lossy",
+        "bmp_rgb",
+        "tiff_rgb",
+        "ppm",
+    ] {
+        let file = tensors
+            .tensor(&format!("file/{name}"))
+            .unwrap()
+            .data()
+            .to_vec();
         for length in [12, 40, file.len() / 2] {
             let result = decode(&file[..length.min(file.len() / 2)]);
-            assert!(matches!(result, Err(DataError::Picture { .. })), "{name} cut at {length}");
+            assert!(
+                matches!(result, Err(DataError::Picture { .. })),
+                "{name} cut at {length}"
+            );
         }
         let small = Limits { max_pixels: 100 };
         let result = openclip_data::image::decode(&file, small);
@@ -212,7 +272,11 @@ fn damaged_pictures_are_errors() {
 fn no_bytes_make_decoding_panic() {
     let bytes = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let files: Vec<&str> = tensors.names().into_iter().filter(|n| n.starts_with("file/")).collect();
+    let files: Vec<&str> = tensors
+        .names()
+        .into_iter()
+        .filter(|n| n.starts_with("file/"))
+        .collect();
     assert!(files.len() > 30);
     let mut state = 1_u32;
     let mut next = || {
@@ -227,7 +291,12 @@ fn no_bytes_make_decoding_panic() {
                 let at = next() % file.len();
                 file[at] = next() as u8;
             }
-            let _ = decode(&file, Limits { max_pixels: 1_000_000 });
+            let _ = decode(
+                &file,
+                Limits {
+                    max_pixels: 1_000_000,
+                },
+            );
         }
     }
 }
@@ -251,11 +320,23 @@ fn thin_pictures_are_transformed() {
 fn wrong_settings_are_errors() {
     let transform = eval_transform("squash", "bicubic", "8x8");
     let result = transform.apply(&Picture::black(4, 4), &mut [0; 10]);
-    assert!(matches!(result, Err(DataError::BufferLength { expected: 192, found: 10 })));
+    assert!(matches!(
+        result,
+        Err(DataError::BufferLength {
+            expected: 192,
+            found: 10
+        })
+    ));
     assert!(EvalTransform::new(0, 8, &PreprocessConfig::default()).is_err());
-    let augmentation = Augmentation { color_jitter_prob: 0.5, ..Augmentation::default() };
+    let augmentation = Augmentation {
+        color_jitter_prob: 0.5,
+        ..Augmentation::default()
+    };
     assert!(TrainTransform::new(8, 8, augmentation).is_err());
-    let augmentation = Augmentation { scale: (0.9, 0.5), ..Augmentation::default() };
+    let augmentation = Augmentation {
+        scale: (0.9, 0.5),
+        ..Augmentation::default()
+    };
     assert!(TrainTransform::new(8, 8, augmentation).is_err());
 }
 
@@ -271,7 +352,9 @@ fn random_pictures_give_pillows_pixels() {
     let mut worst: BTreeMap<String, (usize, u8)> = BTreeMap::new();
     let mut pictures = 0;
     for name in &names {
-        let Some(source) = name.strip_prefix("file/") else { continue };
+        let Some(source) = name.strip_prefix("file/") else {
+            continue;
+        };
         pictures += 1;
         let picture = match decode(tensors.tensor(name).unwrap().data(), Limits::default()) {
             Ok(picture) => picture,
@@ -282,10 +365,14 @@ fn random_pictures_give_pillows_pixels() {
         };
         let rgb = planes(&picture.clone().into_rgb());
         let mut compare = |key: &str, found: &[u8]| {
-            let Ok(expected) = tensors.tensor(key) else { return };
+            let Ok(expected) = tensors.tensor(key) else {
+                return;
+            };
             let kind = source.split('_').next().unwrap();
             let difference = difference(found, expected.data());
-            let entry = worst.entry(format!("{kind} {}", key.split('/').next().unwrap())).or_default();
+            let entry = worst
+                .entry(format!("{kind} {}", key.split('/').next().unwrap()))
+                .or_default();
             *entry = (entry.0 + 1, entry.1.max(difference));
             if difference > 0 {
                 failures.push(format!("{key}: {difference} ({:?})", picture.mode()));
@@ -301,12 +388,19 @@ fn random_pictures_give_pillows_pixels() {
                 transform.apply(&picture, &mut found).unwrap();
                 compare(key, &found);
             } else if let Some(options) = key.strip_prefix(&crop) {
-                let numbers: Vec<usize> =
-                    options.split(['_', '/', 'x']).map(|part| part.parse().unwrap()).collect();
-                let [left, top, width, height, out_height, out_width] = numbers[..] else { panic!("{key}") };
-                let transform = TrainTransform::new(out_height, out_width, Augmentation::default()).unwrap();
+                let numbers: Vec<usize> = options
+                    .split(['_', '/', 'x'])
+                    .map(|part| part.parse().unwrap())
+                    .collect();
+                let [left, top, width, height, out_height, out_width] = numbers[..] else {
+                    panic!("{key}")
+                };
+                let transform =
+                    TrainTransform::new(out_height, out_width, Augmentation::default()).unwrap();
                 let mut found = vec![77; 3 * out_height * out_width];
-                transform.resized_crop(&picture, (left, top), (width, height), &mut found).unwrap();
+                transform
+                    .resized_crop(&picture, (left, top), (width, height), &mut found)
+                    .unwrap();
                 compare(key, &found);
             }
         }
@@ -318,9 +412,14 @@ fn random_pictures_give_pillows_pixels() {
     // Rare kinds of TIFF: CCITT group 3 is not read, JPEG strips are decoded by another library, and Pillow takes the
     // bytes of big-endian samples for little-endian ones while it filters.
     let rare = ["tiff_fax", "tiff_jpeg", "tiff_grey16be"];
-    let serious: Vec<_> =
-        failures.iter().filter(|line| !rare.iter().any(|kind| line.contains(kind))).collect();
-    println!("{} of {pictures} pictures' views differ at all:\n{failures:#?}", failures.len());
+    let serious: Vec<_> = failures
+        .iter()
+        .filter(|line| !rare.iter().any(|kind| line.contains(kind)))
+        .collect();
+    println!(
+        "{} of {pictures} pictures' views differ at all:\n{failures:#?}",
+        failures.len()
+    );
     assert!(serious.is_empty(), "{serious:#?}");
 }
 
@@ -333,7 +432,9 @@ fn damaged_pictures_are_refused_where_pillow_refuses() {
     let mut lines = Vec::new();
     let mut counts = [0; 4];
     for name in tensors.names() {
-        let Some(source) = name.strip_prefix("damaged/") else { continue };
+        let Some(source) = name.strip_prefix("damaged/") else {
+            continue;
+        };
         let found = decode(tensors.tensor(name).unwrap().data(), Limits::default());
         let expected = tensors.tensor(&format!("pixels/{source}"));
         let line = match (found, expected) {
@@ -343,7 +444,8 @@ fn damaged_pictures_are_refused_where_pillow_refuses() {
             }
             (Ok(picture), Ok(expected)) => {
                 let found = planes(&picture.into_rgb());
-                if found.len() == expected.data().len() && difference(&found, expected.data()) <= 1 {
+                if found.len() == expected.data().len() && difference(&found, expected.data()) <= 1
+                {
                     counts[1] += 1;
                     continue;
                 }
@@ -362,10 +464,14 @@ fn damaged_pictures_are_refused_where_pillow_refuses() {
         lines.push(line);
     }
     let [refused, equal, apart, other] = counts;
-    println!("refused by both {refused}, equal {equal}, one of them refuses {apart}, other pixels {other}\n{lines:#?}");
+    println!(
+        "refused by both {refused}, equal {equal}, one of them refuses {apart}, other pixels {other}\n{lines:#?}"
+    );
     assert!(refused + equal > 3 * (apart + other), "{lines:#?}");
 }
 
 fn planes(picture: &Picture) -> Vec<u8> {
-    (0..3).flat_map(|channel| picture.samples().iter().skip(channel).step_by(3).copied()).collect()
+    (0..3)
+        .flat_map(|channel| picture.samples().iter().skip(channel).step_by(3).copied())
+        .collect()
 }

@@ -8,8 +8,12 @@ use openclip_model::weights::StateDict;
 use openclip_train::{Outcome, Precision, TrainConfig, TrainError, train};
 use serde_json::Value;
 
-const COLOURS: [(&str, [u8; 3]); 4] =
-    [("red", [200, 30, 30]), ("green", [20, 180, 40]), ("blue", [30, 40, 210]), ("white", [240, 240, 240])];
+const COLOURS: [(&str, [u8; 3]); 4] = [
+    ("red", [200, 30, 30]),
+    ("green", [20, 180, 40]),
+    ("blue", [30, 40, 210]),
+    ("white", [240, 240, 240]),
+];
 
 /// A folder with a tiny model, 24 pictures, and a CSV that captions them.
 fn workspace() -> tempfile::TempDir {
@@ -27,7 +31,11 @@ fn workspace() -> tempfile::TempDir {
         let mut ppm = format!("P6\n{side} 20\n255\n").into_bytes();
         for at in 0..side * 20 {
             let shade = ((at * 7 + i * 13) % 40) as u8;
-            ppm.extend([r.saturating_sub(shade), g.saturating_sub(shade), b.saturating_sub(shade)]);
+            ppm.extend([
+                r.saturating_sub(shade),
+                g.saturating_sub(shade),
+                b.saturating_sub(shade),
+            ]);
         }
         let path = dir.path().join(format!("{i:02}.ppm"));
         fs::write(&path, ppm).unwrap();
@@ -59,8 +67,11 @@ fn config(dir: &Path, name: &str) -> TrainConfig {
 
 fn weights(checkpoint: &Path) -> Vec<(String, Vec<f32>)> {
     let dict = StateDict::read(&checkpoint.join("model.safetensors")).unwrap();
-    let mut weights: Vec<_> =
-        dict.tensors.iter().map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap())).collect();
+    let mut weights: Vec<_> = dict
+        .tensors
+        .iter()
+        .map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap()))
+        .collect();
     weights.sort_by(|a, b| a.0.cmp(&b.0));
     weights
 }
@@ -76,15 +87,30 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     assert!(straight.ends_with("epoch_3"), "{}", straight.display());
     // In mid-epoch, at the end of an epoch, and with micro-batches.
     for (name, accum_freq) in [("plain", 1), ("accumulated", 2)] {
-        let base = TrainConfig { accum_freq, batch_size: 4 / accum_freq, ..config(dir.path(), name) };
+        let base = TrainConfig {
+            accum_freq,
+            batch_size: 4 / accum_freq,
+            ..config(dir.path(), name)
+        };
         let reference = match accum_freq {
             1 => straight.clone(),
-            _ => checkpoint(train(TrainConfig { name: Some("reference".into()), ..base.clone() }).unwrap()),
+            _ => checkpoint(
+                train(TrainConfig {
+                    name: Some("reference".into()),
+                    ..base.clone()
+                })
+                .unwrap(),
+            ),
         };
         let mut resumed = None;
         for stop in [3, 6, 7, 14, 99] {
             let resume = resumed.is_some().then(|| "latest".into());
-            let outcome = train(TrainConfig { max_steps: Some(stop), resume, ..base.clone() }).unwrap();
+            let outcome = train(TrainConfig {
+                max_steps: Some(stop),
+                resume,
+                ..base.clone()
+            })
+            .unwrap();
             assert_eq!(outcome.stopped, stop < 18, "{stop}");
             resumed = outcome.checkpoint;
         }
@@ -95,23 +121,35 @@ fn a_stopped_run_goes_on_bit_for_bit() {
 #[test]
 fn the_run_folder_tells_the_story() {
     let dir = workspace();
-    let run = TrainConfig { save_every_n_steps: Some(4), ..config(dir.path(), "story") };
+    let run = TrainConfig {
+        save_every_n_steps: Some(4),
+        ..config(dir.path(), "story")
+    };
     let outcome = train(run.clone()).unwrap();
     let file = |name: &str| fs::read_to_string(outcome.run.join(name)).unwrap();
     let params: Value = serde_json::from_str(&file("params.json")).unwrap();
     assert_eq!(params["batch_size"], 4);
     assert!(params["beta2"].as_f64().unwrap() - 0.98 < 1e-6);
-    let results: Vec<Value> =
-        file("results.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let results: Vec<Value> = file("results.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(results.len(), 3);
     assert!(results[2]["image_to_text_R@1"].is_number() && results[2]["clip_val_loss"].is_number());
-    let steps: Vec<Value> =
-        file("train.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<Value> = file("train.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(steps.len(), 18);
     assert!(steps[17]["loss"].as_f64().unwrap() < steps[0]["loss"].as_f64().unwrap());
     assert!(file("loss.svg").contains("</svg>"));
     assert!(file("out.log").contains("Train Epoch: 2 ["));
-    assert_eq!(fs::read_dir(outcome.run.join("tensorboard")).unwrap().count(), 1);
+    assert_eq!(
+        fs::read_dir(outcome.run.join("tensorboard"))
+            .unwrap()
+            .count(),
+        1
+    );
     for name in ["step_4", "step_8", "epoch_2", "step_16", "epoch_3"] {
         let folder = outcome.run.join("checkpoints").join(name);
         assert!(folder.join("model.safetensors").is_file(), "{name}");
@@ -119,14 +157,21 @@ fn the_run_folder_tells_the_story() {
     }
     // The same name again is refused, and nothing is lost.
     let error = train(run).unwrap_err().to_string();
-    assert!(error.contains("story") && error.contains("--resume latest"), "{error}");
+    assert!(
+        error.contains("story") && error.contains("--resume latest"),
+        "{error}"
+    );
     assert_eq!(file("train.jsonl").lines().count(), 18);
 }
 
 #[test]
 fn incomplete_checkpoints_are_never_picked_up() {
     let dir = workspace();
-    let base = TrainConfig { epochs: 2, save_every_n_steps: Some(3), ..config(dir.path(), "partial") };
+    let base = TrainConfig {
+        epochs: 2,
+        save_every_n_steps: Some(3),
+        ..config(dir.path(), "partial")
+    };
     let outcome = train(base.clone()).unwrap();
     let folder = outcome.run.join("checkpoints");
     // The newest loses a byte, the next its state, and a half-written one lies about.
@@ -136,11 +181,23 @@ fn incomplete_checkpoints_are_never_picked_up() {
     fs::remove_file(folder.join("step_9/state.json")).unwrap();
     fs::create_dir(folder.join(".step_99.tmp")).unwrap();
     let latest = openclip_train::checkpoint::latest(&folder).unwrap();
-    assert!(latest.path.ends_with("epoch_1"), "{}", latest.path.display());
+    assert!(
+        latest.path.ends_with("epoch_1"),
+        "{}",
+        latest.path.display()
+    );
     let resume = Some(folder.join("step_9").display().to_string());
-    let error = train(TrainConfig { resume, ..base.clone() }).unwrap_err();
+    let error = train(TrainConfig {
+        resume,
+        ..base.clone()
+    })
+    .unwrap_err();
     assert!(matches!(error, TrainError::Incomplete { .. }), "{error}");
-    let outcome = train(TrainConfig { resume: Some("latest".into()), ..base }).unwrap();
+    let outcome = train(TrainConfig {
+        resume: Some("latest".into()),
+        ..base
+    })
+    .unwrap();
     assert!(outcome.checkpoint.unwrap().ends_with("epoch_2"));
 }
 
@@ -149,11 +206,19 @@ fn bfloat16_learns_as_well() {
     let dir = workspace();
     for precision in [Precision::AmpBf16, Precision::PureBf16] {
         let name = precision.name();
-        let outcome = train(TrainConfig { precision, ..config(dir.path(), name) }).unwrap();
+        let outcome = train(TrainConfig {
+            precision,
+            ..config(dir.path(), name)
+        })
+        .unwrap();
         let steps = fs::read_to_string(outcome.run.join("train.jsonl")).unwrap();
         let losses: Vec<f64> = steps
             .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64().unwrap())
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["loss"]
+                    .as_f64()
+                    .unwrap()
+            })
             .collect();
         assert!(losses[17] < losses[0], "{name}: {losses:?}");
     }
@@ -170,7 +235,10 @@ fn a_gradient_that_is_not_finite_is_skipped_then_stops_the_run() {
         ..config(dir.path(), "broken")
     };
     let error = train(broken).unwrap_err();
-    assert!(matches!(error, TrainError::NotFinite { count: 3, .. }), "{error}");
+    assert!(
+        matches!(error, TrainError::NotFinite { count: 3, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -178,14 +246,63 @@ fn flags_that_make_no_sense_are_named() {
     let dir = workspace();
     let base = config(dir.path(), "flags");
     let cases = [
-        (TrainConfig { batch_size: 0, ..base.clone() }, "--batch-size"),
-        (TrainConfig { accum_freq: 99, ..base.clone() }, "--accum-freq"),
-        (TrainConfig { lr_scheduler: "linear".into(), ..base.clone() }, "--lr-scheduler"),
-        (TrainConfig { lr_scheduler: "const-cooldown".into(), ..base.clone() }, "--epochs-cooldown"),
-        (TrainConfig { train_data: None, val_data: None, ..base.clone() }, "--train-data"),
-        (TrainConfig { csv_caption_key: "caption".into(), ..base.clone() }, "caption"),
-        (TrainConfig { batch_size: 25, ..base.clone() }, "train.csv"),
-        (TrainConfig { model: "ViT-B-33".into(), ..base.clone() }, "ViT-B-32"),
+        (
+            TrainConfig {
+                batch_size: 0,
+                ..base.clone()
+            },
+            "--batch-size",
+        ),
+        (
+            TrainConfig {
+                accum_freq: 99,
+                ..base.clone()
+            },
+            "--accum-freq",
+        ),
+        (
+            TrainConfig {
+                lr_scheduler: "linear".into(),
+                ..base.clone()
+            },
+            "--lr-scheduler",
+        ),
+        (
+            TrainConfig {
+                lr_scheduler: "const-cooldown".into(),
+                ..base.clone()
+            },
+            "--epochs-cooldown",
+        ),
+        (
+            TrainConfig {
+                train_data: None,
+                val_data: None,
+                ..base.clone()
+            },
+            "--train-data",
+        ),
+        (
+            TrainConfig {
+                csv_caption_key: "caption".into(),
+                ..base.clone()
+            },
+            "caption",
+        ),
+        (
+            TrainConfig {
+                batch_size: 25,
+                ..base.clone()
+            },
+            "train.csv",
+        ),
+        (
+            TrainConfig {
+                model: "ViT-B-33".into(),
+                ..base.clone()
+            },
+            "ViT-B-32",
+        ),
     ];
     for (config, word) in cases {
         let error = train(config).unwrap_err().to_string();

@@ -128,7 +128,10 @@ impl CliError {
 }
 
 fn is_model_usage(error: &ModelError) -> bool {
-    matches!(error, ModelError::UnknownModel { .. } | ModelError::Device { .. })
+    matches!(
+        error,
+        ModelError::UnknownModel { .. } | ModelError::Device { .. }
+    )
 }
 
 fn is_data_usage(error: &DataError) -> bool {

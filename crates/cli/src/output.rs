@@ -109,7 +109,9 @@ impl log::Log for Logger {
 
 /// Installs the logger. `OPENCLIP_LOG` may be `off`, `error`, `warn`, `info` (the default), `debug` or `trace`.
 pub fn init_log() {
-    let level = std::env::var("OPENCLIP_LOG").ok().and_then(|level| level.parse().ok());
+    let level = std::env::var("OPENCLIP_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     // An embedding program may have set its own logger.
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(level.unwrap_or(log::LevelFilter::Info));

@@ -8,7 +8,17 @@ use std::fs;
 use support::{Ran, Room};
 
 fn classify(room: &Room, weights: &str, image: &str) -> Ran {
-    let args = ["classify", "--model", "tiny.json", "--pretrained", weights, "--image", image, "--text", "x"];
+    let args = [
+        "classify",
+        "--model",
+        "tiny.json",
+        "--pretrained",
+        weights,
+        "--image",
+        image,
+        "--text",
+        "x",
+    ];
     room.run(&args)
 }
 
@@ -28,7 +38,10 @@ fn pictures() {
         (".", "directory"),
     ] {
         let error = classify(&room, "tiny.safetensors", image).error(1);
-        assert!(error.starts_with(&format!("{image}: ")) && error.contains(words), "{error}");
+        assert!(
+            error.starts_with(&format!("{image}: ")) && error.contains(words),
+            "{error}"
+        );
     }
 }
 
@@ -55,9 +68,22 @@ fn weights() {
 fn weights_of_another_model_list_every_key() {
     let room = Room::new();
     let json = fs::read_to_string(room.path("tiny.json")).unwrap();
-    room.write("wide.json", json.replace("\"embed_dim\": 16", "\"embed_dim\": 24"));
-    room.write("deep.json", json.replace("\"layers\": 2}", "\"layers\": 3}"));
-    let ask = ["--pretrained", "tiny.safetensors", "--image", "red.png", "--text", "x"];
+    room.write(
+        "wide.json",
+        json.replace("\"embed_dim\": 16", "\"embed_dim\": 24"),
+    );
+    room.write(
+        "deep.json",
+        json.replace("\"layers\": 2}", "\"layers\": 3}"),
+    );
+    let ask = [
+        "--pretrained",
+        "tiny.safetensors",
+        "--image",
+        "red.png",
+        "--text",
+        "x",
+    ];
     let ran = room.run(&[&["classify", "--model", "wide.json"], &ask[..]].concat());
     for line in [
         "0 missing, 0 unexpected, 2 of another shape",
@@ -68,7 +94,12 @@ fn weights_of_another_model_list_every_key() {
     }
     assert!(ran.error(1).starts_with("tiny.safetensors: "));
     let ran = room.run(&[&["classify", "--model", "deep.json"], &ask[..]].concat());
-    assert!(ran.stderr.contains("  missing     visual.transformer.resblocks.2.ln_1.weight"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("  missing     visual.transformer.resblocks.2.ln_1.weight"),
+        "{}",
+        ran.stderr
+    );
     ran.error(1);
 }
 
@@ -77,9 +108,17 @@ fn configurations() {
     let room = Room::new();
     room.write("broken.json", "{");
     room.write("other.json", "{\"hello\": 1}");
-    for (model, status) in [("broken.json", 1), ("other.json", 1), ("absent.json", 1), ("local-dir:absent", 1)] {
+    for (model, status) in [
+        ("broken.json", 1),
+        ("other.json", 1),
+        ("absent.json", 1),
+        ("local-dir:absent", 1),
+    ] {
         let error = room.run(&["info", "--model", model]).error(status);
-        assert!(error.contains(model.trim_start_matches("local-dir:")), "{error}");
+        assert!(
+            error.contains(model.trim_start_matches("local-dir:")),
+            "{error}"
+        );
     }
 }
 
@@ -88,9 +127,18 @@ fn flags_with_impossible_values() {
     let room = Room::new();
     let ask = ["info", "--model", "tiny.json"];
     for (flags, words) in [
-        (&["--image-std", "0"][..], "--image-std: expected numbers above 0"),
-        (&["--image-mean", "0.5", "0.5"], "--image-mean: expected 1 or 3 numbers, found 2"),
-        (&["--image-mean", "nan"], "--image-mean: expected finite numbers"),
+        (
+            &["--image-std", "0"][..],
+            "--image-std: expected numbers above 0",
+        ),
+        (
+            &["--image-mean", "0.5", "0.5"],
+            "--image-mean: expected 1 or 3 numbers, found 2",
+        ),
+        (
+            &["--image-mean", "nan"],
+            "--image-mean: expected finite numbers",
+        ),
     ] {
         assert_eq!(room.run(&[&ask[..], flags].concat()).error(2), words);
     }

@@ -8,17 +8,29 @@ use std::fs;
 use support::{Ran, Room, dot, read_metadata, read_npy};
 
 fn embed(room: &Room, more: &[&str]) -> Ran {
-    let weights = ["embed", "--model", "tiny.json", "--pretrained", "tiny.safetensors", "--output", "out"];
+    let weights = [
+        "embed",
+        "--model",
+        "tiny.json",
+        "--pretrained",
+        "tiny.safetensors",
+        "--output",
+        "out",
+    ];
     room.run(&[&weights[..], more].concat())
 }
 
 fn names(room: &Room) -> Vec<String> {
     let rows = read_metadata(&room.path("out")).into_iter();
-    rows.filter_map(|(name, _)| Some(name?.rsplit('/').next()?.to_owned())).collect()
+    rows.filter_map(|(name, _)| Some(name?.rsplit('/').next()?.to_owned()))
+        .collect()
 }
 
 fn captions(room: &Room) -> Vec<String> {
-    read_metadata(&room.path("out")).into_iter().filter_map(|(_, caption)| caption).collect()
+    read_metadata(&room.path("out"))
+        .into_iter()
+        .filter_map(|(_, caption)| caption)
+        .collect()
 }
 
 fn images(room: &Room) -> Vec<Vec<f32>> {
@@ -32,12 +44,27 @@ fn texts(room: &Room) -> Vec<Vec<f32>> {
 #[test]
 fn a_folder_by_name_and_a_text_file_by_line() {
     let room = Room::new();
-    for (name, colour) in [("c.png", [9, 9, 9]), ("a.png", [200, 0, 0]), ("B.PNG", [0, 200, 0])] {
+    for (name, colour) in [
+        ("c.png", [9, 9, 9]),
+        ("a.png", [200, 0, 0]),
+        ("B.PNG", [0, 200, 0]),
+    ] {
         room.picture(&format!("set/{name}"), colour);
     }
     room.write("set/notes.txt", "no picture");
     room.write("captions.txt", "a dog\n\nein Bär\r\n");
-    embed(&room, &["--images", "set", "--texts", "captions.txt", "--batch-size", "2"]).ok();
+    embed(
+        &room,
+        &[
+            "--images",
+            "set",
+            "--texts",
+            "captions.txt",
+            "--batch-size",
+            "2",
+        ],
+    )
+    .ok();
     assert_eq!(names(&room), ["B.PNG", "a.png", "c.png"]);
     assert_eq!(captions(&room), ["a dog", "", "ein Bär"]);
     for row in images(&room).iter().chain(&texts(&room)) {
@@ -70,9 +97,17 @@ fn a_bad_picture_takes_its_row_along() {
     let ran = embed(&room, &["--images", "set"]).ok();
     assert_eq!(names(&room), ["a.png", "d.png"]);
     assert_eq!(images(&room).len(), 2);
-    let warnings = ran.stderr.lines().filter(|line| line.starts_with("warning: ")).collect::<Vec<_>>();
+    let warnings = ran
+        .stderr
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect::<Vec<_>>();
     assert_eq!(warnings.len(), 3, "{}", ran.stderr);
-    assert!(warnings[2].contains("2 samples have no row: 2 undecodable image"), "{}", warnings[2]);
+    assert!(
+        warnings[2].contains("2 samples have no row: 2 undecodable image"),
+        "{}",
+        warnings[2]
+    );
 }
 
 #[test]
@@ -81,13 +116,21 @@ fn only_bad_pictures_are_an_error_and_leave_no_file() {
     room.write("set/a.png", "");
     let error = embed(&room, &["--images", "set"]).error(1);
     assert!(error.contains("no usable sample"), "{error}");
-    assert!(fs::read_dir(room.path("out/img_emb")).unwrap().next().is_none());
+    assert!(
+        fs::read_dir(room.path("out/img_emb"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
 }
 
 #[test]
 fn csv_captions_are_embedded_beside_the_pictures() {
     let room = Room::new();
-    room.write("pairs.csv", "filepath\ttitle\nred.png\ta red square\nblue.png\t\ngreen.png\tgrass\n");
+    room.write(
+        "pairs.csv",
+        "filepath\ttitle\nred.png\ta red square\nblue.png\t\ngreen.png\tgrass\n",
+    );
     embed(&room, &["--images", "pairs.csv"]).ok();
     assert_eq!(names(&room), ["red.png", "blue.png", "green.png"]);
     assert_eq!(captions(&room), ["a red square", "", "grass"]);
@@ -107,7 +150,11 @@ fn a_csv_file_without_captions_is_pictures_alone() {
     embed(&room, &["--images", "list.csv"]).ok();
     assert_eq!(names(&room), ["red.png", "green.png"]);
     assert!(!room.path("out/text_emb").exists());
-    let error = embed(&room, &["--images", "list.csv", "--csv-caption-key", "words"]).error(1);
+    let error = embed(
+        &room,
+        &["--images", "list.csv", "--csv-caption-key", "words"],
+    )
+    .error(1);
     assert!(error.contains("no column \"words\""), "{error}");
 }
 
@@ -121,7 +168,8 @@ fn shards_keep_their_order() {
             let mut header = tar::Header::new_gnu();
             header.set_size(bytes.len() as u64);
             header.set_mode(0o644);
-            tar.append_data(&mut header, format!("{key}.{extension}"), bytes).unwrap();
+            tar.append_data(&mut header, format!("{key}.{extension}"), bytes)
+                .unwrap();
         }
     }
     room.write("s-0.tar", tar.into_inner().unwrap());

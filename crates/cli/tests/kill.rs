@@ -39,8 +39,24 @@ fn start(dir: &Path, name: &str) -> Child {
         .arg("--logs")
         .arg(dir.join("logs"))
         .args(["--name", name, "--resume", "latest", "--device", "cpu"])
-        .args(["--batch-size", "2", "--accum-freq", "2", "--workers", "2", "--warmup", "5"])
-        .args(["--epochs", &EPOCHS.to_string(), "--save-every-n-steps", "1", "--grad-clip-norm", "1"])
+        .args([
+            "--batch-size",
+            "2",
+            "--accum-freq",
+            "2",
+            "--workers",
+            "2",
+            "--warmup",
+            "5",
+        ])
+        .args([
+            "--epochs",
+            &EPOCHS.to_string(),
+            "--save-every-n-steps",
+            "1",
+            "--grad-clip-norm",
+            "1",
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -56,8 +72,13 @@ fn folder(dir: &Path, name: &str) -> PathBuf {
 }
 
 fn complete_checkpoints(dir: &Path, name: &str) -> usize {
-    let entries = fs::read_dir(folder(dir, name)).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.path().join("state.json").exists()).count()
+    let entries = fs::read_dir(folder(dir, name))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter(|entry| entry.path().join("state.json").exists())
+        .count()
 }
 
 #[test]
@@ -106,7 +127,13 @@ fn sigterm_saves_and_says_so() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(child.wait().unwrap().code(), Some(3));
     assert!(start(dir, "asked").wait().unwrap().success());
     assert!(start(dir, "straight").wait().unwrap().success());

@@ -13,33 +13,75 @@ fn help_names_every_command_and_shows_examples() {
     let room = Room::empty();
     let help = room.run(&["--help"]).ok().stdout;
     for word in [
-        "models", "info", "classify", "embed", "eval", "convert", "train", "quickstart", "Examples:",
-        "local-dir:DIR", "Exit status",
+        "models",
+        "info",
+        "classify",
+        "embed",
+        "eval",
+        "convert",
+        "train",
+        "quickstart",
+        "Examples:",
+        "local-dir:DIR",
+        "Exit status",
     ] {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
-    for command in ["models", "info", "classify", "embed", "eval", "convert", "train", "quickstart"] {
+    for command in [
+        "models",
+        "info",
+        "classify",
+        "embed",
+        "eval",
+        "convert",
+        "train",
+        "quickstart",
+    ] {
         let help = room.run(&[command, "--help"]).ok().stdout;
         assert!(help.contains("Example"), "{command}\n{help}");
-        assert!(help.lines().all(|line| line.chars().count() <= 120), "{command}\n{help}");
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 120),
+            "{command}\n{help}"
+        );
     }
-    assert!(room.run(&["--version"]).ok().stdout.starts_with("openclip "));
+    assert!(
+        room.run(&["--version"])
+            .ok()
+            .stdout
+            .starts_with("openclip ")
+    );
 }
 
 #[test]
 fn help_of_train_is_grouped_and_hides_what_it_refuses() {
     let help = Room::empty().run(&["train", "--help"]).ok().stdout;
     let headings = [
-        "Training data:", "Data format:", "Loading:", "Model:", "Schedule and optimizer:",
-        "Run folder, checkpoints and logs:", "Validation data:", "Preprocessing", "Augmentation:",
+        "Training data:",
+        "Data format:",
+        "Loading:",
+        "Model:",
+        "Schedule and optimizer:",
+        "Run folder, checkpoints and logs:",
+        "Validation data:",
+        "Preprocessing",
+        "Augmentation:",
     ];
     for heading in headings {
         assert!(help.contains(heading), "{heading} is not in\n{help}");
     }
-    for flag in ["--train-data", "--accum-freq", "--save-every-n-steps", "[default: 0.0005]", "[default: RN50]"] {
+    for flag in [
+        "--train-data",
+        "--accum-freq",
+        "--save-every-n-steps",
+        "[default: 0.0005]",
+        "[default: RN50]",
+    ] {
         assert!(help.contains(flag), "{flag} is not in\n{help}");
     }
-    assert!(!help.contains("--horovod") && !help.contains("--dist-url"), "{help}");
+    assert!(
+        !help.contains("--horovod") && !help.contains("--dist-url"),
+        "{help}"
+    );
 }
 
 #[test]
@@ -53,13 +95,20 @@ fn no_argument_and_wrong_arguments_are_usage() {
     let ran = room.run(&["embed", "--model", "ViT-B-32", "--output", "x"]);
     assert_eq!(ran.status, 2);
     let ran = room.run(&["eval", "--model", "ViT-B-32", "--classes", "c.txt"]);
-    assert!(ran.status == 2 && ran.stderr.contains("--zeroshot"), "{}", ran.stderr);
+    assert!(
+        ran.status == 2 && ran.stderr.contains("--zeroshot"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
 fn an_unknown_model_gets_a_suggestion() {
     let error = Room::empty().run(&["info", "--model", "ViT-B32"]).error(2);
-    assert!(error.contains("did you mean `ViT-B-32`?") && error.contains("openclip models"), "{error}");
+    assert!(
+        error.contains("did you mean `ViT-B-32`?") && error.contains("openclip models"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -67,7 +116,10 @@ fn an_unknown_device_lists_what_there_is() {
     let room = Room::empty();
     let ask = ["bench", "--model", "ViT-B-32", "--device"];
     let error = room.run(&[&ask[..], &["gpu"]].concat()).error(2);
-    assert!(error.starts_with("--device gpu: ") && error.contains("cuda[:N]"), "{error}");
+    assert!(
+        error.starts_with("--device gpu: ") && error.contains("cuda[:N]"),
+        "{error}"
+    );
     if cfg!(not(feature = "rocm")) {
         let error = room.run(&[&ask[..], &["rocm"]].concat()).error(2);
         assert!(error.contains("--features rocm"), "{error}");
@@ -75,25 +127,60 @@ fn an_unknown_device_lists_what_there_is() {
 }
 
 fn train(more: &[&str]) -> Ran {
-    Room::empty().run(&[&["train", "--model", "ViT-S-32", "--train-data", "x.csv"], more].concat())
+    Room::empty().run(
+        &[
+            &["train", "--model", "ViT-S-32", "--train-data", "x.csv"],
+            more,
+        ]
+        .concat(),
+    )
 }
 
 #[test]
 fn features_to_come_are_refused_by_name_before_any_work() {
     assert_eq!(train(&["--horovod"]).error(2), "--horovod is not built yet");
-    let error = train(&["--lock-image", "--distill-model", "ViT-L-14", "--distill-pretrained", "openai"]).error(2);
-    assert_eq!(error, "--lock-image, --distill-model, --distill-pretrained are not built yet");
-    assert_eq!(train(&["--report-to", "wandb,tensorboard"]).error(2), "--report-to wandb is not built yet");
-    assert!(train(&["--precision", "fp16"]).stderr.contains("fp16 is not built yet"));
+    let error = train(&[
+        "--lock-image",
+        "--distill-model",
+        "ViT-L-14",
+        "--distill-pretrained",
+        "openai",
+    ])
+    .error(2);
+    assert_eq!(
+        error,
+        "--lock-image, --distill-model, --distill-pretrained are not built yet"
+    );
+    assert_eq!(
+        train(&["--report-to", "wandb,tensorboard"]).error(2),
+        "--report-to wandb is not built yet"
+    );
+    assert!(
+        train(&["--precision", "fp16"])
+            .stderr
+            .contains("fp16 is not built yet")
+    );
     assert_eq!(train(&["--not-a-flag"]).status, 2);
 }
 
 #[test]
 fn flags_of_pytorch_are_noted() {
-    let ran = train(&["--local-loss", "--gather-with-grad", "--dist-url", "env://", "--precision", "amp"]);
+    let ran = train(&[
+        "--local-loss",
+        "--gather-with-grad",
+        "--dist-url",
+        "env://",
+        "--precision",
+        "amp",
+    ]);
     // x.csv is not there.
     assert_eq!(ran.status, 1, "{}", ran.stderr);
-    for note in ["note: --local-loss changes nothing", "note: --gather-with-grad", "note: --dist-url", "amp_bf16"] {
+    for note in [
+        "note: --local-loss changes nothing",
+        "note: --gather-with-grad",
+        "note: --dist-url",
+        "amp_bf16",
+    ] {
         assert!(ran.stderr.contains(note), "{}", ran.stderr);
     }
     let error = ran.stderr.lines().last().unwrap();
@@ -104,11 +191,20 @@ fn flags_of_pytorch_are_noted() {
 fn a_reader_that_leaves_is_no_failure() {
     let room = Room::empty();
     for args in [&["models", "--json"][..], &["models"], &["train", "--help"]] {
-        let mut child =
-            room.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = room
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
         assert_eq!(stderr, "");
     }
@@ -118,9 +214,16 @@ fn a_reader_that_leaves_is_no_failure() {
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let room = Room::empty();
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let output = room.command(&["models"]).stdout(full).output().unwrap();
     let ran = Ran::from(output);
     assert_eq!(ran.status, 1);
-    assert!(ran.stderr.starts_with("error: standard output: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.starts_with("error: standard output: "),
+        "{}",
+        ran.stderr
+    );
 }

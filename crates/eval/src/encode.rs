@@ -69,8 +69,7 @@ impl Encoder {
     pub fn images(&self, planes: Vec<u8>, count: usize) -> Tensor<2> {
         let [height, width] = self.image_size;
         let shape = [count, 3, height, width];
-        let images =
-            pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype);
+        let images = pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype);
         self.model.encode_image(images, true)
     }
 
@@ -84,7 +83,9 @@ impl Encoder {
     /// Features of captions, `[captions, embed_dim]`, of unit length, in slices of a few hundred.
     pub fn texts<S: AsRef<str>>(&self, tokenizer: &dyn Tokenizer, captions: &[S]) -> Tensor<2> {
         let slices = captions.chunks(TEXT_BATCH).map(|slice| {
-            let ids = slice.iter().flat_map(|text| tokenizer.tokenize(text.as_ref()));
+            let ids = slice
+                .iter()
+                .flat_map(|text| tokenizer.tokenize(text.as_ref()));
             self.tokens(ids.collect(), slice.len())
         });
         Tensor::cat(slices.collect(), 0)
@@ -92,6 +93,9 @@ impl Encoder {
 
     /// Both towers on a batch of pairs.
     pub fn pairs(&self, batch: Batch) -> [Tensor<2>; 2] {
-        [self.images(batch.images, batch.size), self.tokens(batch.tokens, batch.size)]
+        [
+            self.images(batch.images, batch.size),
+            self.tokens(batch.tokens, batch.size),
+        ]
     }
 }

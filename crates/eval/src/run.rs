@@ -31,7 +31,11 @@ pub fn eval_transform(
     let transform = EvalTransform::new(height, width, preprocess)?;
     Ok(Arc::new(move |bytes: &[u8], _: &mut _, out: &mut [u8]| {
         let picture = decode(bytes, Limits::default())?;
-        let picture = if rgb_first { picture.into_rgb() } else { picture };
+        let picture = if rgb_first {
+            picture.into_rgb()
+        } else {
+            picture
+        };
         transform.apply(&picture, out)
     }))
 }
@@ -74,7 +78,9 @@ pub fn zero_shot(
     for batch in batches {
         let batch = batch?;
         let features = encoder.images(batch.images, batch.size);
-        let logits = features.matmul(classifier.clone()).mul_scalar(ZERO_SHOT_SCALE);
+        let logits = features
+            .matmul(classifier.clone())
+            .mul_scalar(ZERO_SHOT_SCALE);
         accuracy.add(&host(logits)?, classes, &batch.labels)?;
         progress.inc(batch.size as u64);
     }
@@ -155,7 +161,10 @@ pub fn ranks(queries: &Tensor<2>, keys: &Tensor<2>) -> Result<Vec<usize>, EvalEr
     let mut ranks = Vec::with_capacity(count);
     for first in (0..count).step_by(RETRIEVAL_CHUNK) {
         let last = count.min(first + RETRIEVAL_CHUNK);
-        let scores = queries.clone().slice_dim(0, first..last).matmul(columns.clone());
+        let scores = queries
+            .clone()
+            .slice_dim(0, first..last)
+            .matmul(columns.clone());
         ranks.extend(ranks_of_chunk(&host(scores)?, count, first));
     }
     Ok(ranks)

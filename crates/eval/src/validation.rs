@@ -57,7 +57,10 @@ impl ZeroShot {
             None if folder.classes().len() == imagenet.classes.len() => imagenet,
             None => {
                 let names = folder.classes().iter().map(|name| name.replace('_', " "));
-                Prompts { classes: names.collect(), ..imagenet }
+                Prompts {
+                    classes: names.collect(),
+                    ..imagenet
+                }
             }
         };
         if prompts.classes.len() != folder.classes().len() {
@@ -70,7 +73,11 @@ impl ZeroShot {
                 ),
             });
         }
-        Ok(Self { name: name.to_owned(), folder, prompts })
+        Ok(Self {
+            name: name.to_owned(),
+            folder,
+            prompts,
+        })
     }
 }
 
@@ -85,7 +92,10 @@ pub struct Due {
 
 impl Due {
     /// Everything.
-    pub const ALL: Self = Self { pairs: true, zero_shot: true };
+    pub const ALL: Self = Self {
+        pairs: true,
+        zero_shot: true,
+    };
 }
 
 impl Validation {
@@ -105,7 +115,8 @@ impl Validation {
             let classes = set.prompts.classes.len() as u64;
             let progress = self.progress("zero-shot classifier", Some(classes), "classes");
             let prompts = &set.prompts;
-            let classifier = run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress);
+            let classifier =
+                run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress);
             progress.finish();
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
@@ -128,7 +139,11 @@ impl Validation {
     }
 
     fn progress(&self, what: &str, total: Option<u64>, unit: &str) -> Progress {
-        if self.show_progress { Progress::new(what, total, unit) } else { Progress::hidden() }
+        if self.show_progress {
+            Progress::new(what, total, unit)
+        } else {
+            Progress::hidden()
+        }
     }
 
     fn load(

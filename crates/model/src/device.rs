@@ -31,7 +31,9 @@ pub fn parse(name: &str) -> Result<Device, ModelError> {
     }
     let (backend, index) = match name.rsplit_once(':') {
         Some((backend, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let index = digits.parse().map_err(|_| error(name, "not a device number"))?;
+            let index = digits
+                .parse()
+                .map_err(|_| error(name, "not a device number"))?;
             (backend, index)
         }
         _ => (name, 0),
@@ -63,10 +65,7 @@ fn open(backend: &str, index: usize) -> Option<Device> {
 }
 
 /// Runs one small operation; backends report a missing driver by panicking.
-fn probe(
-    name: &str,
-    open: impl FnOnce() -> Option<Device>,
-) -> Result<Option<Device>, ModelError> {
+fn probe(name: &str, open: impl FnOnce() -> Option<Device>) -> Result<Option<Device>, ModelError> {
     let attempt = move || {
         let device = open()?;
         let one = burn::tensor::Tensor::<1>::ones([1], &device);
@@ -84,8 +83,13 @@ fn probe(
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let first = text.and_then(|text| text.lines().next()).unwrap_or("no reason given");
-            Err(error(name, format!("no such device, or its driver is not installed ({first})")))
+            let first = text
+                .and_then(|text| text.lines().next())
+                .unwrap_or("no reason given");
+            Err(error(
+                name,
+                format!("no such device, or its driver is not installed ({first})"),
+            ))
         }
     }
 }

@@ -40,7 +40,9 @@ pub enum ModelError {
         reason: String,
     },
     /// A family that this version cannot build.
-    #[error("{field} = {value}: this tower family is not built yet; native ViT image and text towers are")]
+    #[error(
+        "{field} = {value}: this tower family is not built yet; native ViT image and text towers are"
+    )]
     Family {
         /// The field that names the family.
         field: &'static str,

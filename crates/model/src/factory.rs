@@ -81,7 +81,12 @@ pub fn create(
     device: &Device,
     options: &CreateOptions,
 ) -> Result<Loaded, ModelError> {
-    let ModelSource { name, config, preprocess, weights } = registry::resolve(model)?;
+    let ModelSource {
+        name,
+        config,
+        preprocess,
+        weights,
+    } = registry::resolve(model)?;
     let config = options.apply(config);
     let mut loaded = Loaded {
         model: Clip::new(&config, device)?,
@@ -97,15 +102,25 @@ pub fn create(
     match path {
         None => loaded.model = init::initialise(loaded.model, &loaded.config, options.seed),
         Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
-            loaded.model = loaded.model.try_load_file(&path).map_err(|error| ModelError::Record {
-                reason: error.to_string(),
-                path,
-            })?;
+            loaded.model =
+                loaded
+                    .model
+                    .try_load_file(&path)
+                    .map_err(|error| ModelError::Record {
+                        reason: error.to_string(),
+                        path,
+                    })?;
         }
         Some(path) => {
             let dict = StateDict::read(&path)?;
             let openai = pretrained.is_some_and(|tag| tag.eq_ignore_ascii_case("openai"));
-            loaded = adopt(loaded, &dict, openai || dict.is_torchscript(), &path, device)?;
+            loaded = adopt(
+                loaded,
+                &dict,
+                openai || dict.is_torchscript(),
+                &path,
+                device,
+            )?;
             loaded.model = bind::load(loaded.model, &loaded.config, dict, &path)?;
         }
     }
@@ -149,7 +164,11 @@ fn adopt(
             word(trained),
             loaded.name,
             word(loaded.config.quick_gelu),
-            if trained { "the `-quickgelu` configuration or --force-quick-gelu" } else { "the configuration without `-quickgelu`" },
+            if trained {
+                "the `-quickgelu` configuration or --force-quick-gelu"
+            } else {
+                "the configuration without `-quickgelu`"
+            },
         ));
     }
     Ok(loaded)
@@ -161,7 +180,11 @@ fn locate(model: &str, tag: &str, cache_dir: Option<&Path>) -> Result<PathBuf, M
     if path.is_file() {
         return Ok(path.to_path_buf());
     }
-    let home = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let home = || {
+        std::env::var_os("HOME")
+            .map(PathBuf::from)
+            .unwrap_or_default()
+    };
     let cache = cache_dir.map_or_else(|| home().join(".cache/openclip"), Path::to_path_buf);
     let looked = cache.join(model.replace('/', "-"));
     ["safetensors", "pt", "bin"]
@@ -189,7 +212,9 @@ impl Loaded {
             (CONFIG_METADATA.to_string(), hub.to_string()),
         ];
         let params = params::export(&self.model);
-        let tensors = params.iter().map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
+        let tensors = params
+            .iter()
+            .map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
         Ok(weights::write_safetensors(path, tensors, &metadata.into())?)
     }
 

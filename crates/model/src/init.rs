@@ -83,16 +83,18 @@ fn rule(key: &str, shape: &[usize], config: &ModelConfig) -> Init {
             ("ln", "weight") => Init::Constant(1.0),
             ("ln", "bias") | (_, "in_proj_bias") | ("out_proj", "bias") => Init::Constant(0.0),
             (_, "gamma") => {
-                let cfg = if in_text { text.ls_init_value } else { config.vision_cfg.ls_init_value };
+                let cfg = if in_text {
+                    text.ls_init_value
+                } else {
+                    config.vision_cfg.ls_init_value
+                };
                 Init::Constant(cfg.unwrap_or(1.0))
             }
             (_, "in_proj_weight") if in_text => Init::Normal(text_std),
             ("out_proj" | "c_proj", "weight") if in_text => Init::Normal(residual_std),
             ("c_fc", "weight") if in_text => Init::Normal((2.0 * text_width).powf(-0.5)),
             // Xavier over the packed matrix.
-            (_, "in_proj_weight") => {
-                Init::Uniform((6.0 / (shape[0] + shape[1]) as f64).sqrt())
-            }
+            (_, "in_proj_weight") => Init::Uniform((6.0 / (shape[0] + shape[1]) as f64).sqrt()),
             // PyTorch's default for linear layers and convolutions; a bias follows its matrix.
             (module, "bias") => Init::Uniform(bias_fan_in(module, in_text, config).powf(-0.5)),
             _ => Init::Uniform(fan_in.powf(-0.5)),

@@ -22,7 +22,10 @@ pub fn normalise(
         Tensor::from_data(TensorData::new(floats, shape), (device, DType::F32))
     };
     let channels = |values: [f32; 3]| {
-        Tensor::<4>::from_data(TensorData::new(values.to_vec(), [1, 3, 1, 1]), (device, DType::F32))
+        Tensor::<4>::from_data(
+            TensorData::new(values.to_vec(), [1, 3, 1, 1]),
+            (device, DType::F32),
+        )
     };
     let mean = channels(preprocess.mean.map(|mean| mean * 255.0));
     let scale = channels(preprocess.std.map(|std| 1.0 / (std * 255.0)));

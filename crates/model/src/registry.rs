@@ -46,7 +46,9 @@ struct HubConfig {
 
 /// All built-in names, sorted.
 pub fn names() -> Vec<&'static str> {
-    let stems = MODELS.files().filter_map(|file| file.path().file_stem()?.to_str());
+    let stems = MODELS
+        .files()
+        .filter_map(|file| file.path().file_stem()?.to_str());
     let mut names: Vec<_> = stems.collect();
     names.sort_unstable();
     names
@@ -57,8 +59,13 @@ pub fn builtin(name: &str) -> Result<ModelConfig, ModelError> {
     let stem = name.replace('/', "-");
     let file = MODELS.get_file(format!("{stem}.json")).ok_or_else(|| {
         let names = names();
-        let distance = |known: &&&str| strsim::damerau_levenshtein(&known.to_lowercase(), &stem.to_lowercase());
-        let near = names.iter().min_by_key(distance).filter(|known| distance(known) <= 4);
+        let distance = |known: &&&str| {
+            strsim::damerau_levenshtein(&known.to_lowercase(), &stem.to_lowercase())
+        };
+        let near = names
+            .iter()
+            .min_by_key(distance)
+            .filter(|known| distance(known) <= 4);
         ModelError::UnknownModel {
             name: name.to_string(),
             near: near.map(|name| name.to_string()),
@@ -98,7 +105,10 @@ pub fn resolve(model: &str) -> Result<ModelSource, ModelError> {
 fn read_hub_dir(dir: &Path) -> Result<ModelSource, ModelError> {
     let path = dir.join(HUB_CONFIG);
     let hub: HubConfig = parse(&read(&path)?, &path.to_string_lossy())?;
-    let weights = HUB_WEIGHTS.iter().map(|name| dir.join(name)).find(|path| path.is_file());
+    let weights = HUB_WEIGHTS
+        .iter()
+        .map(|name| dir.join(name))
+        .find(|path| path.is_file());
     Ok(ModelSource {
         name: format!("local-dir:{}", dir.display()),
         config: hub.model_cfg,

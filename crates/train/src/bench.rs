@@ -70,7 +70,9 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     let text = &loaded.config.text_cfg;
     let count = options.batch_size;
     let batch = Batch {
-        images: (0..count * 3 * height * width).map(|i| ((i * 2_654_435_761) >> 13) as u8).collect(),
+        images: (0..count * 3 * height * width)
+            .map(|i| ((i * 2_654_435_761) >> 13) as u8)
+            .collect(),
         tokens: (0..count * text.context_length)
             .map(|i| match (i + 1) % text.context_length {
                 0 => text.vocab_size as i32 - 1,
@@ -82,7 +84,13 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     };
     let compute = options.precision.compute();
     let size = [height, width];
-    let encoder = Encoder::new(&loaded.model, loaded.preprocess.clone(), size, device, compute);
+    let encoder = Encoder::new(
+        &loaded.model,
+        loaded.preprocess.clone(),
+        size,
+        device,
+        compute,
+    );
     let encode_s = median(options, || {
         Ok(host(encoder.images(batch.images.clone(), count)).map(|_| ())?)
     })?;
@@ -110,8 +118,13 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
         let mut task = Some(Task::new(loaded.model.train(), setup));
         let batch = Arc::new(batch);
         let seconds = median(options, || {
-            let Some(model) = task.take() else { return Ok(()) };
-            let step = Step { batches: vec![batch.as_ref().clone()], index: 0 };
+            let Some(model) = task.take() else {
+                return Ok(());
+            };
+            let step = Step {
+                batches: vec![batch.as_ref().clone()],
+                index: 0,
+            };
             let output = TrainStep::step(&model, step);
             // Reads the gradient norm, so the step is over when this returns, but for the update itself.
             let model = model.optimize(&mut optimizer, 5e-4.into(), output.grads);

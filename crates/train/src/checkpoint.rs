@@ -68,7 +68,10 @@ pub fn save(
     progress: &Progress,
 ) -> Result<PathBuf, TrainError> {
     let (scratch, path) = (dir.join(format!(".{name}.tmp")), dir.join(name));
-    let failed = |source| TrainError::Checkpoint { path: path.clone(), source };
+    let failed = |source| TrainError::Checkpoint {
+        path: path.clone(),
+        source,
+    };
     remove(&scratch).map_err(failed)?;
     fs::create_dir_all(&scratch).map_err(failed)?;
     model.save(&scratch.join(MODEL))?;
@@ -81,8 +84,14 @@ pub fn save(
         names.push(OPTIMIZER);
     }
     let write = || -> io::Result<()> {
-        let files = names.iter().map(|name| seal(&scratch, name)).collect::<io::Result<_>>()?;
-        let state = State { progress: progress.clone(), files };
+        let files = names
+            .iter()
+            .map(|name| seal(&scratch, name))
+            .collect::<io::Result<_>>()?;
+        let state = State {
+            progress: progress.clone(),
+            files,
+        };
         fs::write(scratch.join(STATE), serde_json::to_vec_pretty(&state)?)?;
         File::open(scratch.join(STATE))?.sync_all()?;
         File::open(&scratch)?.sync_all()?;
@@ -105,18 +114,28 @@ pub fn latest(dir: &Path) -> Option<Checkpoint> {
 
 /// Reads and verifies a checkpoint folder.
 pub fn open(path: &Path) -> Result<Checkpoint, TrainError> {
-    let incomplete = |reason: String| TrainError::Incomplete { path: path.to_path_buf(), reason };
-    let json = fs::read(path.join(STATE)).map_err(|error| incomplete(format!("{STATE}: {error}")))?;
+    let incomplete = |reason: String| TrainError::Incomplete {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let json =
+        fs::read(path.join(STATE)).map_err(|error| incomplete(format!("{STATE}: {error}")))?;
     let state: State =
         serde_json::from_slice(&json).map_err(|error| incomplete(format!("{STATE}: {error}")))?;
     for file in &state.files {
         let found = measure(path, &file.name)
             .map_err(|error| incomplete(format!("{}: {error}", file.name)))?;
         if found != *file {
-            return Err(incomplete(format!("{} does not have its checksum", file.name)));
+            return Err(incomplete(format!(
+                "{} does not have its checksum",
+                file.name
+            )));
         }
     }
-    Ok(Checkpoint { path: path.to_path_buf(), progress: state.progress })
+    Ok(Checkpoint {
+        path: path.to_path_buf(),
+        progress: state.progress,
+    })
 }
 
 /// The optimizer's state, if the checkpoint folder `path` has one.
@@ -126,7 +145,10 @@ pub fn optimizer(path: &Path) -> Result<Option<OptimizerRecord>, TrainError> {
         return Ok(None);
     }
     let record = OptimizerRecord::load(&path);
-    record.map(Some).map_err(|error| TrainError::Incomplete { path, reason: error.to_string() })
+    record.map(Some).map_err(|error| TrainError::Incomplete {
+        path,
+        reason: error.to_string(),
+    })
 }
 
 /// Forces a file to disk and measures it.
@@ -148,7 +170,11 @@ fn measure(dir: &Path, name: &str) -> io::Result<FileEntry> {
         hasher.update(&buffer[..read]);
         bytes += read as u64;
     }
-    Ok(FileEntry { name: name.into(), bytes, crc32: hasher.finalize() })
+    Ok(FileEntry {
+        name: name.into(),
+        bytes,
+        crc32: hasher.finalize(),
+    })
 }
 
 fn remove(dir: &Path) -> io::Result<()> {

@@ -67,13 +67,21 @@ impl Steps {
         let left = self.steps_per_epoch - position.step_in_epoch.min(self.steps_per_epoch);
         options.num_batches = Some(left * self.accum_freq as u64);
         let (source, transform) = (Arc::clone(&self.source), Arc::clone(&self.transform));
-        Loader::start(source, transform, Some(Arc::clone(&self.tokenizer)), &options)
+        Loader::start(
+            source,
+            transform,
+            Some(Arc::clone(&self.tokenizer)),
+            &options,
+        )
     }
 }
 
 impl DataLoader<Step> for Steps {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Step> + 'a> {
-        let position = *self.position.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let position = *self
+            .position
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         Box::new(EpochIterator {
             steps: self,
             position,
@@ -114,7 +122,11 @@ impl EpochIterator<'_> {
             },
         };
         let batch = loader.next();
-        *self.steps.stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = loader.stats();
+        *self
+            .steps
+            .stats
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = loader.stats();
         batch
     }
 }
@@ -136,7 +148,10 @@ impl Iterator for EpochIterator<'_> {
                 }
             }
         }
-        let step = Step { batches, index: self.position.step };
+        let step = Step {
+            batches,
+            index: self.position.step,
+        };
         self.position.step += 1;
         self.position.step_in_epoch += 1;
         Some(Ok(step))
@@ -146,6 +161,10 @@ impl Iterator for EpochIterator<'_> {
 impl DataLoaderIterator<Step> for EpochIterator<'_> {
     fn progress(&self) -> Progress {
         let done = self.position.step_in_epoch as usize;
-        Progress::new(done, self.steps.steps_per_epoch as usize, Some("steps".into()))
+        Progress::new(
+            done,
+            self.steps.steps_per_epoch as usize,
+            Some("steps".into()),
+        )
     }
 }

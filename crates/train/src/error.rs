@@ -83,6 +83,9 @@ impl From<WeightsError> for TrainError {
 
 impl TrainError {
     pub(crate) fn flag(flag: &'static str, reason: impl Into<String>) -> Self {
-        Self::Flag { flag, reason: reason.into() }
+        Self::Flag {
+            flag,
+            reason: reason.into(),
+        }
     }
 }

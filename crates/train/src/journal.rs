@@ -141,7 +141,11 @@ impl Journal {
         };
         let (data, batch) = (mean(|f| f.data_time), mean(|f| f.batch_time));
         let rate = mean(|f| f.samples as f64) / batch;
-        let loss = format!("{:.5} ({:.5})", figures.loss, self.epoch_loss / self.epoch_steps as f64);
+        let loss = format!(
+            "{:.5} ({:.5})",
+            figures.loss,
+            self.epoch_loss / self.epoch_steps as f64
+        );
         let digits = place.epoch_samples.to_string().len();
         self.info(format!(
             "Train Epoch: {} [{:>digits$}/{} ({:.0}%)] Data (t): {data:.3} ({:.0}%) Batch (t): {batch:.3}, {rate:.1}/s \
@@ -173,7 +177,10 @@ impl Journal {
             )?;
             writer.flush()?;
         }
-        if self.plotted.is_none_or(|last| last.elapsed() > PLOT_INTERVAL) {
+        if self
+            .plotted
+            .is_none_or(|last| last.elapsed() > PLOT_INTERVAL)
+        {
             self.plot()?;
         }
         Ok(())
@@ -186,16 +193,27 @@ impl Journal {
         step: u64,
         metrics: &[(String, f64)],
     ) -> Result<(), TrainError> {
-        let shown = metrics.iter().map(|(name, value)| format!("{name}: {value:.4}"));
-        self.info(format!("Eval Epoch: {epoch} {}", shown.collect::<Vec<_>>().join("\t")));
+        let shown = metrics
+            .iter()
+            .map(|(name, value)| format!("{name}: {value:.4}"));
+        self.info(format!(
+            "Eval Epoch: {epoch} {}",
+            shown.collect::<Vec<_>>().join("\t")
+        ));
         let mut entry = Map::new();
-        entry.extend(metrics.iter().map(|(name, value)| (name.clone(), json!(value))));
+        entry.extend(
+            metrics
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value))),
+        );
         entry.insert("epoch".into(), json!(epoch));
         entry.insert("step".into(), json!(step));
         results::append(&self.dir.join(RESULTS), &entry)?;
         if let Some(writer) = &mut self.tensorboard {
-            let named: Vec<_> =
-                metrics.iter().map(|(name, value)| (format!("val/{name}"), *value)).collect();
+            let named: Vec<_> = metrics
+                .iter()
+                .map(|(name, value)| (format!("val/{name}"), *value))
+                .collect();
             writer.scalars(epoch, &named)?;
             writer.flush()?;
         }
@@ -218,7 +236,9 @@ impl Journal {
         }
         let mut metrics: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
         for entry in results::read(&self.dir.join(RESULTS))? {
-            let Some(step) = number(&entry, "step") else { continue };
+            let Some(step) = number(&entry, "step") else {
+                continue;
+            };
             for (name, value) in entry.as_object().into_iter().flatten() {
                 let shown = ["R@1", "-top1", "-top5", "clip_val_loss"];
                 if let Some(value) = value.as_f64()

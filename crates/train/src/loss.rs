@@ -25,8 +25,13 @@ pub const SIGLIP_LOGITS: [f64; 2] = [std::f64::consts::LN_10, -10.0];
 pub fn siglip_loss(output: ClipOutput) -> Tensor<1> {
     let logits = output.logits();
     let [rows, _] = logits.dims();
-    let signs = Tensor::<2>::eye(rows, &logits.device()).mul_scalar(2.0).sub_scalar(1.0);
-    activation::log_sigmoid(logits * signs).sum().div_scalar(rows as f32).neg()
+    let signs = Tensor::<2>::eye(rows, &logits.device())
+        .mul_scalar(2.0)
+        .sub_scalar(1.0);
+    activation::log_sigmoid(logits * signs)
+        .sum()
+        .div_scalar(rows as f32)
+        .neg()
 }
 
 /// Mean over rows of `−log softmax(row)[row index]`.
@@ -46,7 +51,11 @@ pub fn caption_loss(logits: Tensor<3>, labels: Tensor<2, Int>, pad: i64) -> Tens
     let [batch, length, vocabulary] = logits.dims();
     let rows = batch * length;
     let labels = labels.reshape([rows, 1]);
-    let counted = labels.clone().not_equal_scalar(pad).float().cast(logits.dtype());
+    let counted = labels
+        .clone()
+        .not_equal_scalar(pad)
+        .float()
+        .cast(logits.dtype());
     let found = activation::log_softmax(logits.reshape([rows, vocabulary]), 1).gather(1, labels);
     (found * counted.clone()).sum().neg() / counted.sum().clamp_min(1.0)
 }

@@ -50,7 +50,10 @@ impl AdamW {
 
 /// OpenCLIP 2's rule: matrices and larger decay, unless they belong to a norm, are a bias or the logit scale.
 pub fn decays(key: &str, shape: &[usize]) -> bool {
-    shape.len() >= 2 && !["bn", "ln", "bias", "logit_scale"].iter().any(|part| key.contains(part))
+    shape.len() >= 2
+        && !["bn", "ln", "bias", "logit_scale"]
+            .iter()
+            .any(|part| key.contains(part))
 }
 
 /// Euclidean norm over all gradients together, in f32; zero when there are none.
@@ -66,14 +69,20 @@ pub fn gradient_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f32 {
             }
         }
     }
-    let mut squares = Squares { gradients, sums: Vec::new() };
+    let mut squares = Squares {
+        gradients,
+        sums: Vec::new(),
+    };
     model.visit(&mut squares);
     if squares.sums.is_empty() {
         return 0.0;
     }
     let total = Tensor::cat(squares.sums, 0).sum().try_into_vec_as::<f32>();
     // A device that cannot answer has no finite norm.
-    total.ok().and_then(|sum| sum.first().copied()).map_or(f32::NAN, f32::sqrt)
+    total
+        .ok()
+        .and_then(|sum| sum.first().copied())
+        .map_or(f32::NAN, f32::sqrt)
 }
 
 /// Multiplies every gradient by `factor`.
@@ -94,7 +103,11 @@ pub fn scale_gradients<M: Module>(
             }
         }
     }
-    let mut scale = Scale { from: gradients, to: GradientsParams::new(), factor };
+    let mut scale = Scale {
+        from: gradients,
+        to: GradientsParams::new(),
+        factor,
+    };
     model.visit(&mut scale);
     scale.to
 }

@@ -60,7 +60,9 @@ pub fn step_with(
         Some(features) => features.clone().map(Tensor::inner),
         None => {
             let plain = model.valid();
-            let parts = batches.iter().map(|batch| batch.without_graph().encode(&plain));
+            let parts = batches
+                .iter()
+                .map(|batch| batch.without_graph().encode(&plain));
             let (images, texts) = parts.map(|[image, text]| (image, text)).unzip();
             [Tensor::cat(images, 0), Tensor::cat(texts, 0)]
         }
@@ -75,10 +77,14 @@ pub fn step_with(
     for batch in batches {
         let parts = graph.take().unwrap_or_else(|| batch.encode(model));
         let rows = parts[0].dims()[0];
-        let weighted = parts.into_iter().zip([&image_grad, &text_grad]).filter_map(|(part, grad)| {
-            let grad = grad.clone()?.slice_dim(0, row..row + rows);
-            Some((part * Tensor::from_inner(grad)).sum())
-        });
+        let weighted =
+            parts
+                .into_iter()
+                .zip([&image_grad, &text_grad])
+                .filter_map(|(part, grad)| {
+                    let grad = grad.clone()?.slice_dim(0, row..row + rows);
+                    Some((part * Tensor::from_inner(grad)).sum())
+                });
         if let Some(surrogate) = weighted.reduce(|a, b| a + b) {
             let gradients = GradientsParams::from_grads(surrogate.backward(), model);
             total.accumulate(model, gradients);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
+use burn::train::LearnerSummary;
 use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
 use burn::train::metric::state::{FormatOptions, NumericMetricState};
 use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
@@ -14,7 +15,6 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining,
 };
-use burn::train::LearnerSummary;
 
 use crate::journal::StepFigures;
 
@@ -51,7 +51,11 @@ impl Metric for Gauge {
 
     fn attributes(&self) -> MetricAttributes {
         let higher_is_better = self.higher_is_better;
-        NumericAttributes { unit: None, higher_is_better }.into()
+        NumericAttributes {
+            unit: None,
+            higher_is_better,
+        }
+        .into()
     }
 
     fn update(

@@ -12,9 +12,9 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use openclip_data::image::{Augmentation, Limits, TrainTransform, decode};
 use openclip_data::loader::{LoaderOptions, Transform};
+use openclip_data::source::Order;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::open::{OpenOptions, Opened, open};
-use openclip_data::source::Order;
 use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
 use openclip_eval::validation::{Due, Validation, ZeroShot};
@@ -59,7 +59,10 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
     let dir = run_dir(&mut config);
     let resumed = find_checkpoint(&config, &dir)?;
-    let start = resumed.as_ref().map(|(_, progress)| progress.clone()).unwrap_or_default();
+    let start = resumed
+        .as_ref()
+        .map(|(_, progress)| progress.clone())
+        .unwrap_or_default();
     let interactive = trains && is_interactive();
 
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
@@ -71,12 +74,16 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let compute = config.precision.compute();
     let encoder = Encoder::of(&loaded, &device, compute);
     let validation = open_validation(&config, !interactive)?;
-    let training = trains.then(|| open_training(&config, image_size, &tokenizer)).transpose()?;
+    let training = trains
+        .then(|| open_training(&config, image_size, &tokenizer))
+        .transpose()?;
     if let Some((steps, _)) = &training
         && start.step_in_epoch >= steps.steps_per_epoch
     {
         let (at, length) = (start.step_in_epoch, steps.steps_per_epoch);
-        let reason = format!("the checkpoint is at step {at} of an epoch that has {length} steps with these flags");
+        let reason = format!(
+            "the checkpoint is at step {at} of an epoch that has {length} steps with these flags"
+        );
         return Err(TrainError::flag("--resume", reason));
     }
 
@@ -93,7 +100,11 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     }
     warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
     write_params(&config, &dir)?;
-    let numel: usize = params::describe(&loaded.model).iter().filter(|param| param.is_parameter()).map(|param| param.numel()).sum();
+    let numel: usize = params::describe(&loaded.model)
+        .iter()
+        .filter(|param| param.is_parameter())
+        .map(|param| param.numel())
+        .sum();
     journal.info(format!(
         "{}: {:.1} M parameters on {}, {}",
         loaded.name,
@@ -104,7 +115,11 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let Some((steps, schedule)) = training else {
         let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
         journal.evaluation(0, 0, &metrics)?;
-        return Ok(Outcome { run: dir, checkpoint: None, stopped: false });
+        return Ok(Outcome {
+            run: dir,
+            checkpoint: None,
+            stopped: false,
+        });
     };
     journal.info(format!(
         "{}: {} epochs of {} steps of {} samples",
@@ -115,7 +130,10 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     ));
     if let Some((path, progress)) = &resumed {
         let (path, step) = (path.display(), progress.step);
-        journal.info(format!("Resumed from {path} at step {step} of {}", schedule.total));
+        journal.info(format!(
+            "Resumed from {path} at step {step} of {}",
+            schedule.total
+        ));
     }
 
     let facts = ModelFacts {
@@ -137,7 +155,11 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     if config.siglip {
         task = task.with_loss(siglip_loss);
     }
-    let schedule = StepSchedule { schedule, step: start.step, skip: config.skip_scheduler };
+    let schedule = StepSchedule {
+        schedule,
+        step: start.step,
+        skip: config.skip_scheduler,
+    };
     let mut learner = Learner::new(task, optimizer, schedule);
     if let Some((path, _)) = &resumed
         && let Some(record) = checkpoint::optimizer(path)?
@@ -183,8 +205,12 @@ fn launch(
         .with_metric_logger(Forgetful)
         .with_training_strategy(TrainingStrategy::Custom(driver.clone()))
         .metric_train_numeric(Gauge::new("Loss", false, |figures| figures.loss))
-        .metric_train_numeric(Gauge::new("Logit scale", true, |figures| figures.logit_scale))
-        .metric_train_numeric(Gauge::new("Gradient norm", false, |figures| figures.grad_norm))
+        .metric_train_numeric(Gauge::new("Logit scale", true, |figures| {
+            figures.logit_scale
+        }))
+        .metric_train_numeric(Gauge::new("Gradient norm", false, |figures| {
+            figures.grad_norm
+        }))
         .metric_train_numeric(Gauge::new("Samples per second", true, |figures| {
             figures.samples as f64 / figures.batch_time
         }))
@@ -215,7 +241,9 @@ fn launch(
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+        .to_owned()
 }
 
 /// SIGINT and SIGTERM ask for a stop; the second one ends the process at once.
@@ -244,18 +272,27 @@ fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     positive("--accum-freq", config.accum_freq as u64)?;
     positive("--epochs", config.epochs)?;
     positive("--log-every-n-steps", config.log_every_n_steps)?;
-    positive("--save-every-n-steps", config.save_every_n_steps.unwrap_or(1))?;
+    positive(
+        "--save-every-n-steps",
+        config.save_every_n_steps.unwrap_or(1),
+    )?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
     for (flag, value) in [("--lr", config.lr), ("--wd", f64::from(config.wd))] {
         if !value.is_finite() || value < 0.0 {
             return Err(TrainError::flag(flag, format!("{value} is not a rate")));
         }
     }
-    if config.grad_clip_norm.is_some_and(|norm| norm.is_nan() || norm <= 0.0) {
+    if config
+        .grad_clip_norm
+        .is_some_and(|norm| norm.is_nan() || norm <= 0.0)
+    {
         return Err(TrainError::flag("--grad-clip-norm", "must be above 0"));
     }
     if config.report_to.contains("wandb") || config.report_to == "all" {
-        return Err(TrainError::flag("--report-to", "Weights & Biases is not built yet; tensorboard is"));
+        return Err(TrainError::flag(
+            "--report-to",
+            "Weights & Biases is not built yet; tensorboard is",
+        ));
     }
     let has_data = config.train_data.is_some() || config.dataset_type == "synthetic";
     if !has_data && config.val_data.is_none() && config.imagenet_val.is_none() {
@@ -355,7 +392,9 @@ fn load_model(
     let preprocess = &mut loaded.preprocess;
     preprocess.mean = config.image_mean.unwrap_or(preprocess.mean);
     preprocess.std = config.image_std.unwrap_or(preprocess.std);
-    preprocess.interpolation = config.image_interpolation.unwrap_or(preprocess.interpolation);
+    preprocess.interpolation = config
+        .image_interpolation
+        .unwrap_or(preprocess.interpolation);
     preprocess.resize_mode = config.image_resize_mode.unwrap_or(preprocess.resize_mode);
     Ok(loaded)
 }
@@ -375,9 +414,20 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
 }
 
 fn open_validation(config: &TrainConfig, show_progress: bool) -> Result<Validation, TrainError> {
-    let options = OpenOptions { num_samples: config.val_num_samples, ..data_options(config) };
-    let pairs = config.val_data.as_deref().map(|data| open(data, &options)).transpose()?;
-    let prompts = config.zeroshot_prompts.as_deref().map(Prompts::read).transpose()?;
+    let options = OpenOptions {
+        num_samples: config.val_num_samples,
+        ..data_options(config)
+    };
+    let pairs = config
+        .val_data
+        .as_deref()
+        .map(|data| open(data, &options))
+        .transpose()?;
+    let prompts = config
+        .zeroshot_prompts
+        .as_deref()
+        .map(Prompts::read)
+        .transpose()?;
     let zero_shot = config
         .imagenet_val
         .as_deref()
@@ -411,7 +461,10 @@ fn open_training(
     if steps_per_epoch == 0 {
         return Err(TrainError::flag(
             "--accum-freq",
-            format!("{} micro-batches a step, but an epoch has only {batches}", config.accum_freq),
+            format!(
+                "{} micro-batches a step, but an epoch has only {batches}",
+                config.accum_freq
+            ),
         ));
     }
     let augmentation = Augmentation {
@@ -424,7 +477,11 @@ fn open_training(
     let transform = TrainTransform::new(height, width, augmentation)?;
     let transform: Arc<Transform> = Arc::new(move |bytes: &[u8], rng: &mut _, out: &mut [u8]| {
         let picture = decode(bytes, Limits::default())?;
-        let picture = if rgb_first { picture.into_rgb() } else { picture };
+        let picture = if rgb_first {
+            picture.into_rgb()
+        } else {
+            picture
+        };
         transform.apply(&picture, rng, out)
     });
     let steps = Steps {
@@ -433,7 +490,11 @@ fn open_training(
         tokenizer: Arc::clone(tokenizer),
         options: LoaderOptions {
             workers: config.workers,
-            ..LoaderOptions::new(config.batch_size, image_size, Order::training(config.seed, 0))
+            ..LoaderOptions::new(
+                config.batch_size,
+                image_size,
+                Order::training(config.seed, 0),
+            )
         },
         accum_freq: config.accum_freq,
         steps_per_epoch,
@@ -465,7 +526,12 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
         }
     };
     let total = steps_per_epoch * config.epochs;
-    Ok(Schedule { lr: config.lr, warmup: config.warmup, total, decay })
+    Ok(Schedule {
+        lr: config.lr,
+        warmup: config.warmup,
+        total,
+        decay,
+    })
 }
 
 fn adamw(config: &TrainConfig) -> AdamW {
@@ -480,9 +546,16 @@ fn adamw(config: &TrainConfig) -> AdamW {
 
 /// The configuration with the values that stand in for absent flags.
 fn filled(config: &TrainConfig) -> TrainConfig {
-    let AdamW { beta1, beta2, eps, .. } = adamw(config);
+    let AdamW {
+        beta1, beta2, eps, ..
+    } = adamw(config);
     let (beta1, beta2, eps) = (Some(beta1), Some(beta2), Some(eps));
-    TrainConfig { beta1, beta2, eps, ..config.clone() }
+    TrainConfig {
+        beta1,
+        beta2,
+        eps,
+        ..config.clone()
+    }
 }
 
 /// `params.json`: every flag, with the values that stand in for absent ones.
@@ -494,28 +567,48 @@ fn write_params(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
         json.push(b'\n');
         fs::write(&path, json)
     };
-    write().map_err(|source| TrainError::Write { path: path.clone(), source })
+    write().map_err(|source| TrainError::Write {
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Flags that may differ between a run and its continuation without changing what it computes.
 const HARMLESS: [&str; 10] = [
-    "resume", "name", "logs", "workers", "log_every_n_steps", "save_frequency", "save_every_n_steps",
-    "report_to", "max_steps", "device",
+    "resume",
+    "name",
+    "logs",
+    "workers",
+    "log_every_n_steps",
+    "save_frequency",
+    "save_every_n_steps",
+    "report_to",
+    "max_steps",
+    "device",
 ];
 
 /// A resumed run with other flags is no longer the run it was; the user should know.
 fn warn_of_changes(config: &TrainConfig, dir: &Path, resumed: bool, journal: &mut Journal) {
     let old = fs::read(dir.join(PARAMS)).ok();
     let old: Option<TrainConfig> = old.and_then(|json| serde_json::from_slice(&json).ok());
-    let (Some(old), true) = (old, resumed) else { return };
-    let [Ok(Value::Object(old)), Ok(Value::Object(new))] =
-        [serde_json::to_value(old), serde_json::to_value(filled(config))]
-    else {
+    let (Some(old), true) = (old, resumed) else {
         return;
     };
-    for (flag, value) in new.iter().filter(|(flag, _)| !HARMLESS.contains(&flag.as_str())) {
+    let [Ok(Value::Object(old)), Ok(Value::Object(new))] = [
+        serde_json::to_value(old),
+        serde_json::to_value(filled(config)),
+    ] else {
+        return;
+    };
+    for (flag, value) in new
+        .iter()
+        .filter(|(flag, _)| !HARMLESS.contains(&flag.as_str()))
+    {
         if let Some(before) = old.get(flag).filter(|before| *before != value) {
-            journal.warn(format!("--{} was {before} and is now {value}", flag.replace('_', "-")));
+            journal.warn(format!(
+                "--{} was {before} and is now {value}",
+                flag.replace('_', "-")
+            ));
         }
     }
 }

@@ -77,7 +77,11 @@ impl LrScheduler for StepSchedule {
     fn step(&mut self) -> f64 {
         let step = self.step;
         self.step += 1;
-        if self.skip { self.schedule.lr } else { self.schedule.lr(step) }
+        if self.skip {
+            self.schedule.lr
+        } else {
+            self.schedule.lr(step)
+        }
     }
 
     fn to_record(&self) -> LrSchedulerRecord {

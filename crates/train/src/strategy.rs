@@ -118,7 +118,10 @@ impl Run {
         while self.progress.epoch < self.config.epochs && !self.stopped {
             let epoch_number = self.progress.epoch as usize + 1;
             let total_items = train.num_items();
-            let start = LearnerEvent::StartSplit { epoch_number, total_items };
+            let start = LearnerEvent::StartSplit {
+                epoch_number,
+                total_items,
+            };
             interrupter.fail_on_error(processor.process_train(start));
             self.epoch(learner, train, processor, interrupter)?;
             let end = LearnerEvent::EndSplit(epoch_number);
@@ -147,7 +150,10 @@ impl Run {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
             let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
-            let cursor = step.batches.last().map_or(self.progress.cursor, |batch| batch.cursor);
+            let cursor = step
+                .batches
+                .last()
+                .map_or(self.progress.cursor, |batch| batch.cursor);
 
             let number = self.progress.step + 1;
             let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
@@ -168,8 +174,17 @@ impl Run {
             learner.optimizer_step(output.grads);
 
             let mut item = output.item;
-            let loss = host(item.loss.clone())?.first().copied().unwrap_or(f32::NAN);
-            let scale = learner.model().clip.logit_scale.val().cast(DType::F32).exp();
+            let loss = host(item.loss.clone())?
+                .first()
+                .copied()
+                .unwrap_or(f32::NAN);
+            let scale = learner
+                .model()
+                .clip
+                .logit_scale
+                .val()
+                .cast(DType::F32)
+                .exp();
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
@@ -187,8 +202,10 @@ impl Run {
             self.progress.samples_seen += samples as u64;
             self.progress.cursor = cursor;
 
-            let logged = ends_epoch || stops || (number - 1).is_multiple_of(self.config.log_every_n_steps);
-            self.journal.step(item.figures, logged.then(|| self.place(samples)))?;
+            let logged =
+                ends_epoch || stops || (number - 1).is_multiple_of(self.config.log_every_n_steps);
+            self.journal
+                .step(item.figures, logged.then(|| self.place(samples)))?;
             let progress = steps.progress();
             let lr = Some(learner.lr_current());
             let item = TrainingItem::new(item, progress, Some(number as usize), lr);
@@ -212,7 +229,11 @@ impl Run {
             }
             let optimizer = ledger().optimizer.take();
             if saves_epoch {
-                self.save(&format!("epoch_{}", self.progress.epoch), learner, optimizer)?;
+                self.save(
+                    &format!("epoch_{}", self.progress.epoch),
+                    learner,
+                    optimizer,
+                )?;
             } else if saves_step {
                 self.save(&format!("step_{number}"), learner, optimizer)?;
             }
@@ -226,7 +247,9 @@ impl Run {
         if self.progress.step_in_epoch == 0 {
             self.evaluate(learner)?;
         } else if !self.stopped {
-            return Err(TrainError::Learner("the training data ended in mid-epoch".into()));
+            return Err(TrainError::Learner(
+                "the training data ended in mid-epoch".into(),
+            ));
         }
         Ok(())
     }
@@ -240,7 +263,8 @@ impl Run {
         Place {
             samples: self.progress.step_in_epoch * samples,
             epoch_samples: self.steps_per_epoch * samples,
-            steps_left: (self.steps_per_epoch * self.config.epochs).saturating_sub(self.progress.step),
+            steps_left: (self.steps_per_epoch * self.config.epochs)
+                .saturating_sub(self.progress.step),
         }
     }
 
@@ -250,7 +274,11 @@ impl Run {
         learner: &Learner<Task>,
         optimizer: Option<burn::optim::OptimizerRecord>,
     ) -> Result<(), TrainError> {
-        let ModelFacts { name: model, config, preprocess } = self.facts.clone();
+        let ModelFacts {
+            name: model,
+            config,
+            preprocess,
+        } = self.facts.clone();
         let loaded = Loaded {
             model: learner.model().clip.valid(),
             name: model,
@@ -269,7 +297,9 @@ impl Run {
         let epoch = self.progress.epoch;
         let due = due(&self.config, epoch);
         self.encoder.model = learner.model().clip.valid();
-        let metrics = self.validation.run(&self.encoder, &self.tokenizer, due, clip_loss)?;
+        let metrics = self
+            .validation
+            .run(&self.encoder, &self.tokenizer, due, clip_loss)?;
         if metrics.is_empty() {
             return Ok(());
         }
@@ -278,11 +308,21 @@ impl Run {
 
     /// Says which samples of the epoch were of no use.
     fn report_problems(&mut self) {
-        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let problems: Vec<_> =
-            stats.problems.iter().map(|(kind, count)| format!("{count} × {kind}")).collect();
+        let stats = self
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let problems: Vec<_> = stats
+            .problems
+            .iter()
+            .map(|(kind, count)| format!("{count} × {kind}"))
+            .collect();
         if !problems.is_empty() {
-            self.journal.warn(format!("{} of the training data were passed over", problems.join(", ")));
+            self.journal.warn(format!(
+                "{} of the training data were passed over",
+                problems.join(", ")
+            ));
         }
     }
 }
@@ -292,5 +332,8 @@ pub fn due(config: &TrainConfig, epoch: u64) -> Due {
     let is_due = |frequency: u64| {
         frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == config.epochs)
     };
-    Due { pairs: is_due(config.val_frequency), zero_shot: is_due(config.zeroshot_frequency) }
+    Due {
+        pairs: is_due(config.val_frequency),
+        zero_shot: is_due(config.zeroshot_frequency),
+    }
 }

@@ -119,9 +119,17 @@ impl Task {
     }
 
     fn micro_batch(&self, batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
-        let Setup { image_size: [height, width], context_length, .. } = *self.setup;
+        let Setup {
+            image_size: [height, width],
+            context_length,
+            ..
+        } = *self.setup;
         let shape = [batch.size, 3, height, width];
-        let Setup { preprocess, compute, .. } = self.setup.as_ref();
+        let Setup {
+            preprocess,
+            compute,
+            ..
+        } = self.setup.as_ref();
         MicroBatch {
             images: pixels::normalise(batch.images, shape, preprocess, device, *compute),
             tokens: pixels::tokens(batch.tokens, [batch.size, context_length], device),
@@ -130,7 +138,12 @@ impl Task {
     }
 
     fn with_ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
-        with(&mut self.ledger.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        with(
+            &mut self
+                .ledger
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        )
     }
 }
 
@@ -145,7 +158,13 @@ impl TrainStep for Task {
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
         let (loss, grads) = relay::step_with(&self.clip, &batches, self.loss);
-        TrainOutput { grads, item: StepOutput { loss, figures: StepFigures::default() } }
+        TrainOutput {
+            grads,
+            item: StepOutput {
+                loss,
+                figures: StepFigures::default(),
+            },
+        }
     }
 
     fn optimize(
@@ -205,6 +224,9 @@ impl InferenceStep for Task {
             (self.loss)(self.clip.forward(images, tokens))
         });
         let loss = Tensor::cat(losses.collect(), 0).mean();
-        StepOutput { loss, figures: StepFigures::default() }
+        StepOutput {
+            loss,
+            figures: StepFigures::default(),
+        }
     }
 }

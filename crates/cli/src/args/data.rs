@@ -79,7 +79,9 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// PyTorch loads in the main process with 0 workers; there is always a thread here.
 fn zero_is_one(text: &str) -> Result<usize, String> {
-    let workers: usize = text.parse().map_err(|error: std::num::ParseIntError| error.to_string())?;
+    let workers: usize = text
+        .parse()
+        .map_err(|error: std::num::ParseIntError| error.to_string())?;
     Ok(workers.max(1))
 }
 

@@ -24,7 +24,11 @@ pub struct EmbedArgs {
     /// Pictures: a folder (by name), a CSV file (by row), or tar shards
     ///
     /// The captions of a CSV file or of shards are embedded as well, unless --texts names others.
-    #[arg(long, value_name = "DIR|FILE.csv|TARS", required_unless_present = "texts")]
+    #[arg(
+        long,
+        value_name = "DIR|FILE.csv|TARS",
+        required_unless_present = "texts"
+    )]
     pub images: Option<String>,
     /// Captions: a text file with one a line; an empty line is an empty caption
     #[arg(long, value_name = "FILE")]

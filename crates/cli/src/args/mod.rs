@@ -86,7 +86,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
 fn command() -> clap::Command {
     // OpenCLIP's trainer has a default model, which no other command needs.
     Cli::command().mut_subcommand("train", |train| {
-        train.mut_arg("model", |arg| arg.required(false).default_value(train::DEFAULT_MODEL))
+        train.mut_arg("model", |arg| {
+            arg.required(false).default_value(train::DEFAULT_MODEL)
+        })
     })
 }
 

@@ -69,7 +69,9 @@ fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
         "amp" | "amp_bf16" | "amp_bfloat16" => Precision::AmpBf16,
         "bf16" | "pure_bf16" => Precision::PureBf16,
         "fp16" | "pure_fp16" => {
-            return Err(format!("{name} is not built yet; use amp_bf16, pure_bf16 or fp32"));
+            return Err(format!(
+                "{name} is not built yet; use amp_bf16, pure_bf16 or fp32"
+            ));
         }
         _ => return Err("expected fp32, amp, amp_bf16, bf16 or pure_bf16".into()),
     };
@@ -117,7 +119,9 @@ fn image_size(sides: &[usize]) -> ImageSize {
 
 /// How pictures become the model's input, where that differs from what belongs to the weights.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Preprocessing (default: what belongs to the weights, else OpenAI's)")]
+#[command(
+    next_help_heading = "Preprocessing (default: what belongs to the weights, else OpenAI's)"
+)]
 pub struct PreprocessArgs {
     /// Mean of the channels that is subtracted, in 0..1: three numbers, or one for all
     #[arg(long, value_name = "R G B", num_args = 1..=3, action = ArgAction::Set, allow_negative_numbers = true)]
@@ -166,9 +170,9 @@ impl PreprocessArgs {
     pub fn std(&self) -> Result<Option<[f32; 3]>> {
         let std = channels("--image-std", self.image_std.as_deref())?;
         match std {
-            Some(std) if std.iter().any(|value| *value <= 0.0) => {
-                Err(CliError::Usage("--image-std: expected numbers above 0".into()))
-            }
+            Some(std) if std.iter().any(|value| *value <= 0.0) => Err(CliError::Usage(
+                "--image-std: expected numbers above 0".into(),
+            )),
             std => Ok(std),
         }
     }
@@ -208,7 +212,9 @@ fn channels(flag: &str, values: Option<&[f32]>) -> Result<Option<[f32; 3]>> {
         Some(&[r, g, b]) => [r, g, b],
         Some(other) => {
             let found = other.len();
-            return Err(CliError::Usage(format!("{flag}: expected 1 or 3 numbers, found {found}")));
+            return Err(CliError::Usage(format!(
+                "{flag}: expected 1 or 3 numbers, found {found}"
+            )));
         }
     };
     match channels.iter().all(|value| value.is_finite()) {
@@ -229,7 +235,11 @@ mod tests {
         assert_eq!(of("amp"), Ok(Precision::AmpBf16));
         assert_eq!(of("amp_bfloat16"), Ok(Precision::AmpBf16));
         assert_eq!(of("bf16"), Ok(Precision::PureBf16));
-        assert!(of("pure_fp16").unwrap_err().contains("pure_fp16 is not built yet"));
+        assert!(
+            of("pure_fp16")
+                .unwrap_err()
+                .contains("pure_fp16 is not built yet")
+        );
         assert!(of("int8").unwrap_err().contains("expected fp32"));
     }
 
@@ -249,9 +259,20 @@ mod tests {
 
     #[test]
     fn two_channels_and_a_zero_deviation_are_refused() {
-        let mean = PreprocessArgs { image_mean: Some(vec![0.5, 0.5]), ..Default::default() };
-        assert!(mean.mean().unwrap_err().message().contains("1 or 3 numbers"));
-        let std = PreprocessArgs { image_std: Some(vec![0.0]), ..Default::default() };
+        let mean = PreprocessArgs {
+            image_mean: Some(vec![0.5, 0.5]),
+            ..Default::default()
+        };
+        assert!(
+            mean.mean()
+                .unwrap_err()
+                .message()
+                .contains("1 or 3 numbers")
+        );
+        let std = PreprocessArgs {
+            image_std: Some(vec![0.0]),
+            ..Default::default()
+        };
         assert!(std.std().unwrap_err().message().contains("above 0"));
     }
 }

@@ -31,7 +31,17 @@ pub struct QuickstartArgs {
 
 impl From<QuickstartArgs> for Options {
     fn from(args: QuickstartArgs) -> Self {
-        let QuickstartArgs { output, epochs, device, seed } = args;
-        Self { output, epochs, device, seed }
+        let QuickstartArgs {
+            output,
+            epochs,
+            device,
+            seed,
+        } = args;
+        Self {
+            output,
+            epochs,
+            device,
+            seed,
+        }
     }
 }

@@ -27,15 +27,28 @@ struct Label<'a> {
 /// Prints the softmax over 100 times the cosine, for every picture.
 pub fn run(args: &ClassifyArgs) -> Result {
     // A picture that is not there should not cost the time of loading a model.
-    let pictures: Vec<_> = args.image.iter().map(|path| read(path)).collect::<Result<_>>()?;
+    let pictures: Vec<_> = args
+        .image
+        .iter()
+        .map(|path| read(path))
+        .collect::<Result<_>>()?;
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let encoder = session.encoder();
-    let texts = encoder.texts(session.tokenizer()?.as_ref(), &args.text).transpose();
+    let texts = encoder
+        .texts(session.tokenizer()?.as_ref(), &args.text)
+        .transpose();
     let mut answers = Vec::new();
     for (path, picture) in args.image.iter().zip(&pictures) {
-        let logits = encoder.picture(picture)?.matmul(texts.clone()).mul_scalar(ZERO_SHOT_SCALE);
+        let logits = encoder
+            .picture(picture)?
+            .matmul(texts.clone())
+            .mul_scalar(ZERO_SHOT_SCALE);
         let probabilities = host(softmax(logits, 1))?;
-        let labels = args.text.iter().zip(probabilities).map(|(text, prob)| Label { text, prob });
+        let labels = args
+            .text
+            .iter()
+            .zip(probabilities)
+            .map(|(text, prob)| Label { text, prob });
         answers.push(Answer {
             image: path.to_string_lossy().into_owned(),
             labels: labels.collect(),

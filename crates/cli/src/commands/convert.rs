@@ -36,7 +36,10 @@ pub fn run(args: &ConvertArgs) -> Result {
         )));
     }
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
-    if let Some(parent) = output.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(parent) = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         fs::create_dir_all(parent).map_err(CliError::file(parent))?;
     }
     match extension {
@@ -51,7 +54,10 @@ pub fn run(args: &ConvertArgs) -> Result {
 }
 
 fn ends_in_separator(path: &Path) -> bool {
-    path.as_os_str().as_encoded_bytes().last().is_some_and(|last| std::path::is_separator(char::from(*last)))
+    path.as_os_str()
+        .as_encoded_bytes()
+        .last()
+        .is_some_and(|last| std::path::is_separator(char::from(*last)))
 }
 
 /// The hub's layout: configuration, a card, the tokenizer's files where the model came with any, and the weights – last, so

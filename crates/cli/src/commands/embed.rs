@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use openclip_data::error::DataError;
 use openclip_data::loader::{Loader, LoaderOptions};
+use openclip_data::source::Order;
 use openclip_data::source::csv::Csv;
 use openclip_data::source::files::Files;
 use openclip_data::source::kind::DatasetKind;
 use openclip_data::source::open::{OpenOptions, Opened, open};
 use openclip_data::source::shards::Shards;
 use openclip_data::source::table::Table;
-use openclip_data::source::Order;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::embeddings::{Contents, EmbeddingWriter};
@@ -35,7 +35,11 @@ struct Pictures {
 
 /// Writes the embedding files.
 pub fn run(args: &EmbedArgs) -> Result {
-    let pictures = args.images.as_deref().map(|images| pictures(images, args)).transpose()?;
+    let pictures = args
+        .images
+        .as_deref()
+        .map(|images| pictures(images, args))
+        .transpose()?;
     let texts = args.texts.as_deref().map(captions).transpose()?;
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let (encoder, tokenizer) = (session.encoder(), session.tokenizer()?);
@@ -83,14 +87,21 @@ fn embed_pictures(
         workers: args.loader.workers,
         // Whoever embeds a folder wants what is there, however little.
         max_bad_share: 1.0,
-        ..LoaderOptions::new(args.loader.batch_size, encoder.image_size, Order::sequential())
+        ..LoaderOptions::new(
+            args.loader.batch_size,
+            encoder.image_size,
+            Order::sequential(),
+        )
     };
     // Without a tokenizer the loader asks for no caption, so a picture whose caption is missing keeps its row.
     let mut loader = Loader::start(source, transform, None, &options)?;
     let progress = Progress::new("embed", pictures.count, "pictures");
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
-        writer.append_images(&host(encoder.images(batch.images, batch.size))?, &batch.names)?;
+        writer.append_images(
+            &host(encoder.images(batch.images, batch.size))?,
+            &batch.names,
+        )?;
         if let Some(tokenizer) = tokenizer {
             let features = encoder.texts(tokenizer, &batch.captions);
             writer.append_texts(&host(features)?, &batch.captions)?;
@@ -100,9 +111,18 @@ fn embed_pictures(
     progress.finish();
     let stats = loader.stats();
     if stats.dropped() > 0 {
-        let problems = stats.problems.iter().filter(|(kind, _)| kind.drops_sample());
-        let problems: Vec<_> = problems.map(|(kind, count)| format!("{count} {kind}")).collect();
-        warn(format!("{} samples have no row: {}", stats.dropped(), problems.join(", ")));
+        let problems = stats
+            .problems
+            .iter()
+            .filter(|(kind, _)| kind.drops_sample());
+        let problems: Vec<_> = problems
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        warn(format!(
+            "{} samples have no row: {}",
+            stats.dropped(),
+            problems.join(", ")
+        ));
     }
     Ok(())
 }
@@ -114,7 +134,10 @@ fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
         let files = Files::directory(path)?;
         return Ok(Pictures {
             count: Some(files.len() as u64),
-            opened: Opened { source: Arc::new(files), rgb_first: false },
+            opened: Opened {
+                source: Arc::new(files),
+                rgb_first: false,
+            },
             captioned: false,
         });
     }
@@ -149,22 +172,36 @@ fn table(path: &Path, mut options: OpenOptions, needs_captions: bool) -> Result<
     };
     Ok(Pictures {
         count: Some(table.len() as u64),
-        opened: Opened { source: Arc::new(table), rgb_first: false },
+        opened: Opened {
+            source: Arc::new(table),
+            rgb_first: false,
+        },
         captioned: options.csv.caption_column.is_some(),
     })
 }
 
 /// One caption per line; an empty line is an empty caption.
 fn captions(path: &Path) -> Result<Vec<String>> {
-    let content = |reason: String| CliError::Content { path: path.to_owned(), reason };
+    let content = |reason: String| CliError::Content {
+        path: path.to_owned(),
+        reason,
+    };
     let bytes = std::fs::read(path).map_err(CliError::file(path))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-        content(format!("line {} is not UTF-8", 1 + valid.filter(|byte| **byte == b'\n').count()))
+        let valid = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to());
+        content(format!(
+            "line {} is not UTF-8",
+            1 + valid.filter(|byte| **byte == b'\n').count()
+        ))
     })?;
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     if lines.is_empty() {
-        return Err(content("no caption in it; expected one per line".to_owned()));
+        return Err(content(
+            "no caption in it; expected one per line".to_owned(),
+        ));
     }
     Ok(lines)
 }

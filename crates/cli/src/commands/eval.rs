@@ -18,7 +18,9 @@ pub fn run(args: &EvalArgs) -> Result {
     let pairs = pairs.map(|data| open(data, &options)).transpose()?;
     let zero_shot = match (&args.data.imagenet_val, &args.zero_shot.zeroshot) {
         (Some(_), Some(_)) => {
-            return Err(CliError::Usage("--imagenet-val and --zeroshot: give one of the two".into()));
+            return Err(CliError::Usage(
+                "--imagenet-val and --zeroshot: give one of the two".into(),
+            ));
         }
         (Some(root), None) => Some(ZeroShot::open("imagenet-zeroshot-val", root, None)?),
         (None, Some(root)) => {
@@ -45,8 +47,10 @@ pub fn run(args: &EvalArgs) -> Result {
     let metrics = openclip_train::run::evaluate(&validation, &session.encoder(), &tokenizer)?;
     let mut out = Output::stdout();
     if args.json.json {
-        let object: Map<String, Value> =
-            metrics.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let object: Map<String, Value> = metrics
+            .into_iter()
+            .map(|(name, value)| (name, json!(value)))
+            .collect();
         out.json(&object)?;
     } else {
         for (name, value) in metrics {

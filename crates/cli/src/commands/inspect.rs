@@ -35,7 +35,11 @@ impl Profile {
         let (height, width) = vision.image_size.dims();
         let params = params::describe(model);
         let count = |part: fn(&str) -> bool| {
-            params.iter().filter(|param| param.is_parameter() && part(&param.key)).map(|param| param.numel()).sum::<usize>()
+            params
+                .iter()
+                .filter(|param| param.is_parameter() && part(&param.key))
+                .map(|param| param.numel())
+                .sum::<usize>()
         };
         Self {
             name: name.to_owned(),
@@ -68,7 +72,10 @@ pub fn models(args: &ModelsArgs) -> Result {
         out.json(&profiles)?;
         return Ok(Outcome::Done);
     }
-    out.line(format_args!("{:<26} {:>10} {:>9} {:>8} {:>6}", "model", "parameters", "picture", "context", "embed"))?;
+    out.line(format_args!(
+        "{:<26} {:>10} {:>9} {:>8} {:>6}",
+        "model", "parameters", "picture", "context", "embed"
+    ))?;
     for p in profiles {
         out.line(format_args!(
             "{:<26} {:>8.1} M {:>9} {:>8} {:>6}",
@@ -88,12 +95,17 @@ pub fn info(args: &InfoArgs) -> Result {
     let source = registry::resolve(&args.model.model)?;
     let (profile, preprocess) = if args.model.pretrained.is_some() || source.weights.is_some() {
         let loaded = Session::open(&args.model, &args.preprocess, 0)?.loaded;
-        (Profile::of(&loaded.name, &loaded.config, &loaded.model), loaded.preprocess)
+        (
+            Profile::of(&loaded.name, &loaded.config, &loaded.model),
+            loaded.preprocess,
+        )
     } else {
         let device = device::parse(&args.model.device)?;
         let config = args.model.options(0).apply(source.config);
         let model = Clip::new(&config, &device)?;
-        let preprocess = args.preprocess.apply(source.preprocess.unwrap_or_default())?;
+        let preprocess = args
+            .preprocess
+            .apply(source.preprocess.unwrap_or_default())?;
         (Profile::of(&source.name, &config, &model), preprocess)
     };
     let mut out = Output::stdout();
@@ -105,14 +117,24 @@ pub fn info(args: &InfoArgs) -> Result {
     }
     let millions = |count: usize| format!("{:.1} M", count as f64 / 1e6);
     let [height, width] = profile.image_size;
-    let patch = profile.patch_size.map_or(String::new(), |side| format!(", patches of {side}x{side}"));
-    let activation = if profile.quick_gelu { "QuickGELU" } else { "GELU" };
+    let patch = profile
+        .patch_size
+        .map_or(String::new(), |side| format!(", patches of {side}x{side}"));
+    let activation = if profile.quick_gelu {
+        "QuickGELU"
+    } else {
+        "GELU"
+    };
     for (label, value) in [
         ("model", profile.name),
         ("parameters", millions(profile.parameters)),
         (
             "image tower",
-            format!("{}, width {}, {height}x{width} pixels{patch}", millions(profile.image_parameters), profile.image_width),
+            format!(
+                "{}, width {}, {height}x{width} pixels{patch}",
+                millions(profile.image_parameters),
+                profile.image_width
+            ),
         ),
         (
             "text tower",

@@ -35,7 +35,10 @@ impl Session {
             warn(warning);
         }
         if is_bare {
-            warn(format!("{} has random weights: no --pretrained was given", loaded.name));
+            warn(format!(
+                "{} has random weights: no --pretrained was given",
+                loaded.name
+            ));
         }
         if precision == Precision::PureBf16 {
             loaded.model = params::cast(loaded.model, FloatDType::BF16);

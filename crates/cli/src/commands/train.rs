@@ -31,7 +31,18 @@ pub fn run(args: &TrainArgs) -> Result {
 fn config(args: &TrainArgs) -> Result<TrainConfig> {
     let default = TrainConfig::default();
     let augment = args.augment.parse()?;
-    let TrainArgs { data, format, loader, model, optim, run, validation, frequency, preprocess, .. } = args;
+    let TrainArgs {
+        data,
+        format,
+        loader,
+        model,
+        optim,
+        run,
+        validation,
+        frequency,
+        preprocess,
+        ..
+    } = args;
     Ok(TrainConfig {
         train_data: data.train_data.clone(),
         train_data_upsampling_factors: data.train_data_upsampling_factors.clone(),
@@ -100,8 +111,13 @@ fn report_to(value: &str) -> Result<String> {
         note("--report-to all writes TensorBoard; wandb is not built yet");
         return Ok("tensorboard".into());
     }
-    match ["wandb", "trackio"].into_iter().find(|name| value.contains(name)) {
-        Some(name) => Err(CliError::Usage(format!("--report-to {name} is not built yet"))),
+    match ["wandb", "trackio"]
+        .into_iter()
+        .find(|name| value.contains(name))
+    {
+        Some(name) => Err(CliError::Usage(format!(
+            "--report-to {name} is not built yet"
+        ))),
         None => Ok(value.to_owned()),
     }
 }
@@ -115,9 +131,13 @@ mod tests {
     use crate::args::{self, Command};
 
     fn config(line: &str) -> TrainConfig {
-        let words = ["openclip", "train"].into_iter().chain(line.split_whitespace());
+        let words = ["openclip", "train"]
+            .into_iter()
+            .chain(line.split_whitespace());
         let cli = args::parse(words.map(Into::into)).unwrap();
-        let Command::Train(args) = cli.command else { panic!("another command") };
+        let Command::Train(args) = cli.command else {
+            panic!("another command")
+        };
         args.foreign.check().unwrap();
         super::config(&args).unwrap()
     }
@@ -137,7 +157,10 @@ mod tests {
              --image-mean 0.5 0.5 0.5 --force-patch-dropout 0.5 --grad-clip-norm 1.0",
         );
         assert_eq!(config.train_data.as_deref(), Some("/data/train.csv"));
-        assert_eq!((config.batch_size, config.lr, config.wd, config.workers), (128, 1e-3, 0.1, 8));
+        assert_eq!(
+            (config.batch_size, config.lr, config.wd, config.workers),
+            (128, 1e-3, 0.1, 8)
+        );
         assert_eq!(config.precision, Precision::AmpBf16);
         assert_eq!(config.aug_scale, [0.4, 1.0]);
         assert_eq!(config.image_mean, Some([0.5; 3]));

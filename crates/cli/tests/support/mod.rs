@@ -24,16 +24,31 @@ impl Room {
     pub fn new() -> Self {
         let room = Self::empty();
         room.write("tiny.json", MODEL);
-        for (name, colour) in [("red", [220, 20, 30]), ("green", [10, 200, 40]), ("blue", [30, 40, 210])] {
+        for (name, colour) in [
+            ("red", [220, 20, 30]),
+            ("green", [10, 200, 40]),
+            ("blue", [30, 40, 210]),
+        ] {
             room.picture(&format!("{name}.png"), colour);
         }
-        room.run(&["convert", "--model", "tiny.json", "--seed", "7", "--output", "tiny.safetensors"]).ok();
+        room.run(&[
+            "convert",
+            "--model",
+            "tiny.json",
+            "--seed",
+            "7",
+            "--output",
+            "tiny.safetensors",
+        ])
+        .ok();
         room
     }
 
     /// Without anything in it.
     pub fn empty() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -61,8 +76,13 @@ impl Room {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_openclip"));
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("HOME", self.dir.path()).env_remove("OPENCLIP_LOG");
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
+        command
+            .env("HOME", self.dir.path())
+            .env_remove("OPENCLIP_LOG");
         command
     }
 }
@@ -90,8 +110,14 @@ impl Ran {
         assert_eq!(self.status, status, "{}", self.stderr);
         assert_eq!(self.stdout, "");
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        let mut errors = self.stderr.lines().filter_map(|line| line.strip_prefix("error: "));
-        let error = errors.next().unwrap_or_else(|| panic!("no error in {:?}", self.stderr)).to_owned();
+        let mut errors = self
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_prefix("error: "));
+        let error = errors
+            .next()
+            .unwrap_or_else(|| panic!("no error in {:?}", self.stderr))
+            .to_owned();
         assert!(errors.next().is_none(), "{}", self.stderr);
         error
     }
@@ -110,7 +136,11 @@ fn write_png(path: &Path, colour: [u8; 3]) {
     for at in 0..width * height {
         pixels.extend(colour.map(|value| value.wrapping_add((at * 7 % 23) as u8)));
     }
-    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    encoder
+        .write_header()
+        .unwrap()
+        .write_image_data(&pixels)
+        .unwrap();
 }
 
 const MODEL: &str = r#"{
@@ -123,10 +153,18 @@ const MODEL: &str = r#"{
 pub fn read_npy(path: &Path) -> Vec<Vec<f32>> {
     let bytes = fs::read(path).unwrap();
     let header = String::from_utf8_lossy(&bytes[10..128]).into_owned();
-    let shape = header.split_once("'shape': (").unwrap().1.split_once(')').unwrap().0;
+    let shape = header
+        .split_once("'shape': (")
+        .unwrap()
+        .1
+        .split_once(')')
+        .unwrap()
+        .0;
     let columns: usize = shape.split_once(',').unwrap().1.trim().parse().unwrap();
-    let values: Vec<f32> =
-        bytes[128..].chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect();
+    let values: Vec<f32> = bytes[128..]
+        .chunks(4)
+        .map(|value| f32::from_le_bytes(value.try_into().unwrap()))
+        .collect();
     values.chunks(columns).map(<[f32]>::to_vec).collect()
 }
 

@@ -219,7 +219,11 @@ mod tests {
             assert!(shuffle.push(problem()).is_continue());
         }
         assert!(shuffle.drain().is_continue());
-        let is_sample: Vec<_> = out.0.iter().map(|item| matches!(item, Item::Sample(_))).collect();
+        let is_sample: Vec<_> = out
+            .0
+            .iter()
+            .map(|item| matches!(item, Item::Sample(_)))
+            .collect();
         assert_eq!(is_sample, [true, false, false, true]);
     }
 }

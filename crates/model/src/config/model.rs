@@ -268,7 +268,9 @@ impl Default for TextConfig {
 impl ModelConfig {
     /// Refuses families other than native CLIP by the key that names them, and keys that mean nothing.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
-        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |key, _| key == "multimodal_cfg")?;
+        check_extra(&self.extra, "model_cfg", &FOREIGN_MODEL_KEYS, |key, _| {
+            key == "multimodal_cfg"
+        })?;
         check_extent("embed_dim", self.embed_dim)
     }
 }
@@ -313,7 +315,11 @@ pub(crate) fn check_layers(field: &'static str, layers: usize) -> Result<(), Mod
 }
 
 /// Hidden width of an MLP.
-pub(crate) fn check_hidden(field: &'static str, width: usize, ratio: f64) -> Result<(), ModelError> {
+pub(crate) fn check_hidden(
+    field: &'static str,
+    width: usize,
+    ratio: f64,
+) -> Result<(), ModelError> {
     match (width as f64 * ratio) as usize {
         1..=MAX_EXTENT => Ok(()),
         hidden => Err(ModelError::invalid(
@@ -452,7 +458,10 @@ impl TextConfig {
     /// Refuses text towers other than the native transformer by the key that names them, and sizes that no tower has.
     pub(crate) fn check_native(&self) -> Result<(), ModelError> {
         check_extra(&self.extra, "text_cfg", &FOREIGN_TEXT_KEYS, |key, value| {
-            plain_block(key, value) || key == "embed_cls" || key.starts_with("hf_") || key == "tokenizer_mode"
+            plain_block(key, value)
+                || key == "embed_cls"
+                || key.starts_with("hf_")
+                || key == "tokenizer_mode"
         })?;
         check_extent("text_cfg.context_length", self.context_length)?;
         check_extent("text_cfg.vocab_size", self.vocab_size)?;

@@ -34,8 +34,16 @@ impl Attention {
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let weight = self.in_proj_weight.val().cast(x.dtype());
         let bias = self.in_proj_bias.val().cast(x.dtype());
-        let project =
-            |part| project_part(x.clone(), weight.clone(), Some(bias.clone()), part, 3, self.heads);
+        let project = |part| {
+            project_part(
+                x.clone(),
+                weight.clone(),
+                Some(bias.clone()),
+                part,
+                3,
+                self.heads,
+            )
+        };
         let options = AttentionModuleOptions {
             is_causal: causal,
             ..Default::default()
@@ -58,7 +66,9 @@ impl Attention {
     /// not see.
     pub(crate) fn forward_masked(&self, x: Tensor<3>, hidden: Tensor<3, Bool>) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
-        let hidden = hidden.unsqueeze_dim::<4>(1).expand([batch, self.heads, tokens, tokens]);
+        let hidden = hidden
+            .unsqueeze_dim::<4>(1)
+            .expand([batch, self.heads, tokens, tokens]);
         let [query, key, value] = [0, 1, 2].map(|part| self.project(x.clone(), part));
         let mixed = module::attention(query, key, value, Some(hidden), None, Default::default());
         self.out_proj.forward(join_heads(mixed))
@@ -93,7 +103,10 @@ impl KeyValues {
             None => fresh,
             Some([keys, values]) => {
                 let [key, value] = fresh;
-                [Tensor::cat(vec![keys, key], 2), Tensor::cat(vec![values, value], 2)]
+                [
+                    Tensor::cat(vec![keys, key], 2),
+                    Tensor::cat(vec![values, value], 2),
+                ]
             }
         };
         self.0.insert(all).clone()
@@ -101,14 +114,18 @@ impl KeyValues {
 
     /// Takes batch rows in another order.
     pub fn select(&mut self, rows: &Tensor<1, Int>) {
-        self.0 = self.0.take().map(|both| both.map(|x| x.select(0, rows.clone())));
+        self.0 = self
+            .0
+            .take()
+            .map(|both| both.map(|x| x.select(0, rows.clone())));
     }
 }
 
 /// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`.
 pub(crate) fn split_heads(x: Tensor<3>, heads: usize) -> Tensor<4> {
     let [batch, tokens, width] = x.dims();
-    x.reshape([batch, tokens, heads, width / heads]).swap_dims(1, 2)
+    x.reshape([batch, tokens, heads, width / heads])
+        .swap_dims(1, 2)
 }
 
 /// One of `parts` outputs that are packed side by side in a linear layer, cut into heads:
@@ -153,5 +170,6 @@ fn project_part(
 /// `[batch, heads, tokens, head_width]` → `[batch, tokens, heads·head_width]`.
 pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, tokens, head_width] = x.dims();
-    x.swap_dims(1, 2).reshape([batch, tokens, heads * head_width])
+    x.swap_dims(1, 2)
+        .reshape([batch, tokens, heads * head_width])
 }

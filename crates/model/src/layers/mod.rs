@@ -11,9 +11,9 @@
 //! * [`batch_norm`] – BatchNorm and its running statistics
 //! * [`attentional_pool`] – CoCa's learned queries on a picture's tokens
 //! * [`block`] – pre-norm residual block and the stack of them
-//! * [`conv`] – convolution of feature maps
 //! * [`depthwise`] – convolution with one kernel per channel
 //! * [`drop_path`] – stochastic depth
+//! * [`conv`] – convolution of feature maps
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`norm`] – LayerNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
@@ -37,8 +37,8 @@ pub mod timm;
 
 pub use activation::Activation;
 pub use attention::Attention;
-pub use attentional_pool::AttentionalPooler;
 pub use attention_pool::AttentionPool2d;
+pub use attentional_pool::AttentionalPooler;
 pub use batch_norm::BatchNorm2d;
 pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;

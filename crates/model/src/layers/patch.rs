@@ -2,9 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
-use rand::SeedableRng;
 
 use super::parameter;
 
@@ -47,8 +47,15 @@ impl PatchEmbed {
             .permute([0, 2, 4, 1, 3, 5])
             .reshape([batch, rows * columns, inputs]);
         let weight = self.weight.val().cast(patches.dtype());
-        let bias = self.bias.as_ref().map(|bias| bias.val().cast(weight.dtype()));
-        module::linear(patches, weight.reshape([features, inputs]).transpose(), bias)
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|bias| bias.val().cast(weight.dtype()));
+        module::linear(
+            patches,
+            weight.reshape([features, inputs]).transpose(),
+            bias,
+        )
     }
 }
 

@@ -69,7 +69,10 @@ impl TextTransformer {
             ));
         }
         if text.embed_cls() && text.no_causal_mask {
-            return Err(ModelError::invalid("text_cfg.embed_cls", "a class token needs the causal mask"));
+            return Err(ModelError::invalid(
+                "text_cfg.embed_cls",
+                "a class token needs the causal mask",
+            ));
         }
         let text_projection = match text.proj_type.as_str() {
             "none" => None,
@@ -124,7 +127,11 @@ impl TextTransformer {
     }
 
     /// Like [`Self::forward`], with the last block's tokens `[batch, length, width]`, without the class token.
-    pub fn forward_with_tokens(&self, tokens: Tensor<2, Int>, dtype: DType) -> (Tensor<2>, Tensor<3>) {
+    pub fn forward_with_tokens(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+    ) -> (Tensor<2>, Tensor<3>) {
         if let Some(class) = &self.cls_emb {
             return self.forward_class(tokens, class.val(), dtype);
         }
@@ -140,7 +147,10 @@ impl TextTransformer {
         let [_, width] = self.positional_embedding.dims();
         let table = self.token_embedding.weight.val();
         let rows = table.select(0, tokens.reshape([batch * length]));
-        let positions = self.positional_embedding.val().slice_dim(0, start..start + length);
+        let positions = self
+            .positional_embedding
+            .val()
+            .slice_dim(0, start..start + length);
         rows.reshape([batch, length, width]) + positions.unsqueeze()
     }
 
@@ -167,22 +177,38 @@ impl TextTransformer {
     ///
     /// The class token sees position `j` if the token at `j − 1` is no padding, and position 0 always: OpenCLIP's mask is one
     /// place off, and the published weights were trained with it.
-    fn forward_class(&self, tokens: Tensor<2, Int>, class: Tensor<1>, dtype: DType) -> (Tensor<2>, Tensor<3>) {
+    fn forward_class(
+        &self,
+        tokens: Tensor<2, Int>,
+        class: Tensor<1>,
+        dtype: DType,
+    ) -> (Tensor<2>, Tensor<3>) {
         let [batch, length] = tokens.dims();
         let [_, width] = self.positional_embedding.dims();
-        let position = self.positional_embedding.val().slice_dim(0, length..length + 1);
-        let class = (class.unsqueeze::<2>() + position).unsqueeze::<3>().expand([batch, 1, width]);
+        let position = self
+            .positional_embedding
+            .val()
+            .slice_dim(0, length..length + 1);
+        let class = (class.unsqueeze::<2>() + position)
+            .unsqueeze::<3>()
+            .expand([batch, 1, width]);
         let x = Tensor::cat(vec![self.embed(tokens.clone(), 0), class], 1).cast(dtype);
         let device = tokens.device();
         // `true` hides a key from a query.
         let causal = Tensor::<2, Bool>::tril_mask([length, length + 1], 0, &device);
         let causal = causal.unsqueeze::<3>().expand([batch, length, length + 1]);
-        let first = tokens.clone().slice_dim(1, 0..1).not_equal(tokens.clone().slice_dim(1, 0..1));
+        let first = tokens
+            .clone()
+            .slice_dim(1, 0..1)
+            .not_equal(tokens.clone().slice_dim(1, 0..1));
         let shifted = Tensor::cat(vec![first, tokens.equal_scalar(self.pad_id as i64)], 1);
         let hidden = Tensor::cat(vec![causal, shifted.unsqueeze_dim::<3>(1)], 1);
         let blocks = self.transformer.resblocks.iter();
         let x = blocks.fold(x, |x, block| block.forward_masked(x, hidden.clone()));
-        let pooled = x.clone().slice_dim(1, length..length + 1).reshape([batch, width]);
+        let pooled = x
+            .clone()
+            .slice_dim(1, length..length + 1)
+            .reshape([batch, width]);
         (self.project(pooled), x.slice_dim(1, 0..length))
     }
 
@@ -235,7 +261,9 @@ impl TextTransformer {
             TextPool::First | TextPool::None => starts,
             TextPool::Last => starts.add_scalar(length as i64 - 1),
             TextPool::Argmax => starts + first_max(tokens),
-            TextPool::Eos => starts + first_max(tokens.equal_scalar(self.eos_id as i64).int().cast(dtype)),
+            TextPool::Eos => {
+                starts + first_max(tokens.equal_scalar(self.eos_id as i64).int().cast(dtype))
+            }
         }
     }
 }

@@ -6,16 +6,16 @@
 //! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
-pub mod resnet;
 pub mod convnext;
 pub mod convnext_arch;
+pub mod resnet;
 pub mod timm_arch;
 pub mod timm_head;
 pub mod timm_vit;
 pub mod vit;
 
-pub use resnet::ModifiedResNet;
 pub use convnext::ConvNextTower;
+pub use resnet::ModifiedResNet;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
 
@@ -30,6 +30,7 @@ use convnext_arch::ConvNextConfig;
 use timm_arch::TimmVitConfig;
 
 /// An image tower of any family.
+#[allow(clippy::large_enum_variant)] // There is one tower per model.
 #[derive(Module, Debug)]
 pub enum VisionTower {
     /// Native ViT.

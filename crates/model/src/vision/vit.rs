@@ -49,7 +49,10 @@ impl VisionTransformer {
         if heads == 0 || !width.is_multiple_of(heads) {
             return Err(ModelError::invalid(
                 "vision_cfg.head_width",
-                format!("{} gives {heads} heads, which do not divide the width {width}", vision.head_width),
+                format!(
+                    "{} gives {heads} heads, which do not divide the width {width}",
+                    vision.head_width
+                ),
             ));
         }
         if vision.pool_type == ImagePool::None {

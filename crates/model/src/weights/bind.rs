@@ -22,7 +22,8 @@ pub fn load(
     for param in &wanted {
         if let Some(tensor) = dict.tensors.get(&param.key)
             && tensor.shape != param.shape
-            && let Some(resized) = resize_positions(&param.key, tensor, &param.shape, &model, config)?
+            && let Some(resized) =
+                resize_positions(&param.key, tensor, &param.shape, &model, config)?
         {
             dict.tensors.insert(param.key.clone(), resized);
         }
@@ -45,7 +46,10 @@ pub fn load(
     }
     let known: std::collections::HashSet<&str> =
         wanted.iter().map(|param| param.key.as_str()).collect();
-    let unexpected = dict.tensors.keys().filter(|key| !known.contains(key.as_str()));
+    let unexpected = dict
+        .tensors
+        .keys()
+        .filter(|key| !known.contains(key.as_str()));
     let unexpected: Vec<_> = unexpected.cloned().collect();
     if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
@@ -72,7 +76,10 @@ fn resize_positions(
     config: &ModelConfig,
 ) -> Result<Option<RawTensor>, WeightsError> {
     if let (&[1, old, width], &[1, new, new_width]) = (tensor.shape.as_slice(), shape) {
-        let (Some(grid), true) = (model.visual.timm_grid(), width == new_width && key == "visual.trunk.pos_embed") else {
+        let (Some(grid), true) = (
+            model.visual.timm_grid(),
+            width == new_width && key == "visual.trunk.pos_embed",
+        ) else {
             return Ok(None);
         };
         let prefix = new.saturating_sub(grid.0 * grid.1);

@@ -216,7 +216,9 @@ impl RawTensor {
     ) -> Result<Self, String> {
         let held = bytes.len() / dtype.size();
         if !extent(&shape, &strides).is_some_and(|(numel, end)| numel <= held && end <= held) {
-            return Err(format!("shape {shape:?} with strides {strides:?} does not fit {held} elements"));
+            return Err(format!(
+                "shape {shape:?} with strides {strides:?} does not fit {held} elements"
+            ));
         }
         Ok(Self {
             dtype,
@@ -252,7 +254,9 @@ impl RawTensor {
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
         let rest = self.shape[1..].iter();
-        let row = rest.copied().try_fold(self.dtype.size(), usize::checked_mul)?;
+        let row = rest
+            .copied()
+            .try_fold(self.dtype.size(), usize::checked_mul)?;
         Some(match &self.source {
             Source::File { file, start } => Self {
                 dtype: self.dtype,

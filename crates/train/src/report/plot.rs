@@ -90,8 +90,9 @@ impl Plot {
             points,
         };
         let dotted = |(name, points): (String, _)| curve(&name, Stroke::Dotted, points);
-        let (losses, metrics): (Vec<_>, Vec<_>) =
-            metrics.into_iter().partition(|(name, _)| name.ends_with("loss"));
+        let (losses, metrics): (Vec<_>, Vec<_>) = metrics
+            .into_iter()
+            .partition(|(name, _)| name.ends_with("loss"));
         let mut curves = vec![
             curve("each step", Stroke::Faint, loss),
             curve("running mean", Stroke::Line, mean),
@@ -341,7 +342,9 @@ mod tests {
         assert!(svg(vec![(1.0, f64::NAN)], vec![]).contains("no values yet"));
         let one = svg(vec![(1.0, 2.0)], vec![]);
         assert!(
-            one.contains("<circle") && one.contains("contrastive loss") && !one.contains("validation")
+            one.contains("<circle")
+                && one.contains("contrastive loss")
+                && !one.contains("validation")
         );
         assert!(one.contains("&lt;run&gt; &amp; more") && !one.contains("NaN"));
         assert!(one.starts_with("<svg width=\"960\" height=\"392\" viewBox=\"0 0 7680 3136\""));

@@ -33,15 +33,27 @@ enum Answer {
 }
 
 const fn note(name: &'static str, values: Values, why: &'static str) -> Foreign {
-    Foreign { name, values, answer: Answer::Note(why) }
+    Foreign {
+        name,
+        values,
+        answer: Answer::Note(why),
+    }
 }
 
 const fn only(name: &'static str, value: &'static str) -> Foreign {
-    Foreign { name, values: Values::One, answer: Answer::Only(value) }
+    Foreign {
+        name,
+        values: Values::One,
+        answer: Answer::Only(value),
+    }
 }
 
 const fn later(name: &'static str, values: Values) -> Foreign {
-    Foreign { name, values, answer: Answer::Later }
+    Foreign {
+        name,
+        values,
+        answer: Answer::Later,
+    }
 }
 
 const RELAY: &str = "the gradient of the whole batch's loss is always exact";
@@ -181,7 +193,10 @@ impl ForeignFlags {
         match refused.as_slice() {
             [] => Ok(notes),
             [one] => Err(CliError::Usage(format!("{one} is not built yet"))),
-            many => Err(CliError::Usage(format!("{} are not built yet", many.join(", ")))),
+            many => Err(CliError::Usage(format!(
+                "{} are not built yet",
+                many.join(", ")
+            ))),
         }
     }
 }
@@ -227,9 +242,10 @@ impl FromArgMatches for ForeignFlags {
         matches: &ArgMatches,
     ) -> std::result::Result<(), clap::Error> {
         use clap::parser::ValueSource::CommandLine;
-        let given = FOREIGN.iter().enumerate().filter(|(_, foreign)| {
-            matches.value_source(foreign.name) == Some(CommandLine)
-        });
+        let given = FOREIGN
+            .iter()
+            .enumerate()
+            .filter(|(_, foreign)| matches.value_source(foreign.name) == Some(CommandLine));
         self.given = given
             .map(|(index, foreign)| {
                 let values = match foreign.values {
@@ -255,13 +271,21 @@ mod tests {
 
     fn parse(args: &[&str]) -> ForeignFlags {
         let command = ForeignFlags::augment_args(Command::new("train"));
-        let matches = command.try_get_matches_from([&["train"], args].concat()).unwrap();
+        let matches = command
+            .try_get_matches_from([&["train"], args].concat())
+            .unwrap();
         ForeignFlags::from_arg_matches(&matches).unwrap()
     }
 
     #[test]
     fn harmless_flags_are_noted() {
-        let flags = parse(&["--gather-with-grad", "--dist-url", "tcp://x:1", "--opt", "adamw"]);
+        let flags = parse(&[
+            "--gather-with-grad",
+            "--dist-url",
+            "tcp://x:1",
+            "--opt",
+            "adamw",
+        ]);
         let notes = flags.check().unwrap();
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("--gather-with-grad changes nothing: "));
@@ -270,8 +294,18 @@ mod tests {
 
     #[test]
     fn a_default_written_out_is_fine() {
-        parse(&["--coca-caption-loss-weight", "2", "--image-key", "jpg;png;jpeg;webp"]).check().unwrap();
-        let other = parse(&["--opt", "timm/lamb"]).check().unwrap_err().message();
+        parse(&[
+            "--coca-caption-loss-weight",
+            "2",
+            "--image-key",
+            "jpg;png;jpeg;webp",
+        ])
+        .check()
+        .unwrap();
+        let other = parse(&["--opt", "timm/lamb"])
+            .check()
+            .unwrap_err()
+            .message();
         assert_eq!(other, "--opt timm/lamb is not built yet");
     }
 
@@ -279,7 +313,12 @@ mod tests {
     fn features_to_come_are_refused_by_name() {
         let one = parse(&["--horovod"]).check().unwrap_err();
         assert_eq!(one.message(), "--horovod is not built yet");
-        let two = parse(&["--lock-image", "--distill-model", "ViT-L-14"]).check().unwrap_err();
-        assert_eq!(two.message(), "--lock-image, --distill-model are not built yet");
+        let two = parse(&["--lock-image", "--distill-model", "ViT-L-14"])
+            .check()
+            .unwrap_err();
+        assert_eq!(
+            two.message(),
+            "--lock-image, --distill-model are not built yet"
+        );
     }
 }

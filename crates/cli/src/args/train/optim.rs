@@ -100,9 +100,12 @@ impl AugmentArgs {
             gray_scale_prob: None,
         };
         for setting in self.aug_cfg.iter().filter(|setting| !setting.is_empty()) {
-            let (key, value) = setting.split_once('=').filter(|(_, value)| !value.contains('=')).ok_or_else(
-                || CliError::Usage(format!("--aug-cfg {setting}: expected key=value")),
-            )?;
+            let (key, value) = setting
+                .split_once('=')
+                .filter(|(_, value)| !value.contains('='))
+                .ok_or_else(|| {
+                    CliError::Usage(format!("--aug-cfg {setting}: expected key=value"))
+                })?;
             if value == "None" {
                 continue;
             }
@@ -142,8 +145,14 @@ fn jitter(setting: &str, value: &str) -> Result<[f64; 4]> {
 
 /// `(a, b)`, `[a, b]` or `a` as Python writes them.
 fn numbers<const N: usize>(setting: &str, value: &str) -> Result<[f64; N]> {
-    let inner = value.trim().trim_start_matches(['(', '[']).trim_end_matches([')', ']']);
-    let parts = inner.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let inner = value
+        .trim()
+        .trim_start_matches(['(', '['])
+        .trim_end_matches([')', ']']);
+    let parts = inner
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
     let values: Option<Vec<f64>> = parts.map(|part| part.parse().ok()).collect();
     values
         .and_then(|values| values.try_into().ok())
@@ -157,7 +166,10 @@ mod tests {
     use super::*;
 
     fn parse(settings: &[&str]) -> Result<Augment> {
-        let aug_cfg = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let aug_cfg = settings
+            .iter()
+            .map(|setting| (*setting).to_owned())
+            .collect();
         AugmentArgs { aug_cfg }.parse()
     }
 
@@ -180,7 +192,13 @@ mod tests {
 
     #[test]
     fn malformed_settings_are_named() {
-        for setting in ["scale", "scale=0.9", "scale=a=b", "gray_scale_prob=often", "use_timm=True"] {
+        for setting in [
+            "scale",
+            "scale=0.9",
+            "scale=a=b",
+            "gray_scale_prob=often",
+            "use_timm=True",
+        ] {
             let message = parse(&[setting]).unwrap_err().message();
             assert!(message.contains(setting), "{message}");
         }

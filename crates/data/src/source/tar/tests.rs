@@ -2,8 +2,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::ImageData;
-use super::super::{ProblemKind, Sample};
 use super::super::testing::{Collect, gzip, tar, tar_bytes, write_shard, write_shards};
+use super::super::{ProblemKind, Sample};
 use super::*;
 
 fn read(bytes: &[u8]) -> Collect {
@@ -34,7 +34,10 @@ fn plain_and_gzip_give_the_same_samples() {
     assert_eq!((second.name.len(), second.caption.as_deref()), (152, None));
     let packed = read(&gzip(&bytes));
     let without_shard = |all: &Collect| -> Vec<_> {
-        let of_no_shard = |sample: &Sample| Sample { shard: None, ..sample.clone() };
+        let of_no_shard = |sample: &Sample| Sample {
+            shard: None,
+            ..sample.clone()
+        };
         all.samples().map(of_no_shard).collect()
     };
     assert_eq!(without_shard(&packed), without_shard(&plain));
