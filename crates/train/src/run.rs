@@ -68,6 +68,13 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
     let device = device::parse(&config.device)?;
     let mut loaded = load_model(&config, &device, resumed.as_ref())?;
+    if trains && loaded.model.writes_captions() {
+        let reason = format!(
+            "{} also learns to write captions, and that objective is not built yet",
+            loaded.name
+        );
+        return Err(TrainError::flag("--model", reason));
+    }
     let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];

@@ -29,7 +29,7 @@ impl Conv2d {
         let weight = self.weight.val().cast(x.dtype());
         let [output, input, kernel, _] = weight.dims();
         if kernel == 1 && self.stride == 1 {
-            // A matrix product, whose backward pass is two more; Burn's of a convolution is several times slower.
+            // A matrix product, whose backward pass is two more.
             let [batch, _, height, width] = x.dims();
             let x = x.reshape([batch, input, height * width]);
             let weight = weight.reshape([1, output, input]);
