@@ -18,7 +18,7 @@ pub struct QuickstartArgs {
     /// The folder to write to
     #[arg(long, value_name = "DIR", default_value = "quickstart")]
     pub output: PathBuf,
-    /// Passes over the pictures; the default takes about two minutes on two cores
+    /// Passes over the pictures; the default takes a little over two minutes on two cores
     #[arg(long, value_name = "N", default_value_t = Options::EPOCHS, value_parser = clap::value_parser!(u64).range(1..))]
     pub epochs: u64,
     /// Where to compute; see `openclip train --help`
