@@ -109,9 +109,9 @@ impl BatchNorm2d {
     /// they are put aside for the running ones, with the unbiased variance.
     pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
         let dtype = x.dtype();
-        let weight = self.weight.val().cast(DType::F32);
-        let bias = self.bias.val().cast(DType::F32);
         if training {
+            let weight = self.weight.val().cast(DType::F32);
+            let bias = self.bias.val().cast(DType::F32);
             let [batch, _, height, width] = x.dims();
             let count = (batch * height * width) as f64;
             let normal = module::batch_norm_train(x.cast(DType::F32), weight, bias, EPS);
@@ -125,13 +125,24 @@ impl BatchNorm2d {
             ]);
             return normal.output.cast(dtype);
         }
-        let mean = self.running_mean.val().cast(DType::F32);
-        let variance = self.running_var.val().cast(DType::F32);
-        let scale = weight / (variance + EPS).sqrt();
-        let shift = bias - mean * scale.clone();
+        let [scale, shift] = self.affine();
         let [channels] = scale.dims();
         let wide = |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
         (x.cast(DType::F32) * wide(scale) + wide(shift)).cast(dtype)
+    }
+
+    /// What evaluation multiplies each channel by and then adds to it, `[channels]` both, in f32.
+    pub(crate) fn affine(&self) -> [Tensor<1>; 2] {
+        let [weight, bias, mean, variance] = [
+            &self.weight,
+            &self.bias,
+            &self.running_mean,
+            &self.running_var,
+        ]
+        .map(|param| param.val().cast(DType::F32));
+        let scale = weight / (variance + EPS).sqrt();
+        let shift = bias - mean * scale.clone();
+        [scale, shift]
     }
 }
 

@@ -5,38 +5,115 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 
 use super::parameter;
+use super::patch::project_patches;
 
-/// A convolution without bias whose padding keeps the size at stride 1, computed in the dtype of its input.
+/// A convolution computed in the dtype of its input.
+///
+/// Its padding keeps the size at stride 1; with a stride as long as its kernel it has none, and pixels that fill no kernel at the
+/// right and bottom edge are left out.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[output, input, kernel, kernel]`.
+    /// `[output, input / groups, kernel, kernel]`.
     pub weight: Param<Tensor<4>>,
+    /// `[output]`.
+    pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     stride: usize,
+    #[module(skip)]
+    groups: usize,
 }
 
 impl Conv2d {
-    /// From `input` to `output` channels with a square kernel of odd side.
+    /// From `input` to `output` channels with a square kernel, whose side is odd or the stride; without bias.
     pub fn new(input: usize, output: usize, kernel: usize, stride: usize, device: &Device) -> Self {
         Self {
             weight: parameter([output, input, kernel, kernel], device),
+            bias: None,
             stride,
+            groups: 1,
         }
     }
 
-    /// `[batch, input, height, width]` → `[batch, output, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    /// The same with one input channel per output channel, which are a multiple of the input's.
+    pub fn depthwise(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        Self {
+            groups: input,
+            ..Self::new(1, output, kernel, stride, device)
+        }
+    }
+
+    /// With a bias.
+    #[must_use]
+    pub fn biased(self, device: &Device) -> Self {
+        let [output, ..] = self.weight.dims();
+        Self {
+            bias: Some(parameter([output], device)),
+            ..self
+        }
+    }
+
+    /// Pixels between neighbours of the output.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Groups of channels that do not see each other.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// `[batch, input, height, width]` → `[batch, output, ⌈height / stride⌉, ⌈width / stride⌉]`, rounded down where the stride is
+    /// the kernel.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let weight = self.weight.val().cast(x.dtype());
-        let [output, input, kernel, _] = weight.dims();
-        if kernel == 1 && self.stride == 1 {
-            // A matrix product, whose backward pass is two more.
-            let [batch, _, height, width] = x.dims();
-            let x = x.reshape([batch, input, height * width]);
-            let weight = weight.reshape([1, output, input]);
-            return weight.matmul(x).reshape([batch, output, height, width]);
-        }
-        let padding = kernel / 2;
-        let options = ConvOptions::new([self.stride; 2], [padding; 2], [1, 1], 1);
-        module::conv2d(x, weight, None, options)
+        let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
+        convolve(x, weight, bias, self.stride, self.groups)
     }
+}
+
+/// The convolution of a [`Conv2d`] with weights in the dtype of `x`.
+pub(crate) fn convolve(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    groups: usize,
+) -> Tensor<4> {
+    let [output, input, kernel, _] = weight.dims();
+    let [batch, channels, height, width] = x.dims();
+    if groups == 1 && kernel == 1 && stride == 1 {
+        // A matrix product, whose backward pass is two more.
+        let x = x.reshape([batch, input, height * width]);
+        let product = weight.reshape([1, output, input]).matmul(x);
+        let product = match bias {
+            Some(bias) => product + bias.reshape([1, output, 1]),
+            None => product,
+        };
+        return product.reshape([batch, output, height, width]);
+    }
+    if groups == 1 && kernel == stride {
+        let (rows, columns) = (height / stride, width / stride);
+        return project_patches(x, weight, bias)
+            .swap_dims(1, 2)
+            .reshape([batch, output, rows, columns]);
+    }
+    let padding = kernel / 2;
+    if groups == channels && output > channels {
+        // Burn is fast where every channel has one kernel.
+        let each = output / channels;
+        let x = x
+            .reshape([batch, channels, 1, height * width])
+            .expand([batch, channels, each, height * width])
+            .reshape([batch, output, height, width]);
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], output);
+        return module::conv2d(x, weight, bias, options);
+    }
+    let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
+    module::conv2d(x, weight, bias, options)
 }

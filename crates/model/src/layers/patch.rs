@@ -37,26 +37,35 @@ impl PatchEmbed {
     /// `[batch, 3, height, width]` → `[batch, rows·columns, features]`, row by row. Pixels that do not fill a
     /// patch at the right and bottom edge are left out.
     pub fn forward(&self, image: Tensor<4>) -> Tensor<3> {
-        let [features, channels, patch, _] = self.weight.dims();
-        let [batch, _, height, width] = image.dims();
-        let (rows, columns) = (height / patch, width / patch);
-        let inputs = channels * patch * patch;
-        let patches = image
-            .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
-            .reshape([batch, channels, rows, patch, columns, patch])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch, rows * columns, inputs]);
-        let weight = self.weight.val().cast(patches.dtype());
+        let weight = self.weight.val().cast(image.dtype());
         let bias = self
             .bias
             .as_ref()
             .map(|bias| bias.val().cast(weight.dtype()));
-        module::linear(
-            patches,
-            weight.reshape([features, inputs]).transpose(),
-            bias,
-        )
+        project_patches(image, weight, bias)
     }
+}
+
+/// The product of [`PatchEmbed`] with weights in the dtype of `image`.
+pub(crate) fn project_patches(
+    image: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<3> {
+    let [features, channels, patch, _] = weight.dims();
+    let [batch, _, height, width] = image.dims();
+    let (rows, columns) = (height / patch, width / patch);
+    let inputs = channels * patch * patch;
+    let patches = image
+        .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
+        .reshape([batch, channels, rows, patch, columns, patch])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([batch, rows * columns, inputs]);
+    module::linear(
+        patches,
+        weight.reshape([features, inputs]).transpose(),
+        bias,
+    )
 }
 
 /// Keeps a random subset of each picture's patch tokens.
