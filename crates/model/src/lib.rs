@@ -6,6 +6,8 @@
 //! * [`coca`], [`generate`] – captions: the decoder's logits, beam search and sampling
 //! * [`init`] – weights of a model trained from scratch
 //! * [`params`] – parameters under OpenCLIP's key names
+//! * [`pretrained`] – tags of published weights
+//! * [`profile`] – parameters and operations of a model
 //! * [`pixels`] – decoded pictures and token ids onto the device
 //! * [`weights`] – checkpoint files
 //! * [`factory`] – name and weights → ready model
@@ -22,6 +24,8 @@ pub mod init;
 pub mod layers;
 pub mod params;
 pub mod pixels;
+pub mod pretrained;
+pub mod profile;
 pub mod registry;
 pub mod text;
 pub mod vision;

@@ -7,8 +7,15 @@ use super::model::{ModelArgs, PreprocessArgs};
 
 /// Flags of `models`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  openclip models --json")]
+#[command(after_help = "\
+Examples:
+  openclip models
+  openclip models --pretrained          what --pretrained TAG may be, and where the weights come from
+  openclip models --json")]
 pub struct ModelsArgs {
+    /// List the published weights by model and tag instead
+    #[arg(long)]
+    pub pretrained: bool,
     /// Form of the output.
     #[command(flatten)]
     pub json: JsonArgs,
