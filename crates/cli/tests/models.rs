@@ -19,6 +19,12 @@ fn models_are_listed_with_their_parameters() {
     );
     assert_eq!(find("ViT-bigG-14")["parameters"], 2_539_567_105_u64);
     assert_eq!(find("ViT-B-32")["context_length"], 77);
+    assert_eq!(find("ViT-B-32")["flops"], 14_777_163_776_u64);
+    // timm's sizes, not the defaults of a native tower.
+    assert_eq!(find("ViT-SO400M-14-SigLIP")["image_width"], 1152);
+    assert_eq!(find("ViT-SO400M-14-SigLIP")["patch_size"], 14);
+    assert_eq!(find("convnext_base")["image_width"], 1024);
+    assert_eq!(find("convnext_base")["patch_size"], serde_json::Value::Null);
     let text = room.run(&["models"]).ok().stdout;
     assert_eq!(text.lines().count(), models.len() + 1);
     assert!(
@@ -26,6 +32,24 @@ fn models_are_listed_with_their_parameters() {
             .any(|line| line.starts_with("ViT-B-32 ") && line.contains("151.3 M")),
         "{text}"
     );
+}
+
+#[test]
+fn published_weights_are_listed() {
+    let room = Room::empty();
+    let json = room.run(&["models", "--pretrained", "--json"]).ok().json();
+    assert_eq!(json.as_array().unwrap().len(), 196);
+    let text = room.run(&["models", "--pretrained"]).ok().stdout;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("ViT-B-32 ") && line.contains("laion2b_s34b_b79k"));
+    assert!(
+        line.unwrap()
+            .ends_with("laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+        "{text}"
+    );
+    let info = room.run(&["info", "--model", "RN50"]).ok().stdout;
+    assert!(info.contains("yfcc15m") && info.contains("18.18"), "{info}");
 }
 
 #[test]

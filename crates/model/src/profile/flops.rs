@@ -193,14 +193,13 @@ fn resnet(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
         }
         match key {
             "conv1.weight" | "conv2.weight" | "conv3.weight" => Some(stem),
-            "attnpool.q_proj.weight" | "attnpool.c_proj.weight" => Some(1),
-            "attnpool.k_proj.weight" | "attnpool.v_proj.weight" => Some(tokens),
             "attnpool.positional_embedding" => Some(0),
-            _ => None,
+            // Upstream asks for every position and takes the first.
+            key => key.starts_with("attnpool.").then_some(tokens),
         }
     })?;
     let features = find(params, "visual.attnpool.q_proj.weight")?.shape[0];
-    Some(matrices + attention(1, [1, tokens], features as u64))
+    Some(matrices + attention(1, [tokens; 2], features as u64))
 }
 
 /// OpenCLIP's own text tower.
@@ -220,7 +219,8 @@ fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     Some(matrices + attention(layers, [tokens; 2], text.width as u64))
 }
 
-/// CoCa's caption decoder, on the tokens of the text and on the picture's without the first.
+/// CoCa's caption decoder, on the tokens of the text without the last, after which nothing is predicted, and on the picture's
+/// without the first. OpenCLIP's published table is older: there the last token was decoded as well.
 fn decoder(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     let Some(decoder) = config.multimodal().ok()? else {
         return Some(0);
@@ -233,7 +233,7 @@ fn decoder(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
             (rows * columns) as u64
         }
     };
-    let tokens = config.text_cfg.context_length as u64;
+    let tokens = config.text_cfg.context_length.saturating_sub(1) as u64;
     let (layers, width) = (decoder.layers as u64, decoder.width as u64);
     let matrices = sum(params, "text_decoder.", |key| {
         let on_picture = key.starts_with("cross_attn.") && key.ends_with("in_proj_weight");
