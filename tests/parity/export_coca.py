@@ -186,24 +186,6 @@ def generate(output, count):
     print(f"{len(lengths)} captions, {ends} end before the last place")
 
 
-def count(name):
-    import export_profile
-
-    config = open_clip.get_model_config(name)
-    config.pop("custom_text")
-    with torch.device("meta"):
-        model = open_clip.CoCa(**config)
-    return {
-        "total": sum(p.numel() for p in model.parameters()),
-        "visual": sum(p.numel() for p in model.visual.parameters()),
-        "keys": len(model.state_dict()),
-        "shapes": export_profile.digest([f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]),
-        "decayed": export_profile.digest(
-            [n for n, p in model.named_parameters() if not export_profile.excluded_from_decay(n, p)]
-        ),
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=DATA)
@@ -223,8 +205,9 @@ def main():
         return
     for i, (name, case) in enumerate(CASES.items()):
         print(export(name, case, 2000 + i, args.output))
-    counted = ",\n".join(f"  {json.dumps(n)}: {json.dumps(count(n))}" for n in NAMES)
-    (args.output / "parameters.json").write_text("{\n" + counted + "\n}\n")
+    import family
+
+    family.export_parameters(NAMES, args.output)
 
 
 if __name__ == "__main__":

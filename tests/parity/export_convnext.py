@@ -2,7 +2,7 @@
 """Small random ConvNeXt models of upstream OpenCLIP, and what belongs to that family.
 
 Under data/convnext/:
-  <case>.safetensors, <case>.json    as `export_models.py` writes them
+  <case>.safetensors, <case>.json    as `family.py` describes them
   sizes.safetensors                  the case `linear` on pictures of other sizes: <height>x<width>/{image,features}
   drop_path.json                     {"shares": {<name>: [of every block in training]}} of upstream's models
   parameters.json                    of every configuration of the family, as `export_profile.py` writes it
@@ -10,11 +10,10 @@ Under data/convnext/:
 
 The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
 `--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--check DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
+`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import argparse
 import copy
 import functools
 import json
@@ -25,12 +24,14 @@ from pathlib import Path
 import export_init
 import export_models
 import export_profile
-import open_clip
+import family
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 DATA = Path(__file__).resolve().parent / "data/convnext"
+
+SEED = 4000
 
 TRUNK = {"depths": [1, 1, 1, 1], "dims": [3, 4, 5, 6]}
 TEXT = {"context_length": 8, "vocab_size": 24, "width": 8, "heads": 2, "layers": 1}
@@ -93,29 +94,9 @@ def perturb(model):
 
 
 def export(name: str, case: dict, seed: int, output: Path) -> str:
-    config, batch = case["config"], case["batch"]
-    model = build(config, seed)
-    image, text = export_models.inputs(model, config, batch)
-    outputs, gradients = export_models.evaluate(model, image, text)
-    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {"input/image": image, "input/text": text}
-    tensors |= {f"output/{k}": v for k, v in outputs.items()}
-    tensors |= {f"grad/{k}": v for k, v in gradients.items()}
-    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
-    description = {
-        "case": name,
-        "model_cfg": config,
-        "vanishing_gradients": sorted(n for n, g in gradients.items() if float(g.abs().max()) < 1e-6),
-        "float32_error_of_torch": export_models.deviation(model, image, text, outputs, gradients),
-        "batch": batch,
-        "seed": seed,
-        "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]},
-    }
-    (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
-    size = (output / f"{name}.safetensors").stat().st_size
-    floor = description["float32_error_of_torch"]["gradients_rel_to_tensor_max"]
-    return f"{name:16} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  torch f32 gradients {floor:.1e}"
+    model = build(case["config"], seed)
+    inputs = export_models.inputs(model, case["config"], case["batch"])
+    return family.export(name, case["config"], model, inputs, seed, output)
 
 
 def random_case(seed: int) -> dict:
@@ -168,10 +149,7 @@ def export_drop_path(output: Path):
 
 
 def export_parameters(output: Path):
-    names = sorted(path.stem for path in export_profile.CONFIGS.glob("convnext*.json"))
-    counted = {name: export_profile.count(name) for name in names}
-    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())
-    (output / "parameters.json").write_text("{\n" + lines + "\n}\n")
+    family.export_parameters(sorted(path.stem for path in export_profile.CONFIGS.glob("convnext*.json")), output)
 
 
 WIDE = {"depths": [1, 1, 1, 1], "dims": [16, 24, 32, 48]}
@@ -182,54 +160,21 @@ INIT = {
 }
 
 
-def export_init_moments(output: Path):
-    cases = {}
-    for name, entry in INIT.items():
-        config = entry["config"]
-        plain = copy.deepcopy(config)
-        with trunk_arguments(plain["vision_cfg"].pop("timm_kwargs")):
-            states = [{k: v.detach() for k, v in m.state_dict().items()} for m in export_init.models(plain, f"convnext-{name}")]
-        parameters = {k: export_init.describe(torch.stack([s[k] for s in states])) for k in states[0]}
-        cases[name] = {"model_cfg": config, "seeds": export_init.SEEDS, "parameters": parameters}
-    (output / "init.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+def fresh(config: dict, name: str):
+    plain = copy.deepcopy(config)
+    with trunk_arguments(plain["vision_cfg"].pop("timm_kwargs")):
+        yield from export_init.models(plain, f"convnext-{name}")
+
+
+def export_initial_weights(output: Path):
+    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
 
 
 def check(folder: Path):
-    for path in sorted(folder.glob("*.saved.safetensors")):
-        name = path.name.removesuffix(".saved.safetensors")
-        model = build(CASES[name]["config"], 1)
-        model.load_state_dict(load_file(path), strict=True)
-        original = load_file(DATA / f"{name}.safetensors")
-        assert all(torch.equal(v, original[f"weights/{k}"]) for k, v in model.state_dict().items())
-        print(f"{name}: loaded strictly, {len(model.state_dict())} tensors equal")
-
-
-SEED = 4000
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=DATA)
-    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"), help="random models instead")
-    parser.add_argument("--check", type=Path, help="saved models instead")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    if args.check:
-        check(args.check)
-        return
-    args.output.mkdir(parents=True, exist_ok=True)
-    if args.fuzz:
-        first, count = args.fuzz
-        for seed in range(first, first + count):
-            print(export(f"random_{seed}", random_case(seed), seed, args.output))
-        return
-    for i, name in enumerate(CASES):
-        print(export(name, CASES[name], SEED + i, args.output))
-    export_sizes(args.output)
-    export_drop_path(args.output)
-    export_parameters(args.output)
-    export_init_moments(args.output)
+    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
 
 
 if __name__ == "__main__":
-    main()
+    family.main(
+        __doc__, DATA, CASES, export, random_case, SEED, check, [export_sizes, export_drop_path, export_parameters, export_initial_weights]
+    )

@@ -62,14 +62,17 @@ def digest(lines: list[str]) -> str:
 
 def count(name: str) -> dict:
     config = open_clip.get_model_config(name)
-    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    custom = config.pop("custom_text", False)
+    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if custom else open_clip.CLIP
     with torch.device("meta"):
         model = kind(**config)
+    # Counters of BatchNorm are not read.
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     return {
         "total": sum(p.numel() for p in model.parameters()),
         "visual": sum(p.numel() for p in model.visual.parameters()),
-        "keys": len(model.state_dict()),
-        "shapes": digest([f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]),
+        "keys": len(state),
+        "shapes": digest([f"{k} {list(v.shape)}" for k, v in state.items()]),
         "decayed": digest([n for n, p in model.named_parameters() if not excluded_from_decay(n, p)]),
     }
 

@@ -12,8 +12,7 @@ One <case>.safetensors and one <case>.json per case under data/resnet/. Tensors 
                                        batch in reverse order with its pixels doubled
   halves/<key>                         running statistics after an `--accum-freq 2` step: both halves of the batch, twice
 
-`parameters.json` has the format of data/parameters.json without BatchNorm's counters, of which "counters" says how many there are;
-"parameters" and "visual" count parameters alone. `openai.pt` is a TorchScript archive with the keys of OpenAI's ResNets in f16 and
+`parameters.json` has the format of data/parameters.json. `openai.pt` is a TorchScript archive with the keys of OpenAI's ResNets in f16 and
 `openai.safetensors` its features.
 
   export_resnet.py                                the committed cases
@@ -30,11 +29,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import family
 import open_clip
 import torch
 from export_models import build, captions
-from export_profile import digest
-from export_training import excluded_from_decay
 from safetensors.torch import save_file
 
 DATA = Path(__file__).resolve().parent / "data/resnet"
@@ -134,20 +132,6 @@ def export(name: str, case: dict, seed: int, output: Path, sample: bool) -> str:
     return f"{name:16} {(output / f'{name}.safetensors').stat().st_size // 1000} kB  {noise}"
 
 
-def count(name: str) -> dict:
-    with torch.device("meta"):
-        model = open_clip.CLIP(**open_clip.get_model_config(name))
-    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "visual": sum(p.numel() for p in model.visual.parameters()),
-        "keys": len(state),
-        "counters": len(model.state_dict()) - len(state),
-        "shapes": digest([f"{k} {list(v.shape)}" for k, v in state.items()]),
-        "decayed": digest([n for n, p in model.named_parameters() if not excluded_from_decay(n, p)]),
-    }
-
-
 class Archive(torch.nn.Module):
     """The state dict of an OpenAI model: its weights and three constants."""
 
@@ -206,8 +190,7 @@ def main() -> None:
     for i, (name, made) in enumerate(CASES.items()):
         print(export(name, made, 4000 + i, args.output, True))
     names = [n for n in open_clip.list_models() if n.startswith("RN")]
-    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(count(n))}" for n in sorted(names))
-    (args.output / "parameters.json").write_text("{\n" + lines + "\n}\n")
+    family.export_parameters(sorted(names), args.output)
     export_openai(args.output)
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 import export_init
 import export_models
 import export_profile
+import family
 import numpy as np
 import open_clip
 import timm
@@ -320,9 +321,7 @@ def names() -> list[str]:
 
 
 def export_parameters(output: Path):
-    counted = {name: export_profile.count(name) for name in names()}
-    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())
-    (output / "parameters.json").write_text("{\n" + lines + "\n}\n")
+    family.export_parameters(names(), output)
 
 
 INIT = {
@@ -337,17 +336,15 @@ INIT = {
 }
 
 
+def fresh(config: dict, name: str):
+    plain = copy.deepcopy(config)
+    kwargs = plain["vision_cfg"].pop("timm_kwargs")
+    with trunk_arguments(kwargs, plain["vision_cfg"]["image_size"]):
+        yield from export_init.models(plain, f"siglip-{name}")
+
+
 def export_init_moments(output: Path):
-    cases = {}
-    for name, entry in INIT.items():
-        config = entry["config"]
-        plain = copy.deepcopy(config)
-        kwargs = plain["vision_cfg"].pop("timm_kwargs")
-        with trunk_arguments(kwargs, plain["vision_cfg"]["image_size"]):
-            states = [model.state_dict() for model in export_init.models(plain, f"siglip-{name}")]
-        parameters = {k: export_init.describe(torch.stack([s[k] for s in states])) for k in states[0]}
-        cases[name] = {"model_cfg": config, "seeds": export_init.SEEDS, "parameters": parameters}
-    (output / "init.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
 
 
 def export_tokens(output: Path):

@@ -1,5 +1,12 @@
 //! What the end-to-end and parity tests share.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+pub mod family;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -14,32 +14,13 @@ use burn::tensor::Tensor;
 use openclip_model::generate::{
     BeamScore, BeamSearch, Filter, GenerateOptions, Sampling, SpecialTokens, Strategy,
 };
-use openclip_model::weights::{StateDict, bind};
-use openclip_model::{Clip, init, params, registry};
+use openclip_model::{Clip, init, params};
+use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::{caption_loss, clip_loss};
-use openclip_train::optim::{AdamW, decays};
+use openclip_train::optim::AdamW;
 use openclip_train::relay::PickGradient;
 use serde_json::Value;
-
-/// f32 sums of a few hundred terms in another order than PyTorch's.
-const ABSOLUTE: f32 = 1e-4;
-/// Relative to the largest value of each gradient tensor.
-const GRADIENTS: f32 = 1e-3;
-
-fn cases(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.with_extension("safetensors").is_file())
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| path.with_extension("").to_str().unwrap().to_string())
-        .filter(|path| !path.ends_with("captions"))
-        .collect();
-    names.sort();
-    assert!(!names.is_empty());
-    names
-}
 
 /// Largest differences of features, caption logits, losses and gradients; gradients relative.
 fn compare(path: &str) -> [f32; 4] {
@@ -95,43 +76,18 @@ fn compare(path: &str) -> [f32; 4] {
     let gradients = (contrastive + caption.mul_scalar(2.0)).backward();
     let gradients = GradientsParams::from_grads(gradients, &model);
     let found = params::export_with(&model, &mut PickGradient(&gradients));
-    let vanishing = description["vanishing_gradients"].as_array().unwrap();
-    let mut worst = 0.0_f32;
-    let all = expected.with_prefix("grad/").flat_map(|(_, values)| values);
-    let largest = all.fold(0.0_f32, |max, x| max.max(x.abs()));
-    for (key, wanted) in expected.with_prefix("grad/") {
-        let vanishing = vanishing.iter().any(|vanishing| vanishing == key);
-        let Some(param) = found.iter().find(|param| param.key == key) else {
-            assert!(
-                vanishing || wanted.iter().all(|x| *x == 0.0),
-                "{path}: no gradient for {key}"
-            );
-            continue;
-        };
-        let absolute = max_difference(&param.values, wanted);
-        let own = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let relative = absolute / own.max(1e-3 * largest);
-        assert!(
-            if vanishing {
-                absolute <= 1e-5
-            } else {
-                relative <= GRADIENTS
-            },
-            "{path}: gradient of {key} differs by {absolute:e}, relative {relative:e}"
-        );
-        worst = worst.max(if vanishing { 0.0 } else { relative });
-    }
+    let worst = family::same_gradients(path, "grad/", &found, &expected, GRADIENTS);
     assert!(
-        features <= ABSOLUTE,
+        features <= FEATURES,
         "{path}: features differ by {features:e}"
     );
-    assert!(logits <= ABSOLUTE, "{path}: logits differ by {logits:e}");
-    assert!(losses <= ABSOLUTE, "{path}: losses differ by {losses:e}");
+    assert!(logits <= FEATURES, "{path}: logits differ by {logits:e}");
+    assert!(losses <= FEATURES, "{path}: losses differ by {losses:e}");
     [features, logits, losses, worst]
 }
 
 fn compare_all(folder: &Path) {
-    let paths = cases(folder);
+    let paths = family::cases(folder);
     let found = paths.iter().map(|path| compare(path));
     let worst = found.fold([0.0_f32; 4], |worst, found| {
         std::array::from_fn(|i| worst[i].max(found[i]))
@@ -362,61 +318,13 @@ fn options_that_cannot_be_are_refused_by_name() {
 
 #[test]
 fn every_configuration_has_the_state_dict_of_open_clip() {
-    let table = json("coca/parameters.json");
-    let table = table.as_object().unwrap();
-    assert_eq!(table.len(), 3);
-    for (name, expected) in table {
-        let model = Clip::new(&registry::builtin(name).unwrap(), &device()).unwrap();
-        let params = params::describe(&model);
-        let total: usize = params.iter().map(params::ParamInfo::numel).sum();
-        assert_eq!(expected["total"], total, "{name}");
-        let visual = params
-            .iter()
-            .filter(|param| param.key.starts_with("visual."));
-        assert_eq!(
-            expected["visual"],
-            visual.map(params::ParamInfo::numel).sum::<usize>(),
-            "{name}"
-        );
-        assert_eq!(expected["keys"], params.len(), "{name}");
-        let shapes = params
-            .iter()
-            .map(|param| format!("{} {:?}", param.key, param.shape));
-        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
-        let decayed = params
-            .iter()
-            .filter(|param| decays(&param.key, &param.shape));
-        assert_eq!(
-            expected["decayed"],
-            digest(decayed.map(|p| p.key.clone()).collect()),
-            "{name}"
-        );
-    }
-}
-
-/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
-fn digest(mut lines: Vec<String>) -> String {
-    lines.sort();
-    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    family::same_state_dicts("coca/parameters.json", 3);
 }
 
 #[test]
 fn weights_of_another_family_are_refused_with_their_keys() {
     let config = model_config(&json("coca/pool.json")["model_cfg"]);
-    let file = fixture("models/custom_text.safetensors");
-    let mut dict = StateDict::read(&file).unwrap();
-    dict.tensors = std::mem::take(&mut dict.tensors)
-        .into_iter()
-        .filter_map(|(key, tensor)| Some((key.strip_prefix("weights/")?.to_string(), tensor)))
-        .collect();
-    let model = Clip::new(&config, &device()).unwrap();
-    let error = bind::load(model, &config, dict, &file)
-        .unwrap_err()
-        .to_string();
+    let error = family::refusal(&config, "models/custom_text.safetensors");
     assert!(error.contains("text_decoder."), "{error}");
 }
 

@@ -15,17 +15,14 @@ use burn::tensor::Tensor;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::weights::{StateDict, openai};
-use openclip_model::{Clip, init, params, registry};
+use openclip_model::{Clip, init, params};
+use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::clip_loss;
-use openclip_train::optim::{AdamW, decays};
+use openclip_train::optim::AdamW;
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 use serde_json::Value;
 
-/// f32 sums of a few hundred terms in another order than PyTorch's.
-const FEATURES: f32 = 1e-4;
-/// Relative to the largest value of each gradient tensor.
-const GRADIENTS: f32 = 1e-3;
 /// Of each committed gradient about so many values are there.
 const SAMPLES: usize = 48;
 
@@ -201,40 +198,9 @@ fn random_resnets() {
     report(&paths);
 }
 
-/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
-fn digest(mut lines: Vec<String>) -> String {
-    lines.sort();
-    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
-}
-
 #[test]
 fn every_configuration_has_the_state_dict_of_open_clip() {
-    let table = json("resnet/parameters.json");
-    let table = table.as_object().unwrap();
-    assert_eq!(table.len(), 10);
-    for (name, expected) in table {
-        let config = registry::builtin(name).unwrap();
-        let model = Clip::new(&config, &device()).unwrap();
-        let all = params::describe(&model);
-        let sum = |part: &str| -> usize {
-            let counted = all
-                .iter()
-                .filter(|p| p.is_parameter() && p.key.starts_with(part));
-            counted.map(params::ParamInfo::numel).sum()
-        };
-        assert_eq!(expected["parameters"], sum(""), "{name}");
-        assert_eq!(expected["visual"], sum("visual."), "{name}");
-        assert_eq!(expected["keys"], all.len(), "{name}");
-        let shapes = all.iter().map(|p| format!("{} {:?}", p.key, p.shape));
-        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
-        let decayed = all.iter().filter(|p| decays(&p.key, &p.shape));
-        let decayed = decayed.map(|p| p.key.clone()).collect();
-        assert_eq!(expected["decayed"], digest(decayed), "{name}");
-    }
+    family::same_state_dicts("resnet/parameters.json", 10);
 }
 
 fn create(config: &Value, weights: &Path, options: &CreateOptions) -> Result<Loaded, String> {

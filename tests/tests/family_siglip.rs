@@ -6,53 +6,22 @@
     clippy::print_stdout
 )]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::{DType, Tensor};
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, Loaded, create, hub_config};
 use openclip_model::weights::{StateDict, WeightsError, bind};
-use openclip_model::{Clip, ClipOutput, init, params, registry};
+use openclip_model::{Clip, ClipOutput, params, registry};
+use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
 use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
 use openclip_train::loss::{clip_loss, siglip_loss};
-use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 use openclip_train::{TrainConfig, train};
-
-/// f32 sums of a few hundred terms in another order than PyTorch's.
-const FEATURES: f32 = 1e-4;
-/// Relative to the largest value of each gradient tensor, or to a thousandth of the model's largest.
-const GRADIENTS: f32 = 1e-3;
-
-fn cases(folder: &Path) -> Vec<String> {
-    let paths = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut names: Vec<String> = paths
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| path.with_extension("").to_str().unwrap().to_string())
-        .filter(|path| Path::new(&format!("{path}.safetensors")).is_file())
-        .collect();
-    names.sort();
-    assert!(
-        !names.is_empty(),
-        "cases are missing in {}",
-        folder.display()
-    );
-    names
-}
-
-fn case_config(path: &str) -> ModelConfig {
-    let mut config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
-    config.vision_cfg.patch_dropout = 0.0;
-    config
-}
 
 fn gradients(
     path: &str,
@@ -70,52 +39,20 @@ fn gradients(
         "{path}: {kind}loss differs by {apart:e}"
     );
     let found = params::export_with(model, &mut PickGradient(&gradients));
-    let found: BTreeMap<_, _> = found.into_iter().map(|p| (p.key, p.values)).collect();
     let prefix = format!("{kind}grad/");
-    let all = || expected.with_prefix(&prefix);
-    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let total = all().map(|(_, values)| largest(values)).fold(0.0, f32::max);
-    let mut worst = 0.0_f32;
-    for (key, wanted) in all() {
-        let zeros = vec![0.0; wanted.len()];
-        let found = found.get(key).unwrap_or(&zeros);
-        let relative = max_difference(found, wanted) / largest(wanted).max(1e-3 * total);
-        assert!(
-            relative <= GRADIENTS,
-            "{path}: {prefix}{key} differs by {relative:e}"
-        );
-        worst = worst.max(relative);
+    // Committed for some cases alone.
+    if kind == "siglip_" && expected.with_prefix(&prefix).next().is_none() {
+        return 0.0;
     }
-    worst
+    family::same_gradients(path, &prefix, &found, expected, GRADIENTS)
 }
 
 fn compare(paths: &[String]) {
     let (mut features, mut worst) = (0.0_f32, 0.0_f32);
     for path in paths {
-        let file = format!("{path}.safetensors");
-        let (config, device) = (case_config(path), device().autodiff());
-        let model = model(&config, &file, "weights/", &device);
-        let expected = Tensors::read(&file);
-        let batch = MicroBatch {
-            images: expected.tensor("input/image", &device),
-            tokens: expected.tokens("input/text", &device),
-            dropout: 0,
-        };
-        for (suffix, normalize) in [("", false), ("_norm", true)] {
-            let image = values(model.encode_image(batch.images.clone(), normalize));
-            let text = values(model.encode_text(batch.tokens.clone(), normalize));
-            for (kind, found) in [("image", image), ("text", text)] {
-                let apart = max_difference(
-                    &found,
-                    expected.get(&format!("output/{kind}_features{suffix}")).1,
-                );
-                assert!(
-                    apart <= FEATURES,
-                    "{path}: {kind} features differ by {apart:e}"
-                );
-                features = features.max(apart);
-            }
-        }
+        let expected = Tensors::read(&format!("{path}.safetensors"));
+        let (model, batch) = (family::model(path), family::batch(&expected, 0));
+        features = features.max(family::same_features(path, &model, &batch, &expected));
         let [rows, ..] = batch.images.dims();
         let part = |rows: std::ops::Range<usize>| MicroBatch {
             images: batch.images.clone().slice_dim(0, rows.clone()),
@@ -148,55 +85,20 @@ fn features_losses_and_gradients() {
     compare(&paths);
 }
 
-/// `OPENCLIP_PARITY_DIR` is what `tests/parity/export_siglip.py --fuzz SEED COUNT --output DIR` wrote.
 #[test]
 #[ignore = "needs models of `export_siglip.py --fuzz`"]
 fn random_models() {
-    let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
-    compare(&cases(Path::new(&folder)));
-}
-
-/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
-fn digest(mut lines: Vec<String>) -> String {
-    lines.sort();
-    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    compare(&family::random_cases());
 }
 
 #[test]
 fn every_configuration_has_the_state_dict_of_open_clip() {
-    let table = json("siglip/parameters.json");
-    let table = table.as_object().unwrap();
-    assert_eq!(table.len(), 26);
-    for (name, expected) in table {
-        let config = registry::builtin(name).unwrap();
-        let model = Clip::new(&config, &device()).unwrap();
-        let params = params::describe(&model);
-        let total = |prefix: &str| {
-            let own = params.iter().filter(|param| param.key.starts_with(prefix));
-            own.map(params::ParamInfo::numel).sum::<usize>()
-        };
-        assert_eq!(expected["total"], total(""), "{name}");
-        assert_eq!(expected["visual"], total("visual."), "{name}");
-        assert_eq!(expected["keys"], params.len(), "{name}");
-        let shapes = params
-            .iter()
-            .map(|param| format!("{} {:?}", param.key, param.shape));
-        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
-        let decayed = params
-            .iter()
-            .filter(|param| decays(&param.key, &param.shape));
-        let decayed = decayed.map(|param| param.key.clone());
-        assert_eq!(expected["decayed"], digest(decayed.collect()), "{name}");
-    }
+    family::same_state_dicts("siglip/parameters.json", 26);
 }
 
 fn plain() -> (ModelConfig, Tensors) {
     (
-        case_config("siglip/plain"),
+        family::config("siglip/plain"),
         Tensors::read("siglip/plain.safetensors"),
     )
 }
@@ -412,80 +314,19 @@ fn tokens_are_those_of_open_clip() {
     }
 }
 
-/// Mean, deviation and largest value against upstream's over several seeds.
 #[test]
 fn every_parameter_starts_as_in_timm() {
-    for (name, case) in json("siglip/init.json").as_object().unwrap() {
-        let config = model_config(&case["model_cfg"]);
-        let mut drawn: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        for seed in 0..case["seeds"].as_u64().unwrap() {
-            let model = init::initialise(Clip::new(&config, &device()).unwrap(), &config, seed);
-            for param in params::export(&model) {
-                drawn.entry(param.key).or_default().extend(param.values);
-            }
-        }
-        let expected = case["parameters"].as_object().unwrap();
-        assert!(drawn.keys().eq(expected.keys()), "{name}: other keys");
-        for (key, expected) in expected {
-            let values = &drawn[key];
-            let count = values.len() as f64;
-            if let Some(constant) = expected["constant"].as_f64() {
-                assert!(
-                    values.iter().all(|value| *value == constant as f32),
-                    "{name}, {key}: not all {constant}"
-                );
-                continue;
-            }
-            let number = |field: &str| expected[field].as_f64().unwrap();
-            let sum = |f: &dyn Fn(f64) -> f64| {
-                values.iter().map(|v| f(f64::from(*v))).sum::<f64>() / count
-            };
-            let mean = sum(&|v| v);
-            let std = sum(&|v| (v - mean).powi(2)).sqrt();
-            // Both sides are samples: five standard deviations of their difference.
-            let noise = 5.0 * (2.0 / count).sqrt();
-            assert!(
-                (mean - number("mean")).abs() <= noise * number("std"),
-                "{name}, {key}: mean {mean}"
-            );
-            let spread = ((number("kurtosis") - 1.0) / 4.0).sqrt().max(0.5);
-            let ratio = std / number("std") - 1.0;
-            assert!(
-                ratio.abs() <= noise * spread,
-                "{name}, {key}: deviation {std}, expected {}",
-                number("std")
-            );
-        }
-    }
+    family::same_initial_weights("siglip/init.json");
 }
 
 /// The loss of a tiny model falls, with either objective.
 #[test]
 fn training_steps_lower_the_loss() {
-    let (mut config, expected) = plain();
+    let (mut config, _) = plain();
     config.init_logit_scale = Some(10_f64.ln());
     config.init_logit_bias = Some(-10.0);
-    let device = device().autodiff();
-    let batch = MicroBatch {
-        images: expected.tensor("input/image", &device),
-        tokens: expected.tokens("input/text", &device),
-        dropout: 3,
-    };
     for loss in [clip_loss as fn(ClipOutput) -> Tensor<1>, siglip_loss] {
-        let mut model = init::initialise(Clip::new(&config, &device).unwrap(), &config, 1);
-        let adam = AdamW {
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-6,
-            weight_decay: 0.0,
-        };
-        let mut optimizer = adam.optimizer(&model);
-        let mut losses = Vec::new();
-        for _ in 0..12 {
-            let (loss, gradients) = relay::step_with(&model, std::slice::from_ref(&batch), loss);
-            losses.push(values(loss)[0]);
-            model = optimizer.step(ModuleLearningRate::from(3e-3), model, gradients);
-        }
+        let losses = family::losses("siglip/plain", &config, 12, 3e-3, loss);
         assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
     }
 }
@@ -499,7 +340,7 @@ fn half_precision_is_close() {
     for name in ["plain", "siglip2", "class_token"] {
         let path = format!("siglip/{name}");
         let file = format!("{path}.safetensors");
-        let model = model(&case_config(&path), &file, "weights/", &device());
+        let model = model(&family::config(&path), &file, "weights/", &device());
         let expected = Tensors::read(&file);
         let image = expected
             .tensor::<4>("input/image", &device())
@@ -608,7 +449,7 @@ fn write_for_python() {
         let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
         let folder = root.join(name);
         std::fs::create_dir_all(&folder).unwrap();
-        let config = case_config(&path);
+        let config = family::config(&path);
         let model = model(
             &config,
             &format!("{path}.safetensors"),

@@ -6,21 +6,15 @@
     clippy::print_stdout
 )]
 
-use std::path::PathBuf;
-
 use burn::tensor::{DType, FloatDType, Tensor};
-use openclip_model::{Clip, l2_normalize, params, registry};
+use openclip_model::{Clip, l2_normalize, params};
+use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
-use openclip_train::optim::decays;
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 
-/// f32 sums of a few hundred terms in another order than PyTorch's.
-const FEATURES: f32 = 1e-4;
-/// Relative to the largest value of each gradient tensor.
-const GRADIENTS: f32 = 1e-3;
 /// Cosines times a scale of up to 100.
 const LOGITS: f32 = 1e-3;
 
@@ -28,133 +22,28 @@ struct Case {
     model: Clip,
     batch: MicroBatch,
     expected: Tensors,
-    /// Gradients that are zero up to rounding upstream.
-    vanishing: Vec<String>,
 }
 
-/// Reads a case without patch dropout: upstream computed in evaluation mode, which drops nothing.
 fn load(path: &str) -> Case {
-    let description = json(&format!("{path}.json"));
-    let mut config = model_config(&description["model_cfg"]);
-    config.vision_cfg.patch_dropout = 0.0;
-    let device = device().autodiff();
-    let file = format!("{path}.safetensors");
-    let expected = Tensors::read(&file);
-    let vanishing = description["vanishing_gradients"]
-        .as_array()
-        .into_iter()
-        .flatten();
+    let expected = Tensors::read(&format!("{path}.safetensors"));
     Case {
-        batch: MicroBatch {
-            images: expected.tensor("input/image", &device),
-            tokens: expected.tokens("input/text", &device),
-            dropout: 0,
-        },
-        model: model(&config, &file, "weights/", &device),
-        vanishing: vanishing
-            .map(|key| key.as_str().unwrap().to_string())
-            .collect(),
+        model: family::model(path),
+        batch: family::batch(&expected, 0),
         expected,
     }
-}
-
-/// Paths of the cases in a folder, without extension.
-fn cases(folder: PathBuf) -> Vec<String> {
-    let entries =
-        std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let mut names: Vec<String> = paths
-        .filter(|path| path.extension().is_some_and(|e| e == "json"))
-        .map(|path| path.with_extension("").to_str().unwrap().to_string())
-        .collect();
-    names.sort();
-    assert!(
-        !names.is_empty(),
-        "cases are missing in {}",
-        folder.display()
-    );
-    names
 }
 
 fn committed() -> Vec<String> {
-    cases(fixture("models"))
-}
-
-/// Differences from upstream's outputs: features, unit features, logits.
-fn output_differences(case: &Case) -> [f32; 3] {
-    let Case {
-        model,
-        batch,
-        expected,
-        ..
-    } = case;
-    let differences = [("", false), ("_norm", true)].map(|(suffix, normalize)| {
-        let image = model.encode_image(batch.images.clone(), normalize);
-        let text = model.encode_text(batch.tokens.clone(), normalize);
-        let difference = |found, kind| {
-            max_difference(
-                &values(found),
-                expected.get(&format!("output/{kind}_features{suffix}")).1,
-            )
-        };
-        difference(image, "image").max(difference(text, "text"))
-    });
-    let logits = model.logits(batch.images.clone(), batch.tokens.clone());
-    let logits = max_difference(&values(logits), expected.get("output/logits_per_image").1);
-    [differences[0], differences[1], logits]
+    family::cases(&fixture("models"))
 }
 
 /// Gradients of `batches` against upstream's of the whole batch: the largest relative difference over all parameters.
-///
-/// Relative to the largest value of a parameter's gradient, or to a thousandth of the largest of the whole model where the
-/// parameter's are smaller than that: there, both are sums of large terms that cancel.
 fn gradient_difference(case: &Case, batches: &[MicroBatch], path: &str) -> f32 {
     let (loss, gradients) = relay::step(&case.model, batches);
-    let difference = max_difference(&values(loss), case.expected.get("output/loss").1);
-    assert!(
-        difference <= FEATURES,
-        "{path}: loss differs by {difference:e}"
-    );
+    let apart = max_difference(&values(loss), case.expected.get("output/loss").1);
+    assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
     let found = params::export_with(&case.model, &mut PickGradient(&gradients));
-    let largest = case
-        .expected
-        .with_prefix("grad/")
-        .flat_map(|(_, values)| values);
-    let largest = largest.fold(0.0_f32, |max, x| max.max(x.abs()));
-    for param in &found {
-        let known = case
-            .expected
-            .with_prefix("grad/")
-            .any(|(key, _)| key == param.key);
-        assert!(known, "{path}: {} is fixed upstream", param.key);
-    }
-    let mut worst = 0.0_f32;
-    for (key, wanted) in case.expected.with_prefix("grad/") {
-        let vanishing = case.vanishing.iter().any(|vanishing| vanishing == key);
-        let Some(param) = found.iter().find(|param| param.key == key) else {
-            assert!(
-                vanishing || wanted.iter().all(|x| *x == 0.0),
-                "{path}: no gradient for {key}"
-            );
-            continue;
-        };
-        let absolute = max_difference(&param.values, wanted);
-        if vanishing {
-            assert!(
-                absolute <= 1e-5,
-                "{path}: gradient of {key} differs by {absolute:e}"
-            );
-            continue;
-        }
-        let own = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let relative = absolute / own.max(1e-3 * largest);
-        assert!(
-            relative <= GRADIENTS,
-            "{path}: gradient of {key} differs by {relative:e}"
-        );
-        worst = worst.max(relative);
-    }
-    worst
+    family::same_gradients(path, "grad/", &found, &case.expected, GRADIENTS)
 }
 
 /// Compares whole cases; returns the largest differences of features, logits and gradients.
@@ -162,14 +51,17 @@ fn compare(paths: &[String]) -> [f32; 3] {
     let mut worst = [0.0_f32; 3];
     for path in paths {
         let case = load(path);
-        let [features, unit, logits] = output_differences(&case);
-        assert!(
-            features <= FEATURES && unit <= FEATURES,
-            "{path}: features differ by {features:e}, {unit:e}"
-        );
+        let Case {
+            model,
+            batch,
+            expected,
+        } = &case;
+        let features = family::same_features(path, model, batch, expected);
+        let logits = values(model.logits(batch.images.clone(), batch.tokens.clone()));
+        let logits = max_difference(&logits, expected.get("output/logits_per_image").1);
         assert!(logits <= LOGITS, "{path}: logits differ by {logits:e}");
         let gradients = gradient_difference(&case, std::slice::from_ref(&case.batch), path);
-        let found = [features.max(unit), logits, gradients];
+        let found = [features, logits, gradients];
         worst = std::array::from_fn(|i| worst[i].max(found[i]));
     }
     worst
@@ -189,8 +81,7 @@ fn features_logits_loss_and_gradients() {
 #[test]
 #[ignore = "needs models of `export_models.py --fuzz`"]
 fn random_models() {
-    let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
-    let paths = cases(folder.into());
+    let paths = family::random_cases();
     let [features, logits, gradients] = compare(&paths);
     // Upstream's gradient of the whole batch, from micro-batches of unequal size.
     let mut accumulated = 0.0_f32;
@@ -219,47 +110,9 @@ fn slice(batch: &MicroBatch, rows: std::ops::Range<usize>) -> MicroBatch {
     }
 }
 
-/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
-fn digest(mut lines: Vec<String>) -> String {
-    lines.sort();
-    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{hash:016x}")
-}
-
 #[test]
 fn every_configuration_has_the_state_dict_of_open_clip() {
-    let table = json("parameters.json");
-    let table = table.as_object().unwrap();
-    assert_eq!(table.len(), 38);
-    for (name, expected) in table {
-        let config = registry::builtin(name).unwrap();
-        // Parameters are declared lazily, so that nothing is allocated for the 4.7 billion of ViT-e-14.
-        let model = Clip::new(&config, &device()).unwrap();
-        let params = params::describe(&model);
-        let total: usize = params.iter().map(params::ParamInfo::numel).sum();
-        let visual = params
-            .iter()
-            .filter(|param| param.key.starts_with("visual."));
-        let visual: usize = visual.map(params::ParamInfo::numel).sum();
-        assert_eq!(expected["total"], total, "{name}");
-        assert_eq!(expected["visual"], visual, "{name}");
-        assert_eq!(expected["keys"], params.len(), "{name}");
-        let shapes = params
-            .iter()
-            .map(|param| format!("{} {:?}", param.key, param.shape));
-        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
-        let decayed = params
-            .iter()
-            .filter(|param| decays(&param.key, &param.shape));
-        assert_eq!(
-            expected["decayed"],
-            digest(decayed.map(|param| param.key.clone()).collect()),
-            "{name}"
-        );
-    }
+    family::same_state_dicts("parameters.json", 38);
 }
 
 /// How far half precision may be from upstream's, relative to the largest feature. bf16 keeps 8 bits, so each operation rounds by

@@ -34,5 +34,5 @@ pub fn normalise(
 
 /// Token ids `[batch, context_length]` on `device`.
 pub fn tokens(ids: Vec<i32>, shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
-    Tensor::from_data(TensorData::new(ids, shape), (device, DType::I32))
+    Tensor::from_data(TensorData::new(ids, shape), device)
 }

@@ -249,8 +249,11 @@ impl TextTransformer {
     /// For each caption the row of its pooled token among `[batch·length]` rows.
     fn pool_rows(&self, tokens: Tensor<2, Int>) -> Tensor<1, Int> {
         let [batch, length] = tokens.dims();
-        let (device, dtype) = (tokens.device(), tokens.dtype());
-        let count = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device).cast(dtype);
+        let device = tokens.device();
+        let count = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device);
+        // The device's own integers throughout: LibTorch makes no tensor of narrower ones.
+        let dtype = count(1).dtype();
+        let tokens = tokens.cast(dtype);
         let starts = count(batch).mul_scalar(length as i64);
         // The earliest of equal maxima: a later position lowers the key, less than any step between two ids.
         let first_max = |score: Tensor<2, Int>| {

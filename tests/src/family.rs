@@ -1,0 +1,287 @@
+//! What the parity tests of every model family compare: outputs, gradients, state dicts, initial weights, saved files.
+//!
+//! A case is a pair `<case>.json`, `<case>.safetensors` that `tests/parity/family.py` describes.
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use openclip_model::clip::ClipOutput;
+use openclip_model::config::ModelConfig;
+use openclip_model::weights::{TensorOut, bind, write_safetensors};
+use openclip_model::{Clip, init, params, registry};
+use openclip_train::optim::{AdamW, decays};
+use openclip_train::relay::{self, MicroBatch, PickGradient};
+use serde_json::Value;
+
+use crate::{
+    Tensors, device, fixture, fixture_tensors, json, max_difference, model_config, values,
+};
+
+/// Absolute: f32 sums of a few hundred terms in another order than PyTorch's.
+pub const FEATURES: f32 = 1e-4;
+/// Relative to the largest value of a gradient, or to a thousandth of the model's largest where that is more: there the gradient
+/// is a sum of large terms that cancel.
+pub const GRADIENTS: f32 = 1e-3;
+/// Largest value of a gradient that is zero to rounding.
+const NOTHING: f32 = 1e-5;
+
+/// Paths of the cases in a folder, without extension, sorted.
+pub fn cases(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<String> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .filter(|path| path.with_extension("safetensors").is_file())
+        .map(|path| path.with_extension("").to_str().unwrap().to_string())
+        .filter(|path| json(&format!("{path}.json"))["model_cfg"].is_object())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no cases in {}", folder.display());
+    paths
+}
+
+/// The cases that `OPENCLIP_PARITY_DIR` holds: what `export_<family>.py --fuzz SEED COUNT --output DIR` wrote.
+pub fn random_cases() -> Vec<String> {
+    let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
+    cases(Path::new(&folder))
+}
+
+/// The configuration of a case, without what is random in training: upstream computed in evaluation mode.
+pub fn config(path: &str) -> ModelConfig {
+    let mut config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
+    config.vision_cfg.patch_dropout = 0.0;
+    if let Some(share) = config.vision_cfg.extra.get_mut("timm_drop_path") {
+        *share = 0.0.into();
+    }
+    config
+}
+
+/// The pictures and captions of a case.
+pub fn batch(expected: &Tensors, dropout: u64) -> MicroBatch {
+    let device = device().autodiff();
+    MicroBatch {
+        images: expected.tensor("input/image", &device),
+        tokens: expected.tokens("input/text", &device),
+        dropout,
+    }
+}
+
+/// The model of a case, on the device under test with gradients.
+pub fn model(path: &str) -> Clip {
+    let device = device().autodiff();
+    crate::model(
+        &config(path),
+        &format!("{path}.safetensors"),
+        "weights/",
+        &device,
+    )
+}
+
+/// Asserts that features, CLIP's loss and the gradients of every case are upstream's; prints the largest differences.
+pub fn same_models(paths: &[String]) {
+    let (mut features, mut gradients) = (0.0_f32, 0.0_f32);
+    for path in paths {
+        let expected = Tensors::read(&format!("{path}.safetensors"));
+        let (model, batch) = (model(path), batch(&expected, 0));
+        features = features.max(same_features(path, &model, &batch, &expected));
+        let (loss, found) = relay::step(&model, std::slice::from_ref(&batch));
+        let apart = max_difference(&values(loss), expected.get("output/loss").1);
+        assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
+        let found = params::export_with(&model, &mut PickGradient(&found));
+        gradients = gradients.max(same_gradients(path, "grad/", &found, &expected, GRADIENTS));
+    }
+    println!(
+        "{} models: features {features:e}, gradients {gradients:e} relative",
+        paths.len()
+    );
+}
+
+/// Asserts equal features, plain and normalised, in evaluation mode; returns the largest difference.
+pub fn same_features(path: &str, model: &Clip, batch: &MicroBatch, expected: &Tensors) -> f32 {
+    let mut worst = 0.0_f32;
+    for (suffix, normalize) in [("", false), ("_norm", true)] {
+        let image = model.encode_image(batch.images.clone(), normalize);
+        let text = model.encode_text(batch.tokens.clone(), normalize);
+        for (kind, found) in [("image", image), ("text", text)] {
+            let wanted = expected.get(&format!("output/{kind}_features{suffix}")).1;
+            let apart = max_difference(&values(found), wanted);
+            assert!(
+                apart <= FEATURES,
+                "{path}: {kind} features differ by {apart:e}"
+            );
+            worst = worst.max(apart);
+        }
+    }
+    worst
+}
+
+/// Asserts that the gradients under `prefix` are the found ones, and that no other has any; returns the largest difference.
+///
+/// A gradient that is zero to rounding may be missing or noise on either side; all are, where the loss has no gradient.
+pub fn same_gradients(
+    path: &str,
+    prefix: &str,
+    found: &[params::ParamValues],
+    expected: &Tensors,
+    tolerance: f32,
+) -> f32 {
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let wanted: Vec<_> = expected.with_prefix(prefix).collect();
+    assert!(!wanted.is_empty(), "{path}: no gradients under {prefix}");
+    let total = wanted
+        .iter()
+        .fold(0.0_f32, |max, (_, g)| max.max(largest(g)));
+    for param in found {
+        let known = wanted.iter().any(|(key, _)| *key == param.key);
+        let vanishes = largest(&param.values) <= NOTHING;
+        assert!(known || vanishes, "{path}: {} is fixed upstream", param.key);
+    }
+    let mut worst = 0.0_f32;
+    for (key, wanted) in wanted {
+        let zeros = vec![0.0; wanted.len()];
+        let own = found.iter().find(|param| param.key == key);
+        let own = own.map_or(&zeros, |param| &param.values);
+        let apart = max_difference(own, wanted);
+        if total <= NOTHING {
+            assert!(apart <= NOTHING, "{path}: {key} has a gradient, {apart:e}");
+            continue;
+        }
+        let apart = apart / largest(wanted).max(1e-3 * total);
+        assert!(
+            apart <= tolerance,
+            "{path}: gradient of {key} differs by {apart:e}"
+        );
+        worst = worst.max(apart);
+    }
+    worst
+}
+
+/// Asserts of every configuration in a `parameters.json`, `count` of them, that keys, shapes, totals and weight decay are
+/// upstream's. Parameters are declared lazily, so that nothing is allocated.
+pub fn same_state_dicts(file: &str, count: usize) {
+    let table = json(file);
+    let table = table.as_object().unwrap();
+    assert_eq!(table.len(), count, "configurations in {file}");
+    for (name, expected) in table {
+        let model = Clip::new(&registry::builtin(name).unwrap(), &device()).unwrap();
+        let all = params::describe(&model);
+        let total = |prefix: &str| -> usize {
+            let own = all
+                .iter()
+                .filter(|p| p.is_parameter() && p.key.starts_with(prefix));
+            own.map(params::ParamInfo::numel).sum()
+        };
+        assert_eq!(expected["total"], total(""), "{name}");
+        assert_eq!(expected["visual"], total("visual."), "{name}");
+        assert_eq!(expected["keys"], all.len(), "{name}");
+        let shapes = all.iter().map(|p| format!("{} {:?}", p.key, p.shape));
+        assert_eq!(expected["shapes"], digest(shapes.collect()), "{name}");
+        let decayed = all.iter().filter(|p| decays(&p.key, &p.shape));
+        let decayed = decayed.map(|p| p.key.clone()).collect();
+        assert_eq!(expected["decayed"], digest(decayed), "{name}");
+    }
+}
+
+/// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
+fn digest(mut lines: Vec<String>) -> String {
+    lines.sort();
+    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// Asserts that fresh weights have the mean, deviation and constants of upstream's in an `init.json`.
+pub fn same_initial_weights(file: &str) {
+    for (name, case) in json(file).as_object().unwrap() {
+        let config = model_config(&case["model_cfg"]);
+        let expected = case["parameters"].as_object().unwrap();
+        let models: Vec<_> = (0..case["seeds"].as_u64().unwrap())
+            .map(|seed| {
+                let model = Clip::new(&config, &device()).unwrap();
+                params::export(&init::initialise(model, &config, seed))
+            })
+            .collect();
+        assert_eq!(models[0].len(), expected.len(), "{name}");
+        for i in 0..models[0].len() {
+            let key = &models[0][i].key;
+            let all = models.iter().flat_map(|model| &model[i].values);
+            let drawn: Vec<f64> = all.map(|x| f64::from(*x)).collect();
+            same_moments(&format!("{name}, {key}"), &drawn, &expected[key]);
+        }
+    }
+}
+
+fn same_moments(place: &str, drawn: &[f64], expected: &Value) {
+    if let Some(constant) = expected["constant"].as_f64() {
+        let same = drawn.iter().all(|x| *x as f32 == constant as f32);
+        assert!(same, "{place}: not all {constant}");
+        return;
+    }
+    let count = drawn.len() as f64;
+    let wanted = |field: &str| expected[field].as_f64().unwrap();
+    let mean = drawn.iter().sum::<f64>() / count;
+    let std = (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+    // Both sides are samples: five standard deviations of their difference.
+    let noise = 5.0 * (2.0 / count).sqrt();
+    let apart = (mean - wanted("mean")).abs();
+    assert!(apart <= noise * wanted("std"), "{place}: mean {mean}");
+    let spread = ((wanted("kurtosis") - 1.0) / 4.0).sqrt().max(0.5);
+    assert!(
+        (std / wanted("std") - 1.0).abs() <= noise * spread,
+        "{place}: deviation {std}, expected {}",
+        wanted("std")
+    );
+}
+
+/// What is said of weights under `weights/` of a fixture that are not those of `config`.
+pub fn refusal(config: &ModelConfig, file: &str) -> String {
+    let weights = fixture_tensors(file, "weights/");
+    let model = Clip::new(config, &device()).unwrap();
+    let error = bind::load(model, config, weights, &fixture(file));
+    error.expect_err("foreign weights are refused").to_string()
+}
+
+/// Losses of `steps` optimizer steps from fresh weights on the batch of a case.
+pub fn losses(
+    path: &str,
+    config: &ModelConfig,
+    steps: usize,
+    lr: f64,
+    loss: fn(ClipOutput) -> Tensor<1>,
+) -> Vec<f32> {
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    let fresh = Clip::new(config, &device().autodiff()).unwrap();
+    let mut model = init::initialise(fresh, config, 1);
+    let adamw = AdamW {
+        beta1: 0.9,
+        beta2: 0.98,
+        eps: 1e-6,
+        weight_decay: 0.0,
+    };
+    let mut optimizer = adamw.optimizer(&model);
+    let step = |step| {
+        let batch = batch(&expected, step as u64);
+        let (loss, gradients) = relay::step_with(&model, &[batch], loss);
+        model = optimizer
+            .step(lr, model.clone(), gradients)
+            .apply_pending_statistics();
+        values(loss)[0]
+    };
+    (0..steps).map(step).collect()
+}
+
+/// Writes `<case>.saved.safetensors` of every committed case into `OPENCLIP_PARITY_DIR`, for `export_<family>.py --saved DIR`.
+pub fn save_for_python(family: &str) {
+    let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
+    for path in cases(&fixture(family)) {
+        let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
+        let params = params::export(&model(&path));
+        let tensors = params
+            .iter()
+            .map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
+        let saved = Path::new(&folder).join(format!("{name}.saved.safetensors"));
+        write_safetensors(&saved, tensors, &Default::default()).unwrap();
+    }
+}
