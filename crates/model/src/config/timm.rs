@@ -1,6 +1,7 @@
 //! Image towers that OpenCLIP takes from timm: the `timm_*` keys of `vision_cfg`.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::VisionConfig;
@@ -70,6 +71,63 @@ impl TimmOptions {
         }
     }
 
+    /// A named architecture, `None` when no tower of the family has the name, with the changes of `timm_kwargs`.
+    ///
+    /// # Errors
+    /// The name is another family's, or a change is of something that the architecture does not have.
+    pub(crate) fn merged<T: Serialize + DeserializeOwned>(
+        &self,
+        named: Option<T>,
+    ) -> Result<T, ModelError> {
+        let named = named.ok_or_else(|| ModelError::Family {
+            field: "vision_cfg.timm_model_name",
+            value: self.model_name.clone(),
+        })?;
+        let wrong = |error: serde_json::Error| {
+            ModelError::invalid("vision_cfg.timm_kwargs", error.to_string())
+        };
+        let mut merged = serde_json::to_value(named).map_err(wrong)?;
+        // timm takes null for an argument that is not given.
+        for (key, value) in self.kwargs.iter().filter(|(_, value)| !value.is_null()) {
+            merged[key] = value.clone();
+        }
+        serde_json::from_value(merged).map_err(wrong)
+    }
+
+    /// Share of samples for which training leaves out the last block's branches, `own` where the configuration says nothing.
+    ///
+    /// # Errors
+    /// It is not a share below 1, or there is dropout behind the tower.
+    pub(crate) fn stochastic_depth(&self, own: f64) -> Result<f64, ModelError> {
+        let share = self.drop_path.unwrap_or(own);
+        if self.drop != 0.0 {
+            return Err(ModelError::invalid(
+                "vision_cfg.timm_drop",
+                format!("{}: this tower is trained without", self.drop),
+            ));
+        }
+        match (0.0..1.0).contains(&share) {
+            true => Ok(share),
+            false => Err(ModelError::invalid(
+                "vision_cfg.timm_drop_path",
+                format!("{share}, expected a share below 1"),
+            )),
+        }
+    }
+
+    /// For towers whose only pool is the mean over positions: without a map behind the trunk it has to be asked for by name.
+    pub(crate) fn check_mean_pool(&self) -> Result<(), ModelError> {
+        let behind = matches!(self.projection()?, TimmProj::Linear | TimmProj::Mlp);
+        match self.pool.as_str() {
+            "avg" => Ok(()),
+            "" if behind => Ok(()),
+            other => Err(ModelError::invalid(
+                "vision_cfg.timm_pool",
+                format!("`{other}`, expected `avg`, or nothing before `linear` or `mlp`"),
+            )),
+        }
+    }
+
     /// Refuses dropout behind the tower and stochastic depth, for towers that have neither.
     pub(crate) fn refuse_dropout(&self) -> Result<(), ModelError> {
         let shares = [
@@ -114,5 +172,16 @@ impl VisionConfig {
             .collect();
         serde_json::from_value(Value::Object(keys))
             .map_err(|error| ModelError::invalid("vision_cfg", error.to_string()))
+    }
+}
+
+/// Heads of a timm attention over `width` features.
+pub(crate) fn check_heads(heads: usize, width: usize) -> Result<(), ModelError> {
+    match heads > 0 && width.is_multiple_of(heads) {
+        true => Ok(()),
+        false => Err(ModelError::invalid(
+            "vision_cfg.timm_kwargs.num_heads",
+            format!("{heads} does not divide the width {width}"),
+        )),
     }
 }

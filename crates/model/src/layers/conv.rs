@@ -75,6 +75,17 @@ impl Conv2d {
         let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
         convolve(x, weight, bias, self.stride, self.groups)
     }
+
+    /// The same on `[batch, height, width, input]`, to `[batch, …, …, output]`.
+    pub fn forward_channels_last(&self, x: Tensor<4>) -> Tensor<4> {
+        let [output, input, kernel, _] = self.weight.dims();
+        if self.groups == 1 && kernel == 1 && self.stride == 1 {
+            let weight = self.weight.val().cast(x.dtype());
+            let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
+            return module::linear(x, weight.reshape([output, input]).transpose(), bias);
+        }
+        self.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
+    }
 }
 
 /// The convolution of a [`Conv2d`] with weights in the dtype of `x`.

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::index;
 
 use super::parameter;
+use crate::error::ModelError;
 
 /// A convolution whose stride is its kernel, written as one matrix product.
 #[derive(Module, Debug)]
@@ -66,6 +67,17 @@ pub(crate) fn project_patches(
         weight.reshape([features, inputs]).transpose(),
         bias,
     )
+}
+
+/// Refuses what is no share of patches that may be left out.
+pub(crate) fn check_patch_dropout(share: f64) -> Result<(), ModelError> {
+    match (0.0..1.0).contains(&share) {
+        true => Ok(()),
+        false => Err(ModelError::invalid(
+            "vision_cfg.patch_dropout",
+            format!("{share}, expected a share below 1"),
+        )),
+    }
 }
 
 /// Keeps a random subset of each picture's patch tokens.

@@ -104,7 +104,7 @@ impl ConvNextTower {
             let reason = format!("{}: ConvNeXt has no patch tokens", vision.patch_dropout);
             return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
         }
-        let shares = drop_path_shares(arch.drop_path(&options)?, arch.depths.iter().sum());
+        let shares = drop_path_shares(options.stochastic_depth(0.0)?, arch.depths.iter().sum());
         let norm = |width| LayerNorm::new(width, arch.norm_eps, device);
         let mut shares = shares.into_iter().enumerate();
         let stages = (0..arch.dims.len()).map(|stage| {

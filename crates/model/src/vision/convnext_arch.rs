@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ImageSize, TimmOptions, TimmProj, check_extent, check_layers};
+use crate::config::{ImageSize, TimmOptions, check_extent, check_layers};
 use crate::error::ModelError;
 
 /// Arguments of timm's `ConvNeXt`, under timm's names.
@@ -50,43 +50,13 @@ impl ConvNextConfig {
     /// # Errors
     /// The name is another family's, or a size or switch is one that no ConvNeXt has.
     pub fn of(options: &TimmOptions) -> Result<Self, ModelError> {
-        let named = Self::named(&options.model_name).ok_or_else(|| ModelError::Family {
-            field: "vision_cfg.timm_model_name",
-            value: options.model_name.clone(),
-        })?;
-        let wrong = |error: serde_json::Error| {
-            ModelError::invalid("vision_cfg.timm_kwargs", error.to_string())
-        };
-        let mut merged = serde_json::to_value(named).map_err(wrong)?;
-        // timm takes null for an argument that is not given.
-        for (key, value) in options.kwargs.iter().filter(|(_, value)| !value.is_null()) {
-            merged[key] = value.clone();
-        }
-        let config: Self = serde_json::from_value(merged).map_err(wrong)?;
+        let config: Self = options.merged(Self::named(&options.model_name))?;
         for (depth, width) in config.depths.into_iter().zip(config.dims) {
             check_layers("vision_cfg.timm_kwargs.depths", depth)?;
             check_extent("vision_cfg.timm_kwargs.dims", width)?;
         }
-        check_pool(options)?;
+        options.check_mean_pool()?;
         Ok(config)
-    }
-
-    /// Share of samples for which training leaves out the last block's branch.
-    pub fn drop_path(&self, options: &TimmOptions) -> Result<f64, ModelError> {
-        let share = options.drop_path.unwrap_or(0.0);
-        if options.drop != 0.0 {
-            return Err(ModelError::invalid(
-                "vision_cfg.timm_drop",
-                format!("{}: this tower is trained without", options.drop),
-            ));
-        }
-        match (0.0..1.0).contains(&share) {
-            true => Ok(share),
-            false => Err(ModelError::invalid(
-                "vision_cfg.timm_drop_path",
-                format!("{share}, expected a share below 1"),
-            )),
-        }
     }
 
     /// Refuses pictures of which the last stage would see nothing.
@@ -101,18 +71,5 @@ impl ConvNextConfig {
                 format!("{height}×{width}, expected at least {REDUCTION}×{REDUCTION}"),
             )),
         }
-    }
-}
-
-/// The mean over positions is the only pool; without a map behind the trunk it has to be asked for by name.
-fn check_pool(options: &TimmOptions) -> Result<(), ModelError> {
-    let behind = matches!(options.projection()?, TimmProj::Linear | TimmProj::Mlp);
-    match options.pool.as_str() {
-        "avg" => Ok(()),
-        "" if behind => Ok(()),
-        other => Err(ModelError::invalid(
-            "vision_cfg.timm_pool",
-            format!("`{other}`, expected `avg`, or nothing before `linear` or `mlp`"),
-        )),
     }
 }

@@ -4,6 +4,7 @@
 //! * [`resnet`] – CLIP's ResNets
 //! * [`timm_vit`] – timm's vision transformer: SigLIP and SigLIP2, with its sizes in [`timm_arch`]
 //! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
+//! * [`vitamin`] – timm's ViTamin: convolutions of [`vitamin_stem`], then a transformer; its sizes in [`vitamin_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
 pub mod convnext;
@@ -13,11 +14,15 @@ pub mod timm_arch;
 pub mod timm_head;
 pub mod timm_vit;
 pub mod vit;
+pub mod vitamin;
+pub mod vitamin_arch;
+pub mod vitamin_stem;
 
 pub use convnext::ConvNextTower;
 pub use resnet::ModifiedResNet;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
+pub use vitamin::VitaminTower;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -28,6 +33,7 @@ use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
 use convnext_arch::ConvNextConfig;
 use timm_arch::TimmVitConfig;
+use vitamin_arch::VitaminConfig;
 
 /// An image tower of any family.
 #[allow(clippy::large_enum_variant)] // There is one tower per model.
@@ -41,6 +47,8 @@ pub enum VisionTower {
     TimmVit(TimmVitTower),
     /// timm's ConvNeXt.
     ConvNext(ConvNextTower),
+    /// timm's ViTamin.
+    Vitamin(VitaminTower),
 }
 
 impl VisionTower {
@@ -55,6 +63,11 @@ impl VisionTower {
             && ConvNextConfig::named(name).is_some()
         {
             return Ok(Self::ConvNext(ConvNextTower::new(config, device)?));
+        }
+        if let Some(name) = config.vision_cfg.timm_model_name()
+            && VitaminConfig::named(name).is_some()
+        {
+            return Ok(Self::Vitamin(VitaminTower::new(config, device)?));
         }
         if config.vision_cfg.is_resnet() {
             return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
@@ -71,6 +84,7 @@ impl VisionTower {
             Self::ResNet(tower) => tower.forward(image, training),
             Self::TimmVit(tower) => tower.forward(image, training),
             Self::ConvNext(tower) => tower.forward(image, training),
+            Self::Vitamin(tower) => tower.forward(image, training),
         }
     }
 
@@ -82,10 +96,11 @@ impl VisionTower {
         }
     }
 
-    /// Rows and columns of patches that the `pos_embed` of timm's ViT is for.
+    /// Rows and columns of patches that the `pos_embed` of a timm transformer is for.
     pub(crate) fn timm_grid(&self) -> Option<(usize, usize)> {
         match self {
             Self::TimmVit(tower) => Some(tower.grid()),
+            Self::Vitamin(tower) => Some(tower.grid()),
             _ => None,
         }
     }
@@ -102,6 +117,9 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
     let name = config.vision_cfg.timm_model_name()?;
     if ConvNextConfig::named(name).is_some() {
         return convnext::initial(key, shape, config);
+    }
+    if VitaminConfig::named(name).is_some() {
+        return vitamin::initial(key, shape, config);
     }
     TimmVitConfig::named(name)?;
     timm_vit::initial(key, shape, config)

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{ImageSize, TimmOptions, TimmProj, check_extent, check_hidden, check_layers};
+use crate::config::{
+    ImageSize, TimmOptions, TimmProj, check_extent, check_heads, check_hidden, check_layers,
+};
 use crate::error::ModelError;
 use crate::layers::{Activation, TimmBlockConfig};
 
@@ -175,18 +177,7 @@ impl TimmVitConfig {
     /// # Errors
     /// The name is another family's, or a size is none.
     pub fn of(options: &TimmOptions) -> Result<Self, ModelError> {
-        let named = Self::named(&options.model_name).ok_or_else(|| ModelError::Family {
-            field: "vision_cfg.timm_model_name",
-            value: options.model_name.clone(),
-        })?;
-        let wrong = |error: serde_json::Error| {
-            ModelError::invalid("vision_cfg.timm_kwargs", error.to_string())
-        };
-        let mut merged = serde_json::to_value(named).map_err(wrong)?;
-        for (key, value) in &options.kwargs {
-            merged[key] = value.clone();
-        }
-        let config: Self = serde_json::from_value(merged).map_err(wrong)?;
+        let config: Self = options.merged(Self::named(&options.model_name))?;
         config.check()?;
         Ok(config)
     }
@@ -200,16 +191,7 @@ impl TimmVitConfig {
             self.embed_dim,
             self.mlp_ratio,
         )?;
-        if self.num_heads == 0 || !self.embed_dim.is_multiple_of(self.num_heads) {
-            return Err(ModelError::invalid(
-                "vision_cfg.timm_kwargs.num_heads",
-                format!(
-                    "{} does not divide the width {}",
-                    self.num_heads, self.embed_dim
-                ),
-            ));
-        }
-        Ok(())
+        check_heads(self.num_heads, self.embed_dim)
     }
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.

@@ -8,7 +8,7 @@ use super::timm_head::TimmHead;
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
-use crate::layers::patch::patch_dropout;
+use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, TimmBlock, parameter};
 
 /// Key of a convolution under timm's name of the layer around it.
@@ -66,10 +66,7 @@ impl TimmVitTower {
         let projection = options.projection()?;
         let pool = arch.pools(&options)?;
         let share = config.vision_cfg.patch_dropout;
-        if !(0.0..1.0).contains(&share) {
-            let reason = format!("{share}, expected a share below 1");
-            return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
-        }
+        check_patch_dropout(share)?;
         let width = arch.embed_dim;
         let block = arch.block();
         let norm = || LayerNorm::new(width, arch.norm_eps, device);

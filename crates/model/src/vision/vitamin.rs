@@ -1,0 +1,225 @@
+//! timm's ViTamin as OpenCLIP's timm adapter uses it: convolution stages, then a transformer with gated MLPs ("ViTamin: Designing
+//! Scalable Vision Models in the Vision-Language Era", <https://arxiv.org/abs/2404.02132>).
+//!
+//! Feature maps are `[batch, height, width, channels]`, so that LayerNorm and pointwise convolutions see channels last.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::timm_head::TimmHead;
+use super::vitamin_arch::{PosEmbed, VitaminConfig};
+use super::vitamin_stem::{ConvStages, NORM_EPS};
+use crate::config::{ModelConfig, TimmProj};
+use crate::error::ModelError;
+use crate::init::Init;
+use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::patch::{check_patch_dropout, patch_dropout};
+use crate::layers::{Activation, LayerNorm, Linear, QkvAttention, parameter};
+
+/// Gated MLP with a norm of its own: `w2(GELU(w0·x) ⊙ w1·x)` of the normalised input (timm's `GeGluMlp`).
+#[derive(Module, Debug)]
+pub struct GeGluMlp {
+    /// On the input, which the block has normalised once already.
+    pub norm: LayerNorm,
+    /// `width → hidden`, the gate.
+    pub w0: Linear,
+    /// `width → hidden`, what is gated.
+    pub w1: Linear,
+    /// `hidden → width`.
+    pub w2: Linear,
+}
+
+impl GeGluMlp {
+    fn new(width: usize, hidden: usize, device: &Device) -> Self {
+        Self {
+            norm: LayerNorm::new(width, NORM_EPS, device),
+            w0: Linear::new(width, hidden, true, device),
+            w1: Linear::new(width, hidden, true, device),
+            w2: Linear::new(hidden, width, true, device),
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = self.norm.forward(x);
+        let gate = Activation::Gelu.forward(self.w0.forward(x.clone()));
+        self.w2.forward(gate * self.w1.forward(x))
+    }
+}
+
+/// Attention and gated MLP, each on a normalised copy of the residual stream.
+#[derive(Module, Debug)]
+pub struct VitaminBlock {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: QkvAttention,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// `width → hidden → width`.
+    pub mlp: GeGluMlp,
+    /// Share of samples for which training leaves a branch out.
+    #[module(skip)]
+    drop: f64,
+    /// Number of the block in the tower.
+    #[module(skip)]
+    index: usize,
+}
+
+impl VitaminBlock {
+    /// `[batch, tokens, width]` → the same shape.
+    fn forward(&self, x: Tensor<3>, training: Option<u64>) -> Tensor<3> {
+        let dropped = |branch, number| match training {
+            Some(seed) => drop_path(branch, self.drop, branch_seed(seed, number)),
+            None => branch,
+        };
+        let attended = self.attn.forward(self.norm1.forward(x.clone()));
+        let x = x + dropped(attended, 2 * self.index);
+        let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + dropped(hidden, 2 * self.index + 1)
+    }
+}
+
+/// Key of the convolutions under timm's name of what is around them.
+#[derive(Module, Debug)]
+pub struct HybridEmbed {
+    /// Pixels to a feature map with a position per patch.
+    pub backbone: ConvStages,
+}
+
+/// timm's ViTamin up to the pooled vector, or to the embedding where its classifier is the map there.
+#[derive(Module, Debug)]
+pub struct Vitamin {
+    /// `[1, rows·columns, width]`; absent in the XL towers.
+    pub pos_embed: Option<Param<Tensor<3>>>,
+    /// Pixels to tokens.
+    pub patch_embed: HybridEmbed,
+    /// Residual blocks.
+    pub blocks: Vec<VitaminBlock>,
+    /// On the mean of the tokens.
+    pub fc_norm: LayerNorm,
+    /// Classifier, whose classes are the features of the embedding.
+    pub head: Option<Linear>,
+    #[module(skip)]
+    grid: (usize, usize),
+    #[module(skip)]
+    patch_dropout: f64,
+}
+
+/// timm's ViTamin and the map behind it.
+#[derive(Module, Debug)]
+pub struct VitaminTower {
+    /// Convolutions and transformer.
+    pub trunk: Vitamin,
+    /// The map to the shared embedding.
+    pub head: TimmHead,
+}
+
+impl VitaminTower {
+    /// Builds the tower of a configuration whose `timm_model_name` is in [`VitaminConfig::named`]'s table.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let vision = &config.vision_cfg;
+        let options = vision.timm()?;
+        let arch = VitaminConfig::of(&options)?;
+        let grid = VitaminConfig::grid(vision.image_size)?;
+        check_patch_dropout(vision.patch_dropout)?;
+        let width = arch.embed_dim;
+        let hidden = (width as f64 * arch.mlp_ratio) as usize;
+        let shares = drop_path_shares(options.stochastic_depth(0.0)?, arch.depth);
+        let norm = || LayerNorm::new(width, NORM_EPS, device);
+        let block = |(index, drop)| VitaminBlock {
+            norm1: norm(),
+            attn: QkvAttention::new(width, arch.num_heads, true, device),
+            norm2: norm(),
+            mlp: GeGluMlp::new(width, hidden, device),
+            drop,
+            index,
+        };
+        let placed = arch.pos_embed == PosEmbed::Learn;
+        let classifier = options.projection()? == TimmProj::Classifier;
+        Ok(Self {
+            trunk: Vitamin {
+                pos_embed: placed.then(|| parameter([1, grid.0 * grid.1, width], device)),
+                patch_embed: HybridEmbed {
+                    backbone: ConvStages::new(&arch.embed_cfg, device),
+                },
+                blocks: shares.into_iter().enumerate().map(block).collect(),
+                fc_norm: norm(),
+                head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
+                grid,
+                patch_dropout: vision.patch_dropout,
+            },
+            head: TimmHead::new(&options, width, config.embed_dim, device)?,
+        })
+    }
+
+    /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
+    ///
+    /// `training` seeds stochastic depth and patch dropout; without it nothing is left out.
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        self.head.forward(self.trunk.forward(image, training))
+    }
+
+    /// Rows and columns of patches that `pos_embed` is for.
+    pub fn grid(&self) -> (usize, usize) {
+        self.trunk.grid
+    }
+}
+
+impl Vitamin {
+    /// Normalised pixels `[batch, 3, height, width]` → `[batch, width]`, or `[batch, embed_dim]` with a classifier.
+    ///
+    /// Without `pos_embed` the picture may have any size.
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        let map = self.patch_embed.backbone.forward(image);
+        let [batch, rows, columns, width] = map.dims();
+        let mut tokens = map.reshape([batch, rows * columns, width]);
+        if let Some(positions) = &self.pos_embed {
+            tokens = tokens.clone() + positions.val().cast(tokens.dtype());
+        }
+        if let (Some(seed), true) = (training, self.patch_dropout > 0.0) {
+            tokens = patch_dropout(tokens, self.patch_dropout, seed);
+        }
+        let blocks = self.blocks.iter();
+        let tokens = blocks.fold(tokens, |x, block| block.forward(x, training));
+        let pooled = self
+            .fc_norm
+            .forward(tokens.mean_dim(1).reshape([batch, width]));
+        match &self.head {
+            Some(head) => head.forward(pooled),
+            None => pooled,
+        }
+    }
+}
+
+/// How a parameter of the tower starts: timm's `init_weights_vit_timm` and `_init_conv`, and PyTorch's defaults where neither
+/// reaches, which are the last convolution and the map behind the trunk.
+///
+/// `key` begins with `visual.`.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    let arch = VitaminConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
+    let fan_in = |key: &str| match key {
+        "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
+        "visual.trunk.patch_embed.backbone.pool.proj.bias" => 9 * arch.embed_cfg.embed_dim[1],
+        _ if shape.len() > 1 => shape.iter().skip(1).product(),
+        _ => arch.embed_dim,
+    };
+    let like_torch = || Init::Uniform((fan_in(key) as f64).powf(-0.5));
+    let Some(name) = key.strip_prefix("visual.trunk.") else {
+        return Some(like_torch());
+    };
+    let leaf = name.rsplit('.').next()?;
+    Some(match (leaf, shape) {
+        // Cut at ±2, a hundred standard deviations away.
+        ("pos_embed", _) => Init::Normal(0.02),
+        _ if name.starts_with("patch_embed.backbone.pool.proj.") => like_torch(),
+        ("bias", _) => Init::Constant(0.0),
+        (_, [_]) => Init::Constant(1.0),
+        // Depthwise kernels have a group per output channel.
+        (_, [_, 1, height, width]) => Init::Normal((2.0 / (height * width) as f64).sqrt()),
+        (_, [output, _, height, width]) => {
+            Init::Normal((2.0 / (output * height * width) as f64).sqrt())
+        }
+        _ => Init::Normal(0.02),
+    })
+}
