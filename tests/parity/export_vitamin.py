@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Small random ViTamin models of upstream OpenCLIP, and what belongs to that family.
+
+Under data/vitamin/:
+  <case>.safetensors, <case>.json    as `family.py` describes them
+  sizes.safetensors                  the case `no_positions` on pictures of other sizes: <height>x<width>/{image,features}
+  resize.safetensors                 the case `linear` after `set_input_size`: <height>x<width>/{image,features,pos_embed}
+  drop_path.json                     {<name>: {rate, shares of every block}} of upstream's models
+  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
+  init.json                          as `export_init.py` writes it
+
+The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
+`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
+`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
+Needs `pip install open_clip_torch==3.3.0`.
+"""
+
+import copy
+import functools
+import json
+import random
+from contextlib import contextmanager
+from pathlib import Path
+
+import export_init
+import export_models
+import export_profile
+import family
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models.vitamin import VitCfg
+
+DATA = Path(__file__).resolve().parent / "data/vitamin"
+
+SEED = 9000
+
+STAGES = {"stem_width": 4, "embed_dim": [4, 6, 8], "depths": [1, 2, 1]}
+TRUNK = {"embed_dim": 8, "depth": 1, "num_heads": 2}
+TEXT = {"context_length": 8, "vocab_size": 24, "width": 8, "heads": 2, "layers": 1}
+
+
+def case(name="vitamin_small_224", vision=None, text=None, trunk=None, stages=None, batch=2, embed_dim=8, **top):
+    vision_cfg = {
+        "image_size": 32, "timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear",
+        "timm_drop": 0.0, "timm_drop_path": 0.1, **(vision or {}),
+    }  # fmt: skip
+    vision_cfg["timm_kwargs"] = {**TRUNK, **(trunk or {}), "embed_cfg": {**STAGES, **(stages or {})}}
+    config = {"embed_dim": embed_dim, "custom_text": True, **top}
+    return {"config": {**config, "vision_cfg": vision_cfg, "text_cfg": {**TEXT, **(text or {})}}, "batch": batch}
+
+
+CASES = {
+    "linear": case(trunk={"depth": 2}, batch=4),
+    "odd_image": case("vitamin_base_224", {"image_size": [51, 37]}, stages={"depths": [2, 1, 1]}),
+    # Channels that the first stage changes, and a width between the pointwise convolutions that is rounded up.
+    "channels": case(
+        "vitamin_large_336", {"image_size": 33}, trunk={"mlp_ratio": 2.6}, stages={"stem_width": 3, "embed_dim": [5, 5, 8]}
+    ),
+    "no_positions": case("vitamin_xlarge_384", {"image_size": [19, 50], "timm_proj": "mlp"}, trunk={"num_heads": 4}),
+    "classifier": case("vitamin_large2_256", {"timm_proj": None, "timm_pool": "avg", "timm_drop_path": None}, embed_dim=10),
+    "no_map": case(vision={"timm_proj": "none", "timm_pool": "avg", "image_size": 17}, custom_text=False, quick_gelu=True),
+}
+
+
+@contextmanager
+def trunk_arguments(kwargs: dict, image_size):
+    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
+    kwargs = dict(kwargs)
+    stages = kwargs.pop("embed_cfg")
+    kwargs["embed_cfg"] = VitCfg(**{k: tuple(v) if isinstance(v, list) else v for k, v in stages.items()})
+    original = timm.create_model
+    timm.create_model = functools.partial(original, img_size=image_size, **kwargs)
+    try:
+        yield
+    finally:
+        timm.create_model = original
+
+
+def build(config: dict, seed: int) -> torch.nn.Module:
+    config = copy.deepcopy(config)
+    vision = config["vision_cfg"]
+    with trunk_arguments(vision.pop("timm_kwargs"), vision["image_size"]):
+        model = export_models.build(config, seed)
+    perturb(model)
+    return model.eval()
+
+
+@torch.no_grad()
+def perturb(model):
+    """What `export_models.perturb` does, under timm's names."""
+    for name, parameter in model.visual.named_parameters():
+        noise = torch.randn_like(parameter)
+        leaf = name.rsplit(".", 1)[-1]
+        if parameter.ndim == 1 and leaf == "weight":
+            parameter.copy_(1 + 0.2 * noise)
+        elif leaf in ("bias", "pos_embed"):
+            parameter.add_(0.2 * noise)
+        else:
+            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
+
+
+def export(name: str, case: dict, seed: int, output: Path) -> str:
+    model = build(case["config"], seed)
+    inputs = export_models.inputs(model, case["config"], case["batch"])
+    return family.export(name, case["config"], model, inputs, seed, output)
+
+
+def random_case(seed: int) -> dict:
+    draw = random.Random(seed)
+    pick = draw.choice
+    heads = draw.randint(1, 4)
+    width = heads * draw.randint(2, 8)
+    stages = {
+        "stem_width": draw.randint(3, 12),
+        "embed_dim": [draw.randint(3, 16), draw.randint(3, 16), width],
+        "depths": [draw.randint(1, 3), draw.randint(1, 3), draw.randint(0, 3)],
+    }
+    if pick([True, False]):
+        stages["embed_dim"][0] = stages["stem_width"]
+    trunk = {"embed_dim": width, "depth": draw.randint(1, 4), "num_heads": heads, "mlp_ratio": pick([2.0, 2.0, 1.3, 3.7])}
+    if pick([True, False]):
+        trunk["pos_embed"] = pick(["none", "learn"])
+    proj = pick(["linear", "linear", "mlp", "none", None])
+    vision = {
+        "image_size": [draw.randint(1, 70), draw.randint(1, 70)],
+        "timm_proj": proj,
+        "timm_pool": pick(["", "avg"]) if proj in ("linear", "mlp") else "avg",
+        "timm_drop_path": pick([None, 0.0, 0.1, 0.5]),
+    }
+    if proj in ("linear", "mlp") and pick([True, False]):
+        vision["timm_proj_bias"] = True
+    text_heads = draw.randint(1, 3)
+    text = {"width": text_heads * draw.randint(4, 8), "heads": text_heads, "context_length": draw.randint(6, 12)}
+    name = pick(["small_224", "base_224", "large_224", "large_336", "large2_384", "xlarge_256", "xlarge_384"])
+    embed_dim = width if proj == "none" else draw.randint(3, 20)
+    return case(
+        f"vitamin_{name}", vision, text, trunk, stages, draw.randint(2, 6), embed_dim, custom_text=pick([True, False])
+    )
+
+
+def stored(name: str, output: Path) -> dict:
+    tensors = load_file(output / f"{name}.safetensors")
+    return {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+
+
+@torch.no_grad()
+def export_sizes(output: Path):
+    model = build(CASES["no_positions"]["config"], 1)
+    model.load_state_dict(stored("no_positions", output))
+    tensors = {}
+    for height, width in ((16, 16), (41, 7), (49, 33)):
+        image = torch.randn(1, 3, height, width)
+        tensors[f"{height}x{width}/image"] = image
+        tensors[f"{height}x{width}/features"] = model.encode_image(image)
+    save_file(tensors, output / "sizes.safetensors")
+
+
+@torch.no_grad()
+def export_resize(output: Path):
+    tensors = {}
+    for height, width in ((40, 40), (49, 20), (16, 16)):
+        model = build(CASES["linear"]["config"], 1)
+        model.load_state_dict(stored("linear", output))
+        model.visual.set_input_size((height, width))
+        image = torch.randn(1, 3, height, width)
+        name = f"{height}x{width}"
+        tensors[f"{name}/image"] = image
+        tensors[f"{name}/features"] = model.encode_image(image)
+        tensors[f"{name}/pos_embed"] = model.visual.trunk.pos_embed.detach().clone()
+    save_file(tensors, output / "resize.safetensors")
+
+
+def export_drop_path(output: Path):
+    shares = {}
+    for name, rate in (("vitamin_small_224", 0.1), ("vitamin_xlarge_256", 0.3)):
+        with torch.device("meta"):
+            trunk = timm.create_model(name, drop_path_rate=rate)
+        blocks = [[getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)] for block in trunk.blocks]
+        assert all(first == second for first, second in blocks)
+        shares[name] = {"rate": rate, "shares": [first for first, _ in blocks]}
+    (output / "drop_path.json").write_text(json.dumps(shares) + "\n")
+
+
+def export_parameters(output: Path):
+    family.export_parameters(sorted(path.stem for path in export_profile.CONFIGS.glob("ViTamin*.json")), output)
+
+
+WIDE = {"stem_width": 16, "embed_dim": [16, 24, 32], "depths": [1, 2, 1]}
+INIT = {
+    "linear": case(trunk={"embed_dim": 32}, stages=WIDE, embed_dim=24),
+    "mlp": case(
+        "vitamin_xlarge_256",
+        {"timm_proj": "mlp", "timm_proj_bias": True},
+        trunk={"embed_dim": 32},
+        stages={**WIDE, "stem_width": 8},
+        embed_dim=40,
+    ),
+    "classifier": case(vision={"timm_proj": None, "timm_pool": "avg"}, trunk={"embed_dim": 32}, stages=WIDE, embed_dim=20),
+}
+
+
+def fresh(config: dict, name: str):
+    plain = copy.deepcopy(config)
+    vision = plain["vision_cfg"]
+    with trunk_arguments(vision.pop("timm_kwargs"), vision["image_size"]):
+        yield from export_init.models(plain, f"vitamin-{name}")
+
+
+def export_initial_weights(output: Path):
+    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
+
+
+def check(folder: Path):
+    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
+
+
+if __name__ == "__main__":
+    others = [export_sizes, export_resize, export_drop_path, export_parameters, export_initial_weights]
+    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)
