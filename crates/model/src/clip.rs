@@ -53,7 +53,7 @@ impl Clip {
             text_decoder: coca::decoder(config, device)?,
             logit_scale: parameter([1], device),
             logit_bias: config.init_logit_bias.map(|_| parameter([1], device)),
-            custom_text: config.custom_text,
+            custom_text: config.text_is_custom(),
         })
     }
 
@@ -81,7 +81,17 @@ impl Clip {
         normalize: bool,
         dtype: DType,
     ) -> Tensor<2> {
-        finish(self.text.forward(tokens, dtype), normalize)
+        finish(self.text.forward(tokens, dtype, None), normalize)
+    }
+
+    /// Like [`Self::encode_text_in`] as training sees it, normalised: `dropout` seeds dropout.
+    pub fn encode_text_training(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        dropout: u64,
+    ) -> Tensor<2> {
+        finish(self.text.forward(tokens, dtype, Some(dropout)), true)
     }
 
     /// Both towers, normalised, with the inverse temperature; the text tower follows the dtype of `image`.

@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 use crate::Clip;
 use crate::config::ModelConfig;
 use crate::layers::position::sin_cos_2d;
-use crate::{coca, params, vision};
+use crate::{coca, params, text, vision};
 
 /// Start value of the logit scale's logarithm, `ln(1 / 0.07)`.
 pub const LOGIT_SCALE: f64 = 2.659_260_036_932_778;
@@ -22,6 +22,8 @@ pub(crate) enum Init {
     Constant(f64),
     /// Mean 0 and this standard deviation.
     Normal(f64),
+    /// Zeros in this row, else as [`Self::Normal`] with this standard deviation.
+    NormalButRow(usize, f64),
     /// Mean 0 and this standard deviation before everything beyond two of them is drawn again.
     TruncatedNormal(f64),
     /// Uniform in ± this bound.
@@ -38,6 +40,13 @@ pub fn initialise(model: Clip, config: &ModelConfig, seed: u64) -> Clip {
         Some(match rule(key, shape, config) {
             Init::Constant(value) => vec![value as f32; count],
             Init::Normal(std) => normal(&mut rng, std, count),
+            Init::NormalButRow(row, std) => {
+                let mut values = normal(&mut rng, std, count);
+                let width = shape.iter().skip(1).product::<usize>();
+                let row = values.iter_mut().skip(row * width).take(width);
+                row.for_each(|value| *value = 0.0);
+                values
+            }
             Init::TruncatedNormal(std) => truncated_normal(&mut rng, std, count),
             Init::Uniform(bound) => (0..count)
                 .map(|_| rng.random_range(-bound..bound) as f32)
@@ -56,6 +65,9 @@ fn rule(key: &str, shape: &[usize], config: &ModelConfig) -> Init {
         return init;
     }
     if let Some(init) = coca::initial(key, shape, config) {
+        return init;
+    }
+    if let Some(init) = text::initial(key, shape, config) {
         return init;
     }
     let text = &config.text_cfg;

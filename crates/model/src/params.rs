@@ -44,6 +44,8 @@ impl Path {
         let in_linear = container == "Struct:Linear" && name == "weight";
         let transposed = in_linear || name == "in_proj_weight";
         let variant = container.starts_with("Enum:");
+        // A word that no field can be called.
+        let name = if name == "self_" { "self" } else { name };
         self.names.push((name.to_string(), variant, transposed));
     }
 

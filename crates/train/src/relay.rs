@@ -21,7 +21,7 @@ pub struct MicroBatch {
     pub images: Tensor<4>,
     /// Token ids `[batch, context_length]`.
     pub tokens: Tensor<2, Int>,
-    /// Seeds patch dropout.
+    /// Seeds dropout of every kind.
     pub dropout: u64,
 }
 
@@ -31,7 +31,7 @@ impl MicroBatch {
         let dtype = self.images.dtype();
         [
             model.encode_image_training(self.images.clone(), self.dropout),
-            model.encode_text_in(self.tokens.clone(), true, dtype),
+            model.encode_text_training(self.tokens.clone(), dtype, self.dropout),
         ]
     }
 

@@ -74,7 +74,7 @@ impl MultimodalConfig {
                 "a caption decoder needs a causal text tower".into(),
             );
         }
-        if !config.custom_text {
+        if !config.text_is_custom() {
             return refuse(
                 "custom_text",
                 "false, but a model with `multimodal_cfg` has its text under `text.`".into(),

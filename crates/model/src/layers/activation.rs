@@ -14,6 +14,8 @@ pub enum Activation {
     TanhGelu,
     /// `x·sigmoid(1.702·x)`, the approximation OpenAI's CLIP was trained with.
     QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 impl Activation {
@@ -31,6 +33,7 @@ impl Activation {
         match self {
             Self::Gelu => activation::gelu(x),
             Self::TanhGelu => activation::gelu_approximate(x),
+            Self::Relu => activation::relu(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
         }
     }

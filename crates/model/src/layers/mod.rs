@@ -12,10 +12,12 @@
 //! * [`attentional_pool`] – CoCa's learned queries on a picture's tokens
 //! * [`block`] – pre-norm residual block and the stack of them
 //! * [`depthwise`] – convolution with one kernel per channel
+//! * [`dropout`] – dropout whose masks follow from a seed
 //! * [`drop_path`] – stochastic depth
+//! * [`embedding`] – table of vectors by id
 //! * [`conv`] – convolution of feature maps
 //! * [`linear`] – matrix product in the dtype of the input
-//! * [`norm`] – LayerNorm and LayerScale
+//! * [`norm`] – LayerNorm, RMSNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
@@ -29,6 +31,8 @@ pub mod block;
 pub mod conv;
 pub mod depthwise;
 pub mod drop_path;
+pub mod dropout;
+pub mod embedding;
 pub mod linear;
 pub mod norm;
 pub mod patch;
@@ -42,8 +46,10 @@ pub use attentional_pool::AttentionalPooler;
 pub use batch_norm::BatchNorm2d;
 pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;
+pub use dropout::Noise;
+pub use embedding::Embedding;
 pub use linear::Linear;
-pub use norm::{LayerNorm, LayerScale};
+pub use norm::{LayerNorm, LayerScale, RmsNorm};
 pub use patch::PatchEmbed;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 

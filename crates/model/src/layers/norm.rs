@@ -1,4 +1,4 @@
-//! LayerNorm and LayerScale.
+//! LayerNorm, RMSNorm and LayerScale.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, module};
@@ -33,6 +33,37 @@ impl LayerNorm {
         let weight = self.weight.val().cast(DType::F32);
         let bias = self.bias.val().cast(DType::F32);
         module::layer_norm(x.cast(DType::F32), weight, Some(bias), self.eps).cast(dtype)
+    }
+}
+
+/// Division by the root of the mean square over the last axis, computed in f32 (Zhang and Sennrich 2019,
+/// <https://arxiv.org/abs/1910.07467>; T5's `LayerNorm`).
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[width]`.
+    pub weight: Param<Tensor<1>>,
+    /// Added to the mean square.
+    #[module(skip)]
+    eps: f64,
+}
+
+impl RmsNorm {
+    /// A norm over `width` features.
+    pub fn new(width: usize, eps: f64, device: &Device) -> Self {
+        Self {
+            weight: parameter([width], device),
+            eps,
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape in the dtype of `x`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let mean_square = x.clone().square().mean_dim(2);
+        let weight = self.weight.val().cast(DType::F32);
+        let normed = x / mean_square.add_scalar(self.eps).sqrt();
+        (normed * weight.unsqueeze()).cast(dtype)
     }
 }
 

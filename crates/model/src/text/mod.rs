@@ -1,11 +1,14 @@
 //! Text towers: token ids → one vector.
 //!
+//! * [`hf`] – Hugging Face's encoders: RoBERTa, mT5, NLLB
 //! * [`multimodal`] – CoCa's caption decoder
 //! * [`transformer`] – OpenCLIP's native text transformer
 
+pub mod hf;
 pub mod multimodal;
 pub mod transformer;
 
+pub use hf::HfTextTower;
 pub use multimodal::MultimodalTransformer;
 pub use transformer::TextTransformer;
 
@@ -14,24 +17,44 @@ use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::init::Init;
 
 /// A text tower of any family.
+#[allow(clippy::large_enum_variant)] // There is one tower per model.
 #[derive(Module, Debug)]
 pub enum TextTower {
     /// Native transformer.
     Native(TextTransformer),
+    /// Hugging Face's encoder.
+    Hf(HfTextTower),
 }
 
 impl TextTower {
     /// Builds the tower that `config` describes.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        if config.text_cfg.hf_model_name().is_some() {
+            return Ok(Self::Hf(HfTextTower::new(config, device)?));
+        }
         Ok(Self::Native(TextTransformer::new(config, device)?))
     }
 
     /// Token ids `[batch, length]` → features `[batch, embed_dim]`, computed in `dtype`.
-    pub fn forward(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<2> {
+    ///
+    /// `training` seeds what is random in training, dropout; without it the tower is in evaluation mode.
+    pub fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        training: Option<u64>,
+    ) -> Tensor<2> {
         match self {
             Self::Native(tower) => tower.forward(tokens, dtype),
+            Self::Hf(tower) => tower.forward(tokens, dtype, training),
         }
     }
+}
+
+/// How a parameter of a text tower with rules of its own starts; `None` for the native tower and everything else.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    hf::initial(key, shape, config)
 }

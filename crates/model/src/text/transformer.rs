@@ -6,14 +6,9 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use crate::config::{ModelConfig, NormOptions, TextPool};
 use crate::error::ModelError;
 use crate::layers::attention::KeyValues;
-use crate::layers::{Activation, LayerNorm, Linear, Transformer, TransformerConfig, parameter};
-
-/// Table of token vectors.
-#[derive(Module, Debug)]
-pub struct Embedding {
-    /// `[vocabulary, width]`.
-    pub weight: Param<Tensor<2>>,
-}
+use crate::layers::{
+    Activation, Embedding, LayerNorm, Linear, Transformer, TransformerConfig, parameter,
+};
 
 /// Map from the tower's width to the shared embedding.
 #[derive(Module, Debug)]
@@ -103,9 +98,7 @@ impl TextTransformer {
             layer_scale: text.ls_init_value.is_some(),
         };
         Ok(Self {
-            token_embedding: Embedding {
-                weight: parameter([text.vocab_size, width], device),
-            },
+            token_embedding: Embedding::new(text.vocab_size, width, device),
             cls_emb: text.embed_cls().then(|| parameter([width], device)),
             positional_embedding: parameter(
                 [text.context_length + usize::from(text.embed_cls()), width],
@@ -143,15 +136,12 @@ impl TextTransformer {
 
     /// Vectors of ids `[batch, length]` at the positions from `start`, `[batch, length, width]`.
     fn embed(&self, tokens: Tensor<2, Int>, start: usize) -> Tensor<3> {
-        let [batch, length] = tokens.dims();
-        let [_, width] = self.positional_embedding.dims();
-        let table = self.token_embedding.weight.val();
-        let rows = table.select(0, tokens.reshape([batch * length]));
+        let [_, length] = tokens.dims();
         let positions = self
             .positional_embedding
             .val()
             .slice_dim(0, start..start + length);
-        rows.reshape([batch, length, width]) + positions.unsqueeze()
+        self.token_embedding.forward(tokens) + positions.unsqueeze()
     }
 
     fn pool(&self, x: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {

@@ -17,7 +17,7 @@ pub fn load(
     dict: StateDict,
     file: &Path,
 ) -> Result<Clip, WeightsError> {
-    let mut dict = keys::with_text_prefix(dict, config.custom_text);
+    let mut dict = keys::with_text_prefix(dict, config.text_is_custom());
     let wanted = params::describe(&model);
     for param in &wanted {
         if let Some(tensor) = dict.tensors.get(&param.key)

@@ -1,0 +1,148 @@
+//! Hugging Face's encoders as text towers (`hf_model.py::HFTextEncoder`).
+//!
+//! * [`arch`] – sizes and switches, by name and from `config.json`
+//! * [`roberta`] – RoBERTa, XLM-RoBERTa and BERT
+//! * [`t5`] – mT5
+//! * [`m2m100`] – M2M100 and NLLB
+//! * [`pooler`] – tokens to one vector, and to the shared embedding
+
+pub mod arch;
+mod attention;
+pub mod m2m100;
+pub mod pooler;
+pub mod roberta;
+pub mod t5;
+
+pub use arch::{HfArch, HfFamily};
+pub use m2m100::M2m100Encoder;
+pub use pooler::HfProjection;
+pub use roberta::RobertaEncoder;
+pub use t5::T5Encoder;
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use crate::config::{HfPool, ModelConfig};
+use crate::error::ModelError;
+use crate::init::Init;
+use crate::layers::Noise;
+use attention::Pass;
+
+/// An encoder of any family.
+#[derive(Module, Debug)]
+pub enum HfEncoder {
+    /// RoBERTa, XLM-RoBERTa or BERT.
+    Roberta(RobertaEncoder),
+    /// mT5.
+    T5(T5Encoder),
+    /// M2M100 or NLLB.
+    M2m100(M2m100Encoder),
+}
+
+/// An encoder, its pooling and the map to the shared embedding.
+#[derive(Module, Debug)]
+pub struct HfTextTower {
+    /// The encoder.
+    pub transformer: HfEncoder,
+    /// To the shared embedding.
+    pub proj: Option<HfProjection>,
+    #[module(skip)]
+    pool: HfPool,
+    #[module(skip)]
+    pad_id: usize,
+}
+
+impl HfTextTower {
+    /// Builds the tower of a configuration whose `text_cfg` has an `hf_model_name`.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let Some(options) = config.text_cfg.hf()? else {
+            return Err(ModelError::invalid("text_cfg.hf_model_name", "absent"));
+        };
+        let arch = HfArch::of(&options)?;
+        let length = config.text_cfg.context_length;
+        if let Some(longest) = arch.longest()
+            && length > longest
+        {
+            return Err(ModelError::invalid(
+                "text_cfg.context_length",
+                format!(
+                    "{length}, but {} has {longest} positions",
+                    options.model_name
+                ),
+            ));
+        }
+        // Only what the configuration asks for itself gives the encoder a layer for it.
+        let pooler = options.pool == Some(HfPool::Cls);
+        Ok(Self {
+            transformer: match arch.family {
+                HfFamily::Roberta | HfFamily::Bert => {
+                    HfEncoder::Roberta(RobertaEncoder::new(&arch, pooler, device))
+                }
+                HfFamily::T5 => HfEncoder::T5(T5Encoder::new(&arch, device)),
+                HfFamily::M2m100 => HfEncoder::M2m100(M2m100Encoder::new(&arch, device)),
+            },
+            proj: HfProjection::new(options.proj, &arch, config.embed_dim, device)?,
+            pool: options.pool.unwrap_or_else(|| arch.pool()),
+            pad_id: arch.pad_id,
+        })
+    }
+
+    /// Token ids `[batch, length]` → features `[batch, embed_dim]`, computed in `dtype`.
+    ///
+    /// `training` seeds dropout; without it nothing is dropped.
+    pub fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        training: Option<u64>,
+    ) -> Tensor<2> {
+        self.forward_with_tokens(tokens, dtype, training).0
+    }
+
+    /// Like [`Self::forward`], with the encoder's tokens `[batch, length, width]`, without the first where it alone stands for
+    /// the caption.
+    pub fn forward_with_tokens(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        training: Option<u64>,
+    ) -> (Tensor<2>, Tensor<3>) {
+        let padding = tokens.clone().equal_scalar(self.pad_id as i64);
+        let mut pass = Pass {
+            padding: padding.clone(),
+            noise: Noise::new(training),
+        };
+        let x = match &self.transformer {
+            HfEncoder::Roberta(encoder) => encoder.forward(tokens, dtype, &mut pass),
+            HfEncoder::T5(encoder) => encoder.forward(tokens, dtype, &mut pass),
+            HfEncoder::M2m100(encoder) => encoder.forward(tokens, dtype, &mut pass),
+        };
+        let pooled = pooler::pool(self.pool, x.clone(), padding);
+        let pooled = match &self.transformer {
+            HfEncoder::Roberta(encoder) if self.pool == HfPool::Cls => encoder.pool(pooled),
+            _ => pooled,
+        };
+        let pooled = match &self.proj {
+            Some(proj) => proj.forward(pooled),
+            None => pooled,
+        };
+        let first = usize::from(self.pool == HfPool::Cls);
+        let [_, length, _] = x.dims();
+        (pooled, x.slice_dim(1, first..length))
+    }
+}
+
+/// How a parameter of the tower starts: transformers' rules, and PyTorch's defaults behind the encoder; `None` for every other.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    let name = key.strip_prefix("text.")?;
+    let arch = HfArch::of(&config.text_cfg.hf().ok()??).ok()?;
+    let Some(name) = name.strip_prefix("transformer.") else {
+        let inputs = shape.get(1).copied().unwrap_or(1).max(1);
+        return Some(Init::Uniform((inputs as f64).powf(-0.5)));
+    };
+    Some(match arch.family {
+        HfFamily::Roberta | HfFamily::Bert => roberta::initial(name, &arch),
+        HfFamily::T5 => t5::initial(name, &arch),
+        HfFamily::M2m100 => m2m100::initial(name, &arch),
+    })
+}

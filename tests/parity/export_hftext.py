@@ -1,0 +1,416 @@
+#!/usr/bin/env python3
+"""Small random models of upstream OpenCLIP with Hugging Face text towers, and what belongs to that family.
+
+Under data/hftext/:
+  <case>.safetensors, <case>.json    as `export_models.py` writes them; features in evaluation mode, loss and gradients in training
+                                     mode with the dropout masks that `layers/dropout.rs` draws for the seed `dropout` of the JSON
+  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
+  init.json                          as `export_init.py` writes it
+
+The encoders are made smaller by the values under `hf_model_config` of `text_cfg`, which change the `config.json` of the model that
+`hf_model_name` names; OpenCLIP 3.3 reads the result from a folder. The `max_pooler` of that release looks at the padding instead of
+the tokens and stops on captions without padding; it is exported as its later versions compute it.
+
+`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
+`--check DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
+Needs `pip install open_clip_torch==3.3.0 transformers==5.23.0`.
+"""
+
+import argparse
+import copy
+import json
+import random
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import export_init
+import export_models
+import export_profile
+import numpy as np
+import open_clip
+import torch
+import transformers
+from open_clip import hf_model
+from safetensors.torch import load_file, save_file
+
+DATA = Path(__file__).resolve().parent / "data/hftext"
+
+
+def roberta(vocab, width, layers, kind="xlm-roberta"):
+    return {
+        "model_type": kind, "vocab_size": vocab, "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1,
+        "bos_token_id": 0, "eos_token_id": 2,
+    }  # fmt: skip
+
+
+def mt5(width, hidden, layers, heads):
+    return {
+        "model_type": "mt5", "vocab_size": 250112, "d_model": width, "d_kv": 64, "d_ff": hidden, "num_layers": layers,
+        "num_decoder_layers": layers, "num_heads": heads, "feed_forward_proj": "gated-gelu", "pad_token_id": 0, "eos_token_id": 1,
+    }  # fmt: skip
+
+
+def nllb(layers, hidden):
+    return {
+        "model_type": "m2m_100", "vocab_size": 256206, "d_model": 1024, "encoder_layers": layers, "encoder_ffn_dim": hidden,
+        "decoder_layers": layers, "decoder_ffn_dim": hidden, "encoder_layerdrop": 0, "decoder_layerdrop": 0, "pad_token_id": 1,
+    }  # fmt: skip
+
+
+# The published `config.json` of each name, as far as an encoder depends on it.
+BASES = {
+    "roberta-base": roberta(50265, 768, 12, "roberta"),
+    "xlm-roberta-base": roberta(250002, 768, 12),
+    "xlm-roberta-large": roberta(250002, 1024, 24),
+    "google/mt5-base": mt5(768, 2048, 12, 12),
+    "google/mt5-xl": mt5(2048, 5120, 24, 32),
+    "facebook/nllb-200-distilled-600M": nllb(12, 4096),
+    "facebook/nllb-200-distilled-1.3B": nllb(24, 8192),
+    "bert-base-uncased": {"model_type": "bert", "vocab_size": 30522, "pad_token_id": 0},
+}
+NAMES = (
+    "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "xlm-roberta-large-ViT-H-14", "mt5-base-ViT-B-32", "mt5-xl-ViT-H-14",
+    "nllb-clip-base", "nllb-clip-base-siglip", "nllb-clip-large", "nllb-clip-large-siglip", "coca_roberta-ViT-B-32",
+    "ViT-L-14-worldwide", "ViT-L-14-worldwide-quickgelu", "ViT-H-14-worldwide", "ViT-H-14-worldwide-378",
+    "ViT-H-14-worldwide-quickgelu", "ViT-bigG-14-worldwide", "ViT-bigG-14-worldwide-378",
+)  # fmt: skip
+
+NO_DROPOUT = {
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "mt5": {"dropout_rate": 0.0},
+    "m2m_100": {"dropout": 0.0, "attention_dropout": 0.0, "encoder_layerdrop": 0.0},
+}
+SMALL = {
+    "bert": {
+        "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+        "max_position_embeddings": 16, "type_vocab_size": 2,
+    },
+    "mt5": {
+        "vocab_size": 40, "d_model": 10, "d_kv": 4, "d_ff": 14, "num_layers": 2, "num_heads": 3, "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 9,
+    },
+    "m2m_100": {"vocab_size": 40, "d_model": 12, "encoder_layers": 2, "encoder_ffn_dim": 20, "encoder_attention_heads": 3},
+}  # fmt: skip
+
+
+def family(name):
+    kind = BASES[name]["model_type"]
+    return "bert" if "bert" in kind else kind
+
+
+def case(name, model=None, text=None, vision=None, batch=5, dropout=False, embed_dim=8, **top):
+    vision_cfg = {"image_size": 18, "patch_size": 6, "width": 12, "head_width": 6, "layers": 1, **(vision or {})}
+    kind = family(name)
+    encoder = {**SMALL[kind], **({} if dropout else NO_DROPOUT[kind]), **(model or {})}
+    text_cfg = {"hf_model_name": name, "hf_tokenizer_name": name, "context_length": 13, "hf_model_config": encoder, **(text or {})}
+    return {"config": {"embed_dim": embed_dim, **top, "vision_cfg": vision_cfg, "text_cfg": text_cfg}, "batch": batch}
+
+
+def pooler(name):
+    return {"hf_pooler_type": name, "hf_proj_type": "linear"}
+
+
+NLLB = "facebook/nllb-200-distilled-600M"
+CASES = {
+    "roberta_mean": case("roberta-base", quick_gelu=True),
+    "roberta_cls": case("roberta-base", {"max_position_embeddings": 15, "pad_token_id": 1}, pooler("cls_pooler")),
+    "roberta_max": case("xlm-roberta-base", text={"hf_pooler_type": "max_pooler", "hf_proj_type": None}, embed_dim=12),
+    "roberta_first": case(
+        "xlm-roberta-large", {"layer_norm_eps": 1e-3, "hidden_act": "gelu_new"}, pooler("cls_last_hidden_state_pooler"), custom_text=True
+    ),
+    "roberta_dropout": case("roberta-base", dropout=True),
+    "bert_own_pool": case("bert-base-uncased", text={"hf_pooler_type": None, "hf_proj_type": "linear"}),
+    "mt5_mean": case("google/mt5-base", vision={"image_size": [31, 17], "patch_size": 5}),
+    "mt5_max": case("google/mt5-xl", {"relative_attention_num_buckets": 32}, pooler("max_pooler")),
+    "mt5_dropout": case("google/mt5-base", {"dropout_rate": 0.2}, pooler("cls_pooler"), dropout=True),
+    "nllb_cls": case(NLLB, text=pooler("cls_pooler"), custom_text=True, init_logit_bias=-10),
+    "nllb_mean": case(NLLB, {"scale_embedding": False, "d_model": 14, "encoder_attention_heads": 2}, {"hf_pooler_type": "mean_pooler"}),
+    "nllb_dropout": case(
+        NLLB, {"activation_dropout": 0.2, "encoder_layerdrop": 0.4, "encoder_layers": 4}, pooler("cls_pooler"), dropout=True
+    ),
+}
+
+
+def max_pooler(self, x, attention_mask):
+    return x.last_hidden_state.masked_fill(~attention_mask.bool().unsqueeze(-1), -torch.inf).max(1).values
+
+
+hf_model.MaxPooler.forward = max_pooler
+
+
+def encoder_config(text_cfg):
+    fields = {**BASES[text_cfg["hf_model_name"]], **text_cfg.get("hf_model_config", {})}
+    return transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
+
+
+@contextmanager
+def upstream(config):
+    """The configuration as OpenCLIP 3.3 knows it."""
+    config = copy.deepcopy(config)
+    text_cfg = config["text_cfg"]
+    encoder = encoder_config(text_cfg)
+    text_cfg.pop("hf_model_config", None)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save_pretrained(folder)
+        text_cfg |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        yield config
+
+
+def build(config, seed):
+    with upstream(config) as plain:
+        model = export_models.build(plain, seed)
+    perturb(model)
+    return model.eval()
+
+
+@torch.no_grad()
+def perturb(model):
+    """What `export_models.perturb` does, under transformers' names."""
+    for name, parameter in model.text.named_parameters():
+        noise = torch.randn_like(parameter)
+        if parameter.ndim == 1 and name.endswith("weight"):
+            parameter.copy_(1 + 0.2 * noise)
+        elif name.endswith("bias"):
+            parameter.add_(0.2 * noise)
+        elif "relative_attention_bias" in name or "embed" in name:
+            parameter.copy_(0.5 * noise)
+        else:
+            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
+
+
+def mix(seed, steps):
+    """SplitMix64's values `steps` after `seed`, as `layers/drop_path.rs::branch_seed`."""
+    with np.errstate(over="ignore"):
+        z = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15) * (np.asarray(steps, dtype=np.uint64) + np.uint64(1))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+class Noise:
+    """`layers/dropout.rs::Noise`."""
+
+    def __init__(self, seed):
+        self.seed, self.drawn = seed, 0
+
+    def kept(self, count, share):
+        seed = mix(self.seed, self.drawn)
+        self.drawn += 1
+        bits = mix(seed, np.arange((count + 1) // 2))
+        halves = np.stack([bits & np.uint64(0xFFFFFFFF), bits >> np.uint64(32)], axis=1).reshape(-1)[:count]
+        return torch.from_numpy(halves >= np.uint64(int(share * 0xFFFFFFFF)))
+
+    def dropout(self, x, p=0.5, training=True, inplace=False):
+        if not training or p == 0:
+            return x
+        return x * self.kept(x.numel(), p).reshape(x.shape) / (1 - p)
+
+
+@contextmanager
+def training(model, noise, layer_drop):
+    model.train()
+    model.text.transformer.set_attn_implementation("eager")
+    rand = lambda *_, **__: torch.tensor(1.0 if noise.kept(1, layer_drop)[0] else 0.0)
+    with mock.patch.object(torch.nn.functional, "dropout", noise.dropout), mock.patch.object(torch, "rand", rand):
+        yield
+    model.eval()
+
+
+def evaluate(model, image, text, seed):
+    model.zero_grad()
+    layer_drop = getattr(model.text.config, "encoder_layerdrop", 0.0)
+    with training(model, Noise(seed), layer_drop):
+        loss = open_clip.ClipLoss()(**model(image, text))
+    loss.backward()
+    with torch.no_grad():
+        outputs = {
+            "image_features": model.encode_image(image),
+            "text_features": model.encode_text(text),
+            "image_features_norm": model.encode_image(image, normalize=True),
+            "text_features_norm": model.encode_text(text, normalize=True),
+            "loss": loss.detach(),
+        }
+    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+    return outputs, gradients
+
+
+def captions(batch, context, encoder):
+    """Short, full, empty, with a hole of padding, then of random lengths; special tokens as each family's tokenizer puts them."""
+    pad = encoder.pad_token_id
+    kind = encoder.model_type
+    start, end = {"mt5": ([], 1), "m2m_100": ([encoder.vocab_size - 2], 2), "bert": ([3], 4)}.get(kind, ([0], 2))
+    room = context - len(start) - 1
+    rows = torch.full((batch, context), pad, dtype=torch.int64)
+    for i in range(batch):
+        length = [2, room, 0][i] if i < 3 else int(torch.randint(1, room + 1, ()))
+        words = torch.randint(5, encoder.vocab_size - 2, (length,)).tolist()
+        if i == 3 and length > 1:
+            words[length // 2] = pad
+        row = [*start, *words, end]
+        rows[i, : len(row)] = torch.tensor(row)
+    return rows
+
+
+def export(name, case, seed, output):
+    config, batch = case["config"], case["batch"]
+    model = build(config, seed)
+    image = torch.randn(batch, 3, *model.visual.image_size)
+    text = captions(batch, config["text_cfg"]["context_length"], model.text.config)
+    outputs, gradients = evaluate(model, image, text, seed)
+    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
+    tensors |= {"input/image": image, "input/text": text}
+    tensors |= {f"output/{k}": v for k, v in outputs.items()}
+    tensors |= {f"grad/{k}": v for k, v in gradients.items()}
+    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
+    exact, exact_gradients = evaluate(copy.deepcopy(model).double(), image.double(), text, seed)
+    largest = max(float(g.abs().max()) for g in exact_gradients.values())
+    off = [
+        float((g - exact_gradients[n]).abs().max() / max(float(exact_gradients[n].abs().max()), 1e-3 * largest)) for n, g in gradients.items()
+    ]
+    description = {
+        "case": name,
+        "model_cfg": config,
+        "dropout": seed,
+        "float32_error_of_torch": {
+            "features_abs": max(float((outputs[k] - exact[k]).abs().max()) for k in ("image_features", "text_features")),
+            "gradients_rel_to_tensor_max": max(off),
+        },
+        "batch": batch,
+        "versions": {"open_clip": open_clip.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]},
+    }
+    (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
+    size = (output / f"{name}.safetensors").stat().st_size
+    return f"{name:16} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  torch f32 gradients {max(off):.1e}"
+
+
+def random_case(seed):
+    draw = random.Random(seed)
+    pick = draw.choice
+    name = pick(["roberta-base", "xlm-roberta-base", "bert-base-uncased", "google/mt5-base", "google/mt5-xl", NLLB, NLLB])
+    kind = family(name)
+    heads = draw.randint(1, 4)
+    width = heads * 2 * draw.randint(1, 4)
+    hidden, layers, vocab = draw.randint(3, 30), draw.randint(1, 3), draw.randint(12, 60)
+    context = draw.randint(4, 20)
+    embed_dim = draw.randint(2, 20)
+    text = {"context_length": context}
+    if kind == "bert":
+        model = {
+            "hidden_size": width, "num_attention_heads": heads, "intermediate_size": hidden, "num_hidden_layers": layers,
+            "max_position_embeddings": context + draw.randint(2, 9), "type_vocab_size": draw.randint(1, 3),
+            "hidden_act": pick(["gelu", "gelu_new", "relu"]), "layer_norm_eps": pick([1e-12, 1e-5, 1e-3]),
+        }  # fmt: skip
+    elif kind == "mt5":
+        buckets = 4 * draw.randint(1, 10)
+        model = {
+            "d_model": width, "d_kv": draw.randint(1, 7), "num_heads": heads, "d_ff": hidden, "num_layers": layers,
+            "relative_attention_num_buckets": buckets, "relative_attention_max_distance": buckets // 4 + draw.randint(1, 40),
+        }  # fmt: skip
+    else:
+        model = {
+            "d_model": max(width, 4), "encoder_attention_heads": heads, "encoder_ffn_dim": hidden, "encoder_layers": layers,
+            "scale_embedding": pick([True, True, False]), "activation_function": pick(["relu", "gelu"]),
+        }  # fmt: skip
+    model["vocab_size"] = vocab
+    dropout = pick([True, False])
+    if dropout:
+        share = lambda: pick([0.0, 0.1, 0.3])
+        keys = {
+            "bert": ["hidden_dropout_prob", "attention_probs_dropout_prob"],
+            "mt5": ["dropout_rate"],
+            "m2m_100": ["dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"],
+        }
+        model |= {key: share() for key in keys[kind]}
+    text["hf_pooler_type"] = pick(["mean_pooler", "max_pooler", "cls_pooler", "cls_last_hidden_state_pooler", None])
+    if pick([True, True, False]):
+        text["hf_proj_type"] = pick(["linear", "mlp", None])
+        if text["hf_proj_type"] is None:
+            embed_dim = model.get("hidden_size", model.get("d_model"))
+    top = {"custom_text": True} if pick([True, False]) else {}
+    return case(name, model, text, None, draw.randint(4, 8), dropout, embed_dim, **top)
+
+
+def count(name):
+    """`export_profile.count` for models whose class its rule does not know."""
+    config = open_clip.get_model_config(name)
+    hf = "hf_model_name" in config["text_cfg"]
+    custom = config.pop("custom_text", False) or hf
+    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    if hf:
+        config["text_cfg"]["hf_model_pretrained"] = False
+    named = lambda name, **_: encoder_config({"hf_model_name": name})
+    with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), torch.device("meta"):
+        model = kind(**config)
+    return {
+        "total": sum(p.numel() for p in model.parameters()),
+        "visual": sum(p.numel() for p in model.visual.parameters()),
+        "keys": len(model.state_dict()),
+        "shapes": export_profile.digest([f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]),
+        "decayed": export_profile.digest([n for n, p in model.named_parameters() if not export_profile.excluded_from_decay(n, p)]),
+    }
+
+
+def export_parameters(output):
+    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(count(n))}" for n in NAMES)
+    (output / "parameters.json").write_text("{\n" + lines + "\n}\n")
+
+
+INIT = {
+    "roberta": case("roberta-base", {"hidden_size": 48, "vocab_size": 300, "initializer_range": 0.05}, embed_dim=20),
+    "roberta_pooler": case("xlm-roberta-base", {"hidden_size": 24}, pooler("cls_pooler")),
+    "mt5": case("google/mt5-base", {"d_model": 48, "d_kv": 12, "vocab_size": 200, "d_ff": 100, "initializer_factor": 0.5}),
+    "nllb": case(NLLB, {"d_model": 48, "vocab_size": 300}, pooler("cls_pooler")),
+}
+
+
+def export_init_moments(output):
+    cases = {}
+    for name, entry in INIT.items():
+        with upstream(entry["config"]) as plain:
+            states = [{k: v.detach() for k, v in m.state_dict().items()} for m in export_init.models(plain, f"hftext-{name}")]
+        parameters = {k: export_init.describe(torch.stack([s[k] for s in states])) for k in states[0]}
+        cases[name] = {"model_cfg": entry["config"], "seeds": export_init.SEEDS, "parameters": parameters}
+    (output / "init.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+
+
+def check(folder):
+    for path in sorted(folder.glob("*.saved.safetensors")):
+        name = path.name.removesuffix(".saved.safetensors")
+        model = build(CASES[name]["config"], 1)
+        model.load_state_dict(load_file(path), strict=True)
+        original = load_file(DATA / f"{name}.safetensors")
+        assert all(torch.equal(v, original[f"weights/{k}"]) for k, v in model.state_dict().items())
+        print(f"{name}: loaded strictly, {len(model.state_dict())} tensors equal")
+
+
+SEED = 6000
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=DATA)
+    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"), help="random models instead")
+    parser.add_argument("--check", type=Path, help="saved models instead")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.check:
+        check(args.check)
+        return
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.fuzz:
+        first, number = args.fuzz
+        for seed in range(first, first + number):
+            print(export(f"random_{seed}", random_case(seed), seed, args.output))
+        return
+    for i, name in enumerate(CASES):
+        print(export(name, CASES[name], SEED + i, args.output))
+    export_parameters(args.output)
+    export_init_moments(args.output)
+
+
+if __name__ == "__main__":
+    main()
