@@ -3,7 +3,7 @@
 
 Under data/hftext/:
   <case>.safetensors, <case>.json    as `export_models.py` writes them; features in evaluation mode, loss and gradients in training
-                                     mode with the dropout masks that `layers/dropout.rs` draws for the seed `dropout` of the JSON
+                                     mode with the dropout masks that `layers/dropout.rs` draws for the seed 0
   parameters.json                    of every configuration of the family, as `export_profile.py` writes it
   init.json                          as `export_init.py` writes it
 
@@ -12,11 +12,10 @@ The encoders are made smaller by the values under `hf_model_config` of `text_cfg
 the tokens and stops on captions without padding; it is exported as its later versions compute it.
 
 `--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--check DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
+`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0 transformers==5.23.0`.
 """
 
-import argparse
 import copy
 import json
 import random
@@ -27,15 +26,16 @@ from unittest import mock
 
 import export_init
 import export_models
-import export_profile
+import family
 import numpy as np
 import open_clip
 import torch
 import transformers
 from open_clip import hf_model
-from safetensors.torch import load_file, save_file
 
 DATA = Path(__file__).resolve().parent / "data/hftext"
+# Of the dropout masks.
+SEED = 0
 
 
 def roberta(vocab, width, layers, kind="xlm-roberta"):
@@ -85,25 +85,25 @@ NO_DROPOUT = {
 }
 SMALL = {
     "bert": {
-        "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
+        "vocab_size": 24, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 10,
         "max_position_embeddings": 16, "type_vocab_size": 2,
     },
     "mt5": {
-        "vocab_size": 40, "d_model": 10, "d_kv": 4, "d_ff": 14, "num_layers": 2, "num_heads": 3, "relative_attention_num_buckets": 8,
+        "vocab_size": 24, "d_model": 7, "d_kv": 3, "d_ff": 10, "num_layers": 2, "num_heads": 3, "relative_attention_num_buckets": 8,
         "relative_attention_max_distance": 9,
     },
-    "m2m_100": {"vocab_size": 40, "d_model": 12, "encoder_layers": 2, "encoder_ffn_dim": 20, "encoder_attention_heads": 3},
+    "m2m_100": {"vocab_size": 24, "d_model": 8, "encoder_layers": 2, "encoder_ffn_dim": 10, "encoder_attention_heads": 2},
 }  # fmt: skip
 
 
-def family(name):
+def kind_of(name):
     kind = BASES[name]["model_type"]
     return "bert" if "bert" in kind else kind
 
 
 def case(name, model=None, text=None, vision=None, batch=5, dropout=False, embed_dim=8, **top):
-    vision_cfg = {"image_size": 18, "patch_size": 6, "width": 12, "head_width": 6, "layers": 1, **(vision or {})}
-    kind = family(name)
+    vision_cfg = {"image_size": 10, "patch_size": 5, "width": 6, "head_width": 3, "layers": 1, **(vision or {})}
+    kind = kind_of(name)
     encoder = {**SMALL[kind], **({} if dropout else NO_DROPOUT[kind]), **(model or {})}
     text_cfg = {"hf_model_name": name, "hf_tokenizer_name": name, "context_length": 13, "hf_model_config": encoder, **(text or {})}
     return {"config": {"embed_dim": embed_dim, **top, "vision_cfg": vision_cfg, "text_cfg": text_cfg}, "batch": batch}
@@ -117,17 +117,17 @@ NLLB = "facebook/nllb-200-distilled-600M"
 CASES = {
     "roberta_mean": case("roberta-base", quick_gelu=True),
     "roberta_cls": case("roberta-base", {"max_position_embeddings": 15, "pad_token_id": 1}, pooler("cls_pooler")),
-    "roberta_max": case("xlm-roberta-base", text={"hf_pooler_type": "max_pooler", "hf_proj_type": None}, embed_dim=12),
+    "roberta_max": case("xlm-roberta-base", text={"hf_pooler_type": "max_pooler", "hf_proj_type": None}),
     "roberta_first": case(
         "xlm-roberta-large", {"layer_norm_eps": 1e-3, "hidden_act": "gelu_new"}, pooler("cls_last_hidden_state_pooler"), custom_text=True
     ),
     "roberta_dropout": case("roberta-base", dropout=True),
     "bert_own_pool": case("bert-base-uncased", text={"hf_pooler_type": None, "hf_proj_type": "linear"}),
-    "mt5_mean": case("google/mt5-base", vision={"image_size": [31, 17], "patch_size": 5}),
+    "mt5_mean": case("google/mt5-base", vision={"image_size": [13, 7]}),
     "mt5_max": case("google/mt5-xl", {"relative_attention_num_buckets": 32}, pooler("max_pooler")),
     "mt5_dropout": case("google/mt5-base", {"dropout_rate": 0.2}, pooler("cls_pooler"), dropout=True),
     "nllb_cls": case(NLLB, text=pooler("cls_pooler"), custom_text=True, init_logit_bias=-10),
-    "nllb_mean": case(NLLB, {"scale_embedding": False, "d_model": 14, "encoder_attention_heads": 2}, {"hf_pooler_type": "mean_pooler"}),
+    "nllb_mean": case(NLLB, {"scale_embedding": False, "d_model": 10, "encoder_attention_heads": 1}, {"hf_pooler_type": "mean_pooler"}),
     "nllb_dropout": case(
         NLLB, {"activation_dropout": 0.2, "encoder_layerdrop": 0.4, "encoder_layers": 4}, pooler("cls_pooler"), dropout=True
     ),
@@ -143,6 +143,9 @@ hf_model.MaxPooler.forward = max_pooler
 
 def encoder_config(text_cfg):
     fields = {**BASES[text_cfg["hf_model_name"]], **text_cfg.get("hf_model_config", {})}
+    if fields["model_type"] == "m2m_100":
+        # Upstream builds the decoder too, and throws it away.
+        fields |= {"decoder_attention_heads": fields.get("encoder_attention_heads", 16), "decoder_layers": 1}
     return transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
 
 
@@ -155,13 +158,22 @@ def upstream(config):
     text_cfg.pop("hf_model_config", None)
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder)
-        text_cfg |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        text_cfg["hf_model_name"] = folder
         yield config
 
 
+def create(config, name):
+    """Random weights, of the encoder too."""
+    with upstream(config) as plain, tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / f"{name}.json").write_text(json.dumps(plain))
+        open_clip.add_model_config(folder)
+        return open_clip.create_model(name, output_dict=True, pretrained_hf=False)
+
+
 def build(config, seed):
-    with upstream(config) as plain:
-        model = export_models.build(plain, seed)
+    torch.manual_seed(seed)
+    model = create(config, f"parity-{seed}")
+    export_models.perturb(model)
     perturb(model)
     return model.eval()
 
@@ -219,10 +231,11 @@ def training(model, noise, layer_drop):
     model.eval()
 
 
-def evaluate(model, image, text, seed):
+def evaluate(model, image, text):
+    """`export_models.evaluate`, whose loss is of training mode."""
     model.zero_grad()
     layer_drop = getattr(model.text.config, "encoder_layerdrop", 0.0)
-    with training(model, Noise(seed), layer_drop):
+    with training(model, Noise(SEED), layer_drop):
         loss = open_clip.ClipLoss()(**model(image, text))
     loss.backward()
     with torch.no_grad():
@@ -255,43 +268,19 @@ def captions(batch, context, encoder):
 
 
 def export(name, case, seed, output):
-    config, batch = case["config"], case["batch"]
+    config = case["config"]
     model = build(config, seed)
-    image = torch.randn(batch, 3, *model.visual.image_size)
-    text = captions(batch, config["text_cfg"]["context_length"], model.text.config)
-    outputs, gradients = evaluate(model, image, text, seed)
-    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {"input/image": image, "input/text": text}
-    tensors |= {f"output/{k}": v for k, v in outputs.items()}
-    tensors |= {f"grad/{k}": v for k, v in gradients.items()}
-    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
-    exact, exact_gradients = evaluate(copy.deepcopy(model).double(), image.double(), text, seed)
-    largest = max(float(g.abs().max()) for g in exact_gradients.values())
-    off = [
-        float((g - exact_gradients[n]).abs().max() / max(float(exact_gradients[n].abs().max()), 1e-3 * largest)) for n, g in gradients.items()
-    ]
-    description = {
-        "case": name,
-        "model_cfg": config,
-        "dropout": seed,
-        "float32_error_of_torch": {
-            "features_abs": max(float((outputs[k] - exact[k]).abs().max()) for k in ("image_features", "text_features")),
-            "gradients_rel_to_tensor_max": max(off),
-        },
-        "batch": batch,
-        "versions": {"open_clip": open_clip.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0]},
-    }
-    (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
-    size = (output / f"{name}.safetensors").stat().st_size
-    return f"{name:16} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  torch f32 gradients {max(off):.1e}"
+    image = torch.randn(case["batch"], 3, *model.visual.image_size)
+    text = captions(case["batch"], config["text_cfg"]["context_length"], model.text.config)
+    with mock.patch.object(export_models, "evaluate", evaluate):
+        return family.export(name, config, model, (image, text), seed, output, transformers=transformers.__version__)
 
 
 def random_case(seed):
     draw = random.Random(seed)
     pick = draw.choice
     name = pick(["roberta-base", "xlm-roberta-base", "bert-base-uncased", "google/mt5-base", "google/mt5-xl", NLLB, NLLB])
-    kind = family(name)
+    kind = kind_of(name)
     heads = draw.randint(1, 4)
     width = heads * 2 * draw.randint(1, 4)
     hidden, layers, vocab = draw.randint(3, 30), draw.randint(1, 3), draw.randint(12, 60)
@@ -334,29 +323,17 @@ def random_case(seed):
     return case(name, model, text, None, draw.randint(4, 8), dropout, embed_dim, **top)
 
 
-def count(name):
-    """`export_profile.count` for models whose class its rule does not know."""
-    config = open_clip.get_model_config(name)
-    hf = "hf_model_name" in config["text_cfg"]
-    custom = config.pop("custom_text", False) or hf
-    kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    if hf:
-        config["text_cfg"]["hf_model_pretrained"] = False
-    named = lambda name, **_: encoder_config({"hf_model_name": name})
-    with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), torch.device("meta"):
-        model = kind(**config)
-    return {
-        "total": sum(p.numel() for p in model.parameters()),
-        "visual": sum(p.numel() for p in model.visual.parameters()),
-        "keys": len(model.state_dict()),
-        "shapes": export_profile.digest([f"{k} {list(v.shape)}" for k, v in model.state_dict().items()]),
-        "decayed": export_profile.digest([n for n, p in model.named_parameters() if not export_profile.excluded_from_decay(n, p)]),
-    }
-
-
 def export_parameters(output):
-    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(count(n))}" for n in NAMES)
-    (output / "parameters.json").write_text("{\n" + lines + "\n}\n")
+    def described(name):
+        config = open_clip.factory.get_model_config(name)
+        if "hf_model_name" in config["text_cfg"]:
+            config["custom_text"] = True
+            config["text_cfg"]["hf_model_pretrained"] = False
+        return config
+
+    named = lambda name, **_: encoder_config({"hf_model_name": name})
+    with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), mock.patch.object(open_clip, "get_model_config", described):
+        family.export_parameters(NAMES, output)
 
 
 INIT = {
@@ -367,50 +344,19 @@ INIT = {
 }
 
 
+def fresh(config, name):
+    for seed in range(export_init.SEEDS):
+        torch.manual_seed(seed)
+        yield create(config, f"init-{name}")
+
+
 def export_init_moments(output):
-    cases = {}
-    for name, entry in INIT.items():
-        with upstream(entry["config"]) as plain:
-            states = [{k: v.detach() for k, v in m.state_dict().items()} for m in export_init.models(plain, f"hftext-{name}")]
-        parameters = {k: export_init.describe(torch.stack([s[k] for s in states])) for k in states[0]}
-        cases[name] = {"model_cfg": entry["config"], "seeds": export_init.SEEDS, "parameters": parameters}
-    (output / "init.json").write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
 
 
 def check(folder):
-    for path in sorted(folder.glob("*.saved.safetensors")):
-        name = path.name.removesuffix(".saved.safetensors")
-        model = build(CASES[name]["config"], 1)
-        model.load_state_dict(load_file(path), strict=True)
-        original = load_file(DATA / f"{name}.safetensors")
-        assert all(torch.equal(v, original[f"weights/{k}"]) for k, v in model.state_dict().items())
-        print(f"{name}: loaded strictly, {len(model.state_dict())} tensors equal")
-
-
-SEED = 6000
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=DATA)
-    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"), help="random models instead")
-    parser.add_argument("--check", type=Path, help="saved models instead")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    if args.check:
-        check(args.check)
-        return
-    args.output.mkdir(parents=True, exist_ok=True)
-    if args.fuzz:
-        first, number = args.fuzz
-        for seed in range(first, first + number):
-            print(export(f"random_{seed}", random_case(seed), seed, args.output))
-        return
-    for i, name in enumerate(CASES):
-        print(export(name, CASES[name], SEED + i, args.output))
-    export_parameters(args.output)
-    export_init_moments(args.output)
+    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
 
 
 if __name__ == "__main__":
-    main()
+    family.main(__doc__, DATA, CASES, export, random_case, 6000, check, [export_parameters, export_init_moments])

@@ -80,12 +80,15 @@ pub(super) fn pool(kind: HfPool, tokens: Tensor<3>, padding: Tensor<2, Bool>) ->
             // At least one, so that a caption of nothing but padding gives no NaN.
             (sum.reshape([batch, width]) / count.clamp_min(1.0)).cast(dtype)
         }
-        HfPool::Max => tokens
-            .cast(DType::F32)
-            .mask_fill(hidden, f32::MIN)
-            .max_dim(1)
-            .reshape([batch, width])
-            .cast(dtype),
+        HfPool::Max => {
+            let tokens = tokens.cast(DType::F32).mask_fill(hidden, f32::MIN);
+            let empty = padding.int().min_dim(1).equal_scalar(1);
+            tokens
+                .max_dim(1)
+                .reshape([batch, width])
+                .mask_fill(empty.expand([batch, width]), 0.0)
+                .cast(dtype)
+        }
         HfPool::Cls | HfPool::First => tokens.slice_dim(1, 0..1).reshape([batch, width]),
     }
 }
