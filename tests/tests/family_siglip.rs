@@ -288,7 +288,7 @@ fn configurations_that_make_no_tower_are_refused() {
         (&|v| v["timm_pool"] = "token".into(), "timm_pool"),
         (&|v| v["timm_pool"] = "abs_attn".into(), "abs_attn"),
         (&|v| v["timm_proj"] = "cubic".into(), "cubic"),
-        (&|v| v["timm_drop_path"] = 0.1.into(), "timm_drop_path"),
+        (&|v| v["timm_drop_path"] = 1.5.into(), "timm_drop_path"),
         (&|v| v["timm_kwargs"]["num_heads"] = 5.into(), "num_heads"),
         (&|v| v["timm_kwargs"]["embed_dims"] = 5.into(), "embed_dims"),
         (&|v| v["timm_kwargs"]["embed_dim"] = 24.into(), "embed_dim"),

@@ -17,7 +17,7 @@ const TEXT_BATCH: usize = 256;
 /// A model with what it takes to feed it.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    /// The network, without autodiff.
+    /// The network, without autodiff and with its branches joined ([`Clip::folded`]).
     pub model: Clip,
     /// Normalisation of the pictures.
     pub preprocess: PreprocessConfig,
@@ -46,7 +46,7 @@ impl Encoder {
         dtype: FloatDType,
     ) -> Self {
         Self {
-            model: model.valid(),
+            model: model.valid().folded(),
             preprocess,
             image_size,
             device: device.clone().inner(),

@@ -127,21 +127,6 @@ impl TimmOptions {
             )),
         }
     }
-
-    /// Refuses dropout behind the tower and stochastic depth, for towers that have neither.
-    pub(crate) fn refuse_dropout(&self) -> Result<(), ModelError> {
-        let shares = [
-            ("vision_cfg.timm_drop", self.drop),
-            ("vision_cfg.timm_drop_path", self.drop_path.unwrap_or(0.0)),
-        ];
-        match shares.into_iter().find(|(_, share)| *share != 0.0) {
-            Some((field, share)) => Err(ModelError::invalid(
-                field,
-                format!("{share}: this tower is trained without"),
-            )),
-            None => Ok(()),
-        }
-    }
 }
 
 impl VisionConfig {

@@ -30,6 +30,28 @@ pub fn drop_path<const D: usize>(branch: Tensor<D>, share: f64, seed: u64) -> Te
     branch * factors
 }
 
+/// Stochastic depth of one of a tower's residual branches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DropPath {
+    share: f64,
+    branch: usize,
+}
+
+impl DropPath {
+    /// For branch number `branch` of the tower, which training leaves out for a `share` of the samples.
+    pub fn new(share: f64, branch: usize) -> Self {
+        Self { share, branch }
+    }
+
+    /// What stays of `branch`, `[batch, …]`: all of it, unless `training` seeds the draw.
+    pub fn forward<const D: usize>(&self, branch: Tensor<D>, training: Option<u64>) -> Tensor<D> {
+        match training {
+            Some(seed) => drop_path(branch, self.share, branch_seed(seed, self.branch)),
+            None => branch,
+        }
+    }
+}
+
 /// Shares of `depth` branches: from 0 at the first to `last` at the last in equal steps, as in timm.
 pub fn drop_path_shares(last: f64, depth: usize) -> Vec<f64> {
     let steps = depth.saturating_sub(1).max(1) as f64;

@@ -16,10 +16,13 @@
 //! * [`drop_path`] – stochastic depth
 //! * [`embedding`] – table of vectors by id
 //! * [`conv`] – convolution of feature maps
+//! * [`folded`] – several layers as one convolution, for inference
 //! * [`linear`] – matrix product in the dtype of the input
+//! * [`mobile_one`] – convolutions of parallel branches
 //! * [`norm`] – LayerNorm, RMSNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
+//! * [`squeeze_excite`] – a gate per channel
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
 pub mod activation;
@@ -33,10 +36,13 @@ pub mod depthwise;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
+pub mod folded;
 pub mod linear;
+pub mod mobile_one;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod squeeze_excite;
 pub mod timm;
 
 pub use activation::Activation;
@@ -49,8 +55,9 @@ pub use conv::Conv2d;
 pub use dropout::Noise;
 pub use embedding::Embedding;
 pub use linear::Linear;
-pub use norm::{LayerNorm, LayerScale, RmsNorm};
+pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;
+pub use squeeze_excite::SqueezeExcite;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 
 use burn::module::{Param, ParamId};

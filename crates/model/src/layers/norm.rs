@@ -88,3 +88,25 @@ impl LayerScale {
         x * gamma.unsqueeze()
     }
 }
+
+/// A learned factor per channel on a residual branch of feature maps.
+#[derive(Module, Debug)]
+pub struct LayerScale2d {
+    /// `[channels, 1, 1]`.
+    pub gamma: Param<Tensor<3>>,
+}
+
+impl LayerScale2d {
+    /// A factor for each of `channels`.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            gamma: parameter([channels, 1, 1], device),
+        }
+    }
+
+    /// `[batch, channels, height, width]` → the same shape.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let gamma = self.gamma.val().cast(x.dtype());
+        x * gamma.unsqueeze()
+    }
+}

@@ -5,6 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
 use super::attention::{join_heads, project_heads};
+use super::drop_path::DropPath;
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
 /// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
@@ -104,6 +105,8 @@ pub struct TimmBlock {
     pub mlp: TimmMlp,
     /// On the MLP's output.
     pub ls2: Option<LayerScale>,
+    #[module(skip)]
+    drop: [DropPath; 2],
 }
 
 impl TimmBlock {
@@ -120,19 +123,29 @@ impl TimmBlock {
             norm2: LayerNorm::new(width, norm_eps, device),
             mlp: config.mlp(device),
             ls2: layer_scale(),
+            drop: Default::default(),
         }
     }
 
-    /// `[batch, tokens, width]` → the same shape.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// With stochastic depth: block `index` of a tower whose training leaves out each branch for a `share` of the samples.
+    #[must_use]
+    pub fn with_drop_path(self, share: f64, index: usize) -> Self {
+        Self {
+            drop: [0, 1].map(|branch| DropPath::new(share, 2 * index + branch)),
+            ..self
+        }
+    }
+
+    /// `[batch, tokens, width]` → the same shape; `training` seeds stochastic depth.
+    pub fn forward(&self, x: Tensor<3>, training: Option<u64>) -> Tensor<3> {
         let scaled = |scale: &Option<LayerScale>, branch| match scale {
             Some(scale) => scale.forward(branch),
             None => branch,
         };
         let attended = self.attn.forward(self.norm1.forward(x.clone()));
-        let x = x + scaled(&self.ls1, attended);
+        let x = x + self.drop[0].forward(scaled(&self.ls1, attended), training);
         let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + scaled(&self.ls2, hidden)
+        x + self.drop[1].forward(scaled(&self.ls2, hidden), training)
     }
 }
 

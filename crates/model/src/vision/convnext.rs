@@ -11,7 +11,7 @@ use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::depthwise::DepthwiseConv;
-use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::drop_path::{DropPath, drop_path_shares};
 use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, TimmMlp, parameter};
 
 /// Side of the stem's patches in pixels.
@@ -34,12 +34,8 @@ pub struct ConvNextBlock {
     pub norm: LayerNorm,
     /// `channels → 4·channels → channels`.
     pub mlp: TimmMlp,
-    /// Share of samples for which training leaves the branch out.
     #[module(skip)]
-    drop: f64,
-    /// Number of the block in the tower.
-    #[module(skip)]
-    index: usize,
+    drop: DropPath,
 }
 
 impl ConvNextBlock {
@@ -47,11 +43,8 @@ impl ConvNextBlock {
     fn forward(&self, x: Tensor<4>, training: Option<u64>) -> Tensor<4> {
         let branch = self.norm.forward(self.conv_dw.forward(x.clone()));
         let gamma = self.gamma.val().cast(x.dtype());
-        let mut branch = self.mlp.forward(branch) * gamma.unsqueeze();
-        if let Some(seed) = training {
-            branch = drop_path(branch, self.drop, branch_seed(seed, self.index));
-        }
-        x + branch
+        let branch = self.mlp.forward(branch) * gamma.unsqueeze();
+        x + self.drop.forward(branch, training)
     }
 }
 
@@ -109,7 +102,7 @@ impl ConvNextTower {
         let mut shares = shares.into_iter().enumerate();
         let stages = (0..arch.dims.len()).map(|stage| {
             let width = arch.dims[stage];
-            let block = |(index, drop)| ConvNextBlock {
+            let block = |(index, share)| ConvNextBlock {
                 gamma: parameter([width], device),
                 conv_dw: DepthwiseConv::new(width, KERNEL, device),
                 norm: norm(width),
@@ -119,8 +112,7 @@ impl ConvNextTower {
                     Activation::Gelu,
                     device,
                 ),
-                drop,
-                index,
+                drop: DropPath::new(share, index),
             };
             let before = stage.checked_sub(1).map(|before| arch.dims[before]);
             ConvNextStage {

@@ -2,13 +2,19 @@
 //!
 //! * [`vit`] – OpenCLIP's native vision transformer
 //! * [`resnet`] – CLIP's ResNets
-//! * [`timm_vit`] – timm's vision transformer: SigLIP and SigLIP2, with its sizes in [`timm_arch`]
+//! * [`timm_vit`] – timm's vision transformer: SigLIP, SigLIP2 and some of MobileCLIP, with its sizes in [`timm_arch`] and the
+//!   convolutions before it in [`conv_stem`]
 //! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
 //! * [`vitamin`] – timm's ViTamin: convolutions of [`vitamin_stem`], then a transformer; its sizes in [`vitamin_arch`]
+//! * [`fastvit`] – timm's FastViT: MobileCLIP, with its sizes in [`fastvit_arch`] and its blocks in [`fastvit_block`]
 //! * [`timm_head`] – the map behind a timm tower
 
+pub mod conv_stem;
 pub mod convnext;
 pub mod convnext_arch;
+pub mod fastvit;
+pub mod fastvit_arch;
+pub mod fastvit_block;
 pub mod resnet;
 pub mod timm_arch;
 pub mod timm_head;
@@ -19,6 +25,7 @@ pub mod vitamin_arch;
 pub mod vitamin_stem;
 
 pub use convnext::ConvNextTower;
+pub use fastvit::FastVitTower;
 pub use resnet::ModifiedResNet;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
@@ -32,6 +39,7 @@ use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
 use convnext_arch::ConvNextConfig;
+use fastvit_arch::FastVitConfig;
 use timm_arch::TimmVitConfig;
 use vitamin_arch::VitaminConfig;
 
@@ -49,6 +57,8 @@ pub enum VisionTower {
     ConvNext(ConvNextTower),
     /// timm's ViTamin.
     Vitamin(VitaminTower),
+    /// timm's FastViT.
+    FastVit(FastVitTower),
 }
 
 impl VisionTower {
@@ -69,6 +79,11 @@ impl VisionTower {
         {
             return Ok(Self::Vitamin(VitaminTower::new(config, device)?));
         }
+        if let Some(name) = config.vision_cfg.timm_model_name()
+            && FastVitConfig::named(name).is_some()
+        {
+            return Ok(Self::FastVit(FastVitTower::new(config, device)?));
+        }
         if config.vision_cfg.is_resnet() {
             return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
         }
@@ -85,6 +100,7 @@ impl VisionTower {
             Self::TimmVit(tower) => tower.forward(image, training),
             Self::ConvNext(tower) => tower.forward(image, training),
             Self::Vitamin(tower) => tower.forward(image, training),
+            Self::FastVit(tower) => tower.forward(image, training),
         }
     }
 
@@ -92,7 +108,18 @@ impl VisionTower {
     pub fn pending_statistics(&self) -> Option<&PendingStatistics> {
         match self {
             Self::ResNet(tower) => Some(tower.pending()),
+            Self::FastVit(tower) => Some(tower.pending()),
+            Self::TimmVit(tower) => Some(tower.pending()),
             _ => None,
+        }
+    }
+
+    /// Makes evaluation use one convolution where several layers amount to one, in a tower that was made for that.
+    pub(crate) fn fold(&mut self) {
+        match self {
+            Self::FastVit(tower) => tower.fold(),
+            Self::TimmVit(tower) => tower.fold(),
+            _ => {}
         }
     }
 
@@ -120,6 +147,9 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
     }
     if VitaminConfig::named(name).is_some() {
         return vitamin::initial(key, shape, config);
+    }
+    if FastVitConfig::named(name).is_some() {
+        return fastvit::initial(key, shape, config);
     }
     TimmVitConfig::named(name)?;
     timm_vit::initial(key, shape, config)

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::conv_stem;
 use crate::config::{
     ImageSize, TimmOptions, TimmProj, check_extent, check_heads, check_hidden, check_layers,
 };
@@ -78,6 +79,8 @@ pub struct TimmVitConfig {
     pub act_layer: ActLayer,
     /// Added to the variance in every LayerNorm.
     pub norm_eps: f64,
+    /// The patch embedding is several convolutions; a switch of ours, which in timm is the class of a layer.
+    pub conv_stem: bool,
 }
 
 /// What a configuration makes of an architecture's pool.
@@ -106,6 +109,7 @@ impl Default for TimmVitConfig {
             global_pool: TokenPool::Token,
             act_layer: ActLayer::Gelu,
             norm_eps: 1e-6,
+            conv_stem: false,
         }
     }
 }
@@ -128,6 +132,14 @@ impl TimmVitConfig {
                     fc_norm: Some(false),
                     global_pool: TokenPool::Avg,
                     ..sized(512, 12, 8)
+                });
+            }
+            "vit_base_mci_224" => {
+                return Some(Self {
+                    patch_size: conv_stem::PATCH,
+                    no_embed_class: true,
+                    conv_stem: true,
+                    ..sized(768, 12, 12)
                 });
             }
             "vit_large_patch14_clip_224" => {
@@ -191,6 +203,21 @@ impl TimmVitConfig {
             self.embed_dim,
             self.mlp_ratio,
         )?;
+        if self.conv_stem
+            && (self.patch_size != conv_stem::PATCH
+                || !self.embed_dim.is_multiple_of(conv_stem::NARROW))
+        {
+            return Err(ModelError::invalid(
+                "vision_cfg.timm_kwargs.embed_dim",
+                format!(
+                    "{} in patches of {}: a convolutional stem makes patches of {} and a multiple of {}",
+                    self.embed_dim,
+                    self.patch_size,
+                    conv_stem::PATCH,
+                    conv_stem::NARROW
+                ),
+            ));
+        }
         check_heads(self.num_heads, self.embed_dim)
     }
 

@@ -1,21 +1,27 @@
-//! timm's `VisionTransformer` as OpenCLIP's timm adapter uses it: the image tower of SigLIP and SigLIP2.
+//! timm's `VisionTransformer` as OpenCLIP's timm adapter uses it: the image tower of SigLIP, SigLIP2 and of the ViTs among
+//! MobileCLIP.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use super::conv_stem::{self, ConvStem, NARROW, conv_stem};
 use super::timm_arch::{TimmVitConfig, TokenPool};
 use super::timm_head::TimmHead;
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
+use crate::layers::batch_norm::PendingStatistics;
+use crate::layers::drop_path::drop_path_shares;
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, TimmBlock, parameter};
 
-/// Key of a convolution under timm's name of the layer around it.
+/// Pixels to tokens, in one of two ways.
 #[derive(Module, Debug)]
 pub struct TimmPatchEmbed {
-    /// Patches to tokens.
-    pub proj: PatchEmbed,
+    /// One matrix per patch.
+    pub proj: Option<PatchEmbed>,
+    /// Several convolutions.
+    pub backbone: Option<ConvStem>,
 }
 
 /// timm's vision transformer up to the pooled vector, or to the embedding where its classifier is the map there.
@@ -45,6 +51,8 @@ pub struct TimmVit {
     grid: (usize, usize),
     #[module(skip)]
     patch_dropout: f64,
+    #[module(skip)]
+    pending: PendingStatistics,
 }
 
 /// timm's vision transformer and the map behind it.
@@ -60,7 +68,6 @@ impl TimmVitTower {
     /// Builds the tower of a configuration whose `timm_model_name` is in [`TimmVitConfig::named`]'s table.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
         let options = config.vision_cfg.timm()?;
-        options.refuse_dropout()?;
         let arch = TimmVitConfig::of(&options)?;
         let grid = arch.grid(config.vision_cfg.image_size)?;
         let projection = options.projection()?;
@@ -70,10 +77,16 @@ impl TimmVitTower {
         let width = arch.embed_dim;
         let block = arch.block();
         let norm = || LayerNorm::new(width, arch.norm_eps, device);
-        let patch_embed = match arch.pre_norm {
+        let pending = PendingStatistics::default();
+        let proj = || match arch.pre_norm {
             true => PatchEmbed::new(width, arch.patch_size, device),
             false => PatchEmbed::biased(width, arch.patch_size, device),
         };
+        let patch_embed = TimmPatchEmbed {
+            proj: (!arch.conv_stem).then(proj),
+            backbone: arch.conv_stem.then(|| conv_stem(width, &pending, device)),
+        };
+        let shares = drop_path_shares(options.stochastic_depth(0.0)?, arch.depth);
         let classifier = projection == TimmProj::Classifier;
         Ok(Self {
             trunk: TimmVit {
@@ -82,10 +95,11 @@ impl TimmVitTower {
                     [1, arch.prefix_positions() + grid.0 * grid.1, width],
                     device,
                 ),
-                patch_embed: TimmPatchEmbed { proj: patch_embed },
+                patch_embed,
                 norm_pre: arch.pre_norm.then(norm),
-                blocks: (0..arch.depth)
-                    .map(|_| TimmBlock::new(&block, device))
+                blocks: (0..)
+                    .zip(shares)
+                    .map(|(i, share)| TimmBlock::new(&block, device).with_drop_path(share, i))
                     .collect(),
                 norm: (!pool.norm_last).then(norm),
                 attn_pool: (pool.tokens == TokenPool::Map).then(|| LatentPool::new(&block, device)),
@@ -94,6 +108,7 @@ impl TimmVitTower {
                 pool: pool.tokens,
                 grid,
                 patch_dropout: share,
+                pending,
             },
             head: TimmHead::new(&options, width, config.embed_dim, device)?,
         })
@@ -101,9 +116,23 @@ impl TimmVitTower {
 
     /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
     ///
-    /// `dropout` seeds patch dropout; without it nothing is dropped.
-    pub fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
-        self.head.forward(self.trunk.forward(image, dropout))
+    /// `training` seeds patch dropout and stochastic depth, and lets the statistics of the batch normalise where there is BatchNorm;
+    /// without it the tower is in evaluation mode.
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        self.head.forward(self.trunk.forward(image, training))
+    }
+
+    /// Statistics of the batches that went through in training.
+    pub fn pending(&self) -> &PendingStatistics {
+        &self.trunk.pending
+    }
+
+    /// Makes evaluation use one convolution in place of convolution and BatchNorm.
+    pub fn fold(&mut self) {
+        if let Some((first, second, _)) = &mut self.trunk.patch_embed.backbone {
+            first.fold();
+            second.fold();
+        }
     }
 
     /// Rows and columns of patches that `pos_embed` is for.
@@ -112,14 +141,26 @@ impl TimmVitTower {
     }
 }
 
+impl TimmPatchEmbed {
+    /// `[batch, 3, height, width]` → `[batch, rows·columns, width]`, row by row.
+    fn forward(&self, image: Tensor<4>, training: bool) -> Tensor<3> {
+        match (&self.proj, &self.backbone) {
+            (Some(proj), _) => proj.forward(image),
+            (None, Some(stem)) => conv_stem::tokens(stem, image, training),
+            (None, None) => image.flatten(2, 3).swap_dims(1, 2),
+        }
+    }
+}
+
 impl TimmVit {
     /// Normalised pixels `[batch, 3, height, width]` → `[batch, width]`, or `[batch, embed_dim]` with a classifier.
-    pub fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
-        let mut tokens = self.tokens(image, dropout);
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        let mut tokens = self.tokens(image, training);
         if let Some(norm) = &self.norm_pre {
             tokens = norm.forward(tokens);
         }
-        let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
+        let blocks = self.blocks.iter();
+        let tokens = blocks.fold(tokens, |x, block| block.forward(x, training));
         let pooled = self.pool(tokens);
         let pooled = match &self.fc_norm {
             Some(norm) => norm.forward(pooled),
@@ -132,15 +173,15 @@ impl TimmVit {
     }
 
     /// Patches and class token with their positions.
-    fn tokens(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<3> {
+    fn tokens(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<3> {
         let dtype = image.dtype();
-        let patches = self.patch_embed.proj.forward(image);
+        let patches = self.patch_embed.forward(image, training.is_some());
         let [batch, n, width] = patches.dims();
         let positions = self.pos_embed.val().cast(dtype);
         let [_, rows, _] = positions.dims();
         let prefix = rows.saturating_sub(n);
         let mut patches = patches + positions.clone().slice_dim(1, prefix..rows);
-        if let (Some(seed), true) = (dropout, self.patch_dropout > 0.0) {
+        if let (Some(seed), true) = (training, self.patch_dropout > 0.0) {
             patches = patch_dropout(patches, self.patch_dropout, seed);
         }
         let Some(class) = &self.cls_token else {
@@ -180,6 +221,8 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
     let fan_in = |key: &str| match key {
         "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
         "visual.trunk.patch_embed.proj.bias" => 3 * arch.patch_size * arch.patch_size,
+        // Four pixels of the layer before.
+        "visual.trunk.patch_embed.backbone.2.conv.bias" => 4 * (arch.embed_dim / NARROW),
         _ if shape.len() > 1 => shape.iter().skip(1).product(),
         _ => arch.embed_dim,
     };
@@ -195,9 +238,11 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
         "cls_token" => Init::Normal(1e-6),
         "latent" => Init::TruncatedNormal((arch.embed_dim as f64).powf(-0.5)),
         "gamma" => Init::Constant(arch.init_values.unwrap_or(1.0)),
-        _ if name.starts_with("patch_embed.") => like_torch(),
+        "running_mean" => Init::Constant(0.0),
+        "running_var" => Init::Constant(1.0),
+        _ if name.starts_with("patch_embed.") && layer != "bn" => like_torch(),
         "bias" => Init::Constant(0.0),
-        _ if layer.contains("norm") => Init::Constant(1.0),
+        _ if layer.contains("norm") || layer == "bn" => Init::Constant(1.0),
         _ => Init::Normal(0.02),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{RawTensor, StateDict, WeightsError, siglip};
+use super::{RawTensor, StateDict, WeightsError, mobileclip, siglip};
 
 /// First parts of the text tower's keys, which lie at the root in `CLIP` and under `text.` in `CustomTextCLIP` and `CoCa`.
 const TEXT_ROOTS: [&str; 6] = [
@@ -20,7 +20,7 @@ const TEXT_ROOTS: [&str; 6] = [
 /// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
 ///   `context_length` and `vocab_size`
 /// * the counters `num_batches_tracked` of BatchNorm are dropped: with a momentum they change nothing
-/// * the keys of Hugging Face's `CLIPModel` and `SiglipModel` become OpenCLIP's
+/// * the keys of Hugging Face's `CLIPModel` and `SiglipModel` become OpenCLIP's, and so do Apple's of MobileCLIP
 ///
 /// # Errors
 /// A tensor that has to be joined or turned cannot be read, or has an unfit shape.
@@ -41,6 +41,9 @@ pub fn normalise(dict: StateDict) -> Result<StateDict, WeightsError> {
     } else if siglip::is_hugging_face(&dict) {
         dict.tensors = siglip::from_hugging_face(&dict)?;
         dict.metadata.extend(siglip::preprocessing());
+    } else if let Some(tower) = mobileclip::tower(&dict) {
+        dict.metadata.extend(mobileclip::preprocessing(&dict));
+        dict.tensors = mobileclip::from_apple(&dict, tower)?;
     }
     Ok(dict)
 }

@@ -13,6 +13,7 @@
 pub mod bind;
 mod error;
 pub mod keys;
+mod mobileclip;
 mod npz;
 pub mod openai;
 mod pickle;
