@@ -1,0 +1,275 @@
+//! MobileCLIP against `open_clip`: outputs, gradients, BatchNorm in training, joined branches, state dicts, initial weights,
+//! Apple's keys. `tests/parity/export_mobileclip.py` made the fixtures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::DType;
+use openclip_model::weights::{StateDict, bind};
+use openclip_model::{Clip, factory, params};
+use openclip_tests::family::{self, FEATURES, GRADIENTS};
+use openclip_tests::{
+    Tensors, device, fixture, fixture_tensors, json, max_difference, model_config, values,
+};
+use openclip_train::loss::clip_loss;
+use openclip_train::relay::{self, PickGradient};
+
+fn committed() -> Vec<String> {
+    family::cases(&fixture("mobileclip"))
+}
+
+/// Features with joined branches, and how far they are from upstream's with parallel ones.
+fn same_when_folded(path: &str) -> f32 {
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    let model = family::model(path).valid().folded();
+    let image = expected.tensor("input/image", &device());
+    let found = values(model.encode_image(image, false));
+    let apart = max_difference(&found, expected.get("output/image_features").1);
+    assert!(
+        apart <= FEATURES,
+        "{path}: folded features differ by {apart:e}"
+    );
+    apart
+}
+
+/// Features, loss and gradients in evaluation mode.
+fn same_in_evaluation(path: &str) -> [f32; 2] {
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    let (model, batch) = (family::model(path), family::batch(&expected, 0));
+    let features = family::same_features(path, &model, &batch, &expected);
+    let loss = clip_loss(model.forward(batch.images, batch.tokens));
+    let apart = max_difference(&values(loss.clone()), expected.get("output/loss").1);
+    assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let found = params::export_with(&model, &mut PickGradient(&gradients));
+    let gradients = family::same_gradients(path, "grad/", &found, &expected, GRADIENTS);
+    [features, gradients]
+}
+
+/// Features, loss, gradients and running statistics in training mode, where a case has them.
+fn same_in_training(path: &str) -> Option<[f32; 2]> {
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    // Statistics of few values can be so ill-conditioned that upstream itself is further off.
+    let noise = &json(&format!("{path}.json"))["training_f32_against_f64"];
+    let noise = |what: &str| Some(noise.get(what)?.as_f64()? as f32);
+    let features = FEATURES.max(3.0 * noise("features_abs")?);
+    let gradients = GRADIENTS.max(3.0 * noise("gradients")?);
+    let batch = family::batch(&expected, 0);
+    let model = family::model(path);
+    let image = model.visual.forward(batch.images.clone(), Some(0));
+    let apart = max_difference(&values(image), expected.get("train/image_features").1);
+    assert!(
+        apart <= features,
+        "{path}: training features differ by {apart:e}"
+    );
+    model.drop_pending_statistics();
+    let (loss, found) = relay::step(&model, std::slice::from_ref(&batch));
+    let worse = max_difference(&values(loss), expected.get("train/loss").1);
+    assert!(
+        worse <= features,
+        "{path}: training loss differs by {worse:e}"
+    );
+    let found = params::export_with(&model, &mut PickGradient(&found));
+    let gradients = family::same_gradients(path, "train/grad/", &found, &expected, gradients);
+    let model = params::export(&model.apply_pending_statistics());
+    for (key, wanted) in expected.with_prefix("once/") {
+        let found = model.iter().find(|param| param.key == key).unwrap();
+        let apart = max_difference(&found.values, wanted);
+        assert!(apart <= FEATURES, "{path}: {key} differs by {apart:e}");
+    }
+    Some([apart, gradients])
+}
+
+fn compare(paths: &[String]) {
+    let worst = |found: &[[f32; 2]]| {
+        let largest = |i: usize| found.iter().fold(0.0_f32, |worst, x| worst.max(x[i]));
+        let [features, gradients] = [largest(0), largest(1)];
+        format!("features {features:e}, gradients {gradients:e} relative")
+    };
+    let evaluated: Vec<_> = paths.iter().map(|path| same_in_evaluation(path)).collect();
+    println!("{} models: {}", paths.len(), worst(&evaluated));
+    let folded = paths.iter().map(|path| same_when_folded(path));
+    println!("folded: features {:e}", folded.fold(0.0, f32::max));
+    let trained = paths.iter().filter_map(|path| same_in_training(path));
+    let trained: Vec<_> = trained.collect();
+    println!("{} in training: {}", trained.len(), worst(&trained));
+}
+
+#[test]
+fn features_loss_gradients_and_statistics() {
+    compare(&committed());
+}
+
+/// `OPENCLIP_PARITY_DIR` is what `export_mobileclip.py --fuzz SEED COUNT --output DIR` wrote.
+#[test]
+#[ignore = "needs models of `export_mobileclip.py --fuzz`"]
+fn random_models() {
+    compare(&family::random_cases());
+}
+
+#[test]
+fn every_configuration_has_the_state_dict_of_open_clip() {
+    family::same_state_dicts("mobileclip/parameters.json", 9);
+}
+
+#[test]
+fn initial_weights_are_distributed_as_timm_s() {
+    family::same_initial_weights("mobileclip/init.json");
+}
+
+/// Upstream's `convert_state_dict` gives the case's weights back, but for the bias that Apple's projection does not have.
+#[test]
+fn apple_s_keys_are_read_as_open_clip_s() {
+    for (name, bias) in [
+        ("mci0", "visual.trunk.head.fc.bias"),
+        ("vit", "visual.trunk.head.bias"),
+    ] {
+        let file = fixture(&format!("mobileclip/apple_{name}.safetensors"));
+        let dict = StateDict::read(&file).unwrap();
+        let wanted = fixture_tensors(&format!("mobileclip/{name}.safetensors"), "weights/");
+        let keys: Vec<_> = dict.tensors.keys().collect();
+        assert_eq!(keys, wanted.tensors.keys().collect::<Vec<_>>(), "{name}");
+        for (key, tensor) in &wanted.tensors {
+            let found = &dict.tensors[key];
+            assert_eq!(found.shape, tensor.shape, "{key}");
+            let values = tensor.to_f32().unwrap();
+            let wanted = match key == bias {
+                true => vec![0.0; values.len()],
+                false => values,
+            };
+            assert_eq!(found.to_f32().unwrap(), wanted, "{key}");
+        }
+        let preprocess = &dict.metadata[factory::CONFIG_METADATA];
+        assert!(preprocess.contains("bilinear"), "{preprocess}");
+        let config = family::config(&format!("mobileclip/{name}"));
+        bind::load(Clip::new(&config, &device()).unwrap(), &config, dict, &file).unwrap();
+    }
+}
+
+/// Training mode does not use the joined branches, and what is saved stays as it was.
+#[test]
+fn folding_leaves_training_and_parameters_alone() {
+    for name in ["mci0", "vit"] {
+        let path = format!("mobileclip/{name}");
+        let expected = Tensors::read(&format!("{path}.safetensors"));
+        let model = family::model(&path).folded();
+        let image = family::batch(&expected, 0).images;
+        let found = values(model.visual.forward(image, Some(0)));
+        let apart = max_difference(&found, expected.get("train/image_features").1);
+        assert!(apart <= FEATURES, "{apart:e}");
+        let plain = params::export(&family::model(&path));
+        let folded = params::export(&model);
+        assert_eq!(plain.len(), folded.len());
+        for (plain, folded) in plain.iter().zip(&folded) {
+            assert_eq!((&plain.key, &plain.values), (&folded.key, &folded.values));
+        }
+    }
+}
+
+/// In bf16 the joined branches are as near to f32 as the parallel ones.
+#[test]
+fn folded_in_half_precision() {
+    let path = "mobileclip/mci0";
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    let plain = family::model(path).valid();
+    let folded = plain.clone().folded();
+    let image = expected
+        .tensor::<4>("input/image", &device())
+        .cast(DType::BF16);
+    let wanted = expected.get("output/image_features_norm").1;
+    for model in [plain, folded] {
+        let apart = max_difference(&values(model.encode_image(image.clone(), true)), wanted);
+        assert!(apart <= 0.05, "{apart:e}");
+    }
+}
+
+#[test]
+fn training_reduces_the_loss() {
+    for name in ["mci0", "vit"] {
+        let path = format!("mobileclip/{name}");
+        let mut config = family::config(&path);
+        config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
+        let losses = family::losses(&path, &config, 40, 5e-3, clip_loss);
+        println!("{name}: loss {} to {}", losses[0], losses[39]);
+        assert!(losses[39] < 0.8 * losses[0], "{losses:?}");
+    }
+}
+
+/// The first branch is never left out, later ones more and more often.
+#[test]
+fn stochastic_depth_follows_the_seed() {
+    for name in ["mci0", "vit_large"] {
+        let path = format!("mobileclip/{name}");
+        let mut config = family::config(&path);
+        config.vision_cfg.extra["timm_drop_path"] = 0.6.into();
+        let depth = match name {
+            "mci0" => "layers",
+            _ => "depth",
+        };
+        let kwargs = &mut config.vision_cfg.extra["timm_kwargs"];
+        kwargs[depth] = match name {
+            "mci0" => serde_json::json!([2, 1, 1, 2]),
+            _ => serde_json::json!(4),
+        };
+        let expected = Tensors::read(&format!("{path}.safetensors"));
+        let fresh = Clip::new(&config, &device()).unwrap();
+        let model = openclip_model::init::initialise(fresh, &config, 3);
+        let image = expected.tensor::<4>("input/image", &device());
+        let draw = |seed| values(model.visual.forward(image.clone(), Some(seed)));
+        assert_eq!(draw(5), draw(5), "{name}");
+        assert!((6..16).any(|seed| draw(5) != draw(seed)), "{name}");
+    }
+}
+
+#[test]
+fn another_family_s_weights_are_refused() {
+    let vit = model_config(&json("models/vit_plain.json")["model_cfg"]);
+    let mobile = family::config("mobileclip/mci0");
+    let error = family::refusal(&mobile, "models/vit_plain.safetensors");
+    assert!(error.contains("visual.trunk.stem.0."), "{error}");
+    let error = family::refusal(&vit, "mobileclip/mci0.safetensors");
+    assert!(error.contains("visual.trunk.stem.0."), "{error}");
+}
+
+#[test]
+fn what_no_fastvit_has_is_refused_by_name() {
+    for (key, value) in [
+        ("timm_drop", serde_json::json!(0.5)),
+        ("timm_drop_path", serde_json::json!(1.0)),
+        ("timm_pool", serde_json::json!("map")),
+        ("timm_proj", serde_json::json!("conv")),
+        ("patch_dropout", serde_json::json!(0.5)),
+        ("image_size", serde_json::json!(0)),
+        (
+            "timm_kwargs",
+            serde_json::json!({"embed_dims": [0, 1, 1, 32]}),
+        ),
+        (
+            "timm_kwargs",
+            serde_json::json!({"embed_dims": [1, 1, 1, 33]}),
+        ),
+        (
+            "timm_kwargs",
+            serde_json::json!({"embed_dims": [2, 3, 3, 96]}),
+        ),
+        ("timm_kwargs", serde_json::json!({"layers": [1, 1]})),
+        ("timm_kwargs", serde_json::json!({"depths": [1, 1, 1, 1]})),
+    ] {
+        let mut cfg = json("mobileclip/mci0.json")["model_cfg"].clone();
+        cfg["vision_cfg"][key] = value;
+        let error = Clip::new(&model_config(&cfg), &device()).unwrap_err();
+        assert!(error.to_string().contains(key), "{key}: {error}");
+    }
+}
+
+/// Writes files for `export_mobileclip.py --saved DIR` into `OPENCLIP_PARITY_DIR`.
+#[test]
+#[ignore = "writes files for Python to load"]
+fn save_for_open_clip() {
+    family::save_for_python("mobileclip");
+}
