@@ -7,6 +7,7 @@ Under data/coca/:
       output/logits             f32 [B, L - 1, V], caption logits of 3.3.0
       output/contrastive, output/caption               f32 [], both losses
       grad/<key>                f32, gradient of contrastive + 2 * caption
+      output/greedy             i64, captions of the likeliest tokens, of models with a Hugging Face text tower
   captions.json                 what OpenCLIP 2.29.0 generates, by `--generate`: model, images, settings, token ids
   captions.safetensors          <model>/weights/<key>, <model>/image, and <model>/{text,logits}, caption logits of 2.29.0 at every
                                 position
@@ -53,6 +54,17 @@ CASES = {
         init_logit_bias=-10,
     ),
     "no_class_token": case(NO_POOL, text={"embed_cls": False, "mlp_ratio": 3.7}, decoder={"mlp_ratio": 2}),
+    "roberta": case(
+        {**NO_POOL, "image_size": 12},
+        {
+            "embed_cls": False, "hf_model_name": "roberta-base", "hf_proj_type": "linear",
+            "hf_model_config": {
+                "vocab_size": 24, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 10,
+                "max_position_embeddings": 15, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+            },
+        },
+        embed_dim=10,
+    ),
 }
 
 
@@ -88,11 +100,15 @@ def random_case(seed):
 def build(config, seed):
     import export_models
 
-    model = export_models.build(config, seed)
+    hf = "hf_model_name" in config["text_cfg"]
+    if hf:
+        import export_hftext
+
+    model = (export_hftext if hf else export_models).build(config, seed)
     with torch.no_grad():
         # Upstream leaves the decoder's projection uninitialised.
         model.text_decoder.text_projection.normal_(std=config["text_cfg"]["width"] ** -0.5)
-        if model.text.cls_emb is not None:
+        if not hf and model.text.cls_emb is not None:
             model.text.cls_emb.add_(0.2 * torch.randn_like(model.text.cls_emb))
     return model
 
@@ -104,7 +120,13 @@ def export(name, case, seed, output):
     model = build(config, seed)
     height, width = model.visual.image_size
     image = torch.randn(batch, 3, height, width)
-    text = export_models.captions(batch, config["text_cfg"]["context_length"], config["text_cfg"]["vocab_size"], None)
+    text_cfg = config["text_cfg"]
+    if "hf_model_name" in text_cfg:
+        import export_hftext
+
+        text = export_hftext.captions(batch, text_cfg["context_length"], model.text.config)
+    else:
+        text = export_models.captions(batch, text_cfg["context_length"], text_cfg["vocab_size"], None)
     found = model(image, text)
     # The loss does not take the bias, which a softmax does not see.
     found.pop("logit_bias", None)
@@ -114,6 +136,8 @@ def export(name, case, seed, output):
     tensors |= {"input/image": image, "input/text": text}
     tensors |= {f"output/{k}": found[k].detach() for k in ("image_features", "text_features", "logits")}
     tensors |= {"output/contrastive": contrastive.detach(), "output/caption": caption.detach() / 2}
+    if "hf_model_name" in text_cfg:
+        tensors["output/greedy"] = greedy(model, image, text_cfg["context_length"] - 1)
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     tensors |= {f"grad/{k}": v for k, v in gradients.items()}
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
@@ -122,6 +146,16 @@ def export(name, case, seed, output):
     description = {"case": name, "model_cfg": config, "vanishing_gradients": vanishing, "open_clip": open_clip.__version__}
     (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
     return f"{name}: contrastive {float(contrastive):.4f}, caption {float(caption) / 2:.4f}"
+
+
+@torch.no_grad()
+def greedy(model, image, length):
+    """Captions of the likeliest tokens; the `generate` of 3.3.0 needs a beam search that transformers has no more."""
+    found = torch.zeros(len(image), 1, dtype=torch.int64)
+    while found.shape[1] < length:
+        logits = model(image, found, output_labels=False)["logits"][:, -1]
+        found = torch.cat([found, logits.argmax(-1, keepdim=True)], 1)
+    return found
 
 
 def settings(draw, context):

@@ -167,7 +167,8 @@ def create(config, name):
     with upstream(config) as plain, tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"{name}.json").write_text(json.dumps(plain))
         open_clip.add_model_config(folder)
-        return open_clip.create_model(name, output_dict=True, pretrained_hf=False)
+        options = {} if "multimodal_cfg" in plain else {"output_dict": True}
+        return open_clip.create_model(name, pretrained_hf=False, **options)
 
 
 def build(config, seed):

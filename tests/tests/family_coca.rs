@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::generate::{
     BeamScore, BeamSearch, Filter, GenerateOptions, Sampling, SpecialTokens, Strategy,
 };
@@ -194,6 +195,78 @@ fn random_models() {
     ));
     let captions = std::env::var("OPENCLIP_CAPTIONS_DIR").expect("OPENCLIP_CAPTIONS_DIR");
     compare_captions(Path::new(&captions));
+}
+
+/// A tower whose tokens see later ones writes what upstream does, with and without the wish for a cache.
+#[test]
+fn greedy_captions_of_a_hugging_face_tower() {
+    let file = "coca/roberta.safetensors";
+    let config = model_config(&json("coca/roberta.json")["model_cfg"]);
+    let expected = Tensors::read(file);
+    let model = model(&config, file, "weights/", &device());
+    let image: Tensor<4> = expected.tensor("input/image", &device());
+    let (shape, wanted) = expected.get("output/greedy");
+    // No token ends a caption before the last place.
+    let special = SpecialTokens {
+        start: 0,
+        end: 20,
+        pad: 21,
+    };
+    assert!(!wanted.iter().any(|id| *id == 20.0 || *id == 21.0));
+    for cache in [true, false] {
+        let options = GenerateOptions {
+            seq_len: shape[1],
+            min_seq_len: 2,
+            special,
+            strategy: Strategy::Sample(Sampling {
+                filter: Filter::TopK(1),
+                temperature: 1.0,
+                seed: 0,
+            }),
+            cache,
+            ..GenerateOptions::default()
+        };
+        let found = model.generate(image.clone(), &options).unwrap();
+        for (found, wanted) in found.iter().zip(wanted.chunks(shape[1])) {
+            let wanted: Vec<i32> = wanted.iter().map(|id| *id as i32).collect();
+            assert_eq!(found[..shape[1] - 1], wanted[..shape[1] - 1]);
+        }
+    }
+    let found = SpecialTokens::of(&config).unwrap();
+    let expected = SpecialTokens {
+        start: 0,
+        end: 2,
+        pad: 1,
+    };
+    assert_eq!(found, expected);
+}
+
+/// A model from scratch writes every id that its text tower reads; a published one those that its file knows.
+#[test]
+fn the_decoder_of_a_hugging_face_tower_has_the_vocabulary_of_its_weights() {
+    let mut cfg = json("coca/roberta.json")["model_cfg"].clone();
+    cfg["text_cfg"]["vocab_size"] = 20.into();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.json");
+    std::fs::write(&path, cfg.to_string()).unwrap();
+    let path = path.to_str().unwrap();
+    let create = |weights: Option<&str>| {
+        factory::create(path, weights, &device(), &CreateOptions::default()).unwrap()
+    };
+    let vocabulary = |loaded: &Loaded| loaded.model.text_decoder.as_ref().unwrap().vocabulary();
+    let fresh = create(None);
+    assert_eq!(vocabulary(&fresh), 24);
+    assert_eq!(fresh.config.text_cfg.vocab_size, 24);
+    let saved = folder.path().join("fresh.safetensors");
+    fresh.save(&saved).unwrap();
+    assert_eq!(vocabulary(&create(saved.to_str())), 24);
+    let narrow = Clip::new(&model_config(&cfg), &device()).unwrap();
+    let narrow = Loaded {
+        model: init::initialise(narrow, &model_config(&cfg), 1),
+        ..fresh
+    };
+    narrow.save(&saved).unwrap();
+    assert_eq!(vocabulary(&create(saved.to_str())), 20);
 }
 
 fn first_captioner() -> (Clip, Tensor<4>) {

@@ -9,8 +9,9 @@ use crate::clip::{ClipOutput, l2_normalize};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
-use crate::text::{MultimodalTransformer, TextTower, TextTransformer};
+use crate::text::{MultimodalTransformer, TextTower, hf};
 use crate::vision::{VisionTower, VisionTransformer};
+use crate::weights::StateDict;
 use crate::{Clip, config::MultimodalConfig};
 
 /// What [`Clip::forward_caption`] returns.
@@ -28,7 +29,7 @@ pub struct CaptionOutput {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Captioner<'a> {
     pub(crate) visual: &'a VisionTransformer,
-    pub(crate) text: &'a TextTransformer,
+    pub(crate) text: &'a TextTower,
     pub(crate) decoder: &'a MultimodalTransformer,
 }
 
@@ -49,6 +50,28 @@ pub(crate) fn decoder(
     MultimodalTransformer::new(config, &decoder, device).map(Some)
 }
 
+/// Where a Hugging Face tower reads more token ids than the decoder of `config` knows, the number of both.
+///
+/// OpenCLIP makes such a decoder for `text_cfg.vocab_size`, which is CLIP's unless it is given, and its published model cannot
+/// write the ids beyond. A model that is trained from scratch should.
+pub(crate) fn whole_vocabulary(config: &ModelConfig) -> Result<Option<usize>, ModelError> {
+    let arch = match config.multimodal()? {
+        Some(_) => hf::arch(config)?,
+        None => None,
+    };
+    let ids = arch.map(|arch| arch.vocab_size);
+    Ok(ids.filter(|ids| *ids > config.text_cfg.vocab_size))
+}
+
+/// The number of token ids that the decoder in a file knows, where the configuration leaves it open as
+/// [`whole_vocabulary`] says and the file has another than `config`.
+pub(crate) fn stored_vocabulary(config: &ModelConfig, dict: &StateDict) -> Option<usize> {
+    let projection = dict.tensors.get("text_decoder.text_projection")?;
+    let stored = *projection.shape.get(1)?;
+    let whole = whole_vocabulary(config).ok()??;
+    (stored == whole).then_some(stored)
+}
+
 /// How a parameter that only CoCa has starts; `None` for every other.
 ///
 /// Upstream never initialises its decoder: PyTorch's defaults stay, and the projection is memory as it was found. It starts here
@@ -64,7 +87,8 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
         _ => {}
     }
     let name = key.strip_prefix("text_decoder.")?;
-    let width = config.text_cfg.width as f64;
+    let decoder = config.multimodal().ok()??;
+    let width = decoder.width as f64;
     let mut parts = name.rsplit('.');
     let leaf = parts.next().unwrap_or_default();
     let module = parts.next().unwrap_or_default();
@@ -73,14 +97,7 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
         (norm, leaf) if norm.starts_with("ln_") => {
             Init::Constant(if leaf == "weight" { 1.0 } else { 0.0 })
         }
-        ("ls_1" | "ls_2", _) => {
-            let decoder = config.multimodal().ok().flatten();
-            Init::Constant(
-                decoder
-                    .and_then(|decoder| decoder.ls_init_value)
-                    .unwrap_or(1.0),
-            )
-        }
+        ("ls_1" | "ls_2", _) => Init::Constant(decoder.ls_init_value.unwrap_or(1.0)),
         (_, "in_proj_weight") => xavier(),
         (_, "in_proj_bias") | ("out_proj", "bias") => Init::Constant(0.0),
         ("c_proj", "bias") => Init::Uniform((width * MultimodalConfig::MLP_RATIO).powf(-0.5)),
@@ -99,15 +116,13 @@ impl Clip {
         let Some(decoder) = &self.text_decoder else {
             return refuse("the model has no caption decoder; a coca_* model has");
         };
-        // Other families join these enums as they are written.
-        #[allow(unreachable_patterns)]
-        match (&self.visual, &self.text) {
-            (VisionTower::Vit(visual), TextTower::Native(text)) => Ok(Captioner {
+        match &self.visual {
+            VisionTower::Vit(visual) => Ok(Captioner {
                 visual,
-                text,
+                text: &self.text,
                 decoder,
             }),
-            _ => refuse("only native towers give a caption decoder their tokens"),
+            _ => refuse("only the native ViT gives a caption decoder its tokens"),
         }
     }
 
@@ -141,8 +156,9 @@ impl Clip {
         let dtype = image.dtype();
         let unit = |features: Tensor<2>| l2_normalize(features.cast(DType::F32));
         let (image, image_tokens) = parts.visual.forward_with_tokens(image, training);
-        let (text, text_tokens) = parts.text.forward_with_tokens(tokens.clone(), dtype);
-        let text_tokens = parts.text.decoder_tokens(text_tokens);
+        let (text, text_tokens) = parts
+            .text
+            .forward_with_tokens(tokens.clone(), dtype, training);
         let text_tokens = text_tokens.slice_dim(1, 0..length - 1);
         Ok(CaptionOutput {
             features: self.join(unit(image), unit(text)),

@@ -11,7 +11,7 @@ use crate::config::{ImageSize, ModelConfig, PreprocessConfig};
 use crate::error::ModelError;
 use crate::registry::{self, ModelSource};
 use crate::weights::{self, StateDict, TensorOut, bind};
-use crate::{init, params};
+use crate::{coca, init, params};
 
 /// Extension of Burn's own record files.
 pub const RECORD_EXTENSION: &str = "bpk";
@@ -100,7 +100,12 @@ pub fn create(
         None => weights,
     };
     match path {
-        None => loaded.model = init::initialise(loaded.model, &loaded.config, options.seed),
+        None => {
+            if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
+                loaded = with_vocabulary(loaded, ids, device)?;
+            }
+            loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
+        }
         Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
             loaded.model =
                 loaded
@@ -127,6 +132,13 @@ pub fn create(
     Ok(loaded)
 }
 
+/// The model with a caption decoder of another vocabulary.
+fn with_vocabulary(mut loaded: Loaded, ids: usize, device: &Device) -> Result<Loaded, ModelError> {
+    loaded.config.text_cfg.vocab_size = ids;
+    loaded.model = Clip::new(&loaded.config, device)?;
+    Ok(loaded)
+}
+
 /// Takes over what a weights file says about its activation and preprocessing.
 fn adopt(
     mut loaded: Loaded,
@@ -143,6 +155,9 @@ fn adopt(
             path.display(),
             loaded.name
         ));
+    }
+    if let Some(ids) = coca::stored_vocabulary(&loaded.config, dict) {
+        loaded = with_vocabulary(loaded, ids, device)?;
     }
     let Some(json) = dict.metadata.get(CONFIG_METADATA) else {
         return Ok(loaded);

@@ -34,13 +34,14 @@ pub fn run(args: &CaptionArgs) -> Result {
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if !session.loaded.model.writes_captions() {
         return Err(CliError::Usage(format!(
-            "--model {}: the model has no caption decoder; coca_ViT-B-32, coca_ViT-L-14 and coca_base have",
+            "--model {}: the model has no caption decoder; coca_ViT-B-32, coca_ViT-L-14, coca_base and coca_roberta-ViT-B-32 have",
             session.loaded.name
         )));
     }
     let encoder = session.encoder();
     let tokenizer = session.tokenizer()?;
-    let options = options(args, tokenizer.as_ref());
+    let special = SpecialTokens::of(&session.loaded.config)?;
+    let options = options(args, tokenizer.as_ref(), special);
     let [height, width] = encoder.image_size;
     let transform =
         EvalTransform::new(height, width, &encoder.preprocess).map_err(EvalError::from)?;
@@ -76,8 +77,11 @@ pub fn run(args: &CaptionArgs) -> Result {
     Ok(Outcome::Done)
 }
 
-fn options(args: &CaptionArgs, tokenizer: &dyn Tokenizer) -> GenerateOptions {
-    let special = SpecialTokens::default();
+fn options(
+    args: &CaptionArgs,
+    tokenizer: &dyn Tokenizer,
+    special: SpecialTokens,
+) -> GenerateOptions {
     let sample = |filter| {
         Strategy::Sample(Sampling {
             filter,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::model::{check_extent, check_layers};
 use super::{ModelConfig, TextConfig, VisionConfig};
 use crate::error::ModelError;
+use crate::text::hf;
 
 /// Caption decoder of a [`ModelConfig`]. Keys that upstream reads without using them are not kept here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,11 +51,12 @@ impl MultimodalConfig {
             let reason = format!("{} does not divide the width {}", self.heads, self.width);
             return refuse("multimodal_cfg.heads", reason);
         }
-        if self.width != config.text_cfg.width {
-            let reason = format!(
-                "{}, but the text tower's is {}",
-                self.width, config.text_cfg.width
-            );
+        let text = match hf::arch(config)? {
+            Some(arch) => arch.width,
+            None => config.text_cfg.width,
+        };
+        if self.width != text {
+            let reason = format!("{}, but the text tower's is {text}", self.width);
             return refuse("multimodal_cfg.width", reason);
         }
         let picture = match config.vision_cfg.attention_pool()? {

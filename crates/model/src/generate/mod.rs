@@ -14,7 +14,9 @@ mod stepper;
 use burn::tensor::Tensor;
 
 use crate::Clip;
+use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::text::hf::{self, HfFamily};
 use stepper::Stepper;
 
 /// How captions are written. The defaults are OpenCLIP's.
@@ -34,7 +36,8 @@ pub struct GenerateOptions {
     pub special: SpecialTokens,
     /// How the next token is chosen.
     pub strategy: Strategy,
-    /// Keeps the keys and values of earlier tokens instead of computing them in every step; the captions are the same.
+    /// Keeps the keys and values of earlier tokens instead of computing them in every step; the captions are the same. A Hugging
+    /// Face text tower, whose tokens see later ones too, computes them in every step.
     pub cache: bool,
 }
 
@@ -72,6 +75,25 @@ impl Default for SpecialTokens {
             end: 49407,
             pad: 0,
         }
+    }
+}
+
+impl SpecialTokens {
+    /// Those of the tokenizer that a model's text tower was made for.
+    ///
+    /// # Errors
+    /// The configuration is of no model.
+    pub fn of(config: &ModelConfig) -> Result<Self, ModelError> {
+        let Some(arch) = hf::arch(config)? else {
+            return Ok(Self::default());
+        };
+        let [start, end] = match arch.family {
+            HfFamily::Roberta | HfFamily::M2m100 => [0, 2],
+            HfFamily::Bert => [101, 102],
+            HfFamily::T5 => [0, 1],
+        };
+        let pad = i32::try_from(arch.pad_id).unwrap_or_default();
+        Ok(Self { start, end, pad })
     }
 }
 
@@ -146,11 +168,9 @@ impl Clip {
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<i32>>, ModelError> {
         let parts = self.captioner()?;
-        let vocabulary = parts.text.token_embedding.weight.dims()[0];
-        let longest = parts
-            .decoder
-            .context_length()
-            .min(parts.text.context_length());
+        let vocabulary = parts.decoder.vocabulary();
+        let longest = parts.decoder.context_length();
+        let longest = parts.text.longest().unwrap_or(longest).min(longest);
         options.check(vocabulary, longest)?;
         let prompt = match options.prompt.is_empty() {
             true => vec![options.special.start],

@@ -6,17 +6,20 @@ use crate::coca::Captioner;
 use crate::error::ModelError;
 use crate::layers::attention::KeyValues;
 use crate::text::multimodal::DecoderCache;
+use crate::text::{TextTower, TextTransformer};
 
 /// A model that reads the pictures' captions, a picture's captions side by side and as many for each.
 pub(super) struct Stepper<'a> {
     parts: Captioner<'a>,
     image: Tensor<3>,
-    cache: Option<Cache>,
+    cache: Option<Cache<'a>>,
     device: Device,
     dtype: DType,
 }
 
-struct Cache {
+struct Cache<'a> {
+    /// A tower whose tokens see no later ones.
+    tower: &'a TextTransformer,
     /// Tokens that the cache holds.
     seen: usize,
     text: Vec<KeyValues>,
@@ -28,11 +31,15 @@ impl<'a> Stepper<'a> {
     pub(super) fn new(parts: Captioner<'a>, image: Tensor<4>, cache: bool) -> Self {
         let (device, dtype) = (image.device(), image.dtype());
         let (_, image) = parts.visual.forward_with_tokens(image, None);
-        let cache = cache.then(|| Cache {
-            seen: 0,
-            text: vec![KeyValues::default(); parts.text.transformer.resblocks.len()],
-            decoder: parts.decoder.cache(image.clone()),
-        });
+        let cache = match parts.text {
+            TextTower::Native(tower) if cache => Some(Cache {
+                tower,
+                seen: 0,
+                text: vec![KeyValues::default(); tower.transformer.resblocks.len()],
+                decoder: parts.decoder.cache(image.clone()),
+            }),
+            _ => None,
+        };
         Self {
             parts,
             image,
@@ -56,7 +63,7 @@ impl<'a> Stepper<'a> {
         let Captioner { text, decoder, .. } = self.parts;
         let logits = match &mut self.cache {
             Some(cache) => {
-                let tokens = text.step(ids, from, self.dtype, &mut cache.text);
+                let tokens = cache.tower.step(ids, from, self.dtype, &mut cache.text);
                 cache.seen = length;
                 decoder.step(tokens, &mut cache.decoder)
             }

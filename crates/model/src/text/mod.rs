@@ -52,6 +52,38 @@ impl TextTower {
             Self::Hf(tower) => tower.forward(tokens, dtype, training),
         }
     }
+
+    /// Like [`Self::forward`], with the tokens `[batch, length, width]` that a caption decoder reads.
+    pub fn forward_with_tokens(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        training: Option<u64>,
+    ) -> (Tensor<2>, Tensor<3>) {
+        match self {
+            Self::Native(tower) => {
+                let (pooled, tokens) = tower.forward_with_tokens(tokens, dtype);
+                (pooled, tower.decoder_tokens(tokens))
+            }
+            Self::Hf(tower) => tower.forward_with_tokens(tokens, dtype, training),
+        }
+    }
+
+    /// Tokens for a caption decoder of ids `[batch, length]`, `[batch, length, width]`.
+    pub fn decoder_input(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
+        match self {
+            Self::Native(tower) => tower.decoder_input(tokens, dtype),
+            Self::Hf(tower) => tower.forward_with_tokens(tokens, dtype, None).1,
+        }
+    }
+
+    /// Most tokens of a caption, a class token not counted, where there is a limit.
+    pub fn longest(&self) -> Option<usize> {
+        match self {
+            Self::Native(tower) => Some(tower.context_length()),
+            Self::Hf(tower) => tower.longest(),
+        }
+    }
 }
 
 /// How a parameter of a text tower with rules of its own starts; `None` for the native tower and everything else.

@@ -71,6 +71,11 @@ impl MultimodalTransformer {
         })
     }
 
+    /// Number of token ids.
+    pub fn vocabulary(&self) -> usize {
+        self.text_projection.dims()[1]
+    }
+
     /// Most tokens of a caption.
     pub fn context_length(&self) -> usize {
         self.context_length

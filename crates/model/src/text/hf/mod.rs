@@ -50,6 +50,8 @@ pub struct HfTextTower {
     pool: HfPool,
     #[module(skip)]
     pad_id: usize,
+    #[module(skip)]
+    longest: usize,
 }
 
 impl HfTextTower {
@@ -84,7 +86,13 @@ impl HfTextTower {
             proj: HfProjection::new(options.proj, &arch, config.embed_dim, device)?,
             pool: options.pool.unwrap_or_else(|| arch.pool()),
             pad_id: arch.pad_id,
+            longest: arch.longest().unwrap_or(usize::MAX),
         })
+    }
+
+    /// Most tokens of a caption, where there is a limit.
+    pub fn longest(&self) -> Option<usize> {
+        (self.longest < usize::MAX).then_some(self.longest)
     }
 
     /// Token ids `[batch, length]` → features `[batch, embed_dim]`, computed in `dtype`.
@@ -132,10 +140,16 @@ impl HfTextTower {
     }
 }
 
+/// The encoder of a configuration that names one.
+pub fn arch(config: &ModelConfig) -> Result<Option<HfArch>, ModelError> {
+    let options = config.text_cfg.hf()?;
+    options.as_ref().map(HfArch::of).transpose()
+}
+
 /// How a parameter of the tower starts: transformers' rules, and PyTorch's defaults behind the encoder; `None` for every other.
 pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
     let name = key.strip_prefix("text.")?;
-    let arch = HfArch::of(&config.text_cfg.hf().ok()??).ok()?;
+    let arch = arch(config).ok()??;
     let Some(name) = name.strip_prefix("transformer.") else {
         let inputs = shape.get(1).copied().unwrap_or(1).max(1);
         return Some(Init::Uniform((inputs as f64).powf(-0.5)));
