@@ -15,6 +15,7 @@
 //! * [`dropout`] – dropout whose masks follow from a seed
 //! * [`drop_path`] – stochastic depth
 //! * [`embedding`] – table of vectors by id
+//! * [`eva`] – block, attention and gated MLP of timm's `Eva`
 //! * [`conv`] – convolution of feature maps
 //! * [`folded`] – several layers as one convolution, for inference
 //! * [`linear`] – matrix product in the dtype of the input
@@ -23,6 +24,7 @@
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
 //! * [`squeeze_excite`] – a gate per channel
+//! * [`rope`] – rotary positions of patches
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
 pub mod activation;
@@ -36,12 +38,14 @@ pub mod depthwise;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
+pub mod eva;
 pub mod folded;
 pub mod linear;
 pub mod mobile_one;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod rope;
 pub mod squeeze_excite;
 pub mod timm;
 

@@ -80,23 +80,59 @@ pub(crate) fn check_patch_dropout(share: f64) -> Result<(), ModelError> {
     }
 }
 
-/// Keeps a random subset of each picture's patch tokens.
-///
-/// `tokens` is `[batch, n, width]`; `max(1, ⌊n·(1−share)⌋)` tokens of each row are kept, drawn from `seed`, so that
-/// a second pass with the same seed sees the same tokens.
+/// Which patches of each picture a training pass keeps: a random subset of the same size in each.
+#[derive(Debug, Clone)]
+pub struct KeptPatches {
+    /// Numbers of the kept patches, picture after picture.
+    kept: Vec<usize>,
+    batch: usize,
+    /// Patches before.
+    n: usize,
+}
+
+impl KeptPatches {
+    /// `max(1, ⌊n·(1−share)⌋)` of the `n` patches of each of `batch` pictures.
+    ///
+    /// The draw depends on `seed` alone, so that a second pass with the same seed sees the same patches.
+    pub fn draw(batch: usize, n: usize, share: f64, seed: u64) -> Self {
+        let keep = ((n as f64 * (1.0 - share)) as usize).max(1);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let kept = (0..batch)
+            .flat_map(|_| index::sample(&mut rng, n, keep).into_vec())
+            .collect();
+        Self { kept, batch, n }
+    }
+
+    /// Numbers of the kept patches of each picture, picture after picture.
+    pub fn numbers(&self) -> &[usize] {
+        &self.kept
+    }
+
+    /// `[batch, n, width]` → `[batch, kept, width]`.
+    pub fn of(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [batch, n, width] = tokens.dims();
+        let keep = self.kept.len() / self.batch;
+        let place = |(at, patch): (usize, &usize)| (at / keep * self.n + patch) as i64;
+        let places = self.kept.iter().enumerate().map(place).collect();
+        self.select(tokens.reshape([batch * n, width]), places)
+    }
+
+    /// Rows of a table `[n, width]` that all pictures share → `[batch, kept, width]`.
+    pub fn rows(&self, table: Tensor<2>) -> Tensor<3> {
+        self.select(table, self.kept.iter().map(|patch| *patch as i64).collect())
+    }
+
+    fn select(&self, rows: Tensor<2>, places: Vec<i64>) -> Tensor<3> {
+        let [_, width] = rows.dims();
+        let keep = places.len() / self.batch;
+        let places = TensorData::new(places, [self.batch * keep]);
+        let places = Tensor::<1, Int>::from_data(places, &rows.device());
+        rows.select(0, places).reshape([self.batch, keep, width])
+    }
+}
+
+/// Keeps a random subset of each picture's patch tokens `[batch, n, width]`; see [`KeptPatches::draw`].
 pub fn patch_dropout(tokens: Tensor<3>, share: f64, seed: u64) -> Tensor<3> {
-    let [batch, n, width] = tokens.dims();
-    let keep = ((n as f64 * (1.0 - share)) as usize).max(1);
-    let mut rng = StdRng::seed_from_u64(seed);
-    let kept: Vec<i64> = (0..batch)
-        .flat_map(|row| {
-            let kept = index::sample(&mut rng, n, keep).into_vec();
-            kept.into_iter().map(move |i| (row * n + i) as i64)
-        })
-        .collect();
-    let kept = Tensor::<1, Int>::from_data(TensorData::new(kept, [batch * keep]), &tokens.device());
-    tokens
-        .reshape([batch * n, width])
-        .select(0, kept)
-        .reshape([batch, keep, width])
+    let [batch, n, _] = tokens.dims();
+    KeptPatches::draw(batch, n, share, seed).of(tokens)
 }

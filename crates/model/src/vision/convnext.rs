@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::convnext_arch::ConvNextConfig;
-use super::timm_head::TimmHead;
+use super::timm_head::{self, TimmHead};
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
@@ -197,12 +197,7 @@ fn shrink(patches: &PatchEmbed, x: Tensor<4>) -> Tensor<4> {
 pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
     let arch = ConvNextConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
     let Some(name) = key.strip_prefix("visual.trunk.") else {
-        let fan_in = match key {
-            "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
-            _ if shape.len() > 1 => shape.iter().skip(1).product(),
-            _ => arch.dims[3],
-        };
-        return Some(Init::Uniform((fan_in as f64).powf(-0.5)));
+        return Some(timm_head::initial(key, shape, arch.dims[3], config));
     };
     let mut parts = name.rsplit('.');
     Some(match parts.next()? {

@@ -7,11 +7,14 @@
 //! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
 //! * [`vitamin`] – timm's ViTamin: convolutions of [`vitamin_stem`], then a transformer; its sizes in [`vitamin_arch`]
 //! * [`fastvit`] – timm's FastViT: MobileCLIP, with its sizes in [`fastvit_arch`] and its blocks in [`fastvit_block`]
+//! * [`eva`] – timm's `Eva`: EVA-CLIP and the Perception Encoder, with their sizes in [`eva_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
 pub mod conv_stem;
 pub mod convnext;
 pub mod convnext_arch;
+pub mod eva;
+pub mod eva_arch;
 pub mod fastvit;
 pub mod fastvit_arch;
 pub mod fastvit_block;
@@ -25,6 +28,7 @@ pub mod vitamin_arch;
 pub mod vitamin_stem;
 
 pub use convnext::ConvNextTower;
+pub use eva::EvaTower;
 pub use fastvit::FastVitTower;
 pub use resnet::ModifiedResNet;
 pub use timm_vit::TimmVitTower;
@@ -39,6 +43,7 @@ use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
 use convnext_arch::ConvNextConfig;
+use eva_arch::EvaConfig;
 use fastvit_arch::FastVitConfig;
 use timm_arch::TimmVitConfig;
 use vitamin_arch::VitaminConfig;
@@ -59,6 +64,8 @@ pub enum VisionTower {
     Vitamin(VitaminTower),
     /// timm's FastViT.
     FastVit(FastVitTower),
+    /// timm's `Eva`.
+    Eva(EvaTower),
 }
 
 impl VisionTower {
@@ -84,6 +91,11 @@ impl VisionTower {
         {
             return Ok(Self::FastVit(FastVitTower::new(config, device)?));
         }
+        if let Some(name) = config.vision_cfg.timm_model_name()
+            && EvaConfig::named(name).is_some()
+        {
+            return Ok(Self::Eva(EvaTower::new(config, device)?));
+        }
         if config.vision_cfg.is_resnet() {
             return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
         }
@@ -101,6 +113,7 @@ impl VisionTower {
             Self::ConvNext(tower) => tower.forward(image, training),
             Self::Vitamin(tower) => tower.forward(image, training),
             Self::FastVit(tower) => tower.forward(image, training),
+            Self::Eva(tower) => tower.forward(image, training),
         }
     }
 
@@ -128,6 +141,7 @@ impl VisionTower {
         match self {
             Self::TimmVit(tower) => Some(tower.grid()),
             Self::Vitamin(tower) => Some(tower.grid()),
+            Self::Eva(tower) => Some(tower.grid()),
             _ => None,
         }
     }
@@ -150,6 +164,9 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
     }
     if FastVitConfig::named(name).is_some() {
         return fastvit::initial(key, shape, config);
+    }
+    if EvaConfig::named(name).is_some() {
+        return eva::initial(key, shape, config);
     }
     TimmVitConfig::named(name)?;
     timm_vit::initial(key, shape, config)

@@ -92,6 +92,58 @@ pub struct Pools {
     pub norm_last: bool,
 }
 
+impl Pools {
+    /// The pool after OpenCLIP's adapter has had its say, of an architecture with the pool `own`.
+    ///
+    /// Without a map behind the trunk the trunk is made with the configuration's pool; with one, it is made with its own,
+    /// whose place of the last norm (by default behind the mean alone) stays when the pool is exchanged.
+    pub fn of(
+        options: &TimmOptions,
+        own: TokenPool,
+        class_token: bool,
+        norm_last: Option<bool>,
+    ) -> Result<Self, ModelError> {
+        let made = match options.projection()? {
+            TimmProj::Linear | TimmProj::Mlp => own,
+            TimmProj::Classifier | TimmProj::None => TokenPool::named(&options.pool)?,
+        };
+        let tokens = match options.pool.as_str() {
+            "" => made,
+            name => TokenPool::named(name)?,
+        };
+        if tokens == TokenPool::Map && made != TokenPool::Map
+            || tokens == TokenPool::Token && !class_token
+        {
+            return Err(ModelError::invalid(
+                "vision_cfg.timm_pool",
+                format!(
+                    "`{}`, which {} does not have",
+                    options.pool, options.model_name
+                ),
+            ));
+        }
+        let norm_last = norm_last.unwrap_or(made == TokenPool::Avg);
+        Ok(Self { tokens, norm_last })
+    }
+}
+
+/// Rows and columns of patches of a picture; pixels that do not fill a patch are left out.
+pub(crate) fn patch_grid(
+    image_size: ImageSize,
+    patch_size: usize,
+) -> Result<(usize, usize), ModelError> {
+    let (height, width) = image_size.dims();
+    let (rows, columns) = (height / patch_size, width / patch_size);
+    if rows == 0 || columns == 0 {
+        return Err(ModelError::invalid(
+            "vision_cfg.image_size",
+            format!("{height}×{width} is smaller than a patch of {patch_size}"),
+        ));
+    }
+    check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
+    Ok((rows, columns))
+}
+
 impl Default for TimmVitConfig {
     fn default() -> Self {
         Self {
@@ -223,19 +275,7 @@ impl TimmVitConfig {
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.
     pub fn grid(&self, image_size: ImageSize) -> Result<(usize, usize), ModelError> {
-        let (height, width) = image_size.dims();
-        let (rows, columns) = (height / self.patch_size, width / self.patch_size);
-        if rows == 0 || columns == 0 {
-            return Err(ModelError::invalid(
-                "vision_cfg.image_size",
-                format!(
-                    "{height}×{width} is smaller than a patch of {}",
-                    self.patch_size
-                ),
-            ));
-        }
-        check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
-        Ok((rows, columns))
+        patch_grid(image_size, self.patch_size)
     }
 
     /// Positions before those of the patches.
@@ -243,33 +283,9 @@ impl TimmVitConfig {
         usize::from(self.class_token && !self.no_embed_class)
     }
 
-    /// The pool after OpenCLIP's adapter has had its say.
-    ///
-    /// Without a map behind the trunk the trunk is made with the configuration's pool; with one, it is made with its own,
-    /// whose place of the last norm stays when the pool is exchanged.
+    /// The pool after OpenCLIP's adapter has had its say; see [`Pools::of`].
     pub fn pools(&self, options: &TimmOptions) -> Result<Pools, ModelError> {
-        let own = matches!(options.projection()?, TimmProj::Linear | TimmProj::Mlp);
-        let made = match own {
-            true => self.global_pool,
-            false => TokenPool::named(&options.pool)?,
-        };
-        let tokens = match options.pool.as_str() {
-            "" => made,
-            name => TokenPool::named(name)?,
-        };
-        if tokens == TokenPool::Map && made != TokenPool::Map
-            || tokens == TokenPool::Token && !self.class_token
-        {
-            return Err(ModelError::invalid(
-                "vision_cfg.timm_pool",
-                format!(
-                    "`{}`, which {} does not have",
-                    options.pool, options.model_name
-                ),
-            ));
-        }
-        let norm_last = self.fc_norm.unwrap_or(made == TokenPool::Avg);
-        Ok(Pools { tokens, norm_last })
+        Pools::of(options, self.global_pool, self.class_token, self.fc_norm)
     }
 
     /// Widths and switches of a block.

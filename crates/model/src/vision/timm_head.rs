@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::config::{TimmOptions, TimmProj};
+use crate::config::{ModelConfig, TimmOptions, TimmProj};
 use crate::error::ModelError;
+use crate::init::Init;
 use crate::layers::{Activation, Linear, TimmMlp};
 
 /// Layers under `visual.head`; neither is there when the trunk's own output is the embedding.
@@ -58,4 +59,14 @@ impl TimmHead {
             (None, None) => x,
         }
     }
+}
+
+/// How a parameter behind a trunk of `features` starts: as PyTorch's linear layers do.
+pub(crate) fn initial(key: &str, shape: &[usize], features: usize, config: &ModelConfig) -> Init {
+    let fan_in = match key {
+        "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
+        _ if shape.len() > 1 => shape.iter().skip(1).product(),
+        _ => features,
+    };
+    Init::Uniform((fan_in as f64).powf(-0.5))
 }
