@@ -193,7 +193,8 @@ impl EvaConfig {
             ModelError::invalid("vision_cfg.timm_kwargs", error.to_string())
         };
         let mut merged = serde_json::to_value(named).map_err(wrong)?;
-        for (key, value) in &options.kwargs {
+        // timm takes null for an argument that is not given.
+        for (key, value) in options.kwargs.iter().filter(|(_, value)| !value.is_null()) {
             merged[key] = value.clone();
         }
         let config: Self = serde_json::from_value(merged).map_err(wrong)?;

@@ -19,13 +19,28 @@ pub fn load(
 ) -> Result<Clip, WeightsError> {
     let mut dict = keys::with_text_prefix(dict, config.text_is_custom());
     let wanted = params::describe(&model);
+    let known: std::collections::HashSet<&str> =
+        wanted.iter().map(|param| param.key.as_str()).collect();
+    let unexpected = dict
+        .tensors
+        .keys()
+        .filter(|key| !known.contains(key.as_str()));
+    let unexpected: Vec<_> = unexpected.cloned().collect();
     for param in &wanted {
-        if let Some(tensor) = dict.tensors.get(&param.key)
-            && tensor.shape != param.shape
-            && let Some(resized) =
-                resize_positions(&param.key, tensor, &param.shape, &model, config)?
-        {
-            dict.tensors.insert(param.key.clone(), resized);
+        let Some(tensor) = dict.tensors.get(&param.key) else {
+            continue;
+        };
+        if tensor.shape == param.shape {
+            continue;
+        }
+        match resize_positions(&param.key, tensor, &param.shape, &model, config) {
+            Ok(Some(resized)) => {
+                dict.tensors.insert(param.key.clone(), resized);
+            }
+            // The weights are another family's: their keys say more than their positions.
+            Err(_) if !unexpected.is_empty() => {}
+            Ok(None) => {}
+            Err(error) => return Err(error),
         }
     }
     let same = |found: &[usize], wanted: &[usize]| {
@@ -44,13 +59,6 @@ pub fn load(
             Some(_) => {}
         }
     }
-    let known: std::collections::HashSet<&str> =
-        wanted.iter().map(|param| param.key.as_str()).collect();
-    let unexpected = dict
-        .tensors
-        .keys()
-        .filter(|key| !known.contains(key.as_str()));
-    let unexpected: Vec<_> = unexpected.cloned().collect();
     if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
