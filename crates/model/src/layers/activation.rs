@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
+use super::gate::{self, Gate};
 use crate::config::{ActivationOptions, Approximation};
 
 /// Non-linearity inside an MLP.
@@ -30,11 +31,27 @@ impl Activation {
 
     /// Element-wise; the shape stays.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        let x = match self.gate() {
+            None => x,
+            Some(gate) => match gate.forward(x) {
+                Ok(y) => return y,
+                Err(x) => x,
+            },
+        };
         match self {
             Self::Gelu => activation::gelu(x),
             Self::TanhGelu => activation::gelu_approximate(x),
-            Self::Relu => activation::relu(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
+            Self::Relu => activation::relu(x),
+        }
+    }
+
+    fn gate(self) -> Option<&'static Gate> {
+        match self {
+            Self::Gelu => Some(&gate::GELU),
+            Self::TanhGelu => Some(&gate::TANH_GELU),
+            Self::QuickGelu => Some(&gate::QUICK_GELU),
+            Self::Relu => None,
         }
     }
 }

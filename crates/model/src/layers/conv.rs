@@ -114,6 +114,13 @@ pub(crate) fn convolve(
             .swap_dims(1, 2)
             .reshape([batch, output, rows, columns]);
     }
+    if groups == channels && output == channels && kernel == 1 && stride == 1 {
+        let product = x * weight.reshape([1, output, 1, 1]);
+        return match bias {
+            Some(bias) => product + bias.reshape([1, output, 1, 1]),
+            None => product,
+        };
+    }
     let padding = kernel / 2;
     if groups == channels && output > channels {
         // Burn is fast where every channel has one kernel.

@@ -40,6 +40,7 @@ pub mod dropout;
 pub mod embedding;
 pub mod eva;
 pub mod folded;
+mod gate;
 pub mod linear;
 pub mod mobile_one;
 pub mod norm;

@@ -92,6 +92,9 @@ fn image(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
         if find(params, "visual.trunk.stem.0.weight").is_some() {
             return convnext(params, size);
         }
+        if find(params, "visual.trunk.stem.0.conv_kxk.0.conv.weight").is_some() {
+            return fastvit(params, size);
+        }
         return timm_vit(params, size);
     }
     if vision.is_resnet() {
@@ -133,11 +136,15 @@ fn vit(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
 
 /// timm's vision transformers: patches, blocks whose matrices see every token, perhaps attention pooling by one query.
 fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
-    let patches = find(params, "visual.trunk.patch_embed.proj.weight")?;
-    let &[features, _, patch_height, patch_width] = patches.shape.as_slice() else {
+    // MobileCLIP's makes a patch of 16 pixels in three layers.
+    const STEM: &str = "trunk.patch_embed.backbone.";
+    let stem = find(params, &format!("visual.{STEM}2.conv.weight"));
+    let patches = find(params, "visual.trunk.patch_embed.proj.weight").or(stem)?;
+    let &[features, _, _, patch] = patches.shape.as_slice() else {
         return None;
     };
-    let grid = (height / patch_height as u64) * (width / patch_width as u64);
+    let squares = |side: u64| (height / side) * (width / side);
+    let grid = squares(stem.map_or(patch as u64, |_| 16));
     let prefix = ["visual.trunk.cls_token", "visual.trunk.reg_token"];
     let prefix = prefix.iter().filter_map(|key| find(params, key));
     let tokens = grid + prefix.map(|token| token.shape[1] as u64).sum::<u64>();
@@ -148,6 +155,11 @@ fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
         }
         "trunk.attn_pool.kv.weight" => Some(tokens),
         _ if key.starts_with("trunk.blocks.") => Some(tokens),
+        _ if key.starts_with(STEM) => match key.strip_prefix(STEM)?.split('.').next()? {
+            "0" => Some(squares(4)),
+            "1" => Some(squares(8)),
+            _ => Some(grid),
+        },
         _ if key.starts_with("trunk.attn_pool.") => Some(1),
         _ if key.starts_with("trunk.head.") || key.starts_with("head.") => Some(1),
         _ => None,
@@ -172,6 +184,48 @@ fn convnext(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
             _ => None,
         }
     })
+}
+
+/// timm's FastViT: strides of two in the stem and where a stage begins, a pixel more where a side is odd; gates see the mean.
+fn fastvit(params: &[&ParamInfo], size: [u64; 2]) -> Option<u64> {
+    let map = |halvings: u64| -> u64 {
+        let [height, width] = size.map(|side| (0..halvings).fold(side, |side, _| side.div_ceil(2)));
+        height * width
+    };
+    let shrinks = |stage: &u64| {
+        let first = format!("visual.trunk.stages.{stage}.downsample.proj.0.large_conv.conv.weight");
+        find(params, &first).is_some()
+    };
+    let halvings = |stage: u64| 2 + (0..=stage).filter(shrinks).count() as u64;
+    let stages = blocks(params, "visual.trunk.stages.");
+    let matrices = sum(params, "visual.", |key| {
+        if key.contains(".se.") || key.starts_with("trunk.head.") || key.starts_with("head.") {
+            return Some(1);
+        }
+        if key.ends_with(".gamma") {
+            return Some(0);
+        }
+        let stage = key.strip_prefix("trunk.stages.");
+        if let Some((stage, _)) = stage.and_then(|rest| rest.split_once('.')) {
+            return Some(map(halvings(stage.parse().ok()?)));
+        }
+        match key.strip_prefix("trunk.stem.") {
+            Some(layer) => Some(map(if layer.starts_with("0.") { 1 } else { 2 })),
+            None => {
+                let last = map(halvings(stages.saturating_sub(1)));
+                key.starts_with("trunk.final_conv.").then_some(last)
+            }
+        }
+    })?;
+    let attention = (0..stages).map(|stage| {
+        let prefix = format!("visual.trunk.stages.{stage}.blocks.");
+        let qkv = find(params, &format!("{prefix}0.token_mixer.qkv.weight"));
+        let layers = blocks(params, &prefix);
+        qkv.map_or(0, |qkv| {
+            attention(layers, [map(halvings(stage)); 2], qkv.shape[1] as u64)
+        })
+    });
+    Some(matrices + attention.sum::<u64>())
 }
 
 /// CLIP's ResNet: the strides of a stage come between the second and the third convolution of its first block.

@@ -52,10 +52,11 @@ const VOCABULARIES: [&str; 3] = [
 ];
 
 /// Keys of timm's towers whose length is the width of the features, the first that is there.
-const FEATURES: [&str; 4] = [
+const FEATURES: [&str; 5] = [
     "visual.trunk.norm.weight",
     "visual.trunk.fc_norm.weight",
     "visual.trunk.head.norm.weight",
+    "visual.trunk.head.fc.weight",
     "visual.head.proj.weight",
 ];
 
