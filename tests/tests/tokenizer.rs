@@ -10,6 +10,7 @@
 use std::path::Path;
 
 use flate2::read::GzDecoder;
+use openclip_data::error::DataError;
 use openclip_data::tokenizer::{
     Clean, ClipTokenizer, HfOptions, HfTokenizer, Tokenizer, for_model,
 };
@@ -111,12 +112,11 @@ fn clip_gives_open_clips_ids_of_random_captions() {
     compare(&captions, &rows, &ClipTokenizer::new(77), "SimpleTokenizer");
 }
 
-#[test]
-fn hugging_face_tokenizers_give_open_clips_ids() {
-    let mut file = read(&fixture("tokens/hf.json.gz"));
+/// Compares the cases of a file of captions and of what `HFTokenizer` makes of them.
+fn compare_hugging_face(file: &str) -> usize {
+    let mut file = read(&fixture(file));
     let captions: Vec<String> = take!(file, "captions");
     let cases = file["cases"].as_array().unwrap();
-    assert!(cases.len() >= 7);
     for case in cases {
         let folder = case["folder"].as_str().unwrap();
         let set = |key: &str| case["options"][key].as_str();
@@ -124,10 +124,13 @@ fn hugging_face_tokenizers_give_open_clips_ids() {
             clean: set("clean").map_or(Clean::Whitespace, |name| Clean::from_name(name).unwrap()),
             strip_sep_token: case["options"]["strip_sep_token"] == json!(true),
             class_token_last: set("tokenizer_mode") == Some("clips"),
+            language: set("language").map(String::from),
             ..HfOptions::new(case["context_length"].as_u64().unwrap() as usize)
         };
-        let path = fixture(&format!("tokens/{folder}/tokenizer.json"));
-        let tokenizer = HfTokenizer::from_file(&path, &options).unwrap();
+        let folder_path = fixture(&format!("tokens/{folder}"));
+        let files = ["tokenizer.json", "spiece.model"].map(|file| folder_path.join(file));
+        let path = files.iter().find(|path| path.is_file()).unwrap();
+        let tokenizer = HfTokenizer::from_file(path, &options).unwrap();
         let rows: Vec<Vec<i32>> = from_value(case["rows"].clone()).unwrap();
         compare(
             &captions,
@@ -135,6 +138,88 @@ fn hugging_face_tokenizers_give_open_clips_ids() {
             &tokenizer,
             &format!("{folder} {options:?}"),
         );
+    }
+    cases.len()
+}
+
+#[test]
+fn hugging_face_tokenizers_give_open_clips_ids() {
+    assert!(compare_hugging_face("tokens/hf.json.gz") >= 7);
+}
+
+/// Those of RoBERTa, XLM-RoBERTa, NLLB and mT5, written by `tests/parity/export_hftext_tokens.py`.
+#[test]
+fn tokenizers_of_hugging_face_towers_give_open_clips_ids() {
+    assert_eq!(compare_hugging_face("tokens/hf_text.json.gz"), 9);
+}
+
+#[test]
+fn hugging_face_towers_select_their_tokenizer() {
+    let config = |model: &str, kwargs: Value| {
+        let text = json!({
+            "hf_model_name": model, "hf_tokenizer_name": model, "context_length": 8, "tokenizer_kwargs": kwargs,
+        });
+        from_value(json!({"embed_dim": 8, "vision_cfg": {}, "text_cfg": text})).unwrap()
+    };
+    let tokenize = |folder: &str, kwargs| {
+        let dir = fixture(&format!("tokens/{folder}"));
+        let tokenizer = for_model(&config("org/name", kwargs), Some(&dir))?;
+        Ok::<_, DataError>(tokenizer.tokenize("a"))
+    };
+    assert_eq!(
+        tokenize("roberta", json!({})).unwrap()[2..],
+        [2, 1, 1, 1, 1, 1]
+    );
+    assert_eq!(
+        tokenize("mt5", json!({})).unwrap()[1..],
+        [1, 0, 0, 0, 0, 0, 0]
+    );
+    let [english, french] = ["eng_Latn", "fra_Latn"]
+        .map(|language| tokenize("nllb", json!({"language": language})).unwrap());
+    assert_eq!(english, tokenize("nllb", json!({})).unwrap());
+    assert_ne!(english[0], french[0]);
+    assert_eq!(english[1..], french[1..]);
+    for (folder, language) in [("nllb", "xxx_Latn"), ("mt5", "fra_Latn")] {
+        let error = tokenize(folder, json!({"language": language})).unwrap_err();
+        assert!(error.to_string().contains(language), "{error}");
+    }
+    // A name may be the folder itself.
+    let folder = fixture("tokens/mt5");
+    let named = config(folder.to_str().unwrap(), json!({}));
+    assert_eq!(for_model(&named, None).unwrap().tokenize("")[0], 1);
+}
+
+/// A damaged file is an error, or a tokenizer where only the end is missing; nothing panics.
+#[test]
+fn damaged_sentencepiece_files_are_refused() {
+    let whole = std::fs::read(fixture("tokens/mt5/spiece.model")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spiece.model");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        HfTokenizer::from_file(&path, &HfOptions::new(8))
+    };
+    assert!(load(&whole).is_ok());
+    let mut refused = 0;
+    for length in (0..whole.len()).step_by(97) {
+        refused += usize::from(load(&whole[..length]).is_err());
+    }
+    assert!(refused * 97 > whole.len() / 2, "{refused}");
+    for place in (0..whole.len()).step_by(61) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x55;
+        if let Ok(tokenizer) = load(&bytes) {
+            assert_eq!(tokenizer.tokenize("a photo of a dog").len(), 8);
+        }
+    }
+    for bytes in [
+        &b"{}"[..],
+        &[
+            0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1,
+        ],
+    ] {
+        let error = load(bytes).err().unwrap().to_string();
+        assert!(error.contains("spiece.model"), "{error}");
     }
 }
 

@@ -15,8 +15,9 @@ use crate::output::Output;
 const HUB_WEIGHTS: &str = "open_clip_model.safetensors";
 
 /// Files of a tokenizer that a hub folder may hold.
-const TOKENIZER_FILES: [&str; 6] = [
+const TOKENIZER_FILES: [&str; 7] = [
     "tokenizer.json",
+    "spiece.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.json",

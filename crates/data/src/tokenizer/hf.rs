@@ -1,14 +1,15 @@
-//! OpenCLIP's `HFTokenizer`: a Hugging Face `tokenizer.json`.
+//! OpenCLIP's `HFTokenizer`: a Hugging Face `tokenizer.json`, or SentencePiece's `spiece.model`.
 
 use std::path::Path;
 
 use serde_json::Value;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     PaddingDirection, PaddingParams, PaddingStrategy, TruncationDirection, TruncationParams,
 };
 
-use super::Tokenizer;
 use super::clean::Clean;
+use super::{Tokenizer, sentencepiece};
 use crate::error::DataError;
 
 /// How an [`HfTokenizer`] treats captions.
@@ -23,6 +24,8 @@ pub struct HfOptions {
     /// Puts the class token last, behind the padding, as CLIPS' models were trained (OpenCLIP's `tokenizer_mode`
     /// `clips`).
     pub class_token_last: bool,
+    /// Code of the captions' language, for a tokenizer of NLLB; else the one that its settings name, or English.
+    pub language: Option<String>,
 }
 
 impl HfOptions {
@@ -33,6 +36,7 @@ impl HfOptions {
             clean: Clean::Whitespace,
             strip_sep_token: false,
             class_token_last: false,
+            language: None,
         }
     }
 }
@@ -50,7 +54,10 @@ enum Frame {
     },
 }
 
-/// A tokenizer read from `tokenizer.json`.
+/// What NLLB's settings name if they say nothing.
+const ENGLISH: &str = "eng_Latn";
+
+/// A tokenizer read from a file.
 pub struct HfTokenizer {
     inner: tokenizers::Tokenizer,
     context_length: usize,
@@ -59,7 +66,7 @@ pub struct HfTokenizer {
 }
 
 impl HfTokenizer {
-    /// Reads `tokenizer.json` and, for the names of the special tokens and the side of padding, `tokenizer_config.json`
+    /// Reads `tokenizer.json` or `spiece.model` and, for the names of the special tokens and the side of padding, `tokenizer_config.json`
     /// and `special_tokens_map.json` where they lie beside it.
     ///
     /// # Errors
@@ -69,9 +76,22 @@ impl HfTokenizer {
             file: path.display().to_string(),
             reason,
         };
-        let mut inner =
-            tokenizers::Tokenizer::from_file(path).map_err(|source| error(source.to_string()))?;
+        let mut inner = match path.extension().is_some_and(|e| e == "model") {
+            true => sentencepiece::read(path).map_err(error)?,
+            false => tokenizers::Tokenizer::from_file(path)
+                .map_err(|source| error(source.to_string()))?,
+        };
         let settings = Settings::beside(path)?;
+        if settings.is_nllb(&inner) {
+            let language = options.language.clone().or(settings.text("src_lang"));
+            let language = language.unwrap_or_else(|| ENGLISH.into());
+            frame_with_language(&mut inner, &language, settings.flag("legacy_behaviour"))
+                .map_err(|source| error(format!("language {language}: {source}")))?;
+        } else if let Some(language) = &options.language {
+            return Err(error(format!(
+                "language {language}: the tokenizer has no languages"
+            )));
+        }
         let id = |role, names: &[&str]| settings.id(&inner, role, names);
         let pad = id("pad_token", &["[PAD]", "<pad>"]);
         let needed = |role, names: &[&str], option: &str| {
@@ -202,6 +222,29 @@ impl Tokenizer for HfTokenizer {
     }
 }
 
+/// Puts the language's code first and the end last, whatever the file says; the old way is both last.
+fn frame_with_language(
+    inner: &mut tokenizers::Tokenizer,
+    language: &str,
+    legacy: bool,
+) -> tokenizers::Result<()> {
+    let special =
+        [language, "</s>"].map(|token| Some((token.to_string(), inner.token_to_id(token)?)));
+    let [Some(code), Some(end)] = special else {
+        return Err("no such token, or none that ends a caption".into());
+    };
+    let template = match legacy {
+        true => vec!["$A", &end.0, &code.0],
+        false => vec![&code.0, "$A", &end.0],
+    };
+    let template = TemplateProcessing::builder()
+        .try_single(template)?
+        .special_tokens(vec![code.clone(), end.clone()])
+        .build()?;
+    inner.with_post_processor(Some(template));
+    Ok(())
+}
+
 /// What the files beside `tokenizer.json` say.
 struct Settings(Vec<Value>);
 
@@ -227,6 +270,19 @@ impl Settings {
         let values = self.0.iter().filter_map(|file| file.get(key));
         let mut texts = values.filter_map(|value| value.get("content").unwrap_or(value).as_str());
         texts.next().map(String::from)
+    }
+
+    fn flag(&self, key: &str) -> bool {
+        let mut values = self.0.iter().filter_map(|file| file.get(key)?.as_bool());
+        values.next().unwrap_or(false)
+    }
+
+    /// Whether it is NLLB's: by the name of its class, or by its languages where there is none.
+    fn is_nllb(&self, inner: &tokenizers::Tokenizer) -> bool {
+        match self.text("tokenizer_class") {
+            Some(class) => class.starts_with("Nllb"),
+            None => inner.token_to_id(ENGLISH).is_some(),
+        }
     }
 
     /// Id and text of a special token: the one that the settings name, else the first of `names` that there is.

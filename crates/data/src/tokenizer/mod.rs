@@ -1,7 +1,7 @@
 //! Captions to token ids.
 //!
 //! * [`ClipTokenizer`] – CLIP's byte-pair encoding, in `clip`; its tables in `vocab`, its word pattern in `words`
-//! * [`HfTokenizer`] – any `tokenizer.json`, in `hf`
+//! * [`HfTokenizer`] – any `tokenizer.json`, in `hf`, and mT5's `spiece.model`, in `sentencepiece`
 //! * [`Clean`] – what is done to a caption before, in `clean`; `ftfy` repairs encodings, `entities` resolves `&amp;`
 //! * [`for_model`] – the tokenizer of a model, in `select`
 
@@ -11,6 +11,7 @@ mod entities;
 mod ftfy;
 mod hf;
 mod select;
+mod sentencepiece;
 mod vocab;
 mod words;
 

@@ -10,14 +10,15 @@ use super::clean::Clean;
 use super::{ClipTokenizer, HfOptions, HfTokenizer, Tokenizer};
 use crate::error::DataError;
 
-/// The file that Hugging Face tokenizers are read from.
-const FILE: &str = "tokenizer.json";
+/// The files that Hugging Face tokenizers are read from, the first that is there; mT5 is published with the second alone.
+const FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
 
 /// The tokenizer of a model, as OpenCLIP's `get_tokenizer` selects it: `text_cfg.hf_tokenizer_name` asks for a
 /// [`HfTokenizer`], else it is CLIP's own.
 ///
-/// A `tokenizer.json` is looked for in `dir` (the model's folder) if there is one; else under
-/// `~/.cache/openclip/tokenizers/`, in a folder named like the tokenizer with `--` for `/`, and in Hugging Face's cache.
+/// A `tokenizer.json` or `spiece.model` is looked for in `dir` (the model's folder) if there is one; else in the
+/// folder that the tokenizer's name is, under `~/.cache/openclip/tokenizers/`, in a folder named like the tokenizer with `--` for
+/// `/`, and in Hugging Face's cache.
 ///
 /// # Errors
 /// If the file is missing or cannot be used, or an option of `text_cfg.tokenizer_kwargs` has a wrong value.
@@ -39,6 +40,7 @@ pub fn for_model(
                 clean: options.clean.unwrap_or(Clean::Whitespace),
                 strip_sep_token: options.strip_sep_token,
                 class_token_last: clips,
+                language: options.language,
             };
             Ok(Arc::new(HfTokenizer::from_file(
                 &find(name, dir)?,
@@ -57,6 +59,7 @@ pub fn for_model(
 struct Options {
     clean: Option<Clean>,
     strip_sep_token: bool,
+    language: Option<String>,
 }
 
 impl Options {
@@ -88,6 +91,12 @@ impl Options {
                         wrong("tokenizer_kwargs.strip_sep_token", value, "true or false")
                     })?;
                 }
+                "language" => {
+                    let language = value.as_str().ok_or_else(|| {
+                        wrong("tokenizer_kwargs.language", value, "a language's code")
+                    })?;
+                    options.language = Some(language.to_string());
+                }
                 _ => log::warn!("tokenizer_kwargs.{key} is not known and has no effect"),
             }
         }
@@ -95,28 +104,33 @@ impl Options {
     }
 }
 
-/// The `tokenizer.json` of a tokenizer.
+/// The file of a tokenizer.
 fn find(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
-    let missing = |place: &Path| DataError::Tokenizer {
+    let missing = |folder: &Path| DataError::Tokenizer {
         file: name.into(),
-        reason: format!("not found; put its {FILE} at {}", place.display()),
+        reason: format!(
+            "not found; put its {} or {} into {}",
+            FILES[0],
+            FILES[1],
+            folder.display()
+        ),
+    };
+    let in_folder = |folder: &Path| {
+        let files = FILES.map(|file| folder.join(file));
+        files.into_iter().find(|file| file.is_file())
     };
     if let Some(dir) = dir {
-        let file = dir.join(FILE);
-        return if file.is_file() {
-            Ok(file)
-        } else {
-            Err(missing(&file))
-        };
+        return in_folder(dir).ok_or_else(|| missing(dir));
+    }
+    if let Some(file) = in_folder(Path::new(name)) {
+        return Ok(file);
     }
     let own = cache_dir("XDG_CACHE_HOME")
         .join("openclip/tokenizers")
-        .join(name.replace('/', "--"))
-        .join(FILE);
-    if own.is_file() {
-        return Ok(own);
-    }
-    hub_file(name).ok_or_else(|| missing(&own))
+        .join(name.replace('/', "--"));
+    in_folder(&own)
+        .or_else(|| in_folder(&hub_folder(name)?))
+        .ok_or_else(|| missing(&own))
 }
 
 /// The folder that a variable names, else `~/.cache`.
@@ -129,8 +143,8 @@ fn cache_dir(variable: &str) -> PathBuf {
     set(variable).unwrap_or_else(|| set("HOME").unwrap_or_default().join(".cache"))
 }
 
-/// Where Hugging Face's libraries keep a repository's `tokenizer.json`, if they have fetched it.
-fn hub_file(name: &str) -> Option<PathBuf> {
+/// Where Hugging Face's libraries keep a repository's files, if they have fetched any.
+fn hub_folder(name: &str) -> Option<PathBuf> {
     let home = match std::env::var_os("HF_HOME") {
         Some(home) => PathBuf::from(home),
         None => cache_dir("XDG_CACHE_HOME").join("huggingface"),
@@ -138,11 +152,7 @@ fn hub_file(name: &str) -> Option<PathBuf> {
     let hub = std::env::var_os("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
     let repository = hub.join(format!("models--{}", name.replace('/', "--")));
     let revision = std::fs::read_to_string(repository.join("refs/main")).ok()?;
-    let file = repository
-        .join("snapshots")
-        .join(revision.trim())
-        .join(FILE);
-    file.is_file().then_some(file)
+    Some(repository.join("snapshots").join(revision.trim()))
 }
 
 #[cfg(test)]
@@ -183,7 +193,7 @@ mod tests {
         );
         let text = for_model(&named, None).err().unwrap().to_string();
         assert!(
-            text.contains("openclip/tokenizers/org--name/tokenizer.json"),
+            text.contains("openclip/tokenizers/org--name") && text.contains("tokenizer.json"),
             "{text}"
         );
         let wrong = config(r#"{"tokenizer_kwargs": {"clean": "upper"}}"#);
