@@ -14,13 +14,17 @@ import argparse
 import csv
 import json
 import os
+import sys
 import traceback
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import export_hftext
 import open_clip
 import torch
+from open_clip import hf_model
 from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,8 +42,15 @@ def build(name: str):
     config.pop("custom_text", None)
     config["text_cfg"]["hf_model_pretrained"] = False
     kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-    with torch.device("meta"):
-        return kind(**config).eval()
+    named = lambda name, **_: export_hftext.encoder_config({"hf_model_name": name})
+    with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), torch.device("meta"):
+        model = kind(**config).eval()
+    if "hf_model_name" in config["text_cfg"]:
+        # A mask is made by looking at values, which are not there, and costs nothing.
+        sys.modules[type(model.text.transformer).__module__].create_bidirectional_mask = lambda **_: None
+        model.text.transformer.set_attn_implementation("eager")
+        model.context_length = config["text_cfg"].get("context_length", 77)
+    return model
 
 
 def count(name: str) -> list[int]:

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{is_decoder, is_image, is_text};
 use crate::config::ModelConfig;
 use crate::params::ParamInfo;
+use crate::text::hf::{self, HfArch};
 
 /// Operations for one picture and one caption of full length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -258,6 +259,9 @@ fn resnet(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
 
 /// OpenCLIP's own text tower.
 fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+    if let Some(arch) = hf::arch(config).ok()? {
+        return hugging_face(config, &arch, params);
+    }
     let text = &config.text_cfg;
     let tokens = (text.context_length + usize::from(text.embed_cls())) as u64;
     let matrices = sum(params, "text.", |key| match key {
@@ -271,6 +275,22 @@ fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     };
     let layers = blocks(params, prefix);
     Some(matrices + attention(layers, [tokens; 2], text.width as u64))
+}
+
+/// A text tower of Hugging Face.
+fn hugging_face(config: &ModelConfig, arch: &HfArch, params: &[&ParamInfo]) -> Option<u64> {
+    let tokens = config.text_cfg.context_length as u64;
+    let matrices = sum(params, "text.", |key| {
+        let table = key.contains("embed") || key.contains("relative_attention_bias");
+        let pooled = key.starts_with("proj.") || key.starts_with("transformer.pooler.");
+        Some(match (table, pooled) {
+            (true, _) => 0,
+            (_, true) => 1,
+            _ => tokens,
+        })
+    })?;
+    let width = (arch.heads * arch.head_width) as u64;
+    Some(matrices + attention(arch.layers as u64, [tokens; 2], width))
 }
 
 /// CoCa's caption decoder, on the tokens of the text without the last, after which nothing is predicted, and on the picture's
