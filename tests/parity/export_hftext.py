@@ -27,10 +27,10 @@ from unittest import mock
 import export_init
 import export_models
 import family
-import numpy as np
 import open_clip
 import torch
 import transformers
+from noise import Noise
 from open_clip import hf_model
 
 DATA = Path(__file__).resolve().parent / "data/hftext"
@@ -192,34 +192,6 @@ def perturb(model):
             parameter.copy_(0.5 * noise)
         else:
             parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-def mix(seed, steps):
-    """SplitMix64's values `steps` after `seed`, as `layers/drop_path.rs::branch_seed`."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.uint64(0x9E3779B97F4A7C15) * (np.asarray(steps, dtype=np.uint64) + np.uint64(1))
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-
-class Noise:
-    """`layers/dropout.rs::Noise`."""
-
-    def __init__(self, seed):
-        self.seed, self.drawn = seed, 0
-
-    def kept(self, count, share):
-        seed = mix(self.seed, self.drawn)
-        self.drawn += 1
-        bits = mix(seed, np.arange((count + 1) // 2))
-        halves = np.stack([bits & np.uint64(0xFFFFFFFF), bits >> np.uint64(32)], axis=1).reshape(-1)[:count]
-        return torch.from_numpy(halves >= np.uint64(int(share * 0xFFFFFFFF)))
-
-    def dropout(self, x, p=0.5, training=True, inplace=False):
-        if not training or p == 0:
-            return x
-        return x * self.kept(x.numel(), p).reshape(x.shape) / (1 - p)
 
 
 @contextmanager

@@ -25,6 +25,7 @@
 //! * [`position`] – fixed sine–cosine positions
 //! * [`squeeze_excite`] – a gate per channel
 //! * [`rope`] – rotary positions of patches
+//! * [`relative`] – attention scores by the displacement of key and query
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
 pub mod activation;
@@ -46,6 +47,7 @@ pub mod mobile_one;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod relative;
 pub mod rope;
 pub mod squeeze_excite;
 pub mod timm;

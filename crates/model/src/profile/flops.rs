@@ -8,10 +8,13 @@
 
 use serde::Serialize;
 
-use super::{is_decoder, is_image, is_text};
+use super::{is_decoder, is_image, is_text, windows};
 use crate::config::ModelConfig;
 use crate::params::ParamInfo;
 use crate::text::hf::{self, HfArch};
+use crate::vision::relpos_arch::RelPosConfig;
+use crate::vision::swin_arch::SwinConfig;
+use crate::vision::vitamin_arch::VitaminConfig;
 
 /// Operations for one picture and one caption of full length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,7 +48,7 @@ impl Flops {
 }
 
 /// `4·q·k·d`, of `layers` layers.
-fn attention(layers: u64, [queries, keys]: [u64; 2], width: u64) -> u64 {
+pub(super) fn attention(layers: u64, [queries, keys]: [u64; 2], width: u64) -> u64 {
     layers * 4 * queries * keys * width
 }
 
@@ -55,7 +58,7 @@ fn packed([queries, keys]: [u64; 2], width: u64) -> u64 {
 }
 
 /// Sum of `2·n·p` over the parameters with at least two axes. `positions` gets a key without `prefix`; `None` ends the count.
-fn sum(
+pub(super) fn sum(
     params: &[&ParamInfo],
     prefix: &str,
     positions: impl Fn(&str) -> Option<u64>,
@@ -69,7 +72,7 @@ fn sum(
 }
 
 /// Number of blocks: distinct indices behind `prefix`.
-fn blocks(params: &[&ParamInfo], prefix: &str) -> u64 {
+pub(super) fn blocks(params: &[&ParamInfo], prefix: &str) -> u64 {
     let index = |param: &&ParamInfo| -> Option<u64> {
         let (index, _) = param.key.strip_prefix(prefix)?.split_once('.')?;
         index.parse().ok()
@@ -81,7 +84,7 @@ fn blocks(params: &[&ParamInfo], prefix: &str) -> u64 {
         .map_or(0, |last| last + 1)
 }
 
-fn find<'a>(params: &[&'a ParamInfo], key: &str) -> Option<&'a ParamInfo> {
+pub(super) fn find<'a>(params: &[&'a ParamInfo], key: &str) -> Option<&'a ParamInfo> {
     params.iter().find(|param| param.key == key).copied()
 }
 
@@ -89,7 +92,16 @@ fn image(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     let vision = &config.vision_cfg;
     let (height, width) = vision.image_size.dims();
     let size = [height as u64, width as u64];
-    if vision.timm_model_name().is_some() {
+    if let Some(name) = vision.timm_model_name() {
+        if VitaminConfig::named(name).is_some() {
+            return windows::vitamin(params, size);
+        }
+        if RelPosConfig::named(name).is_some() {
+            return windows::relpos(config, params);
+        }
+        if SwinConfig::named(name).is_some() {
+            return windows::swin(config, params);
+        }
         if find(params, "visual.trunk.stem.0.weight").is_some() {
             return convnext(params, size);
         }

@@ -2,8 +2,10 @@
 //! from the configuration and from the shapes of the parameters that it asks for.
 //!
 //! * [`flops`] – operations of a forward pass
+//! * [`windows`] – those of timm towers whose maps and windows have rules of their own
 
 pub mod flops;
+mod windows;
 
 use serde::Serialize;
 

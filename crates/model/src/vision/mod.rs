@@ -8,6 +8,8 @@
 //! * [`vitamin`] – timm's ViTamin: convolutions of [`vitamin_stem`], then a transformer; its sizes in [`vitamin_arch`]
 //! * [`fastvit`] – timm's FastViT: MobileCLIP, with its sizes in [`fastvit_arch`] and its blocks in [`fastvit_block`]
 //! * [`eva`] – timm's `Eva`: EVA-CLIP and the Perception Encoder, with their sizes in [`eva_arch`]
+//! * [`swin`] – timm's Swin transformer: attention in the windows of [`swin_window`]; its sizes in [`swin_arch`]
+//! * [`relpos`] – timm's vision transformer with relative positions; its sizes in [`relpos_arch`]
 //! * [`timm_head`] – the map behind a timm tower
 
 pub mod conv_stem;
@@ -18,7 +20,12 @@ pub mod eva_arch;
 pub mod fastvit;
 pub mod fastvit_arch;
 pub mod fastvit_block;
+pub mod relpos;
+pub mod relpos_arch;
 pub mod resnet;
+pub mod swin;
+pub mod swin_arch;
+pub mod swin_window;
 pub mod timm_arch;
 pub mod timm_head;
 pub mod timm_vit;
@@ -30,7 +37,9 @@ pub mod vitamin_stem;
 pub use convnext::ConvNextTower;
 pub use eva::EvaTower;
 pub use fastvit::FastVitTower;
+pub use relpos::RelPosTower;
 pub use resnet::ModifiedResNet;
+pub use swin::SwinTower;
 pub use timm_vit::TimmVitTower;
 pub use vit::VisionTransformer;
 pub use vitamin::VitaminTower;
@@ -45,6 +54,8 @@ use crate::layers::batch_norm::PendingStatistics;
 use convnext_arch::ConvNextConfig;
 use eva_arch::EvaConfig;
 use fastvit_arch::FastVitConfig;
+use relpos_arch::RelPosConfig;
+use swin_arch::SwinConfig;
 use timm_arch::TimmVitConfig;
 use vitamin_arch::VitaminConfig;
 
@@ -66,40 +77,42 @@ pub enum VisionTower {
     FastVit(FastVitTower),
     /// timm's `Eva`.
     Eva(EvaTower),
+    /// timm's Swin transformer.
+    Swin(SwinTower),
+    /// timm's ViT with relative positions.
+    RelPos(RelPosTower),
 }
 
 impl VisionTower {
     /// Builds the tower that `config` describes.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
-        if let Some(name) = config.vision_cfg.timm_model_name()
-            && TimmVitConfig::named(name).is_some()
-        {
-            return Ok(Self::TimmVit(TimmVitTower::new(config, device)?));
-        }
-        if let Some(name) = config.vision_cfg.timm_model_name()
-            && ConvNextConfig::named(name).is_some()
-        {
-            return Ok(Self::ConvNext(ConvNextTower::new(config, device)?));
-        }
-        if let Some(name) = config.vision_cfg.timm_model_name()
-            && VitaminConfig::named(name).is_some()
-        {
-            return Ok(Self::Vitamin(VitaminTower::new(config, device)?));
-        }
-        if let Some(name) = config.vision_cfg.timm_model_name()
-            && FastVitConfig::named(name).is_some()
-        {
-            return Ok(Self::FastVit(FastVitTower::new(config, device)?));
-        }
-        if let Some(name) = config.vision_cfg.timm_model_name()
-            && EvaConfig::named(name).is_some()
-        {
-            return Ok(Self::Eva(EvaTower::new(config, device)?));
-        }
-        if config.vision_cfg.is_resnet() {
-            return Ok(Self::ResNet(ModifiedResNet::new(config, device)?));
-        }
-        Ok(Self::Vit(VisionTransformer::new(config, device)?))
+        Ok(match config.vision_cfg.timm_model_name() {
+            Some(name) if TimmVitConfig::named(name).is_some() => {
+                Self::TimmVit(TimmVitTower::new(config, device)?)
+            }
+            Some(name) if ConvNextConfig::named(name).is_some() => {
+                Self::ConvNext(ConvNextTower::new(config, device)?)
+            }
+            Some(name) if VitaminConfig::named(name).is_some() => {
+                Self::Vitamin(VitaminTower::new(config, device)?)
+            }
+            Some(name) if FastVitConfig::named(name).is_some() => {
+                Self::FastVit(FastVitTower::new(config, device)?)
+            }
+            Some(name) if EvaConfig::named(name).is_some() => {
+                Self::Eva(EvaTower::new(config, device)?)
+            }
+            Some(name) if SwinConfig::named(name).is_some() => {
+                Self::Swin(SwinTower::new(config, device)?)
+            }
+            Some(name) if RelPosConfig::named(name).is_some() => {
+                Self::RelPos(RelPosTower::new(config, device)?)
+            }
+            _ if config.vision_cfg.is_resnet() => {
+                Self::ResNet(ModifiedResNet::new(config, device)?)
+            }
+            _ => Self::Vit(VisionTransformer::new(config, device)?),
+        })
     }
 
     /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
@@ -114,6 +127,8 @@ impl VisionTower {
             Self::Vitamin(tower) => tower.forward(image, training),
             Self::FastVit(tower) => tower.forward(image, training),
             Self::Eva(tower) => tower.forward(image, training),
+            Self::Swin(tower) => tower.forward(image, training),
+            Self::RelPos(tower) => tower.forward(image, training),
         }
     }
 
@@ -167,6 +182,12 @@ pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Optio
     }
     if EvaConfig::named(name).is_some() {
         return eva::initial(key, shape, config);
+    }
+    if SwinConfig::named(name).is_some() {
+        return swin::initial(key, shape, config);
+    }
+    if RelPosConfig::named(name).is_some() {
+        return relpos::initial(key, shape, config);
     }
     TimmVitConfig::named(name)?;
     timm_vit::initial(key, shape, config)

@@ -22,7 +22,7 @@ pub enum TokenPool {
 }
 
 impl TokenPool {
-    fn named(name: &str) -> Result<Self, ModelError> {
+    pub(super) fn named(name: &str) -> Result<Self, ModelError> {
         match name {
             "token" => Ok(Self::Token),
             "avg" => Ok(Self::Avg),

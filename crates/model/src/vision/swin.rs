@@ -1,0 +1,247 @@
+//! timm's Swin transformer as OpenCLIP's timm adapter uses it: attention inside windows of a feature map, shifted by half a window
+//! in every second block ("Swin Transformer", <https://arxiv.org/abs/2103.14030>).
+//!
+//! Feature maps are `[batch, height, width, channels]`.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::swin_arch::{DROP_PATH, StageSize, SwinConfig};
+use super::swin_window::{WindowAttention, pad_end};
+use super::timm_head::TimmHead;
+use crate::config::{ModelConfig, TimmProj};
+use crate::error::ModelError;
+use crate::init::Init;
+use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, TimmMlp};
+
+/// Added to the variance in every LayerNorm.
+const NORM_EPS: f64 = 1e-5;
+
+/// Pixels to the first feature map.
+#[derive(Module, Debug)]
+pub struct SwinPatchEmbed {
+    /// Patches to features.
+    pub proj: PatchEmbed,
+    /// On them.
+    pub norm: LayerNorm,
+}
+
+/// Joins squares of four positions.
+#[derive(Module, Debug)]
+pub struct PatchMerging {
+    /// On the features of the four, side by side.
+    pub norm: LayerNorm,
+    /// `4·channels → 2·channels`.
+    pub reduction: Linear,
+}
+
+impl PatchMerging {
+    /// `[batch, height, width, channels]` → `[batch, ⌈height/2⌉, ⌈width/2⌉, 2·channels]`; a missing row or column is zero.
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, channels] = x.dims();
+        let x = pad_end(pad_end(x, 1, height % 2), 2, width % 2);
+        let (rows, columns) = (height.div_ceil(2), width.div_ceil(2));
+        let squares = x
+            .reshape([batch, rows, 2, columns, 2, channels])
+            .permute([0, 1, 3, 4, 2, 5])
+            .reshape([batch, rows, columns, 4 * channels]);
+        self.reduction.forward(self.norm.forward(squares))
+    }
+}
+
+/// Attention in windows and MLP, each on a normalised copy of the residual stream.
+#[derive(Module, Debug)]
+pub struct SwinBlock {
+    /// Before the attention.
+    pub norm1: LayerNorm,
+    /// Self-attention inside windows.
+    pub attn: WindowAttention,
+    /// Before the MLP.
+    pub norm2: LayerNorm,
+    /// `channels → hidden → channels`.
+    pub mlp: TimmMlp,
+    /// Share of samples for which training leaves a branch out.
+    #[module(skip)]
+    drop: f64,
+    /// Number of the block in the tower.
+    #[module(skip)]
+    index: usize,
+}
+
+impl SwinBlock {
+    /// `[batch, height, width, channels]` → the same shape.
+    fn forward(&self, x: Tensor<4>, training: Option<u64>) -> Tensor<4> {
+        let dropped = |branch, number| match training {
+            Some(seed) => drop_path(branch, self.drop, branch_seed(seed, number)),
+            None => branch,
+        };
+        let attended = self.attn.forward(self.norm1.forward(x.clone()));
+        let x = x + dropped(attended, 2 * self.index);
+        let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + dropped(hidden, 2 * self.index + 1)
+    }
+}
+
+/// Blocks of one resolution.
+#[derive(Module, Debug)]
+pub struct SwinStage {
+    /// Half the resolution of the stage before; not in the first.
+    pub downsample: Option<PatchMerging>,
+    /// Residual blocks.
+    pub blocks: Vec<SwinBlock>,
+}
+
+/// What follows the mean over positions.
+#[derive(Module, Debug)]
+pub struct SwinHead {
+    /// Classifier, whose classes are the features of the embedding.
+    pub fc: Option<Linear>,
+}
+
+/// timm's Swin transformer up to the pooled vector, or to the embedding where its classifier is the map there.
+#[derive(Module, Debug)]
+pub struct Swin {
+    /// Pixels to the first feature map.
+    pub patch_embed: SwinPatchEmbed,
+    /// Four stages, each of half the resolution of the one before.
+    pub layers: Vec<SwinStage>,
+    /// On the last feature map.
+    pub norm: LayerNorm,
+    /// Pooled features.
+    pub head: SwinHead,
+}
+
+/// timm's Swin transformer and the map behind it.
+#[derive(Module, Debug)]
+pub struct SwinTower {
+    /// The transformer.
+    pub trunk: Swin,
+    /// The map to the shared embedding.
+    pub head: TimmHead,
+}
+
+impl SwinTower {
+    /// Builds the tower of a configuration whose `timm_model_name` is in [`SwinConfig::named`]'s table.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let vision = &config.vision_cfg;
+        let options = vision.timm()?;
+        let arch = SwinConfig::of(&options)?;
+        let sizes = arch.stages(vision.image_size)?;
+        if vision.patch_dropout != 0.0 {
+            let reason = format!("{}: Swin has no patches to spare", vision.patch_dropout);
+            return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
+        }
+        let norm = |width| LayerNorm::new(width, NORM_EPS, device);
+        let share = options.stochastic_depth(DROP_PATH)?;
+        let mut shares = drop_path_shares(share, arch.depths.iter().sum())
+            .into_iter()
+            .enumerate();
+        let block = |size: StageSize, number: usize, (index, drop)| SwinBlock {
+            norm1: norm(size.width),
+            attn: WindowAttention::new(size, number % 2 == 1, arch.qkv_bias, device),
+            norm2: norm(size.width),
+            mlp: TimmMlp::new(
+                [
+                    size.width,
+                    (size.width as f64 * arch.mlp_ratio) as usize,
+                    size.width,
+                ],
+                true,
+                Activation::Gelu,
+                device,
+            ),
+            drop,
+            index,
+        };
+        let mut layers = Vec::new();
+        for (stage, size) in sizes.into_iter().enumerate() {
+            let own = shares.by_ref().take(arch.depths[stage]).enumerate();
+            layers.push(SwinStage {
+                downsample: (stage > 0).then(|| PatchMerging {
+                    norm: norm(2 * size.width),
+                    reduction: Linear::new(2 * size.width, size.width, false, device),
+                }),
+                blocks: own
+                    .map(|(number, share)| block(size, number, share))
+                    .collect(),
+            });
+        }
+        let features = sizes[3].width;
+        let classifier = options.projection()? == TimmProj::Classifier;
+        Ok(Self {
+            trunk: Swin {
+                patch_embed: SwinPatchEmbed {
+                    proj: PatchEmbed::biased(arch.embed_dim, arch.patch_size, device),
+                    norm: norm(arch.embed_dim),
+                },
+                layers,
+                norm: norm(features),
+                head: SwinHead {
+                    fc: classifier.then(|| Linear::new(features, config.embed_dim, true, device)),
+                },
+            },
+            head: TimmHead::new(&options, features, config.embed_dim, device)?,
+        })
+    }
+
+    /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
+    ///
+    /// `training` seeds stochastic depth; without it no branch is left out.
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        self.head.forward(self.trunk.forward(image, training))
+    }
+}
+
+impl Swin {
+    /// Normalised pixels `[batch, 3, height, width]` → `[batch, channels]`, or `[batch, embed_dim]` with a classifier.
+    pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        let [batch, _, height, width] = image.dims();
+        let [channels, _, side, _] = self.patch_embed.proj.weight.dims();
+        let patches = self.patch_embed.proj.forward(image);
+        let map = patches.reshape([batch, height / side, width / side, channels]);
+        let mut x = self.patch_embed.norm.forward(map);
+        for stage in &self.layers {
+            if let Some(merging) = &stage.downsample {
+                x = merging.forward(x);
+            }
+            let blocks = stage.blocks.iter();
+            x = blocks.fold(x, |x, block| block.forward(x, training));
+        }
+        let [_, rows, columns, features] = x.dims();
+        let tokens = self
+            .norm
+            .forward(x)
+            .reshape([batch, rows * columns, features]);
+        let pooled = tokens.mean_dim(1).reshape([batch, features]);
+        match &self.head.fc {
+            Some(fc) => fc.forward(pooled),
+            None => pooled,
+        }
+    }
+}
+
+/// How a parameter of the tower starts: timm's `init_weights_vit_timm`, and PyTorch's defaults for the patches and behind the
+/// trunk.
+///
+/// `key` begins with `visual.`.
+pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+    let arch = SwinConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
+    let fan_in = |key: &str| match key {
+        "visual.head.mlp.fc2.bias" => 2 * config.embed_dim,
+        "visual.trunk.patch_embed.proj.bias" => 3 * arch.patch_size * arch.patch_size,
+        _ if shape.len() > 1 => shape.iter().skip(1).product(),
+        _ => arch.embed_dim << 3,
+    };
+    let like_torch = || Init::Uniform((fan_in(key) as f64).powf(-0.5));
+    let Some(name) = key.strip_prefix("visual.trunk.") else {
+        return Some(like_torch());
+    };
+    Some(match name.rsplit('.').next()? {
+        _ if name.starts_with("patch_embed.proj.") => like_torch(),
+        "bias" => Init::Constant(0.0),
+        _ if shape.len() == 1 => Init::Constant(1.0),
+        // Cut at ±2, a hundred standard deviations away.
+        _ => Init::Normal(0.02),
+    })
+}

@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Small random models of upstream OpenCLIP with the three timm towers that have one configuration each: `vit_medium_patch16_gap_256`,
+`vit_relpos_medium_patch16_cls_224` and `swin_base_patch4_window7_224`.
+
+Under data/timm_towers/:
+  <case>.safetensors, <case>.json    as `family.py` describes them; the loss of the towers with relative positions is that of training
+                                     mode with the dropout masks that `vision/relpos.rs` draws for the seed 0
+  sizes.safetensors                  the case `relpos_avg` on pictures of other sizes: <height>x<width>/{image,features}
+  drop_path.json                     {<name>: {rate, shares of every block}} of upstream's models; the rate is null where the
+                                     configuration does not say it
+  parameters.json                    of every configuration, as `export_profile.py` writes it
+  init.json                          as `export_init.py` writes it
+
+The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know. A trunk
+with another `img_size` there than the configuration's `image_size` is brought to the latter by `set_input_size`.
+`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
+`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
+Needs `pip install open_clip_torch==3.3.0`.
+"""
+
+import copy
+import functools
+import json
+import random
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import export_init
+import export_models
+import family
+import noise
+import open_clip
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+DATA = Path(__file__).resolve().parent / "data/timm_towers"
+
+SEED = 10000
+
+GAP, RELPOS, SWIN = "vit_medium_patch16_gap_256", "vit_relpos_medium_patch16_cls_224", "swin_base_patch4_window7_224"
+TRUNK = {
+    GAP: {"patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2},
+    RELPOS: {"patch_size": 5, "embed_dim": 8, "depth": 1, "num_heads": 2, "rel_pos_dim": 6},
+    SWIN: {"img_size": 32, "patch_size": 2, "embed_dim": 2, "depths": [2, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 3, "mlp_ratio": 2.0},
+}
+TEXT = {"context_length": 8, "vocab_size": 24, "width": 8, "heads": 2, "layers": 1}
+
+
+def case(name, vision=None, text=None, trunk=None, batch=2, embed_dim=8, **top):
+    vision_cfg = {
+        "image_size": 32 if name == SWIN else 17,
+        "timm_model_name": name, "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear", "timm_drop_path": None,
+        **(vision or {}),
+    }  # fmt: skip
+    vision_cfg["timm_kwargs"] = {**TRUNK[name], **(trunk or {})}
+    return {"config": {"embed_dim": embed_dim, **top, "vision_cfg": vision_cfg, "text_cfg": {**TEXT, **(text or {})}}, "batch": batch}
+
+
+CASES = {
+    "gap": case(GAP, trunk={"depth": 2}, batch=4),
+    "gap_classifier": case(GAP, {"timm_pool": "avg", "timm_proj": None, "image_size": [9, 22]}, embed_dim=10, custom_text=True),
+    "relpos": case(RELPOS, {"timm_drop_path": 0.2, "image_size": [23, 31]}, trunk={"depth": 2}, batch=3),
+    "relpos_avg": case(RELPOS, {"timm_pool": "avg", "timm_proj": "mlp"}, trunk={"qkv_bias": True}, custom_text=True),
+    "relpos_no_class": case(
+        RELPOS,
+        {"timm_proj": "none", "timm_pool": "avg"},
+        trunk={"class_token": False, "global_pool": "avg", "fc_norm": True, "init_values": 0.3, "embed_dim": 9, "num_heads": 3},
+        embed_dim=9,
+    ),
+    "swin": case(SWIN, trunk={"embed_dim": 3, "num_heads": [1, 2, 3, 4], "depths": [2, 2, 1, 1], "mlp_ratio": 4.0}, batch=3),
+    "swin_odd": case(
+        SWIN,
+        {"image_size": [37, 50], "timm_proj": None, "timm_pool": "avg", "timm_drop_path": 0.0},
+        trunk={"img_size": [37, 50], "window_size": 4, "depths": [1, 2, 2, 1]},
+        custom_text=True,
+    ),
+    # Windows that cover the map along one axis only, and no bias.
+    "swin_flat": case(
+        SWIN, {"image_size": [6, 44], "timm_proj": "mlp"}, trunk={"img_size": [6, 44], "qkv_bias": False, "mlp_ratio": 2.3, "window_size": 4}
+    ),
+    # Windows of 2 for 16 pixels become 4 and 5 of these maps.
+    "swin_larger": case(SWIN, {"image_size": [32, 40]}, trunk={"img_size": 16, "window_size": 2, "depths": [2, 1, 1, 1]}),
+}
+
+
+@contextmanager
+def trunk_arguments(config: dict):
+    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says; takes the sizes out of `config`."""
+    vision = config["vision_cfg"]
+    kwargs = {"img_size": vision["image_size"], **vision.pop("timm_kwargs")}
+    kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
+    original = timm.create_model
+    timm.create_model = functools.partial(original, **kwargs)
+    try:
+        yield
+    finally:
+        timm.create_model = original
+
+
+def build(config: dict, seed: int) -> torch.nn.Module:
+    config = copy.deepcopy(config)
+    with trunk_arguments(config):
+        model = export_models.build(config, seed)
+    size = config["vision_cfg"]["image_size"]
+    model.visual.set_input_size(tuple(size) if isinstance(size, list) else size)
+    perturb(model)
+    return model.eval()
+
+
+@torch.no_grad()
+def perturb(model):
+    """What `export_models.perturb` does, under timm's names."""
+    for name, parameter in model.visual.named_parameters():
+        noise = torch.randn_like(parameter)
+        leaf = name.rsplit(".", 1)[-1]
+        if leaf == "gamma":
+            parameter.copy_(0.6 + 0.2 * noise)
+        elif leaf == "relative_position_bias_table":
+            parameter.copy_(noise)
+        elif parameter.ndim == 1 and leaf == "weight":
+            parameter.copy_(1 + 0.2 * noise)
+        elif leaf in ("bias", "pos_embed", "cls_token"):
+            parameter.add_(0.2 * noise)
+        else:
+            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
+
+
+@contextmanager
+def score_dropout(model):
+    """Training mode for the scores of displacements alone, whose MLP has the only dropout; block by block."""
+    blocks = iter(range(len(model.visual.trunk.blocks)))
+
+    def dropout(x, p=0.5, training=True, inplace=False):
+        if not training or p == 0:
+            return x
+        return noise.Noise(noise.mix(0, 3 * next(blocks) + 2)).dropout(x, p)
+
+    scores = [block.attn.rel_pos.train() for block in model.visual.trunk.blocks]
+    with mock.patch.object(torch.nn.functional, "dropout", dropout):
+        yield
+    for module in scores:
+        module.eval()
+
+
+def evaluate(model, image, text):
+    """`export_models.evaluate`, whose loss is of training mode."""
+    outputs, _ = in_evaluation(model, image, text)
+    model.zero_grad()
+    with score_dropout(model):
+        loss = open_clip.ClipLoss()(**model(image, text))
+    loss.backward()
+    outputs["loss"] = loss.detach()
+    return outputs, {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+in_evaluation = export_models.evaluate
+
+
+def export(name: str, case: dict, seed: int, output: Path) -> str:
+    model = build(case["config"], seed)
+    inputs = export_models.inputs(model, case["config"], case["batch"])
+    relative = hasattr(model.visual.trunk, "shared_rel_pos")
+    with mock.patch.object(export_models, "evaluate", evaluate if relative else in_evaluation):
+        return family.export(name, case["config"], model, inputs, seed, output)
+
+
+def random_case(seed: int) -> dict:
+    draw = random.Random(seed)
+    pick = draw.choice
+    name = pick([GAP, RELPOS, SWIN, SWIN])
+    heads = draw.randint(1, 3)
+    width = heads * draw.randint(2, 7)
+    trunk = {"mlp_ratio": pick([4.0, 1.7]), "qkv_bias": pick([True, False])}
+    size = [draw.randint(9, 40), draw.randint(9, 40)]
+    pool = "avg"
+    if name == SWIN:
+        patch = draw.randint(1, 4)
+        size = [draw.randint(patch, 56), draw.randint(patch, 56)]
+        trunk |= {"patch_size": patch, "embed_dim": width, "depths": [draw.randint(1, 3) for _ in range(4)]}
+        trunk |= {"num_heads": [heads * pick([1, 2**stage]) for stage in range(4)], "window_size": draw.randint(1, 7)}
+        trunk["img_size"] = size if draw.random() < 0.6 else [draw.randint(patch, 50), draw.randint(patch, 50)]
+        width *= 8
+    else:
+        trunk |= {"patch_size": draw.randint(2, 9), "embed_dim": width, "num_heads": heads, "depth": draw.randint(1, 3)}
+        if pick([True, False]):
+            trunk["init_values"] = 0.1
+    if name == RELPOS:
+        trunk |= {"rel_pos_dim": draw.randint(1, 9), "fc_norm": pick([True, False]), "class_token": pick([True, False])}
+        pool = pick(["avg", "token"]) if trunk["class_token"] else "avg"
+        trunk["global_pool"] = pool
+    proj = pick(["linear", "linear", "mlp", "none", None])
+    vision = {"image_size": size, "timm_proj": proj, "timm_pool": pick(["", pool]) if proj in ("linear", "mlp") else pool}
+    if name != GAP:
+        vision["timm_drop_path"] = pick([None, 0.0, 0.3])
+    if proj in ("linear", "mlp") and pick([True, False]):
+        vision["timm_proj_bias"] = True
+    text_heads = draw.randint(1, 3)
+    text = {"width": text_heads * draw.randint(4, 8), "heads": text_heads, "context_length": draw.randint(6, 12)}
+    embed_dim = width if proj == "none" else draw.randint(3, 20)
+    return case(name, vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]))
+
+
+@torch.no_grad()
+def export_sizes(output: Path):
+    model = build(CASES["relpos_avg"]["config"], 1)
+    tensors = load_file(output / "relpos_avg.safetensors")
+    model.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    tensors = {}
+    for height, width in ((5, 5), (32, 11)):
+        model.visual.set_input_size((height, width))
+        image = torch.randn(1, 3, height, width)
+        tensors[f"{height}x{width}/image"] = image
+        tensors[f"{height}x{width}/features"] = model.encode_image(image)
+    save_file(tensors, output / "sizes.safetensors")
+
+
+def export_drop_path(output: Path):
+    shares = {}
+    for name, rate in ((SWIN, None), (RELPOS, None), (RELPOS, 0.2)):
+        with torch.device("meta"):
+            trunk = timm.create_model(name, **({} if rate is None else {"drop_path_rate": rate}))
+        blocks = [block for stage in trunk.layers for block in stage.blocks] if name == SWIN else trunk.blocks
+        blocks = [[getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)] for block in blocks]
+        assert all(first == second for first, second in blocks)
+        shares[f"{name} {rate}"] = {"name": name, "rate": rate, "shares": [first for first, _ in blocks]}
+    (output / "drop_path.json").write_text(json.dumps(shares) + "\n")
+
+
+def export_parameters(output: Path):
+    family.export_parameters([GAP, RELPOS, SWIN], output)
+
+
+WIDE = {"embed_dim": 32, "num_heads": 4}
+INIT = {
+    "gap": case(GAP, trunk=WIDE, embed_dim=24),
+    "relpos": case(RELPOS, {"timm_proj_bias": True}, trunk={**WIDE, "rel_pos_dim": 20, "qkv_bias": True}, embed_dim=24),
+    "relpos_mlp": case(RELPOS, {"timm_proj": "mlp", "timm_proj_bias": True}, trunk={**WIDE, "mlp_ratio": 2.0, "init_values": 0.1}, embed_dim=40),
+    "swin": case(SWIN, trunk={"embed_dim": 8, "window_size": 4}, embed_dim=24),
+    "swin_classifier": case(SWIN, {"timm_proj": None, "timm_pool": "avg"}, trunk={"embed_dim": 8}, embed_dim=24),
+}
+
+
+def fresh(config: dict, name: str):
+    plain = copy.deepcopy(config)
+    with trunk_arguments(plain):
+        yield from export_init.models(plain, f"timm-towers-{name}")
+
+
+def export_initial_weights(output: Path):
+    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
+
+
+def check(folder: Path):
+    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
+
+
+if __name__ == "__main__":
+    others = [export_sizes, export_drop_path, export_parameters, export_initial_weights]
+    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)

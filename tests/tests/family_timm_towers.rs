@@ -1,0 +1,194 @@
+//! timm's towers that have one configuration each (ViT with the mean of its patches, ViT with relative positions, Swin) against
+//! `open_clip`: outputs, gradients, state dicts, initial weights, stochastic depth, other picture sizes, loading and saving.
+//! `tests/parity/export_timm_towers.py` made the fixtures.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+
+use openclip_model::layers::drop_path::drop_path_shares;
+use openclip_model::vision::swin_arch::DROP_PATH;
+use openclip_model::{Clip, registry};
+use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_train::loss::clip_loss;
+
+#[test]
+fn features_loss_and_gradients() {
+    family::same_models(&cases(&fixture("timm_towers")));
+}
+
+#[test]
+#[ignore = "needs models of `export_timm_towers.py --fuzz`"]
+fn random_models() {
+    family::same_models(&family::random_cases());
+}
+
+/// Relative positions are for pictures of any size.
+#[test]
+fn pictures_of_other_sizes() {
+    let expected = Tensors::read("timm_towers/sizes.safetensors");
+    let model = model(
+        &evaluated("timm_towers/relpos_avg"),
+        "timm_towers/relpos_avg.safetensors",
+        "weights/",
+        &device(),
+    );
+    for size in ["5x5", "32x11"] {
+        let image = expected.tensor(&format!("{size}/image"), &device());
+        let wanted = expected.get(&format!("{size}/features")).1;
+        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
+        assert!(apart <= FEATURES, "{size}: {apart:e}");
+    }
+}
+
+#[test]
+fn every_configuration_has_the_state_dict_of_open_clip() {
+    family::same_state_dicts("timm_towers/parameters.json", 3);
+}
+
+#[test]
+fn initial_weights_are_distributed_as_timm_s() {
+    family::same_initial_weights("timm_towers/init.json");
+}
+
+#[test]
+fn shares_of_stochastic_depth_are_timm_s() {
+    for (case, expected) in json("timm_towers/drop_path.json").as_object().unwrap() {
+        let wanted: Vec<f64> = serde_json::from_value(expected["shares"].clone()).unwrap();
+        let own = match expected["name"].as_str().unwrap().starts_with("swin") {
+            true => DROP_PATH,
+            false => 0.0,
+        };
+        let found = drop_path_shares(expected["rate"].as_f64().unwrap_or(own), wanted.len());
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!((found - wanted).abs() <= 1e-7, "{case}: {found}, {wanted}");
+        }
+    }
+}
+
+/// Kinds of feature rows of copies of one picture.
+fn kinds(name: &str, drop_path: f64, seed: Option<u64>) -> usize {
+    let path = format!("timm_towers/{name}");
+    let file = format!("{path}.safetensors");
+    let mut config = evaluated(&path);
+    config.vision_cfg.extra["timm_drop_path"] = drop_path.into();
+    let model = model(&config, &file, "weights/", &device());
+    let image = Tensors::read(&file).tensor::<4>("input/image", &device());
+    let image = image.slice_dim(0, 0..1).repeat_dim(0, 64);
+    let features = values(model.visual.forward(image.clone(), seed));
+    assert_eq!(features, values(model.visual.forward(image, seed)));
+    let rows = features.chunks(8);
+    let rows = rows.map(|row| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+    rows.collect::<BTreeSet<_>>().len()
+}
+
+/// A tower's first block is never left out, each branch of the others for its share.
+#[test]
+fn towers_in_training_drop_branches_by_their_seed() {
+    assert_eq!(kinds("swin", 0.5, None), 1);
+    assert!(kinds("swin", 0.5, Some(5)) > 16);
+    assert_eq!(kinds("swin", 0.0, Some(5)), 1);
+    // Two blocks: attention and MLP of the second, each there or not.
+    assert_eq!(kinds("relpos", 0.5, Some(5)), 4);
+}
+
+/// Scores of displacements lose hidden values in training, the same for all pictures of a batch.
+#[test]
+fn scores_of_displacements_drop_out_by_the_seed() {
+    assert_eq!(kinds("relpos", 0.0, Some(5)), 1);
+    let file = "timm_towers/relpos.safetensors";
+    let config = evaluated("timm_towers/relpos");
+    let model = model(&config, file, "weights/", &device());
+    let image = Tensors::read(file).tensor::<4>("input/image", &device());
+    let forward = |training| values(model.visual.forward(image.clone(), training));
+    assert_eq!(forward(Some(5)), forward(Some(5)));
+    assert_ne!(forward(Some(5)), forward(Some(6)));
+    assert_ne!(forward(Some(5)), forward(None));
+}
+
+/// A few steps on one batch: the loss falls.
+#[test]
+fn training_reduces_the_loss() {
+    for name in ["gap", "relpos", "swin"] {
+        let path = format!("timm_towers/{name}");
+        let mut config = evaluated(&path);
+        config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
+        let losses = family::losses(&path, &config, 30, 5e-3, clip_loss);
+        assert!(losses[29] < 0.7 * losses[0], "{name}: {losses:?}");
+    }
+}
+
+#[test]
+fn another_family_s_weights_are_refused() {
+    let vit = model_config(&json("models/vit_plain.json")["model_cfg"]);
+    for name in ["gap", "relpos", "swin"] {
+        let own = format!("timm_towers/{name}");
+        let config = evaluated(&own);
+        for file in [
+            "models/vit_plain.safetensors",
+            "convnext/linear.safetensors",
+            "vitamin/linear.safetensors",
+        ] {
+            let error = family::refusal(&config, file);
+            assert!(error.contains("visual.trunk."), "{name}, {file}: {error}");
+        }
+        let error = family::refusal(&vit, &format!("{own}.safetensors"));
+        assert!(error.contains("visual.trunk."), "{name}: {error}");
+    }
+    let error = family::refusal(
+        &evaluated("timm_towers/gap"),
+        "timm_towers/relpos.safetensors",
+    );
+    assert!(error.contains("rel_pos"), "{error}");
+}
+
+#[test]
+fn what_the_towers_do_not_have_is_refused_by_name() {
+    for (name, key, value) in [
+        ("relpos", "timm_drop", serde_json::json!(0.5)),
+        ("relpos", "timm_pool", serde_json::json!("map")),
+        ("relpos_no_class", "timm_pool", serde_json::json!("token")),
+        ("relpos", "patch_dropout", serde_json::json!(0.5)),
+        ("relpos", "image_size", serde_json::json!(4)),
+        ("relpos", "timm_kwargs", serde_json::json!({"num_heads": 3})),
+        ("swin", "timm_drop_path", serde_json::json!(1.0)),
+        ("swin", "timm_pool", serde_json::json!("token")),
+        ("swin", "patch_dropout", serde_json::json!(0.5)),
+        ("swin", "image_size", serde_json::json!(1)),
+        ("swin", "timm_kwargs", serde_json::json!({"window_size": 0})),
+        (
+            "swin",
+            "timm_kwargs",
+            serde_json::json!({"num_heads": [1, 1, 1, 7]}),
+        ),
+        ("swin", "timm_kwargs", serde_json::json!({"head_dim": 4})),
+        ("gap", "timm_drop", serde_json::json!(0.1)),
+        ("gap", "timm_pool", serde_json::json!("token")),
+    ] {
+        let mut cfg = json(&format!("timm_towers/{name}.json"))["model_cfg"].clone();
+        cfg["vision_cfg"][key] = value;
+        let error = Clip::new(&model_config(&cfg), &device()).unwrap_err();
+        assert!(error.to_string().contains(key), "{name}, {key}: {error}");
+    }
+}
+
+/// `--force-image-size` scales the windows of a Swin transformer, as timm does.
+#[test]
+fn windows_grow_with_the_picture() {
+    let mut config = registry::builtin("swin_base_patch4_window7_224").unwrap();
+    config.vision_cfg.image_size = serde_json::from_value(448.into()).unwrap();
+    let model = Clip::new(&config, &device()).unwrap();
+    let params = openclip_model::params::describe(&model);
+    let table = params.iter().find(|p| {
+        p.key
+            .ends_with("layers.2.blocks.5.attn.relative_position_bias_table")
+    });
+    assert_eq!(table.unwrap().shape, [27 * 27, 16]);
+}
+
+/// Writes files for `export_timm_towers.py --saved DIR` into `OPENCLIP_PARITY_DIR`.
+#[test]
+#[ignore = "writes files for Python to load"]
+fn save_for_open_clip() {
+    family::save_for_python("timm_towers");
+}
