@@ -146,7 +146,7 @@ def random_case(seed: int) -> dict:
     name = pick([EVA01, EVA02, EVA02, "eva02_large_patch14_clip_336", EVA02_E, PE, PE, "vit_pe_core_tiny_patch16_384", PE_G])
     width = heads * 4 * draw.randint(1, 4)
     trunk = {"patch_size": draw.randint(3, 9), "embed_dim": width, "depth": draw.randint(1, 3), "num_heads": heads}
-    trunk["attn_pool_num_heads"] = pick([None, heads, 1, 2])
+    trunk["attn_pool_num_heads"] = pick([heads, 1, 2, 4])
     if pick([True, False]):
         trunk["mlp_ratio"] = draw.uniform(1, 5)
     if pick([True, False]):
