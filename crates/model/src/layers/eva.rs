@@ -163,6 +163,7 @@ impl SwiGlu {
 }
 
 /// The MLP of an [`EvaBlock`].
+#[allow(clippy::large_enum_variant)] // There is one MLP per block.
 #[derive(Module, Debug)]
 pub enum EvaMlp {
     /// With GELU.
