@@ -4,11 +4,10 @@
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
-use openclip_model::clip::ClipOutput;
 use openclip_model::config::ModelConfig;
 use openclip_model::weights::{TensorOut, bind, write_safetensors};
 use openclip_model::{Clip, init, params, registry};
+use openclip_train::loss::{Loss, Objective};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 use serde_json::Value;
@@ -84,7 +83,7 @@ pub fn same_models(paths: &[String]) {
         let expected = Tensors::read(&format!("{path}.safetensors"));
         let (model, batch) = (model(path), batch(&expected, 0));
         features = features.max(same_features(path, &model, &batch, &expected));
-        let (loss, found) = relay::step(&model, std::slice::from_ref(&batch));
+        let (loss, found) = relay::step(&model, std::slice::from_ref(&batch)).unwrap();
         let apart = max_difference(&values(loss), expected.get("output/loss").1);
         assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
         let found = params::export_with(&model, &mut PickGradient(&found));
@@ -183,7 +182,7 @@ pub fn same_state_dicts(file: &str, count: usize) {
 }
 
 /// FNV-1a of the sorted lines, each with its line end, as in `export_profile.py`.
-fn digest(mut lines: Vec<String>) -> String {
+pub fn digest(mut lines: Vec<String>) -> String {
     lines.sort();
     let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -244,13 +243,7 @@ pub fn refusal(config: &ModelConfig, file: &str) -> String {
 }
 
 /// Losses of `steps` optimizer steps from fresh weights on the batch of a case.
-pub fn losses(
-    path: &str,
-    config: &ModelConfig,
-    steps: usize,
-    lr: f64,
-    loss: fn(ClipOutput) -> Tensor<1>,
-) -> Vec<f32> {
+pub fn losses(path: &str, config: &ModelConfig, steps: usize, lr: f64, loss: Loss) -> Vec<f32> {
     let expected = Tensors::read(&format!("{path}.safetensors"));
     let fresh = Clip::new(config, &device().autodiff()).unwrap();
     let mut model = init::initialise(fresh, config, 1);
@@ -263,11 +256,12 @@ pub fn losses(
     let mut optimizer = adamw.optimizer(&model);
     let step = |step| {
         let batch = batch(&expected, step as u64);
-        let (loss, gradients) = relay::step_with(&model, &[batch], loss);
+        let (losses, gradients) =
+            relay::step_toward(&model, &[batch], &Objective::from(loss)).unwrap();
         model = optimizer
             .step(lr, model.clone(), gradients)
             .apply_pending_statistics();
-        values(loss)[0]
+        values(losses.total)[0]
     };
     (0..steps).map(step).collect()
 }

@@ -9,7 +9,6 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::generate::{
@@ -18,9 +17,9 @@ use openclip_model::generate::{
 use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
-use openclip_train::loss::{caption_loss, clip_loss};
+use openclip_train::loss::{CaptionObjective, Loss, Objective, clip_loss};
 use openclip_train::optim::AdamW;
-use openclip_train::relay::PickGradient;
+use openclip_train::relay::{self, MicroBatch, PickGradient};
 use serde_json::Value;
 
 /// Largest differences of features, caption logits, losses and gradients; gradients relative.
@@ -70,14 +69,37 @@ fn compare(path: &str) -> [f32; 4] {
         .map(|((a, b), _)| max_difference(a, b))
         .fold(0.0, f32::max);
 
-    let contrastive = clip_loss(found.features);
-    let caption = caption_loss(found.logits, found.labels, 0);
-    let losses = apart(&values(contrastive.clone()), "output/contrastive")
-        .max(apart(&values(caption.clone()), "output/caption"));
-    let gradients = (contrastive + caption.mul_scalar(2.0)).backward();
-    let gradients = GradientsParams::from_grads(gradients, &model);
-    let found = params::export_with(&model, &mut PickGradient(&gradients));
-    let worst = family::same_gradients(path, "grad/", &found, &expected, GRADIENTS);
+    // The gradient of the whole batch, whole and from micro-batches.
+    let objective = Objective {
+        caption: Some(CaptionObjective {
+            weight: 2.0,
+            pad: 0,
+        }),
+        ..Objective::from(clip_loss as Loss)
+    };
+    let whole = family::batch(&expected, 0);
+    let rows = whole.images.dims()[0];
+    let (mut losses, mut worst) = (0.0_f32, 0.0_f32);
+    for size in 1..=rows {
+        let parts = (0..rows).step_by(size).map(|from| {
+            let rows = from..rows.min(from + size);
+            MicroBatch {
+                images: whole.images.clone().slice_dim(0, rows.clone()),
+                tokens: whole.tokens.clone().slice_dim(0, rows),
+                dropout: 0,
+            }
+        });
+        let parts: Vec<_> = parts.collect();
+        let (found, gradients) = relay::step_toward(&model, &parts, &objective).unwrap();
+        let caption = found.caption.unwrap().mul_scalar(0.5);
+        losses = losses
+            .max(apart(&values(found.contrastive), "output/contrastive"))
+            .max(apart(&values(caption), "output/caption"));
+        let found = params::export_with(&model, &mut PickGradient(&gradients));
+        worst = worst.max(family::same_gradients(
+            path, "grad/", &found, &expected, GRADIENTS,
+        ));
+    }
     assert!(
         features <= FEATURES,
         "{path}: features differ by {features:e}"
@@ -405,22 +427,21 @@ fn weights_of_another_family_are_refused_with_their_keys() {
 fn both_losses_fall() {
     let device = device().autodiff();
     let config = model_config(&json("coca/pool.json")["model_cfg"]);
-    let expected = Tensors::read("coca/pool.safetensors");
+    let batch = family::batch(&Tensors::read("coca/pool.safetensors"), 0);
     let mut model = init::initialise(Clip::new(&config, &device).unwrap(), &config, 3);
     let mut optimizer = AdamW::for_model("coca_ViT-tiny").optimizer(&model);
+    let objective = Objective {
+        caption: Some(CaptionObjective {
+            weight: 2.0,
+            pad: 0,
+        }),
+        ..Objective::from(clip_loss as Loss)
+    };
     let mut losses = Vec::new();
     for _ in 0..12 {
-        let image = expected.tensor("input/image", &device);
-        let tokens = expected.tokens("input/text", &device);
-        let found = model.forward_caption(image, tokens, Some(0)).unwrap();
-        let parts = [
-            clip_loss(found.features),
-            caption_loss(found.logits, found.labels, 0),
-        ];
-        losses.push(parts.clone().map(|loss| values(loss)[0]));
-        let [contrastive, caption] = parts;
-        let gradients = (contrastive + caption.mul_scalar(2.0)).backward();
-        let gradients = GradientsParams::from_grads(gradients, &model);
+        let batches = std::slice::from_ref(&batch);
+        let (found, gradients) = relay::step_toward(&model, batches, &objective).unwrap();
+        losses.push([found.contrastive, found.caption.unwrap()].map(|loss| values(loss)[0]));
         model = optimizer.step(1e-2, model, gradients);
     }
     let (first, last) = (losses[0], losses[11]);

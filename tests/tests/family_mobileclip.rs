@@ -68,7 +68,7 @@ fn same_in_training(path: &str) -> Option<[f32; 2]> {
         "{path}: training features differ by {apart:e}"
     );
     model.drop_pending_statistics();
-    let (loss, found) = relay::step(&model, std::slice::from_ref(&batch));
+    let (loss, found) = relay::step(&model, std::slice::from_ref(&batch)).unwrap();
     let worse = max_difference(&values(loss), expected.get("train/loss").1);
     assert!(
         worse <= features,

@@ -127,7 +127,7 @@ fn compare(path: &str) -> [f32; 4] {
     let image = model.visual.forward(batch.images.clone(), Some(0));
     let trained = apart(image, "train/image_features");
     model.drop_pending_statistics();
-    let (loss, gradients) = relay::step(model, std::slice::from_ref(batch));
+    let (loss, gradients) = relay::step(model, std::slice::from_ref(batch)).unwrap();
     let difference = max_difference(&values(loss), expected.get("train/loss").1);
     assert!(
         difference <= FEATURES,
@@ -152,7 +152,7 @@ fn compare(path: &str) -> [f32; 4] {
         tokens: batch.tokens.clone().slice_dim(0, rows),
         dropout: 0,
     });
-    relay::step(model, &parts);
+    relay::step(model, &parts).unwrap();
     let settled = model.clone().apply_pending_statistics();
     let difference = statistics_difference(&settled, expected, "halves");
     assert!(difference <= FEATURES, "{path}: halves {difference:e}");
@@ -361,7 +361,7 @@ fn a_few_steps_lower_the_loss() {
     let mut optimizer = hyper.optimizer(&model);
     let mut losses = Vec::new();
     for _ in 0..6 {
-        let (loss, gradients) = relay::step(&model, std::slice::from_ref(&case.batch));
+        let (loss, gradients) = relay::step(&model, std::slice::from_ref(&case.batch)).unwrap();
         losses.push(values(loss)[0]);
         let before = params::export(&model);
         model = optimizer.step(3e-3, model, gradients);

@@ -39,7 +39,7 @@ fn committed() -> Vec<String> {
 
 /// Gradients of `batches` against upstream's of the whole batch: the largest relative difference over all parameters.
 fn gradient_difference(case: &Case, batches: &[MicroBatch], path: &str) -> f32 {
-    let (loss, gradients) = relay::step(&case.model, batches);
+    let (loss, gradients) = relay::step(&case.model, batches).unwrap();
     let apart = max_difference(&values(loss), case.expected.get("output/loss").1);
     assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
     let found = params::export_with(&case.model, &mut PickGradient(&gradients));

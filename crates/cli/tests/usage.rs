@@ -140,7 +140,7 @@ fn train(more: &[&str]) -> Ran {
 fn features_to_come_are_refused_by_name_before_any_work() {
     assert_eq!(train(&["--horovod"]).error(2), "--horovod is not built yet");
     let error = train(&[
-        "--lock-image",
+        "--fsdp",
         "--distill-model",
         "ViT-L-14",
         "--distill-pretrained",
@@ -149,7 +149,7 @@ fn features_to_come_are_refused_by_name_before_any_work() {
     .error(2);
     assert_eq!(
         error,
-        "--lock-image, --distill-model, --distill-pretrained are not built yet"
+        "--fsdp, --distill-model, --distill-pretrained are not built yet"
     );
     assert_eq!(
         train(&["--report-to", "wandb,tensorboard"]).error(2),

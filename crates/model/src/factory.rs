@@ -28,6 +28,8 @@ pub struct CreateOptions {
     pub force_image_size: Option<ImageSize>,
     /// Another share of dropped patches.
     pub force_patch_dropout: Option<f64>,
+    /// Another number of tokens of a caption; positional embeddings are resized.
+    pub force_context_length: Option<usize>,
     /// Text tower under `text.` whatever the configuration says.
     pub force_custom_text: bool,
     /// Start values of the logit scale's logarithm and of the logit bias, which the model then has.
@@ -43,6 +45,9 @@ impl CreateOptions {
     pub fn apply(&self, mut config: ModelConfig) -> ModelConfig {
         if let Some(size) = self.force_image_size {
             config.vision_cfg.image_size = size;
+        }
+        if let Some(length) = self.force_context_length {
+            config.text_cfg.context_length = length;
         }
         if let Some(share) = self.force_patch_dropout {
             config.vision_cfg.patch_dropout = share;

@@ -22,6 +22,7 @@ pub mod factory;
 pub mod generate;
 pub mod init;
 pub mod layers;
+pub mod lock;
 pub mod params;
 pub mod pixels;
 pub mod pretrained;

@@ -29,8 +29,13 @@ pub struct StepFigures {
     pub step: u64,
     /// Epoch, from zero.
     pub epoch: u64,
-    /// Loss before the step.
+    /// Loss before the step: what is minimised.
     pub loss: f64,
+    /// Its contrastive part.
+    pub contrastive_loss: f64,
+    /// The captions' part, where the model writes any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caption_loss: Option<f64>,
     /// Learning rate.
     pub lr: f64,
     /// `exp` of the parameter, after the step.
@@ -44,6 +49,17 @@ pub struct StepFigures {
     /// Samples in the step.
     #[serde(skip)]
     pub samples: usize,
+}
+
+impl StepFigures {
+    /// OpenCLIP's names of the losses, and those that there are.
+    fn losses(&self) -> [(&'static str, Option<f64>); 3] {
+        [
+            ("Contrastive_loss", Some(self.contrastive_loss)),
+            ("Caption_loss", self.caption_loss),
+            ("Loss", Some(self.loss)),
+        ]
+    }
 }
 
 /// Where in the run a line of the log stands.
@@ -68,7 +84,8 @@ pub struct Journal {
     /// Steps since the last line of the log.
     window: Vec<StepFigures>,
     epoch: u64,
-    epoch_loss: f64,
+    /// Sums over the epoch's steps of [`StepFigures::losses`].
+    epoch_losses: [f64; 3],
     epoch_steps: u64,
     plotted: Option<Instant>,
 }
@@ -94,7 +111,7 @@ impl Journal {
             tensorboard: tensorboard.transpose()?,
             window: Vec::new(),
             epoch: 0,
-            epoch_loss: 0.0,
+            epoch_losses: [0.0; 3],
             epoch_steps: 0,
             plotted: None,
         })
@@ -128,9 +145,11 @@ impl Journal {
     /// Takes the figures of a step; `place` asks for a line with the means since the last one.
     pub fn step(&mut self, figures: StepFigures, place: Option<Place>) -> Result<(), TrainError> {
         if figures.epoch != self.epoch {
-            (self.epoch, self.epoch_loss, self.epoch_steps) = (figures.epoch, 0.0, 0);
+            (self.epoch, self.epoch_losses, self.epoch_steps) = (figures.epoch, [0.0; 3], 0);
         }
-        self.epoch_loss += figures.loss;
+        for (sum, (_, loss)) in self.epoch_losses.iter_mut().zip(figures.losses()) {
+            *sum += loss.unwrap_or(0.0);
+        }
         self.epoch_steps += 1;
         self.window.push(figures);
         let Some(place) = place else { return Ok(()) };
@@ -141,15 +160,16 @@ impl Journal {
         };
         let (data, batch) = (mean(|f| f.data_time), mean(|f| f.batch_time));
         let rate = mean(|f| f.samples as f64) / batch;
-        let loss = format!(
-            "{:.5} ({:.5})",
-            figures.loss,
-            self.epoch_loss / self.epoch_steps as f64
-        );
+        let losses = figures.losses().into_iter().zip(self.epoch_losses);
+        let losses = losses.filter_map(|((name, loss), sum)| {
+            let (loss, mean) = (loss?, sum / self.epoch_steps as f64);
+            Some(format!("{name}: {loss:.5} ({mean:.5})"))
+        });
+        let losses = losses.collect::<Vec<_>>().join(" ");
         let digits = place.epoch_samples.to_string().len();
         self.info(format!(
             "Train Epoch: {} [{:>digits$}/{} ({:.0}%)] Data (t): {data:.3} ({:.0}%) Batch (t): {batch:.3}, {rate:.1}/s \
-             LR: {:.6} Logit Scale: {:.3} Contrastive_loss: {loss} Loss: {loss} Grad norm: {:.3} Left: {}",
+             LR: {:.6} Logit Scale: {:.3} {losses} Grad norm: {:.3} Left: {}",
             figures.epoch,
             place.samples,
             place.epoch_samples,
@@ -161,20 +181,23 @@ impl Journal {
             duration(place.steps_left as f64 * batch),
         ));
         if let Some(writer) = &mut self.tensorboard {
-            writer.scalars(
-                figures.step,
-                &[
-                    ("train/data_time", data),
-                    ("train/batch_time", batch),
-                    ("train/samples_per_second", rate),
-                    ("train/samples_per_second_per_gpu", rate),
-                    ("train/scale", figures.logit_scale),
-                    ("train/lr", figures.lr),
-                    ("train/grad_norm", figures.grad_norm),
-                    ("train/contrastive_loss", figures.loss),
-                    ("train/loss", figures.loss),
-                ],
-            )?;
+            let mut scalars = vec![
+                ("train/data_time", data),
+                ("train/batch_time", batch),
+                ("train/samples_per_second", rate),
+                ("train/samples_per_second_per_gpu", rate),
+                ("train/scale", figures.logit_scale),
+                ("train/lr", figures.lr),
+                ("train/grad_norm", figures.grad_norm),
+                ("train/contrastive_loss", figures.contrastive_loss),
+                ("train/loss", figures.loss),
+            ];
+            scalars.extend(
+                figures
+                    .caption_loss
+                    .map(|loss| ("train/caption_loss", loss)),
+            );
+            writer.scalars(figures.step, &scalars)?;
             writer.flush()?;
         }
         if self

@@ -2,7 +2,8 @@
 //!
 //! 1. Encode every micro-batch; without graph when there is more than one.
 //! 2. Take the loss of all features as a function of leaf tensors, and the gradient of every feature.
-//! 3. Encode each micro-batch again with graph and the same dropout, and back-propagate `Σ features · gradient`.
+//! 3. Encode each micro-batch again with graph and the same dropout, and back-propagate `Σ features · gradient`, to which a model
+//!    that writes captions adds its share of the mean over all tokens of the step.
 //!
 //! A single micro-batch is encoded once: its graph serves both passes.
 
@@ -10,9 +11,9 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Int, Tensor};
 use openclip_model::params::Pick;
-use openclip_model::{Clip, ClipOutput};
+use openclip_model::{Clip, ModelError};
 
-use crate::loss::clip_loss;
+use crate::loss::{Loss, Objective, caption_sum, clip_loss, counted};
 
 /// Samples that go through the towers together.
 #[derive(Debug, Clone)]
@@ -25,14 +26,39 @@ pub struct MicroBatch {
     pub dropout: u64,
 }
 
+/// What the towers make of a micro-batch.
+struct Encoded {
+    /// Of pictures and captions, of unit length, in f32.
+    features: [Tensor<2>; 2],
+    /// Logits and labels of the next tokens, where they were asked for.
+    captions: Option<(Tensor<3>, Tensor<2, Int>)>,
+}
+
 impl MicroBatch {
-    /// Features of unit length in f32.
-    fn encode(&self, model: &Clip) -> [Tensor<2>; 2] {
-        let dtype = self.images.dtype();
-        [
-            model.encode_image_training(self.images.clone(), self.dropout),
-            model.encode_text_training(self.tokens.clone(), dtype, self.dropout),
-        ]
+    fn encode(&self, model: &Clip, captions: bool) -> Result<Encoded, ModelError> {
+        let (images, tokens) = (self.images.clone(), self.tokens.clone());
+        if captions {
+            let found = model.forward_caption(images, tokens, Some(self.dropout))?;
+            return Ok(Encoded {
+                features: [found.features.image_features, found.features.text_features],
+                captions: Some((found.logits, found.labels)),
+            });
+        }
+        let dtype = images.dtype();
+        Ok(Encoded {
+            features: [
+                model.encode_image_training(images, self.dropout),
+                model.encode_text_training(tokens, dtype, self.dropout),
+            ],
+            captions: None,
+        })
+    }
+
+    /// How many tokens the captions' loss is a mean over, on the plain device.
+    fn labels(&self, pad: i64) -> Tensor<1> {
+        let [_, length] = self.tokens.dims();
+        let labels = self.tokens.clone().inner().slice_dim(1, 1..length);
+        counted(labels, pad).sum()
     }
 
     fn without_graph(&self) -> Self {
@@ -44,54 +70,110 @@ impl MicroBatch {
     }
 }
 
-/// Contrastive loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
-pub fn step(model: &Clip, batches: &[MicroBatch]) -> (Tensor<1>, GradientsParams) {
-    step_with(model, batches, clip_loss)
+/// Losses of one step, `[1]` each, on the plain device.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// What is minimised.
+    pub total: Tensor<1>,
+    /// The contrastive part with its weight.
+    pub contrastive: Tensor<1>,
+    /// The captions' part with its weight.
+    pub caption: Option<Tensor<1>>,
 }
 
-/// Like [`step`] with another loss, such as [`siglip_loss`](crate::loss::siglip_loss).
-pub fn step_with(
+/// CLIP's loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
+///
+/// # Errors
+/// As [`step_toward`].
+pub fn step(
     model: &Clip,
     batches: &[MicroBatch],
-    loss: impl Fn(ClipOutput) -> Tensor<1>,
-) -> (Tensor<1>, GradientsParams) {
-    let mut graph = (batches.len() == 1).then(|| batches[0].encode(model));
+) -> Result<(Tensor<1>, GradientsParams), ModelError> {
+    let (losses, gradients) = step_toward(model, batches, &Objective::from(clip_loss as Loss))?;
+    Ok((losses.total, gradients))
+}
+
+/// Losses of one step and the gradient of every trainable parameter.
+///
+/// # Errors
+/// When captions are asked of a model that writes none, or of a length that its decoder does not take.
+pub fn step_toward(
+    model: &Clip,
+    batches: &[MicroBatch],
+    objective: &Objective,
+) -> Result<(Losses, GradientsParams), ModelError> {
+    let writes = objective.caption.is_some();
+    let mut graph = match batches {
+        [only] => Some(only.encode(model, writes)?),
+        _ => None,
+    };
     let features = match &graph {
-        Some(features) => features.clone().map(Tensor::inner),
+        Some(encoded) => encoded.features.clone().map(Tensor::inner),
         None => {
             let plain = model.valid();
-            let parts = batches
-                .iter()
-                .map(|batch| batch.without_graph().encode(&plain));
-            let (images, texts) = parts.map(|[image, text]| (image, text)).unzip();
+            let (mut images, mut texts) = (Vec::new(), Vec::new());
+            for batch in batches {
+                let [image, text] = batch.without_graph().encode(&plain, false)?.features;
+                images.push(image);
+                texts.push(text);
+            }
             [Tensor::cat(images, 0), Tensor::cat(texts, 0)]
         }
     };
     let [images, texts] = features.map(|features| Tensor::from_inner(features).require_grad());
-    let loss = loss(model.join(images.clone(), texts.clone()));
-    let mut gradients = loss.backward();
+    let contrastive = (objective.contrastive)(model.join(images.clone(), texts.clone()))
+        .mul_scalar(objective.contrastive_weight);
+    let mut gradients = contrastive.backward();
     let [image_grad, text_grad] = [&images, &texts].map(|leaf| leaf.grad_remove(&mut gradients));
-    let mut total = GradientsAccumulator::new();
-    total.accumulate(model, GradientsParams::from_module(&mut gradients, model));
+    let mut all = GradientsAccumulator::new();
+    all.accumulate(model, GradientsParams::from_module(&mut gradients, model));
+
+    let count = objective.caption.and_then(|caption| {
+        let counts = batches.iter().map(|batch| batch.labels(caption.pad));
+        Some(counts.reduce(|a, b| a + b)?.clamp_min(1.0))
+    });
+    let mut caption = None;
     let mut row = 0;
     for batch in batches {
-        let parts = graph.take().unwrap_or_else(|| batch.encode(model));
-        let rows = parts[0].dims()[0];
-        let weighted =
-            parts
-                .into_iter()
-                .zip([&image_grad, &text_grad])
-                .filter_map(|(part, grad)| {
-                    let grad = grad.clone()?.slice_dim(0, row..row + rows);
-                    Some((part * Tensor::from_inner(grad)).sum())
-                });
-        if let Some(surrogate) = weighted.reduce(|a, b| a + b) {
+        let encoded = match graph.take() {
+            Some(encoded) => encoded,
+            None => batch.encode(model, writes)?,
+        };
+        let rows = encoded.features[0].dims()[0];
+        let mut terms = Vec::new();
+        for (part, grad) in encoded.features.into_iter().zip([&image_grad, &text_grad]) {
+            // A tower that is frozen as a whole has no graph.
+            if let (Some(grad), true) = (grad, part.is_tracked()) {
+                let grad = grad.clone().slice_dim(0, row..row + rows);
+                terms.push((part * Tensor::from_inner(grad)).sum());
+            }
+        }
+        if let (Some((logits, labels)), Some(objective), Some(count)) =
+            (encoded.captions, objective.caption, &count)
+        {
+            let share = caption_sum(logits, labels, objective.pad).mul_scalar(objective.weight)
+                / Tensor::from_inner(count.clone());
+            let known = share.clone().inner();
+            caption = Some(caption.map_or(known.clone(), |sum: Tensor<1>| sum + known));
+            terms.push(share);
+        }
+        if let Some(surrogate) = terms.into_iter().reduce(|a, b| a + b) {
             let gradients = GradientsParams::from_grads(surrogate.backward(), model);
-            total.accumulate(model, gradients);
+            all.accumulate(model, gradients);
         }
         row += rows;
     }
-    (loss.inner(), total.grads())
+    let contrastive = contrastive.inner();
+    let total = match &caption {
+        Some(caption) => contrastive.clone() + caption.clone(),
+        None => contrastive.clone(),
+    };
+    let losses = Losses {
+        total,
+        contrastive,
+        caption,
+    };
+    Ok((losses, all.grads()))
 }
 
 /// Exports a parameter's gradient in its place; see [`openclip_model::params::export_with`].

@@ -21,6 +21,7 @@ use openclip_eval::validation::{Due, Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
+use openclip_model::lock::Lock;
 use openclip_model::{device, params, registry};
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ use crate::checkpoint::{self, Checkpoint, Progress};
 use crate::config::Precision;
 use crate::data::{Position, Steps};
 use crate::journal::{self, Journal};
-use crate::loss::{SIGLIP_LOGITS, clip_loss, siglip_loss};
+use crate::loss::{CaptionObjective, Loss, Objective, SIGLIP_LOGITS, clip_loss, siglip_loss};
 use crate::optim::AdamW;
 use crate::renderer::{Forgetful, Gauge, Silent};
 use crate::schedule::{Decay, Schedule, StepSchedule};
@@ -68,13 +69,8 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
     let device = device::parse(&config.device)?;
     let mut loaded = load_model(&config, &device, resumed.as_ref())?;
-    if trains && loaded.model.writes_captions() {
-        let reason = format!(
-            "{} also learns to write captions, and that objective is not built yet",
-            loaded.name
-        );
-        return Err(TrainError::flag("--model", reason));
-    }
+    let objective = objective(&config, &loaded)?;
+    loaded.model = lock(&config).apply(loaded.model)?;
     let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
@@ -158,10 +154,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         seed: config.seed,
     };
     let optimizer = adamw(&config).optimizer(&loaded.model);
-    let mut task = Task::new(loaded.model.train(), setup);
-    if config.siglip {
-        task = task.with_loss(siglip_loss);
-    }
+    let task = Task::new(loaded.model.train(), setup).with_objective(objective);
     let schedule = StepSchedule {
         schedule,
         step: start.step,
@@ -295,6 +288,40 @@ fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     {
         return Err(TrainError::flag("--grad-clip-norm", "must be above 0"));
     }
+    for (flag, value) in [
+        (
+            "--coca-caption-loss-weight",
+            config.coca_caption_loss_weight,
+        ),
+        (
+            "--coca-contrastive-loss-weight",
+            config.coca_contrastive_loss_weight,
+        ),
+    ] {
+        if !value.is_finite() || value < 0.0 {
+            return Err(TrainError::flag(flag, format!("{value} is not a weight")));
+        }
+    }
+    for (given, flag, needed) in [
+        (
+            config.lock_image_unlocked_groups > 0,
+            "--lock-image-unlocked-groups",
+            config.lock_image,
+        ),
+        (
+            config.lock_text_unlocked_layers > 0,
+            "--lock-text-unlocked-layers",
+            config.lock_text,
+        ),
+    ] {
+        if given && !needed {
+            let needed = flag.split("-unlocked").next().unwrap_or(flag);
+            return Err(TrainError::flag(
+                flag,
+                format!("means nothing without {needed}"),
+            ));
+        }
+    }
     if config.report_to.contains("wandb") || config.report_to == "all" {
         return Err(TrainError::flag(
             "--report-to",
@@ -372,6 +399,7 @@ fn load_model(
     let options = CreateOptions {
         force_quick_gelu: config.force_quick_gelu,
         force_image_size,
+        force_context_length: config.force_context_length,
         force_patch_dropout: config.force_patch_dropout,
         force_custom_text: config.force_custom_text,
         init_logits: config.siglip.then_some(SIGLIP_LOGITS),
@@ -404,6 +432,38 @@ fn load_model(
         .unwrap_or(preprocess.interpolation);
     preprocess.resize_mode = config.image_resize_mode.unwrap_or(preprocess.resize_mode);
     Ok(loaded)
+}
+
+/// What the model learns: a caption decoder learns to write.
+fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objective, TrainError> {
+    let contrastive: Loss = match config.siglip {
+        true => siglip_loss,
+        false => clip_loss,
+    };
+    let mut objective = Objective::from(contrastive);
+    if loaded.model.writes_captions() {
+        if config.siglip {
+            let reason = format!("{} has CLIP's loss beside its captions'", loaded.name);
+            return Err(TrainError::flag("--siglip", reason));
+        }
+        objective.contrastive_weight = config.coca_contrastive_loss_weight;
+        objective.caption = Some(CaptionObjective {
+            weight: config.coca_caption_loss_weight,
+            pad: loaded.model.text.pad_id() as i64,
+        });
+    }
+    Ok(objective)
+}
+
+fn lock(config: &TrainConfig) -> Lock {
+    Lock {
+        image: config
+            .lock_image
+            .then_some(config.lock_image_unlocked_groups),
+        freeze_bn_stats: config.lock_image_freeze_bn_stats,
+        text: config.lock_text.then_some(config.lock_text_unlocked_layers),
+        freeze_layer_norm: config.lock_text_freeze_layer_norm,
+    }
 }
 
 fn data_options(config: &TrainConfig) -> OpenOptions {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
-use burn::tensor::DType;
+use burn::tensor::{DType, Tensor};
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -25,6 +25,7 @@ use crate::checkpoint::{self, Progress};
 use crate::data::Position;
 use crate::journal::{Journal, Place, StepFigures};
 use crate::loss::clip_loss;
+use crate::relay::Losses;
 use crate::task::{Step, Task};
 use crate::{TrainConfig, TrainError};
 
@@ -174,23 +175,26 @@ impl Run {
             learner.optimizer_step(output.grads);
 
             let mut item = output.item;
-            let loss = host(item.loss.clone())?
-                .first()
-                .copied()
-                .unwrap_or(f32::NAN);
-            let scale = learner
-                .model()
-                .clip
-                .logit_scale
-                .val()
-                .cast(DType::F32)
-                .exp();
+            let scale = learner.model().clip.logit_scale.val().cast(DType::F32);
+            let Losses {
+                total,
+                contrastive,
+                caption,
+            } = item.losses.clone();
+            let mut known = vec![total, contrastive, scale.exp().inner()];
+            known.extend(caption);
+            // One transfer for all of them.
+            let known = host(Tensor::cat(known, 0))?;
+            let known = |i: usize| known.get(i).map(|x| f64::from(*x));
+            let loss = known(0).unwrap_or(f64::NAN);
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
-                loss: loss.into(),
+                loss,
+                contrastive_loss: known(1).unwrap_or(f64::NAN),
+                caption_loss: known(3),
                 lr: learner.lr_current().base(),
-                logit_scale: host(scale)?.first().copied().unwrap_or(f32::NAN).into(),
+                logit_scale: known(2).unwrap_or(f64::NAN),
                 grad_norm: ledger().grad_norm.into(),
                 data_time,
                 batch_time: started.elapsed().as_secs_f64(),

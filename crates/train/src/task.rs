@@ -13,9 +13,9 @@ use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
 use crate::journal::StepFigures;
-use crate::loss::{Loss, clip_loss};
+use crate::loss::{Loss, Objective, clip_loss};
 use crate::optim::{gradient_norm, scale_gradients};
-use crate::relay::{self, MicroBatch};
+use crate::relay::{self, Losses, MicroBatch};
 
 /// Upper end of the logit scale's logarithm, `ln 100`.
 pub const MAX_LOGIT_SCALE: f32 = 4.605_170_2;
@@ -64,7 +64,7 @@ pub struct Task {
     #[module(skip)]
     ledger: Arc<Mutex<Ledger>>,
     #[module(skip)]
-    loss: Loss,
+    objective: Objective,
 }
 
 /// One optimizer step's samples.
@@ -79,8 +79,8 @@ pub struct Step {
 /// What a step reports.
 #[derive(Debug, Clone)]
 pub struct StepOutput {
-    /// Contrastive loss, `[1]`, still on the device.
-    pub loss: Tensor<1>,
+    /// Still on the device.
+    pub losses: Losses,
     /// What the loop measured.
     pub figures: StepFigures,
 }
@@ -104,13 +104,13 @@ impl Task {
             clip,
             setup: Arc::new(setup),
             ledger: Arc::default(),
-            loss: clip_loss,
+            objective: Objective::from(clip_loss as Loss),
         }
     }
 
-    /// The same with another loss than CLIP's.
-    pub fn with_loss(self, loss: Loss) -> Self {
-        Self { loss, ..self }
+    /// The same with another objective than CLIP's.
+    pub fn with_objective(self, objective: Objective) -> Self {
+        Self { objective, ..self }
     }
 
     /// What the last step told.
@@ -157,11 +157,13 @@ impl TrainStep for Task {
             .zip(step.batches)
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
-        let (loss, grads) = relay::step_with(&self.clip, &batches, self.loss);
+        // Burn's steps return no error; the run checks beforehand what can be wrong, and reports a panic.
+        let (losses, grads) = relay::step_toward(&self.clip, &batches, &self.objective)
+            .unwrap_or_else(|error| std::panic::panic_any(error.to_string()));
         TrainOutput {
             grads,
             item: StepOutput {
-                loss,
+                losses,
                 figures: StepFigures::default(),
             },
         }
@@ -216,16 +218,20 @@ impl InferenceStep for Task {
     type Input = Step;
     type Output = StepOutput;
 
-    /// Loss of each micro-batch by itself, averaged.
+    /// Contrastive loss of each micro-batch by itself, averaged.
     fn step(&self, step: Step) -> StepOutput {
         let device = self.setup.device.clone().inner();
         let losses = step.batches.into_iter().map(|batch| {
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
-            (self.loss)(self.clip.forward(images, tokens))
+            (self.objective.contrastive)(self.clip.forward(images, tokens))
         });
-        let loss = Tensor::cat(losses.collect(), 0).mean();
+        let contrastive = Tensor::cat(losses.collect(), 0).mean();
         StepOutput {
-            loss,
+            losses: Losses {
+                total: contrastive.clone(),
+                contrastive,
+                caption: None,
+            },
             figures: StepFigures::default(),
         }
     }

@@ -43,6 +43,9 @@ pub struct ModelArgs {
     /// Another picture size in pixels, one number or height and width; positional embeddings are resized
     #[arg(long, value_name = "PIXELS", num_args = 1..=2, action = ArgAction::Set)]
     pub force_image_size: Option<Vec<usize>>,
+    /// Another number of tokens of a caption; positional embeddings are resized
+    #[arg(long, value_name = "TOKENS")]
+    pub force_context_length: Option<usize>,
     /// Compute with QuickGELU, whatever the configuration says
     ///
     /// For weights that were trained with it, such as OpenAI's, under a configuration without `-quickgelu` in its name.
@@ -100,6 +103,7 @@ impl ModelArgs {
         CreateOptions {
             force_quick_gelu: self.force_quick_gelu,
             force_image_size: self.force_image_size.as_deref().map(image_size),
+            force_context_length: self.force_context_length,
             force_patch_dropout: None,
             force_custom_text: self.force_custom_text,
             init_logits: None,

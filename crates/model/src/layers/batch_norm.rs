@@ -3,8 +3,8 @@
 //! A forward pass takes `&self`, so the statistics of a batch are put aside in a [`PendingStatistics`] that all norms of a
 //! tower share, and [`PendingStatistics::apply`] brings them into the running ones after the optimizer's step.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, module};
@@ -21,18 +21,38 @@ const EPS: f64 = 1e-5;
 ///
 /// Clones share the batches, so a pass through a copy of the tower without gradients counts as well.
 #[derive(Debug, Clone, Default)]
-pub struct PendingStatistics(Arc<Mutex<HashMap<ParamId, Vec<Tensor<1>>>>>);
+pub struct PendingStatistics(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    batches: HashMap<ParamId, Vec<Tensor<1>>>,
+    /// Running statistics that stay as they are.
+    frozen: HashSet<ParamId>,
+}
 
 impl PendingStatistics {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> HashMap<ParamId, Vec<Tensor<1>>> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.state().batches)
     }
 
     fn push(&self, statistics: [(ParamId, Tensor<1>); 2]) {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         for (id, value) in statistics {
-            pending.entry(id).or_default().push(value);
+            state.batches.entry(id).or_default().push(value);
         }
+    }
+
+    /// The norms of these running statistics normalise by them in training, too, and leave them as they are.
+    pub fn freeze(&self, running: impl Iterator<Item = ParamId>) {
+        self.state().frozen.extend(running);
+    }
+
+    fn is_frozen(&self, running: ParamId) -> bool {
+        self.state().frozen.contains(&running)
     }
 
     /// Updates the running statistics of `module` by what its forward passes in training mode have left:
@@ -105,11 +125,11 @@ impl BatchNorm2d {
 
     /// The same shape and dtype as `x`.
     ///
-    /// In evaluation the running statistics normalise. In `training` those of the batch do, with the biased variance, and
+    /// In evaluation, and where they are frozen, the running statistics normalise. In `training` those of the batch do, with the biased variance, and
     /// they are put aside for the running ones, with the unbiased variance.
     pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
         let dtype = x.dtype();
-        if training {
+        if training && !self.pending.is_frozen(self.running_mean.id) {
             let weight = self.weight.val().cast(DType::F32);
             let bias = self.bias.val().cast(DType::F32);
             let [batch, _, height, width] = x.dims();

@@ -77,6 +77,14 @@ impl TextTower {
         }
     }
 
+    /// Id of padding.
+    pub fn pad_id(&self) -> usize {
+        match self {
+            Self::Native(tower) => tower.pad_id(),
+            Self::Hf(tower) => tower.pad_id(),
+        }
+    }
+
     /// Most tokens of a caption, a class token not counted, where there is a limit.
     pub fn longest(&self) -> Option<usize> {
         match self {

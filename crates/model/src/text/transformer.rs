@@ -217,6 +217,11 @@ impl TextTransformer {
         self.decoder_tokens(x)
     }
 
+    /// Id of padding.
+    pub fn pad_id(&self) -> usize {
+        self.pad_id
+    }
+
     /// Most tokens of a caption, the class token not counted.
     pub fn context_length(&self) -> usize {
         self.positional_embedding.dims()[0] - usize::from(self.cls_emb.is_some())

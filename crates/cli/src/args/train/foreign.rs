@@ -92,18 +92,10 @@ const FOREIGN: &[Foreign] = &[
     only("max-image-pixels", "25000000"),
     only("fsdp-checkpoint", "full"),
     only("remote-sync-protocol", "s3"),
-    only("coca-caption-loss-weight", "2.0"),
-    only("coca-contrastive-loss-weight", "1.0"),
-    only("lock-image-unlocked-groups", "0"),
-    only("lock-text-unlocked-layers", "0"),
     later("imagenet-v2", Values::One),
     later("save-most-recent", Values::None),
     later("delete-previous-checkpoint", Values::None),
     later("pretrained-image", Values::None),
-    later("lock-image", Values::None),
-    later("lock-image-freeze-bn-stats", Values::None),
-    later("lock-text", Values::None),
-    later("lock-text-freeze-layer-norm", Values::None),
     later("grad-checkpointing", Values::None),
     later("horovod", Values::None),
     later("remote-sync", Values::One),
@@ -112,7 +104,6 @@ const FOREIGN: &[Foreign] = &[
     later("distill-pretrained", Values::One),
     later("use-bnb-linear", Values::One),
     later("loss-dist-impl", Values::One),
-    later("force-context-length", Values::One),
     later("momentum", Values::One),
     later("opt-kwargs", Values::Many),
     later("opt-fallback-list", Values::Many),
@@ -295,8 +286,8 @@ mod tests {
     #[test]
     fn a_default_written_out_is_fine() {
         parse(&[
-            "--coca-caption-loss-weight",
-            "2",
+            "--fsdp-checkpoint",
+            "full",
             "--image-key",
             "jpg;png;jpeg;webp",
         ])
@@ -313,12 +304,9 @@ mod tests {
     fn features_to_come_are_refused_by_name() {
         let one = parse(&["--horovod"]).check().unwrap_err();
         assert_eq!(one.message(), "--horovod is not built yet");
-        let two = parse(&["--lock-image", "--distill-model", "ViT-L-14"])
+        let two = parse(&["--fsdp", "--distill-model", "ViT-L-14"])
             .check()
             .unwrap_err();
-        assert_eq!(
-            two.message(),
-            "--lock-image, --distill-model are not built yet"
-        );
+        assert_eq!(two.message(), "--fsdp, --distill-model are not built yet");
     }
 }

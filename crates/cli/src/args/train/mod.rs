@@ -47,6 +47,9 @@ pub struct TrainArgs {
     /// Schedule and optimizer.
     #[command(flatten)]
     pub optim: optim::OptimArgs,
+    /// Freezing.
+    #[command(flatten)]
+    pub lock: optim::LockArgs,
     /// Run folder and checkpoints.
     #[command(flatten)]
     pub run: run::RunArgs,

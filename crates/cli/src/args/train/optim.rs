@@ -60,9 +60,39 @@ pub struct OptimArgs {
     /// Train with SigLIP's pairwise sigmoid loss; the logit scale starts at 10 and a logit bias at -10
     #[arg(long)]
     pub siglip: bool,
+    /// Weight of the captions' loss of a coca_* model
+    #[arg(long, value_name = "WEIGHT", default_value_t = 2.0)]
+    pub coca_caption_loss_weight: f64,
+    /// Weight of the contrastive loss of a coca_* model; 0 leaves it out
+    #[arg(long, value_name = "WEIGHT", default_value_t = 1.0)]
+    pub coca_contrastive_loss_weight: f64,
     /// Seed of initial weights, order and augmentation
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// What is not trained.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Freezing")]
+pub struct LockArgs {
+    /// Freeze the image tower; with --pretrained this is LiT, which trains captions to match a finished tower
+    #[arg(long)]
+    pub lock_image: bool,
+    /// Leave the last N groups of the image tower's layers trainable: the projection, then block by block
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub lock_image_unlocked_groups: usize,
+    /// Keep the running statistics of BatchNorm in the frozen layers, and normalise by them
+    #[arg(long)]
+    pub lock_image_freeze_bn_stats: bool,
+    /// Freeze the text tower
+    #[arg(long)]
+    pub lock_text: bool,
+    /// Leave the last N layers of the text tower trainable
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub lock_text_unlocked_layers: usize,
+    /// Freeze the LayerNorms of RoBERTa's frozen layers as well; other towers' always are
+    #[arg(long)]
+    pub lock_text_freeze_layer_norm: bool,
 }
 
 /// Augmentation of the training pictures.

@@ -90,6 +90,11 @@ impl HfTextTower {
         })
     }
 
+    /// Id of padding.
+    pub fn pad_id(&self) -> usize {
+        self.pad_id
+    }
+
     /// Most tokens of a caption, where there is a limit.
     pub fn longest(&self) -> Option<usize> {
         (self.longest < usize::MAX).then_some(self.longest)
