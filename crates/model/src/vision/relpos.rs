@@ -10,7 +10,7 @@ use super::timm_head::TimmHead;
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
-use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::drop_path::{DropPath, branch_seed, drop_path_shares};
 use crate::layers::relative::{biased_attention, displacements, scores};
 use crate::layers::{
     Activation, LayerNorm, LayerScale, Linear, Noise, PatchEmbed, TimmMlp, parameter,
@@ -109,16 +109,16 @@ pub struct RelPosBlock {
     pub mlp: TimmMlp,
     /// On the MLP's output.
     pub ls2: LayerScale,
-    /// Share of samples for which training leaves a branch out.
+    /// Of attention and MLP.
     #[module(skip)]
-    drop: f64,
-    /// Number of the block in the tower.
+    drop: [DropPath; 2],
+    /// Number of the scores' dropout among the tower's random draws.
     #[module(skip)]
-    index: usize,
+    draw: usize,
 }
 
 impl RelPosBlock {
-    fn new(arch: &RelPosConfig, index: usize, drop: f64, device: &Device) -> Self {
+    fn new(arch: &RelPosConfig, index: usize, share: f64, device: &Device) -> Self {
         let width = arch.embed_dim;
         let hidden = (width as f64 * arch.mlp_ratio) as usize;
         Self {
@@ -137,27 +137,23 @@ impl RelPosBlock {
             norm2: LayerNorm::new(width, NORM_EPS, device),
             mlp: TimmMlp::new([width, hidden, width], true, Activation::Gelu, device),
             ls2: LayerScale::new(width, device),
-            drop,
-            index,
+            // Three draws to a block.
+            drop: [0, 1].map(|branch| DropPath::new(share, 3 * index + branch)),
+            draw: 3 * index + 2,
         }
     }
 
     /// `[batch, tokens, width]` → the same shape.
     fn forward(&self, x: Tensor<3>, places: &Places, training: Option<u64>) -> Tensor<3> {
-        // Numbers of random draws: attention branch, MLP branch, scores.
-        let seed = |number| training.map(|seed| branch_seed(seed, 3 * self.index + number));
-        let dropped = |branch, number| match seed(number) {
-            Some(seed) => drop_path(branch, self.drop, seed),
-            None => branch,
-        };
-        let mut noise = Noise::new(seed(2));
+        let [first, second] = &self.drop;
+        let mut noise = Noise::new(training.map(|seed| branch_seed(seed, self.draw)));
         let normed = self.norm1.forward(x.clone());
         let attended = self
             .ls1
             .forward(self.attn.forward(normed, places, &mut noise));
-        let x = x + dropped(attended, 0);
+        let x = x + first.forward(attended, training);
         let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + dropped(self.ls2.forward(hidden), 1)
+        x + second.forward(self.ls2.forward(hidden), training)
     }
 }
 
@@ -210,7 +206,7 @@ impl RelPosTower {
         let width = arch.embed_dim;
         let shares = drop_path_shares(options.stochastic_depth(0.0)?, arch.depth);
         let norm = || LayerNorm::new(width, NORM_EPS, device);
-        let block = |(index, drop)| RelPosBlock::new(&arch, index, drop, device);
+        let block = |(index, share)| RelPosBlock::new(&arch, index, share, device);
         let classifier = options.projection()? == TimmProj::Classifier;
         Ok(Self {
             trunk: RelPosVit {

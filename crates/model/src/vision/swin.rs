@@ -12,7 +12,7 @@ use super::timm_head::TimmHead;
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
-use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::drop_path::{DropPath, drop_path_shares};
 use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, TimmMlp};
 
 /// Added to the variance in every LayerNorm.
@@ -61,25 +61,19 @@ pub struct SwinBlock {
     pub norm2: LayerNorm,
     /// `channels → hidden → channels`.
     pub mlp: TimmMlp,
-    /// Share of samples for which training leaves a branch out.
+    /// Of attention and MLP.
     #[module(skip)]
-    drop: f64,
-    /// Number of the block in the tower.
-    #[module(skip)]
-    index: usize,
+    drop: [DropPath; 2],
 }
 
 impl SwinBlock {
     /// `[batch, height, width, channels]` → the same shape.
     fn forward(&self, x: Tensor<4>, training: Option<u64>) -> Tensor<4> {
-        let dropped = |branch, number| match training {
-            Some(seed) => drop_path(branch, self.drop, branch_seed(seed, number)),
-            None => branch,
-        };
+        let [first, second] = &self.drop;
         let attended = self.attn.forward(self.norm1.forward(x.clone()));
-        let x = x + dropped(attended, 2 * self.index);
+        let x = x + first.forward(attended, training);
         let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + dropped(hidden, 2 * self.index + 1)
+        x + second.forward(hidden, training)
     }
 }
 
@@ -137,7 +131,7 @@ impl SwinTower {
         let mut shares = drop_path_shares(share, arch.depths.iter().sum())
             .into_iter()
             .enumerate();
-        let block = |size: StageSize, number: usize, (index, drop)| SwinBlock {
+        let block = |size: StageSize, number: usize, (index, share)| SwinBlock {
             norm1: norm(size.width),
             attn: WindowAttention::new(size, number % 2 == 1, arch.qkv_bias, device),
             norm2: norm(size.width),
@@ -151,8 +145,7 @@ impl SwinTower {
                 Activation::Gelu,
                 device,
             ),
-            drop,
-            index,
+            drop: [0, 1].map(|branch| DropPath::new(share, 2 * index + branch)),
         };
         let mut layers = Vec::new();
         for (stage, size) in sizes.into_iter().enumerate() {

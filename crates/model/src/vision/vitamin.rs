@@ -12,7 +12,7 @@ use super::vitamin_stem::{ConvStages, NORM_EPS};
 use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
-use crate::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
+use crate::layers::drop_path::{DropPath, drop_path_shares};
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::{Activation, LayerNorm, Linear, QkvAttention, parameter};
 
@@ -58,25 +58,19 @@ pub struct VitaminBlock {
     pub norm2: LayerNorm,
     /// `width → hidden → width`.
     pub mlp: GeGluMlp,
-    /// Share of samples for which training leaves a branch out.
+    /// Of attention and MLP.
     #[module(skip)]
-    drop: f64,
-    /// Number of the block in the tower.
-    #[module(skip)]
-    index: usize,
+    drop: [DropPath; 2],
 }
 
 impl VitaminBlock {
     /// `[batch, tokens, width]` → the same shape.
     fn forward(&self, x: Tensor<3>, training: Option<u64>) -> Tensor<3> {
-        let dropped = |branch, number| match training {
-            Some(seed) => drop_path(branch, self.drop, branch_seed(seed, number)),
-            None => branch,
-        };
+        let [first, second] = &self.drop;
         let attended = self.attn.forward(self.norm1.forward(x.clone()));
-        let x = x + dropped(attended, 2 * self.index);
+        let x = x + first.forward(attended, training);
         let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + dropped(hidden, 2 * self.index + 1)
+        x + second.forward(hidden, training)
     }
 }
 
@@ -127,13 +121,12 @@ impl VitaminTower {
         let hidden = (width as f64 * arch.mlp_ratio) as usize;
         let shares = drop_path_shares(options.stochastic_depth(0.0)?, arch.depth);
         let norm = || LayerNorm::new(width, NORM_EPS, device);
-        let block = |(index, drop)| VitaminBlock {
+        let block = |(index, share)| VitaminBlock {
             norm1: norm(),
             attn: QkvAttention::new(width, arch.num_heads, true, device),
             norm2: norm(),
             mlp: GeGluMlp::new(width, hidden, device),
-            drop,
-            index,
+            drop: [0, 1].map(|branch| DropPath::new(share, 2 * index + branch)),
         };
         let placed = arch.pos_embed == PosEmbed::Learn;
         let classifier = options.projection()? == TimmProj::Classifier;
