@@ -6,6 +6,7 @@ Under data/timm_towers/:
   <case>.safetensors, <case>.json    as `family.py` describes them; the loss of the towers with relative positions is that of training
                                      mode with the dropout masks that `vision/relpos.rs` draws for the seed 0
   sizes.safetensors                  the case `relpos_avg` on pictures of other sizes: <height>x<width>/{image,features}
+  windows.safetensors                the case `swin` after `set_input_size`: <height>x<width>/{image,features,<key of a table>}
   drop_path.json                     {<name>: {rate, shares of every block}} of upstream's models; the rate is null where the
                                      configuration does not say it
   parameters.json                    of every configuration, as `export_profile.py` writes it
@@ -202,11 +203,31 @@ def random_case(seed: int) -> dict:
     return case(name, vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]))
 
 
+def stored(name: str, output: Path) -> torch.nn.Module:
+    model = build(CASES[name]["config"], 1)
+    tensors = load_file(output / f"{name}.safetensors")
+    model.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    return model
+
+
+@torch.no_grad()
+def export_windows(output: Path):
+    tensors = {}
+    for height, width in ((64, 64), (48, 40), (20, 22)):
+        model = stored("swin", output)
+        model.visual.set_input_size((height, width))
+        image = torch.randn(1, 3, height, width)
+        tensors[f"{height}x{width}/image"] = image
+        tensors[f"{height}x{width}/features"] = model.encode_image(image)
+        for key in ("layers.0.blocks.1", "layers.2.blocks.0"):
+            key = f"visual.trunk.{key}.attn.relative_position_bias_table"
+            tensors[f"{height}x{width}/{key}"] = model.get_parameter(key).detach().clone()
+    save_file(tensors, output / "windows.safetensors")
+
+
 @torch.no_grad()
 def export_sizes(output: Path):
-    model = build(CASES["relpos_avg"]["config"], 1)
-    tensors = load_file(output / "relpos_avg.safetensors")
-    model.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
+    model = stored("relpos_avg", output)
     tensors = {}
     for height, width in ((5, 5), (32, 11)):
         model.visual.set_input_size((height, width))
@@ -257,5 +278,5 @@ def check(folder: Path):
 
 
 if __name__ == "__main__":
-    others = [export_sizes, export_drop_path, export_parameters, export_initial_weights]
+    others = [export_sizes, export_windows, export_drop_path, export_parameters, export_initial_weights]
     family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::vision::swin_arch::DROP_PATH;
-use openclip_model::{Clip, registry};
+use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::clip_loss;
@@ -178,12 +178,35 @@ fn windows_grow_with_the_picture() {
     let mut config = registry::builtin("swin_base_patch4_window7_224").unwrap();
     config.vision_cfg.image_size = serde_json::from_value(448.into()).unwrap();
     let model = Clip::new(&config, &device()).unwrap();
-    let params = openclip_model::params::describe(&model);
+    let params = params::describe(&model);
     let table = params.iter().find(|p| {
         p.key
             .ends_with("layers.2.blocks.5.attn.relative_position_bias_table")
     });
     assert_eq!(table.unwrap().shape, [27 * 27, 16]);
+}
+
+/// Weights for windows of one size in a model with windows of another, as timm's `set_input_size` fits them.
+#[test]
+fn scores_of_displacements_are_resized() {
+    let expected = Tensors::read("timm_towers/windows.safetensors");
+    for size in [[64, 64], [48, 40], [20, 22]] {
+        let mut config = evaluated("timm_towers/swin");
+        config.vision_cfg.image_size = serde_json::from_value(serde_json::json!(size)).unwrap();
+        let file = "timm_towers/swin.safetensors";
+        let model = model(&config, file, "weights/", &device());
+        let name = format!("{}x{}", size[0], size[1]);
+        let params = params::export(&model);
+        for (key, wanted) in expected.with_prefix(&format!("{name}/visual.")) {
+            let found = params.iter().find(|p| p.key == format!("visual.{key}"));
+            let apart = max_difference(&found.unwrap().values, wanted);
+            assert!(apart <= 1e-5, "{name}, {key}: {apart:e}");
+        }
+        let image = expected.tensor(&format!("{name}/image"), &device());
+        let wanted = expected.get(&format!("{name}/features")).1;
+        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
+        assert!(apart <= FEATURES, "{name}: {apart:e}");
+    }
 }
 
 /// Writes files for `export_timm_towers.py --saved DIR` into `OPENCLIP_PARITY_DIR`.

@@ -6,6 +6,7 @@ use super::{RawTensor, StateDict, WeightsError, keys, resize};
 use crate::Clip;
 use crate::config::ModelConfig;
 use crate::params;
+use crate::vision::swin_arch::SwinConfig;
 
 /// Loads every parameter of `model` from `dict`, which came from `file`.
 ///
@@ -117,7 +118,22 @@ fn resize_positions(
         "positional_embedding" | "text.positional_embedding" => {
             resize::resize_text_pos_embed(&values, [old, width], new)?
         }
-        _ => return Ok(None),
+        key => match swin_window(key, config) {
+            Some(window) => resize::resize_displacements(&values, [old, width], window)?,
+            None => return Ok(None),
+        },
     };
     Ok(Some(RawTensor::from_f32(resized, vec![new, width])))
+}
+
+/// Rows and columns of the windows that a table of a Swin transformer is for.
+fn swin_window(key: &str, config: &ModelConfig) -> Option<[usize; 2]> {
+    let stage = key.strip_prefix("visual.trunk.layers.")?;
+    let (stage, rest) = stage.split_once('.')?;
+    if !rest.ends_with(".relative_position_bias_table") {
+        return None;
+    }
+    let arch = SwinConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
+    let stages = arch.stages(config.vision_cfg.image_size).ok()?;
+    Some(stages.get(stage.parse::<usize>().ok()?)?.window)
 }

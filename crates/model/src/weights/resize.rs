@@ -119,6 +119,79 @@ pub fn resize_text_pos_embed(
     Ok(out)
 }
 
+/// Fits a table of scores by displacement, `[(2·side − 1)², heads]`, to windows of `rows·columns`:
+/// `[(2·rows − 1)·(2·columns − 1), heads]` (timm's `resize_rel_pos_bias_table`).
+///
+/// Along each axis the old displacements are laid out with gaps that grow geometrically from the middle, so that near ones keep
+/// their distance, and the scores between them are interpolated linearly.
+///
+/// # Errors
+/// [`WeightsError::Resize`] when the old window is not square or `values` are not `old`'s elements.
+pub fn resize_displacements(
+    values: &[f32],
+    old: [usize; 2],
+    [rows, columns]: [usize; 2],
+) -> Result<Vec<f32>, WeightsError> {
+    let [count, heads] = old;
+    let (high, wide) = (2 * rows - 1, 2 * columns - 1);
+    if count.checked_mul(heads) != Some(values.len()) {
+        let reason = format!("{} values do not have this shape", values.len());
+        return refuse(old, &[high * wide, heads], reason);
+    }
+    let side = count.isqrt();
+    if side == 0 || side * side != count {
+        return refuse(old, &[high * wide, heads], "the old window is not square");
+    }
+    let (vertical, horizontal) = (spread_taps(side, high), spread_taps(side, wide));
+    let mut between = vec![0.0; side * wide * heads];
+    for (row, out) in between.chunks_exact_mut(wide * heads).enumerate() {
+        let source = &values[row * side * heads..(row + 1) * side * heads];
+        blend(source, heads, &horizontal, out);
+    }
+    let mut out = vec![0.0; high * wide * heads];
+    blend(&between, wide * heads, &vertical, &mut out);
+    Ok(out)
+}
+
+/// Weights for displacements `−to/2 … to/2` among `from` old ones that geometric gaps spread over the same range.
+fn spread_taps(from: usize, to: usize) -> Vec<Taps> {
+    let (half, reach) = ((from / 2) as i32, (to / 2) as f64);
+    // The ratio of neighbouring gaps, to within a millionth.
+    let (mut low, mut high, mut ratio) = (1.01_f64, 1.5_f64, 1.01_f64);
+    while high - low > 1e-6 {
+        ratio = (low + high) / 2.0;
+        match (1.0 - ratio.powi(half)) / (1.0 - ratio) > reach {
+            true => high = ratio,
+            false => low = ratio,
+        }
+    }
+    let gaps = (0..half).map(|i| ratio.powi(i));
+    let outward: Vec<f32> = gaps
+        .scan(0.0, |at, gap| {
+            *at += gap;
+            Some(*at as f32)
+        })
+        .collect();
+    let mirrored = outward.iter().rev().map(|at| -at);
+    let places: Vec<f32> = mirrored
+        .chain([0.0])
+        .chain(outward.iter().copied())
+        .collect();
+    let taps = |i: usize| {
+        let at = i as f32 - reach as f32;
+        let right = places.partition_point(|place| *place < at).min(from - 1);
+        let first = right.saturating_sub(1);
+        let before = (at - places[first]).max(0.0);
+        let after = (places[right] - at).max(0.0);
+        let weights = match right > first && before + after > 0.0 {
+            true => vec![after / (before + after), before / (before + after)],
+            false => vec![1.0],
+        };
+        Taps { first, weights }
+    };
+    (0..to).map(taps).collect()
+}
+
 /// The old positions that one output position is made of.
 struct Taps {
     first: usize,
