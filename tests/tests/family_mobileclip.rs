@@ -7,11 +7,13 @@
     clippy::print_stdout
 )]
 
+use std::time::Instant;
+
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::DType;
+use burn::tensor::{DType, Distribution, Tensor};
 use openclip_model::weights::{StateDict, bind};
-use openclip_model::{Clip, factory, params};
+use openclip_model::{Clip, factory, init, params, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{
     Tensors, device, fixture, fixture_tensors, json, max_difference, model_config, values,
@@ -151,6 +153,43 @@ fn apple_s_keys_are_read_as_open_clip_s() {
     }
 }
 
+/// Prints what joining the branches gains: the image tower of `OPENCLIP_BENCH_MODEL`, by default MobileCLIP2-S0, with random
+/// weights on eight pictures, both ways in turn; medians of five.
+#[test]
+#[ignore = "measures"]
+fn folding_speed() {
+    let name = std::env::var("OPENCLIP_BENCH_MODEL").unwrap_or("MobileCLIP2-S0".into());
+    let mut config = registry::builtin(&name).unwrap();
+    (config.text_cfg.vocab_size, config.text_cfg.layers) = (8, 1);
+    let plain = init::initialise(Clip::new(&config, &device()).unwrap(), &config, 1);
+    let folded = plain.clone().folded();
+    let (height, width) = config.vision_cfg.image_size.dims();
+    let shape = [8, 3, height, width];
+    let image = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device());
+    let mut seconds = [Vec::new(), Vec::new()];
+    let mut features = [Vec::new(), Vec::new()];
+    for _ in 0..6 {
+        for (i, model) in [&plain, &folded].into_iter().enumerate() {
+            let start = Instant::now();
+            features[i] = values(model.encode_image(image.clone(), true));
+            seconds[i].push(start.elapsed().as_secs_f64());
+        }
+    }
+    let [plain, folded] = seconds.map(|mut all| {
+        // The first pass allocates.
+        all.remove(0);
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    });
+    println!(
+        "{name}: {:.1} pictures/s with branches, {:.1} folded, {:.2} times; features differ by {:e}",
+        8.0 / plain,
+        8.0 / folded,
+        plain / folded,
+        max_difference(&features[0], &features[1])
+    );
+}
+
 /// Training mode does not use the joined branches, and what is saved stays as it was.
 #[test]
 fn folding_leaves_training_and_parameters_alone() {
@@ -218,7 +257,7 @@ fn stochastic_depth_follows_the_seed() {
         };
         let expected = Tensors::read(&format!("{path}.safetensors"));
         let fresh = Clip::new(&config, &device()).unwrap();
-        let model = openclip_model::init::initialise(fresh, &config, 3);
+        let model = init::initialise(fresh, &config, 3);
         let image = expected.tensor::<4>("input/image", &device());
         let draw = |seed| values(model.visual.forward(image.clone(), Some(seed)));
         assert_eq!(draw(5), draw(5), "{name}");

@@ -20,6 +20,18 @@ pub fn compiled() -> Vec<&'static str> {
     .collect()
 }
 
+/// Whether tensors of `device` lie in this process's memory, in the `flex` backend.
+#[cfg(feature = "flex")]
+pub(crate) fn is_flex(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
+/// Whether tensors of `device` lie in this process's memory, in the `flex` backend.
+#[cfg(not(feature = "flex"))]
+pub(crate) fn is_flex(_: &Device) -> bool {
+    false
+}
+
 /// Turns `cpu`, `cuda[:N]`, `rocm[:N]`, `wgpu`, `vulkan`, `metal`, `tch`, `tch:cuda[:N]` or `auto` into a device.
 ///
 /// `auto` takes the first backend of this build whose hardware answers. A device is touched before it is returned, so

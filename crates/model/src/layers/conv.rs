@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, module};
 
 use super::parameter;
 use super::patch::project_patches;
+use crate::device::is_flex;
 
 /// A convolution computed in the dtype of its input.
 ///
@@ -98,8 +99,9 @@ pub(crate) fn convolve(
 ) -> Tensor<4> {
     let [output, input, kernel, _] = weight.dims();
     let [batch, channels, height, width] = x.dims();
-    if groups == 1 && kernel == 1 && stride == 1 {
-        // A matrix product, whose backward pass is two more.
+    if groups == 1 && kernel == 1 && stride == 1 && (x.is_autodiff() || !is_flex(&x.device())) {
+        // A matrix product, whose backward pass is two more. Without one, `flex` computes the convolution itself in half to all of
+        // the time.
         let x = x.reshape([batch, input, height * width]);
         let product = weight.reshape([1, output, input]).matmul(x);
         let product = match bias {
@@ -108,7 +110,7 @@ pub(crate) fn convolve(
         };
         return product.reshape([batch, output, height, width]);
     }
-    if groups == 1 && kernel == stride {
+    if groups == 1 && kernel == stride && kernel > 1 {
         let (rows, columns) = (height / stride, width / stride);
         return project_patches(x, weight, bias)
             .swap_dims(1, 2)

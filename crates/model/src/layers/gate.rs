@@ -6,8 +6,10 @@
 //! coefficients come from a reweighted least-squares fit, and values and slopes are within 2.5·10⁻⁷ of the exact function (times
 //! `x` for values beyond 1).
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
+
+use crate::device::is_flex;
 
 /// Values that one core takes at a time.
 const CHUNK: usize = 1 << 14;
@@ -216,7 +218,7 @@ impl Gate {
     /// On an autodiff device the result is `value + slope·(x − x)` with both factors as constants: the value to the last bit, and
     /// the slope as its derivative.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Result<Tensor<D>, Tensor<D>> {
-        if x.dtype() != DType::F32 || !is_cpu(&x.device()) {
+        if x.dtype() != DType::F32 || !is_flex(&x.device()) {
             return Err(x);
         }
         if !x.is_autodiff() {
@@ -233,16 +235,6 @@ impl Gate {
             _ => Err(x),
         }
     }
-}
-
-#[cfg(feature = "flex")]
-fn is_cpu(device: &Device) -> bool {
-    device.clone().inner() == Device::flex()
-}
-
-#[cfg(not(feature = "flex"))]
-fn is_cpu(_: &Device) -> bool {
-    false
 }
 
 /// Every value through `function`; `x` back if it cannot be read as f32.
@@ -269,6 +261,7 @@ fn map<const D: usize>(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
 
     fn logistic(x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
