@@ -57,7 +57,7 @@ fn weights() {
         ("empty.pt", "an empty file"),
         ("page.bin", "HTML"),
         ("cut.safetensors", "bytes of tensors"),
-        ("laion2b", "no such file, and no weights under"),
+        ("laion2b", "no such file, and no weights of"),
     ] {
         let error = classify(&room, weights, "red.png").error(1);
         assert!(error.contains(weights) && error.contains(words), "{error}");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::hub::HubError;
 use crate::weights::WeightsError;
 
 /// Failure to describe, build, load or place a model.
@@ -49,16 +50,21 @@ pub enum ModelError {
         /// Its value.
         value: String,
     },
-    /// Pretrained weights that are neither a file nor a known place.
-    #[error("--pretrained {tag}: no such file, and no weights under {}; download the checkpoint of {model} and pass its path, or put it there as {tag}.safetensors, {tag}.pt or {tag}.bin", .looked.display())]
+    /// Pretrained weights that are neither a file nor a known tag.
+    #[error("--pretrained {tag}: no such file, and {}; pass the path of a checkpoint of {model}, or put it at {}", known_tags(.model, .tags), .looked.join(format!("{tag}.safetensors")).display())]
     NoWeights {
         /// As given.
         tag: String,
         /// The model's name.
         model: String,
+        /// Tags that the model has.
+        tags: Vec<&'static str>,
         /// The folder that was searched.
         looked: PathBuf,
     },
+    /// A file could not be had from elsewhere.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A weights file was refused.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -86,5 +92,13 @@ impl ModelError {
             field,
             reason: reason.into(),
         }
+    }
+}
+
+/// Says which tags there are.
+fn known_tags(model: &str, tags: &[&str]) -> String {
+    match tags {
+        [] => format!("no weights of {model} are published"),
+        tags => format!("no tag of {model}, which has {}", tags.join(", ")),
     }
 }

@@ -9,7 +9,9 @@ use serde_json::json;
 use crate::Clip;
 use crate::config::{ImageSize, ModelConfig, PreprocessConfig};
 use crate::error::ModelError;
-use crate::registry::{self, ModelSource};
+use crate::hub::{self, Places};
+use crate::pretrained::{self, Pretrained};
+use crate::registry::{self, ModelSource, Weights};
 use crate::weights::{self, StateDict, TensorOut, bind};
 use crate::{coca, init, params};
 
@@ -36,7 +38,7 @@ pub struct CreateOptions {
     pub init_logits: Option<[f64; 2]>,
     /// Seed of the initial weights.
     pub seed: u64,
-    /// Where weights named by a tag lie; `~/.cache/openclip` when absent.
+    /// Where downloads and weights named by a tag lie; each at its usual place in `~/.cache` when absent.
     pub cache_dir: Option<PathBuf>,
 }
 
@@ -77,9 +79,10 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Builds `model` (a name, a `.json` file or `local-dir:DIR`) and loads `pretrained` (a file or a tag) into it.
+/// Builds `model` (a name, a `.json` file, `local-dir:DIR` or `hf-hub:ORG/NAME`) and loads `pretrained` (a file, a tag or an
+/// `http(s)` address) into it. What is not in the cache is downloaded.
 ///
-/// Without `pretrained` a folder's own weights are loaded, and a bare configuration gets initial weights.
+/// Without `pretrained` a folder's or repository's own weights are loaded, and a bare configuration gets initial weights.
 pub fn create(
     model: &str,
     pretrained: Option<&str>,
@@ -91,7 +94,7 @@ pub fn create(
         config,
         preprocess,
         weights,
-    } = registry::resolve(model)?;
+    } = registry::resolve(model, options.cache_dir.as_deref())?;
     let config = options.apply(config);
     let mut loaded = Loaded {
         model: Clip::new(&config, device)?,
@@ -100,10 +103,18 @@ pub fn create(
         preprocess: preprocess.unwrap_or_default(),
         warnings: Vec::new(),
     };
-    let path = match pretrained.filter(|tag| !tag.is_empty()) {
-        Some(tag) => Some(locate(model, tag, options.cache_dir.as_deref())?),
-        None => weights,
+    let cache_dir = options.cache_dir.as_deref();
+    let tag = pretrained.filter(|tag| !tag.is_empty());
+    let known = tag.and_then(|tag| pretrained::find(model, tag));
+    let path = match tag {
+        Some(tag) => Some(locate(model, tag, known, cache_dir)?),
+        None => weights
+            .map(|weights| Weights::path(weights, cache_dir))
+            .transpose()?,
     };
+    if let Some(known) = known {
+        loaded.preprocess = known.preprocess.clone();
+    }
     match path {
         None => {
             if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
@@ -131,6 +142,10 @@ pub fn create(
                 &path,
                 device,
             )?;
+            if let Some(known) = known {
+                let origin = format!("{model} {}", known.tag);
+                check_activation(&mut loaded, &origin, known.quick_gelu);
+            }
             loaded.model = bind::load(loaded.model, &loaded.config, dict, &path)?;
         }
     }
@@ -176,46 +191,83 @@ fn adopt(
         loaded.preprocess = preprocess;
     }
     let trained = hub["model_cfg"]["quick_gelu"].as_bool().unwrap_or(false);
-    if hub["model_cfg"].is_object() && trained != loaded.config.quick_gelu {
-        let word = |quick| if quick { "QuickGELU" } else { "GELU" };
-        loaded.warnings.push(format!(
-            "{} was trained with {}, but {} computes with {}: results will be wrong; use {}",
-            path.display(),
-            word(trained),
-            loaded.name,
-            word(loaded.config.quick_gelu),
-            if trained {
-                "the `-quickgelu` configuration or --force-quick-gelu"
-            } else {
-                "the configuration without `-quickgelu`"
-            },
-        ));
+    if hub["model_cfg"].is_object() {
+        check_activation(&mut loaded, &path.display().to_string(), trained);
     }
     Ok(loaded)
 }
 
-/// Finds the file that `tag` means: a path, or `CACHE/MODEL/TAG.{safetensors,pt,bin}`.
-fn locate(model: &str, tag: &str, cache_dir: Option<&Path>) -> Result<PathBuf, ModelError> {
+/// Warns of weights that were trained with the other GELU.
+fn check_activation(loaded: &mut Loaded, origin: &str, trained: bool) {
+    if trained == loaded.config.quick_gelu {
+        return;
+    }
+    let word = |quick| if quick { "QuickGELU" } else { "GELU" };
+    loaded.warnings.push(format!(
+        "{origin} was trained with {}, but {} computes with {}: results will be wrong; use {}",
+        word(trained),
+        loaded.name,
+        word(loaded.config.quick_gelu),
+        if trained {
+            "the `-quickgelu` configuration or --force-quick-gelu"
+        } else {
+            "the configuration without `-quickgelu`"
+        },
+    ));
+}
+
+/// Finds the file that `tag` means: what the user has put at `CACHE/MODEL/TAG.{safetensors,pt,bin}`, a tag's published weights, a
+/// path, or an address.
+fn locate(
+    model: &str,
+    tag: &str,
+    known: Option<&Pretrained>,
+    cache_dir: Option<&Path>,
+) -> Result<PathBuf, ModelError> {
+    let looked = hub::by_hand(model, cache_dir);
+    let name = known.map_or(tag, |known| &known.tag);
     let path = Path::new(tag);
-    if path.is_file() {
+    if known.is_none() && path.is_file() {
         return Ok(path.to_path_buf());
     }
-    let home = || {
-        std::env::var_os("HOME")
-            .map(PathBuf::from)
-            .unwrap_or_default()
-    };
-    let cache = cache_dir.map_or_else(|| home().join(".cache/openclip"), Path::to_path_buf);
-    let looked = cache.join(model.replace('/', "-"));
-    ["safetensors", "pt", "bin"]
+    let is_plain = !name.contains(['/', '\\']);
+    let by_hand = ["safetensors", "pt", "bin"]
         .iter()
-        .map(|extension| looked.join(format!("{tag}.{extension}")))
-        .find(|path| path.is_file())
-        .ok_or_else(|| ModelError::NoWeights {
-            tag: tag.to_string(),
-            model: model.to_string(),
-            looked,
-        })
+        .map(|extension| looked.join(format!("{name}.{extension}")))
+        .find(|path| is_plain && path.is_file());
+    if let Some(path) = by_hand {
+        return Ok(path);
+    }
+    let put = |at: &Path| format!("put it at {} (or .bin, .pt)", at.display());
+    let place = looked.join(format!("{name}.safetensors"));
+    let places = Places::new(cache_dir);
+    if let Some(known) = known {
+        let names = pretrained::alternatives(known.file());
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let found = hub::file(known.repository(), &names, &places, &put(&place));
+        let error = match found {
+            Ok(path) => return Ok(path),
+            Err(error) if known.url.is_empty() || !error.has_alternative() => {
+                return Err(error.into());
+            }
+            Err(error) => error,
+        };
+        // An older OpenCLIP may have left the file of the plain address, which is used without a network as well.
+        log::debug!("{error}; looking for {}", known.url);
+        return hub::address(&known.url, &places, &put(&place)).map_err(|_| error.into());
+    }
+    if hub::is_address(tag) {
+        let by_hand = "pass its path as --pretrained FILE";
+        return Ok(hub::address(tag, &places, by_hand)?);
+    }
+    Err(ModelError::NoWeights {
+        tag: tag.to_string(),
+        model: model.to_string(),
+        tags: pretrained::of(model)
+            .map(|known| known.tag.as_str())
+            .collect(),
+        looked,
+    })
 }
 
 /// `open_clip_config.json` of a hub folder.

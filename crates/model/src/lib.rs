@@ -4,6 +4,7 @@
 //! * [`registry`] – built-in configurations by name, and `local-dir:` folders
 //! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
 //! * [`coca`], [`generate`] – captions: the decoder's logits, beam search and sampling
+//! * [`hub`] – files of the Hugging Face hub and of plain addresses
 //! * [`init`] – weights of a model trained from scratch
 //! * [`params`] – parameters under OpenCLIP's key names
 //! * [`pretrained`] – tags of published weights
@@ -20,6 +21,7 @@ pub mod device;
 mod error;
 pub mod factory;
 pub mod generate;
+pub mod hub;
 pub mod init;
 pub mod layers;
 pub mod lock;

@@ -1,11 +1,13 @@
-//! Names of built-in configurations, and files and folders that hold others.
+//! Names of built-in configurations, and files, folders and repositories that hold others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
 use crate::config::{ModelConfig, PreprocessConfig};
 use crate::error::ModelError;
+use crate::hub::{self, Places};
+use crate::pretrained;
 
 static MODELS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../configs/models");
 
@@ -19,8 +21,35 @@ pub struct ModelSource {
     /// Preprocessing that a hub folder prescribes.
     pub preprocess: Option<PreprocessConfig>,
     /// Weights inside a hub folder.
-    pub weights: Option<std::path::PathBuf>,
+    pub weights: Option<Weights>,
 }
+
+/// Weights that a model brings along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Weights {
+    /// A file.
+    File(PathBuf),
+    /// Those of a repository of the hub.
+    Hub(String),
+}
+
+impl Weights {
+    /// The file, which is downloaded if it has to be.
+    pub fn path(self, cache_dir: Option<&Path>) -> Result<PathBuf, ModelError> {
+        match self {
+            Self::File(path) => Ok(path),
+            Self::Hub(repository) => {
+                let names = [pretrained::SAFE_WEIGHTS, pretrained::WEIGHTS];
+                let places = Places::new(cache_dir);
+                Ok(hub::file(&repository, &names, &places, BY_HAND)?)
+            }
+        }
+    }
+}
+
+/// What to do with a repository that cannot be downloaded.
+const BY_HAND: &str =
+    "the repository's other files into one folder DIR, and use --model local-dir:DIR";
 
 /// Weight files of a hub folder, the preferred first.
 const HUB_WEIGHTS: [&str; 8] = [
@@ -79,10 +108,26 @@ pub fn local_dir(model: &str) -> Option<&Path> {
     model.strip_prefix("local-dir:").map(Path::new)
 }
 
-/// Reads `NAME`, `FILE.json` or `local-dir:DIR`.
-pub fn resolve(model: &str) -> Result<ModelSource, ModelError> {
+/// The repository in `hf-hub:ORG/NAME`.
+pub fn hub_repository(model: &str) -> Option<&str> {
+    model.strip_prefix("hf-hub:")
+}
+
+/// Reads `NAME`, `FILE.json`, `local-dir:DIR`, or `hf-hub:ORG/NAME`, whose configuration is downloaded if it has to be.
+pub fn resolve(model: &str, cache_dir: Option<&Path>) -> Result<ModelSource, ModelError> {
     if let Some(dir) = local_dir(model) {
         return read_hub_dir(dir);
+    }
+    if let Some(repository) = hub_repository(model) {
+        let places = Places::new(cache_dir);
+        let path = hub::file(repository, &[HUB_CONFIG], &places, BY_HAND)?;
+        let hub: HubConfig = parse(&read(&path)?, &path.to_string_lossy())?;
+        return Ok(ModelSource {
+            name: model.to_string(),
+            config: hub.model_cfg,
+            preprocess: hub.preprocess_cfg,
+            weights: Some(Weights::Hub(repository.to_string())),
+        });
     }
     if model.ends_with(".json") {
         let path = Path::new(model);
@@ -108,7 +153,8 @@ fn read_hub_dir(dir: &Path) -> Result<ModelSource, ModelError> {
     let weights = HUB_WEIGHTS
         .iter()
         .map(|name| dir.join(name))
-        .find(|path| path.is_file());
+        .find(|path| path.is_file())
+        .map(Weights::File);
     Ok(ModelSource {
         name: format!("local-dir:{}", dir.display()),
         config: hub.model_cfg,

@@ -21,6 +21,7 @@ use openclip_eval::validation::{Due, Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
+use openclip_model::hub::Places;
 use openclip_model::lock::Lock;
 use openclip_model::{device, params, registry};
 use serde_json::Value;
@@ -71,7 +72,9 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let mut loaded = load_model(&config, &device, resumed.as_ref())?;
     let objective = objective(&config, &loaded)?;
     loaded.model = lock(&config).apply(loaded.model)?;
-    let tokenizer = tokenizer::for_model(&loaded.config, registry::local_dir(&config.model))?;
+    let places = Places::new(config.cache_dir.as_deref());
+    let model_dir = registry::local_dir(&config.model);
+    let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &places)?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
     let compute = config.precision.compute();

@@ -14,19 +14,21 @@ use crate::output::note;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A built-in name (see `openclip models`), a configuration FILE.json, or local-dir:DIR
+    /// A built-in name (see `openclip models`), a configuration FILE.json, local-dir:DIR or hf-hub:ORG/NAME
     ///
     /// local-dir:DIR is a folder in the layout of the Hugging Face hub: open_clip_config.json beside the weights, as
-    /// `openclip convert --output DIR/` writes it.
+    /// `openclip convert --output DIR/` writes it. hf-hub:ORG/NAME is such a repository on the hub.
     #[arg(long, value_name = "NAME", required = true)]
     pub model: String,
-    /// Weights: a .safetensors, .pt, .bin or .bpk file, or the name of a tag
+    /// Weights: a .safetensors, .pt, .bin or .bpk file, a tag (see `openclip models --pretrained`), or an https address
     ///
-    /// A tag such as laion2b_s34b_b79k is looked for as CACHE/MODEL/TAG.safetensors (.pt, .bin). A local-dir: model
-    /// brings its own weights; any other model without this flag has random ones.
-    #[arg(long, value_name = "FILE|TAG")]
+    /// A tag such as laion2b_s34b_b79k stands for published weights, with their own preprocessing. They are downloaded once
+    /// (HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE=1 mean what they do for Python's libraries) unless they lie in
+    /// ~/.cache/openclip/MODEL/TAG.safetensors (.pt, .bin) or in Hugging Face's cache. A local-dir: or hf-hub: model brings its
+    /// own weights; any other model without this flag has random ones.
+    #[arg(long, value_name = "FILE|TAG|URL")]
     pub pretrained: Option<String>,
-    /// Where tags are looked for [default: ~/.cache/openclip]
+    /// Where downloads go and tags are looked for [default: Hugging Face's cache]
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Where to compute: cpu, cuda[:N], rocm[:N], wgpu, vulkan, metal, tch, tch:cuda[:N] or auto

@@ -4,7 +4,8 @@ use burn::tensor::Device;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::pretrained::{self, Pretrained};
 use openclip_model::profile::Profile;
-use openclip_model::{Clip, device, registry};
+use openclip_model::registry::{self, Weights};
+use openclip_model::{Clip, device};
 use serde_json::json;
 
 use super::session::Session;
@@ -88,8 +89,10 @@ fn place(entry: &Pretrained) -> String {
 
 /// Describes one model; with weights, after they are loaded.
 pub fn info(args: &InfoArgs) -> Result {
-    let source = registry::resolve(&args.model.model)?;
-    let (profile, preprocess) = if args.model.pretrained.is_some() || source.weights.is_some() {
+    let source = registry::resolve(&args.model.model, args.model.cache_dir.as_deref())?;
+    // A repository's weights may be large, and are not asked for.
+    let has_file = matches!(source.weights, Some(Weights::File(_)));
+    let (profile, preprocess) = if args.model.pretrained.is_some() || has_file {
         let loaded = Session::open(&args.model, &args.preprocess, 0)?.loaded;
         (
             Profile::of(&loaded.name, &loaded.config, &loaded.model),

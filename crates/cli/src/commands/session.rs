@@ -1,11 +1,13 @@
 //! A model as the shared flags ask for it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType};
 use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
 use openclip_model::factory::{self, Loaded};
+use openclip_model::hub::Places;
 use openclip_model::{device, params, registry};
 use openclip_train::Precision;
 
@@ -21,6 +23,7 @@ pub struct Session {
     pub device: Device,
     dtype: FloatDType,
     model: String,
+    cache_dir: Option<PathBuf>,
 }
 
 impl Session {
@@ -29,7 +32,9 @@ impl Session {
         let precision = model.precision();
         let device = device::parse(&model.device)?;
         let pretrained = model.pretrained.as_deref().filter(|tag| !tag.is_empty());
-        let is_bare = pretrained.is_none() && registry::resolve(&model.model)?.weights.is_none();
+        let cache_dir = model.cache_dir.as_deref();
+        let source = registry::resolve(&model.model, cache_dir)?;
+        let is_bare = pretrained.is_none() && source.weights.is_none();
         let mut loaded = factory::create(&model.model, pretrained, &device, &model.options(seed))?;
         for warning in std::mem::take(&mut loaded.warnings) {
             warn(warning);
@@ -49,6 +54,7 @@ impl Session {
             device,
             dtype: precision.compute(),
             model: model.model.clone(),
+            cache_dir: model.cache_dir.clone(),
         })
     }
 
@@ -60,6 +66,7 @@ impl Session {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
         let dir = registry::local_dir(&self.model);
-        Ok(tokenizer::for_model(&self.loaded.config, dir)?)
+        let places = Places::new(self.cache_dir.as_deref());
+        Ok(tokenizer::for_model_in(&self.loaded.config, dir, &places)?)
     }
 }

@@ -1,6 +1,8 @@
 //! A folder with a tiny model, pictures and captions, and the binary run in it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod server;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

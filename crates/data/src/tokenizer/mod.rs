@@ -18,7 +18,7 @@ mod words;
 pub use clean::Clean;
 pub use clip::ClipTokenizer;
 pub use hf::{HfOptions, HfTokenizer};
-pub use select::for_model;
+pub use select::{for_model, for_model_in};
 
 /// Turns captions into token ids of one length, and back.
 pub trait Tokenizer: Send + Sync {

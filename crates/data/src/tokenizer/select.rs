@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openclip_model::config::{ModelConfig, TextConfig};
+use openclip_model::hub::{self, Places};
 use serde_json::Value;
 
 use super::clean::Clean;
@@ -18,13 +19,25 @@ const FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
 ///
 /// A `tokenizer.json` or `spiece.model` is looked for in `dir` (the model's folder) if there is one; else in the
 /// folder that the tokenizer's name is, under `~/.cache/openclip/tokenizers/`, in a folder named like the tokenizer with `--` for
-/// `/`, and in Hugging Face's cache.
+/// `/`, and in Hugging Face's cache. If it is in none of them, it is downloaded.
 ///
 /// # Errors
 /// If the file is missing or cannot be used, or an option of `text_cfg.tokenizer_kwargs` has a wrong value.
 pub fn for_model(
     config: &ModelConfig,
     dir: Option<&Path>,
+) -> Result<Arc<dyn Tokenizer>, DataError> {
+    for_model_in(config, dir, &Places::new(None))
+}
+
+/// Like [`for_model`] with Hugging Face's cache in another place.
+///
+/// # Errors
+/// Those of [`for_model`].
+pub fn for_model_in(
+    config: &ModelConfig,
+    dir: Option<&Path>,
+    places: &Places,
 ) -> Result<Arc<dyn Tokenizer>, DataError> {
     let text = &config.text_cfg;
     let options = Options::read(text)?;
@@ -43,7 +56,7 @@ pub fn for_model(
                 language: options.language,
             };
             Ok(Arc::new(HfTokenizer::from_file(
-                &find(name, dir)?,
+                &find(name, dir, places)?,
                 &options,
             )?))
         }
@@ -105,54 +118,34 @@ impl Options {
 }
 
 /// The file of a tokenizer.
-fn find(name: &str, dir: Option<&Path>) -> Result<PathBuf, DataError> {
-    let missing = |folder: &Path| DataError::Tokenizer {
+fn find(name: &str, dir: Option<&Path>, places: &Places) -> Result<PathBuf, DataError> {
+    let failed = |reason| DataError::Tokenizer {
         file: name.into(),
-        reason: format!(
-            "not found; put its {} or {} into {}",
-            FILES[0],
-            FILES[1],
-            folder.display()
-        ),
+        reason,
     };
+    let [first, second] = FILES;
     let in_folder = |folder: &Path| {
         let files = FILES.map(|file| folder.join(file));
         files.into_iter().find(|file| file.is_file())
     };
     if let Some(dir) = dir {
-        return in_folder(dir).ok_or_else(|| missing(dir));
+        let missing = || {
+            let dir = dir.display();
+            failed(format!("not found; put its {first} or {second} into {dir}"))
+        };
+        return in_folder(dir).ok_or_else(missing);
     }
     if let Some(file) = in_folder(Path::new(name)) {
         return Ok(file);
     }
-    let own = cache_dir("XDG_CACHE_HOME")
+    let own = hub::cache::home_cache()
         .join("openclip/tokenizers")
         .join(name.replace('/', "--"));
-    in_folder(&own)
-        .or_else(|| in_folder(&hub_folder(name)?))
-        .ok_or_else(|| missing(&own))
-}
-
-/// The folder that a variable names, else `~/.cache`.
-fn cache_dir(variable: &str) -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set(variable).unwrap_or_else(|| set("HOME").unwrap_or_default().join(".cache"))
-}
-
-/// Where Hugging Face's libraries keep a repository's files, if they have fetched any.
-fn hub_folder(name: &str) -> Option<PathBuf> {
-    let home = match std::env::var_os("HF_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => cache_dir("XDG_CACHE_HOME").join("huggingface"),
-    };
-    let hub = std::env::var_os("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from);
-    let repository = hub.join(format!("models--{}", name.replace('/', "--")));
-    let revision = std::fs::read_to_string(repository.join("refs/main")).ok()?;
-    Some(repository.join("snapshots").join(revision.trim()))
+    if let Some(file) = in_folder(&own) {
+        return Ok(file);
+    }
+    let by_hand = format!("put it into {}", own.display());
+    hub::file(name, &FILES, places, &by_hand).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]
@@ -182,20 +175,18 @@ mod tests {
     #[test]
     fn errors_say_what_is_missing() {
         let dir = tempfile::tempdir().unwrap();
-        let named = config(r#"{"hf_tokenizer_name": "org/name"}"#);
+        // A name that no repository has, so that the network is not asked.
+        let named = config(r#"{"hf_tokenizer_name": "org/na me"}"#);
         let text = for_model(&named, Some(dir.path()))
             .err()
             .unwrap()
             .to_string();
         assert!(
-            text.contains("org/name") && text.contains("tokenizer.json"),
+            text.contains("org/na me") && text.contains("tokenizer.json"),
             "{text}"
         );
         let text = for_model(&named, None).err().unwrap().to_string();
-        assert!(
-            text.contains("openclip/tokenizers/org--name") && text.contains("tokenizer.json"),
-            "{text}"
-        );
+        assert!(text.contains("ORG/NAME"), "{text}");
         let wrong = config(r#"{"tokenizer_kwargs": {"clean": "upper"}}"#);
         let text = for_model(&wrong, None).err().unwrap().to_string();
         assert!(

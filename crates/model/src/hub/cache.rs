@@ -1,0 +1,129 @@
+//! Where downloaded files lie.
+
+use std::path::{Path, PathBuf};
+
+/// The hub's address, unless `HF_ENDPOINT` says otherwise.
+pub const HUB: &str = "https://huggingface.co";
+
+/// Folders of downloaded files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Of the hub, in the layout of Python's `huggingface_hub`.
+    pub hub: PathBuf,
+    /// Of plain addresses.
+    pub addresses: PathBuf,
+}
+
+impl Places {
+    /// Those in `cache_dir`, else those that the environment names.
+    pub fn new(cache_dir: Option<&Path>) -> Self {
+        match cache_dir {
+            Some(dir) => Self {
+                hub: dir.to_path_buf(),
+                addresses: dir.to_path_buf(),
+            },
+            None => Self {
+                hub: variable("HF_HUB_CACHE")
+                    .or_else(|| variable("HUGGINGFACE_HUB_CACHE"))
+                    .map_or_else(|| hugging_face_home().join("hub"), PathBuf::from),
+                addresses: home().join(".cache/clip"),
+            },
+        }
+    }
+
+    /// A repository's folder.
+    pub fn repository(&self, repository: &str) -> PathBuf {
+        let name = format!("models--{}", repository.replace('/', "--"));
+        self.hub.join(name)
+    }
+
+    /// A file that is there already: in the snapshot of the branch `main`, or in any where no branch is recorded.
+    pub fn cached(&self, repository: &str, file: &str) -> Option<PathBuf> {
+        let dir = self.repository(repository);
+        let snapshots = dir.join("snapshots");
+        match std::fs::read_to_string(dir.join("refs/main")) {
+            Ok(revision) => {
+                let path = snapshots.join(revision.trim()).join(file);
+                path.is_file().then_some(path)
+            }
+            Err(_) => {
+                let entries = std::fs::read_dir(snapshots).ok()?;
+                let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path().join(file)));
+                paths.find(|path| path.is_file())
+            }
+        }
+    }
+}
+
+/// Whether a name is `NAME` or `ORG/NAME` of the hub's characters, which cannot leave the cache's folder.
+pub(super) fn is_repository(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && !part.contains("..")
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    name.split('/').count() <= 2 && name.split('/').all(is_part)
+}
+
+/// Whether the user forbids the network.
+pub fn is_offline() -> bool {
+    let value = variable("HF_HUB_OFFLINE").unwrap_or_default();
+    ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())
+}
+
+/// `~/.cache`, or what `XDG_CACHE_HOME` says.
+pub fn home_cache() -> PathBuf {
+    variable("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from)
+}
+
+/// Where Hugging Face's libraries keep everything.
+pub(super) fn hugging_face_home() -> PathBuf {
+    variable("HF_HOME").map_or_else(|| home_cache().join("huggingface"), PathBuf::from)
+}
+
+fn home() -> PathBuf {
+    std::env::home_dir().unwrap_or_default()
+}
+
+/// A variable of the environment that is not empty.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn names_stay_in_the_cache() {
+        assert!(is_repository("laion/CLIP-ViT-B-32-laion2B-s34B-b79K"));
+        assert!(is_repository("gpt2"));
+        for name in [
+            "", "/", "a/", "../x", "a/..", "a/b/c", "a\\b", "a b/c", "/etc",
+        ] {
+            assert!(!is_repository(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_in_the_snapshot_of_main() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(Some(dir.path()));
+        let root = places.repository("org/name");
+        assert!(root.ends_with("models--org--name"));
+        for (snapshot, file) in [("one", "a.txt"), ("two", "b.txt")] {
+            std::fs::create_dir_all(root.join("snapshots").join(snapshot)).unwrap();
+            std::fs::write(root.join("snapshots").join(snapshot).join(file), "").unwrap();
+        }
+        assert!(places.cached("org/name", "a.txt").is_some());
+        std::fs::create_dir_all(root.join("refs")).unwrap();
+        std::fs::write(root.join("refs/main"), "two\n").unwrap();
+        assert!(places.cached("org/name", "a.txt").is_none());
+        assert!(places.cached("org/name", "b.txt").is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! One file of a repository, through the `hf-hub` crate, which resumes what an earlier attempt left. It checks nothing and has no
+//! limit on silence; both are added here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+
+use super::attempt::{Bar, classify, classify_copy, lock, repeat, sha256, watched};
+use super::cache::{HUB, Places, hugging_face_home, variable};
+use super::error::Failure;
+
+/// Downloads `file` into the hub's cache.
+pub(super) fn fetch(repository: &str, file: &str, places: &Places) -> Result<PathBuf, Failure> {
+    let what = format!("{file} of {repository}");
+    let cache =
+        std::path::absolute(&places.hub).map_err(|error| Failure::Io(places.hub.clone(), error))?;
+    let folder = places.repository(repository);
+    let locks = cache
+        .join(".locks")
+        .join(folder.file_name().unwrap_or_default());
+    let _lock = lock(
+        &locks.join(format!("{}.openclip", file.replace('/', "--"))),
+        &what,
+    )?;
+    if let Some(path) = places.cached(repository, file) {
+        return Ok(path);
+    }
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.into());
+    let api = ApiBuilder::from_cache(Cache::new(cache.clone()))
+        .with_endpoint(endpoint.trim_end_matches('/').to_owned())
+        .with_token(token())
+        .with_progress(false)
+        .build()
+        .map_err(|error| from_api(&cache, error))?;
+    repeat(&what, || attempt(&api, repository, file, &cache))
+}
+
+fn attempt(api: &Api, repository: &str, file: &str, cache: &Path) -> Result<PathBuf, Failure> {
+    let repo = Repo::new(repository.to_owned(), RepoType::Model);
+    let (client, url) = (api.clone(), api.repo(repo.clone()).url(file));
+    let metadata = watched(move |_| client.metadata(&url))?;
+    let metadata = metadata.map_err(|error| from_api(cache, error))?;
+    if !is_label(metadata.etag()) || !is_label(metadata.commit_hash()) {
+        return Err(Failure::Final("the answer is not the hub's".into()));
+    }
+    let blob = Cache::new(cache.to_path_buf())
+        .repo(repo.clone())
+        .blob_path(metadata.etag());
+    let resumed = begun(&blob, metadata.size())?;
+    if resumed == 0 {
+        log::info!(
+            "downloading {file} of {repository} ({}) to {}",
+            indicatif::HumanBytes(metadata.size() as u64),
+            cache.display()
+        );
+    }
+    let (client, name) = (api.repo(repo), file.to_owned());
+    let path = watched(move |pulse| client.download_with_progress(&name, Bar::new(pulse)))?;
+    let path = path.map_err(|error| from_api(cache, error))?;
+    verify(&path, &blob, metadata.etag(), resumed > 0)?;
+    Ok(path)
+}
+
+/// Bytes that an earlier attempt left. If those are all there are, or more, they are thrown away: the crate would ask for what
+/// lies behind them.
+fn begun(blob: &Path, size: usize) -> Result<u64, Failure> {
+    let part = blob.with_extension("part");
+    match fs::metadata(&part).map(|part| part.len()) {
+        Ok(length) if length >= size as u64 => {
+            fs::remove_file(&part).map_err(|error| Failure::Io(part, error))?;
+            Ok(0)
+        }
+        Ok(length) => Ok(length),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Compares a large file with its name, which is its checksum. A wrong one is deleted, it alone.
+fn verify(path: &Path, blob: &Path, etag: &str, resumed: bool) -> Result<(), Failure> {
+    let is_checksum = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_checksum {
+        return Ok(());
+    }
+    let found = sha256(path)?;
+    if found.eq_ignore_ascii_case(etag) {
+        return Ok(());
+    }
+    for path in [path, blob] {
+        // The pointer is the blob itself where there are no symbolic links.
+        let _ = fs::remove_file(path);
+    }
+    Err(match resumed {
+        true => Failure::Transient("the resumed download is damaged".into()),
+        false => Failure::Checksum {
+            expected: etag.to_owned(),
+            found,
+        },
+    })
+}
+
+/// Whether a header can be the name of a file, so that nothing is written outside the cache.
+fn is_label(text: &str) -> bool {
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    (1..=128).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+/// The user's token, where `hf auth login` leaves it.
+fn token() -> Option<String> {
+    let file = || {
+        let path = variable("HF_TOKEN_PATH")
+            .map_or_else(|| hugging_face_home().join("token"), PathBuf::from);
+        fs::read_to_string(path).ok()
+    };
+    let token = variable("HF_TOKEN").or_else(file)?.trim().to_owned();
+    (!token.is_empty()).then_some(token)
+}
+
+fn from_api(cache: &Path, error: ApiError) -> Failure {
+    match error {
+        ApiError::RequestError(error) => classify(*error),
+        ApiError::IoError(error) => classify_copy(cache, error),
+        ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) | ApiError::ParseIntError(_) => {
+            Failure::Final(format!("the answer is not the hub's ({error})"))
+        }
+        error => Failure::Transient(error.to_string()),
+    }
+}
