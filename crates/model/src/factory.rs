@@ -100,7 +100,7 @@ pub fn create(
         model: Clip::new(&config, device)?,
         name,
         config,
-        preprocess: preprocess.unwrap_or_default(),
+        preprocess: preprocess.clone().unwrap_or_default(),
         warnings: Vec::new(),
     };
     let cache_dir = options.cache_dir.as_deref();
@@ -112,9 +112,11 @@ pub fn create(
             .map(|weights| Weights::path(weights, cache_dir))
             .transpose()?,
     };
-    if let Some(known) = known {
-        loaded.preprocess = known.preprocess.clone();
-    }
+    // What a folder, a repository or the table says of its own weights wins over what is written in their file.
+    let prescribed = match tag {
+        Some(_) => known.map(|known| known.preprocess.clone()),
+        None => preprocess.clone(),
+    };
     match path {
         None => {
             if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
@@ -149,6 +151,7 @@ pub fn create(
             loaded.model = bind::load(loaded.model, &loaded.config, dict, &path)?;
         }
     }
+    loaded.preprocess = prescribed.unwrap_or(loaded.preprocess);
     Ok(loaded)
 }
 

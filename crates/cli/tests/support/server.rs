@@ -95,7 +95,7 @@ fn answer(stream: &TcpStream, shared: &Shared, base: &str) -> Option<()> {
         Some(Fault::Status(_)) => faults.pop_front(),
         _ if is_probe => None,
         // A redirection has no content.
-        _ if path.contains("/resolve/") && is_large(&path) => None,
+        _ if !path.starts_with("/cdn/") && path.contains("/resolve/") && is_large(&path) => None,
         _ => faults.pop_front(),
     };
     drop(faults);
