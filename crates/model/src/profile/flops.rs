@@ -185,7 +185,7 @@ fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
 
 /// timm's ConvNeXt: a stem of squares of four pixels, then stages of half the resolution each.
 fn convnext(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
-    let map = |stage: u32| (height / 4 >> stage) * (width / 4 >> stage);
+    let map = |stage: u32| ((height / 4) >> stage) * ((width / 4) >> stage);
     sum(params, "visual.", |key| {
         if let Some(rest) = key.strip_prefix("trunk.stages.") {
             let (stage, _) = rest.split_once('.')?;
