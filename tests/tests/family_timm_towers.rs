@@ -5,11 +5,15 @@
 
 use std::collections::BTreeSet;
 
+use burn::tensor::DType;
 use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::vision::swin_arch::DROP_PATH;
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
+    values,
+};
 use openclip_train::loss::clip_loss;
 
 #[test]
@@ -206,6 +210,21 @@ fn scores_of_displacements_are_resized() {
         let wanted = expected.get(&format!("{name}/features")).1;
         let apart = max_difference(&values(model.encode_image(image, false)), wanted);
         assert!(apart <= FEATURES, "{name}: {apart:e}");
+    }
+}
+
+/// Half precision stays near single precision.
+#[test]
+fn half_precision_is_near() {
+    for name in ["gap", "swin", "swin_odd", "relpos"] {
+        let path = format!("timm_towers/{name}");
+        let file = format!("{path}.safetensors");
+        let model = model(&evaluated(&path), &file, "weights/", &device());
+        let image = Tensors::read(&file).tensor::<4>("input/image", &device());
+        let exact = values(model.visual.forward(image.clone(), None));
+        let half = model.visual.forward(image.cast(DType::BF16), None);
+        let apart = relative_difference(&values(half.cast(DType::F32)), &exact);
+        assert!(apart <= 0.1, "{name}: {apart}");
     }
 }
 

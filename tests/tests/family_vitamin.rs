@@ -4,10 +4,14 @@
 
 use std::collections::BTreeSet;
 
+use burn::tensor::DType;
 use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
+    values,
+};
 use openclip_train::loss::clip_loss;
 
 #[test]
@@ -172,6 +176,21 @@ fn what_no_vitamin_has_is_refused_by_name() {
             .and_then(|config| Clip::new(&config, &device()).map_err(|error| error.to_string()));
         let error = error.err().unwrap();
         assert!(error.contains(key), "{key}: {error}");
+    }
+}
+
+/// Half precision stays near single precision.
+#[test]
+fn half_precision_is_near() {
+    for name in ["linear", "odd_image", "no_positions"] {
+        let path = format!("vitamin/{name}");
+        let file = format!("{path}.safetensors");
+        let model = model(&evaluated(&path), &file, "weights/", &device());
+        let image = Tensors::read(&file).tensor::<4>("input/image", &device());
+        let exact = values(model.visual.forward(image.clone(), None));
+        let half = model.visual.forward(image.cast(DType::BF16), Some(3));
+        let apart = relative_difference(&values(half.cast(DType::F32)), &exact);
+        assert!(apart <= 0.1, "{name}: {apart}");
     }
 }
 
