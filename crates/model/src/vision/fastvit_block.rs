@@ -167,6 +167,7 @@ pub struct AttentionBlock {
 }
 
 /// A block of either kind.
+#[allow(clippy::large_enum_variant)] // Blocks are few, and most are of the larger kind.
 #[derive(Module, Debug)]
 pub enum FastVitBlock {
     /// Convolutional.
