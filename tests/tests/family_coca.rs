@@ -14,12 +14,14 @@ use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::generate::{
     BeamScore, BeamSearch, Filter, GenerateOptions, Sampling, SpecialTokens, Strategy,
 };
+use openclip_model::weights::StateDict;
 use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::{CaptionObjective, Loss, Objective, clip_loss};
 use openclip_train::optim::AdamW;
 use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::{TrainConfig, train};
 use serde_json::Value;
 
 /// Largest differences of features, caption logits, losses and gradients; gradients relative.
@@ -448,4 +450,83 @@ fn both_losses_fall() {
     assert!(last[0] < first[0] && last[1] < 0.8 * first[1], "{losses:?}");
     let plain = model.valid();
     assert!(plain.writes_captions());
+}
+
+/// The whole trainer: both losses in the logs, a resumed run ends in the same weights, a frozen tower stays.
+#[test]
+fn a_run_learns_to_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = json("coca/pool.json")["model_cfg"].clone();
+    config["text_cfg"]["vocab_size"] = 49408.into();
+    std::fs::write(dir.path().join("tiny-vit.json"), config.to_string()).unwrap();
+    openclip_tests::write_squares(dir.path());
+    let run = |name: &str, max_steps, resume: Option<&str>, change: fn(&mut TrainConfig)| {
+        let mut config = TrainConfig {
+            model: dir.path().join("tiny-vit.json").display().to_string(),
+            train_data: Some(dir.path().join("train.csv").display().to_string()),
+            logs: dir.path().join("logs"),
+            name: Some(name.into()),
+            batch_size: 2,
+            accum_freq: 2,
+            workers: 1,
+            epochs: 8,
+            warmup: 1,
+            lr: 3e-3,
+            device: "cpu".into(),
+            log_every_n_steps: 1,
+            max_steps,
+            resume: resume.map(Into::into),
+            ..TrainConfig::default()
+        };
+        change(&mut config);
+        let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
+        let file = outcome.checkpoint.unwrap().join("model.safetensors");
+        (outcome.run, StateDict::read(&file).unwrap())
+    };
+    let (folder, straight) = run("straight", None, None, |_| ());
+    run("halved", Some(3), None, |_| ());
+    let (_, resumed) = run("halved", None, Some("latest"), |_| ());
+    let numbers = |dict: &StateDict, key: &str| dict.tensors[key].to_f32().unwrap();
+    for key in straight.tensors.keys() {
+        assert_eq!(numbers(&straight, key), numbers(&resumed, key), "{key}");
+    }
+    let steps = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
+    let steps: Vec<Value> = steps
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let loss = |step: usize, key: &str| steps[step][key].as_f64().unwrap();
+    assert_eq!(steps.len(), 8);
+    for step in 0..8 {
+        let parts = loss(step, "contrastive_loss") + loss(step, "caption_loss");
+        assert!((loss(step, "loss") - parts).abs() < 1e-4, "{step}");
+    }
+    assert!(
+        loss(7, "caption_loss") < loss(0, "caption_loss"),
+        "{steps:?}"
+    );
+    let log = std::fs::read_to_string(folder.join("out.log")).unwrap();
+    assert!(
+        log.contains("Contrastive_loss: ") && log.contains(" Caption_loss: "),
+        "{log}"
+    );
+
+    let (folder, captions) = run("captions", None, None, |config| {
+        config.coca_contrastive_loss_weight = 0.0;
+        config.lock_image = true;
+    });
+    let first = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
+    assert!(
+        first.starts_with("{\"step\":1") && first.contains("\"contrastive_loss\":0.0"),
+        "{first}"
+    );
+    let (_, fresh) = run("fresh", Some(1), None, |config| config.lr = 0.0);
+    assert_eq!(
+        numbers(&captions, "visual.conv1.weight"),
+        numbers(&fresh, "visual.conv1.weight")
+    );
+    assert_ne!(
+        numbers(&captions, "text.token_embedding.weight"),
+        numbers(&fresh, "text.token_embedding.weight")
+    );
 }

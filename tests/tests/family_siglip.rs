@@ -372,17 +372,7 @@ fn a_run_with_the_sigmoid_loss() {
     }
     config["text_cfg"]["vocab_size"] = 49408.into();
     std::fs::write(dir.path().join("tiny-vit.json"), config.to_string()).unwrap();
-    let mut rows = String::from("filepath\ttitle\n");
-    for (i, colour) in ["red", "green", "blue", "grey"].into_iter().enumerate() {
-        let mut ppm = b"P6\n16 16\n255\n".to_vec();
-        for _ in 0..256 {
-            ppm.extend([0, 1, 2].map(|c| if i == c || i == 3 { 180 } else { 20 }));
-        }
-        let path = dir.path().join(format!("{i}.ppm"));
-        std::fs::write(&path, ppm).unwrap();
-        rows += &format!("{}\ta {colour} square\n", path.display());
-    }
-    std::fs::write(dir.path().join("train.csv"), rows).unwrap();
+    openclip_tests::write_squares(dir.path());
     let run = |name: &str, max_steps, resume: Option<&str>| {
         let outcome = train(TrainConfig {
             model: dir.path().join("tiny-vit.json").display().to_string(),

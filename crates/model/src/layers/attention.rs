@@ -83,12 +83,22 @@ impl Attention {
 
     /// Causal attention of the tokens that follow those in `past`, which takes them up: any number at first, then one by one.
     pub(crate) fn step(&self, x: Tensor<3>, past: &mut KeyValues) -> Tensor<3> {
-        if past.0.is_none() {
-            past.append([1, 2].map(|part| self.project(x.clone(), part)));
-            return self.forward(x, true);
-        }
-        let keys = past.append([1, 2].map(|part| self.project(x.clone(), part)));
-        self.look(x, keys)
+        let options = AttentionModuleOptions {
+            is_causal: past.0.is_none(),
+            ..Default::default()
+        };
+        // A few tokens: the product is cut, which is far smaller than the packed matrix.
+        let [_, _, width] = x.dims();
+        let weight = self.in_proj_weight.val().cast(x.dtype());
+        let bias = self.in_proj_bias.val().cast(x.dtype());
+        let packed = module::linear(x, weight, Some(bias));
+        let [query, key, value] = [0, 1, 2].map(|part| {
+            let columns = part * width..(part + 1) * width;
+            split_heads(packed.clone().slice_dim(2, columns), self.heads)
+        });
+        let [keys, values] = past.append([key, value]);
+        let mixed = module::attention(query, keys, values, None, None, options);
+        self.out_proj.forward(join_heads(mixed))
     }
 }
 
