@@ -6,6 +6,7 @@ Under data/hftext/:
                                      mode with the dropout masks that `layers/dropout.rs` draws for the seed 0
   parameters.json                    of every configuration of the family, as `export_profile.py` writes it
   init.json                          as `export_init.py` writes it
+  encoders/<kind>/                   a language model as its publishers save it, and `encoder.safetensors`, what upstream takes of it
 
 The encoders are made smaller by the values under `hf_model_config` of `text_cfg`, which change the `config.json` of the model that
 `hf_model_name` names; OpenCLIP 3.3 reads the result from a folder. The `max_pooler` of that release looks at the padding instead of
@@ -32,6 +33,7 @@ import torch
 import transformers
 from noise import Noise
 from open_clip import hf_model
+from safetensors.torch import save_file
 
 DATA = Path(__file__).resolve().parent / "data/hftext"
 # Of the dropout masks.
@@ -143,9 +145,11 @@ hf_model.MaxPooler.forward = max_pooler
 
 def encoder_config(text_cfg):
     fields = {**BASES[text_cfg["hf_model_name"]], **text_cfg.get("hf_model_config", {})}
+    # Upstream builds the decoder too, and throws it away.
     if fields["model_type"] == "m2m_100":
-        # Upstream builds the decoder too, and throws it away.
-        fields |= {"decoder_attention_heads": fields.get("encoder_attention_heads", 16), "decoder_layers": 1}
+        fields |= {"decoder_attention_heads": fields.get("encoder_attention_heads", 16), "decoder_layers": 1, "decoder_ffn_dim": 4}
+    elif fields["model_type"] == "mt5":
+        fields["num_decoder_layers"] = 1
     return transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
 
 
@@ -327,9 +331,27 @@ def export_init_moments(output):
     family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
 
 
+def export_encoders(output):
+    """Language models as their publishers save them, and what upstream takes of them."""
+    kinds = {"roberta": ("RobertaForMaskedLM", "roberta-base"), "mt5": ("MT5ForConditionalGeneration", "google/mt5-base")}
+    kinds |= {"nllb": ("M2M100ForConditionalGeneration", NLLB)}
+    for seed, (name, (kind, base)) in enumerate(kinds.items()):
+        torch.manual_seed(seed)
+        text_cfg = case(base)["config"]["text_cfg"]
+        encoder = encoder_config(text_cfg)
+        folder = output / "encoders" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        getattr(transformers, kind)(encoder).save_pretrained(folder)
+        for path in folder.glob("generation_config.json"):
+            path.unlink()
+        tower = hf_model.HFTextEncoder(str(folder), 8, pooler_type="mean_pooler", proj_type="mlp")
+        state = {k: v.contiguous().clone() for k, v in tower.transformer.state_dict().items()}
+        save_file(state, folder / "encoder.safetensors")
+
+
 def check(folder):
     family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
 
 
 if __name__ == "__main__":
-    family.main(__doc__, DATA, CASES, export, random_case, 6000, check, [export_parameters, export_init_moments])
+    family.main(__doc__, DATA, CASES, export, random_case, 6000, check, [export_parameters, export_init_moments, export_encoders])

@@ -10,6 +10,7 @@
 use burn::tensor::{DType, Int, Tensor};
 use openclip_model::Clip;
 use openclip_model::config::ModelConfig;
+use openclip_model::factory::{self, CreateOptions};
 use openclip_model::layers::Noise;
 use openclip_tests::family::{self, refusal, same_models};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
@@ -320,6 +321,54 @@ fn a_folder_s_config_json_names_an_encoder() {
     std::fs::write(folder.path().join("config.json"), "{").unwrap();
     let error = Clip::new(&model_config(&cfg), &device()).unwrap_err();
     assert!(error.to_string().contains("config.json"), "{error}");
+}
+
+/// A model without weights of its own starts from what is published for its encoder, or says that it does not.
+#[test]
+fn training_starts_from_published_encoders() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.json");
+    for (kind, case) in [
+        ("roberta", "roberta_mean"),
+        ("mt5", "mt5_mean"),
+        ("nllb", "nllb_mean"),
+    ] {
+        let mut cfg = cfg(case);
+        let encoder = fixture(&format!("hftext/encoders/{kind}"));
+        cfg["text_cfg"]["hf_model_config"] = json!({});
+        cfg["text_cfg"]["hf_model_name"] = encoder.to_str().unwrap().into();
+        let create = |cfg: &serde_json::Value| {
+            std::fs::write(&path, cfg.to_string()).unwrap();
+            let options = CreateOptions {
+                cache_dir: Some(folder.path().into()),
+                ..CreateOptions::default()
+            };
+            factory::create(path.to_str().unwrap(), None, &device(), &options)
+        };
+        let loaded = create(&cfg).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let expected = Tensors::read(&format!("hftext/encoders/{kind}/encoder.safetensors"));
+        let found = openclip_model::params::export(&loaded.model);
+        let mut compared = 0;
+        for param in &found {
+            if let Some(name) = param.key.strip_prefix("text.transformer.") {
+                assert_eq!(param.values, expected.get(name).1, "{kind}: {name}");
+                compared += 1;
+            }
+        }
+        assert_eq!(compared, expected.with_prefix("").count(), "{kind}");
+        cfg["text_cfg"]["hf_model_config"] = json!({"vocab_size": 25});
+        let error = create(&cfg).unwrap_err().to_string();
+        assert!(error.contains("text.transformer."), "{error}");
+        cfg["text_cfg"]["hf_model_pretrained"] = false.into();
+        assert!(create(&cfg).unwrap().warnings.is_empty());
+    }
+    let mut cfg = cfg("roberta_mean");
+    cfg["text_cfg"]["hf_model_name"] = "nobody/roberta-base".into();
+    std::fs::write(&path, cfg.to_string()).unwrap();
+    let options = CreateOptions::default();
+    let loaded = factory::create(path.to_str().unwrap(), None, &device(), &options).unwrap();
+    assert!(loaded.warnings[0].contains("nobody-roberta-base"));
 }
 
 /// Writes files for `export_hftext.py --saved DIR` into `OPENCLIP_PARITY_DIR`.

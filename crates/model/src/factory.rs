@@ -12,7 +12,7 @@ use crate::error::ModelError;
 use crate::hub::{self, Places};
 use crate::pretrained::{self, Pretrained};
 use crate::registry::{self, ModelSource, Weights};
-use crate::weights::{self, StateDict, TensorOut, bind};
+use crate::weights::{self, StateDict, TensorOut, bind, encoder};
 use crate::{coca, init, params};
 
 /// Extension of Burn's own record files.
@@ -123,6 +123,7 @@ pub fn create(
                 loaded = with_vocabulary(loaded, ids, device)?;
             }
             loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
+            loaded = with_encoder(loaded, cache_dir)?;
         }
         Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
             loaded.model =
@@ -159,6 +160,26 @@ pub fn create(
 fn with_vocabulary(mut loaded: Loaded, ids: usize, device: &Device) -> Result<Loaded, ModelError> {
     loaded.config.text_cfg.vocab_size = ids;
     loaded.model = Clip::new(&loaded.config, device)?;
+    Ok(loaded)
+}
+
+/// The model with the published weights of its Hugging Face encoder, where there is one.
+fn with_encoder(mut loaded: Loaded, cache_dir: Option<&Path>) -> Result<Loaded, ModelError> {
+    let options = loaded.config.text_cfg.hf()?;
+    let Some(options) = options.filter(|options| options.pretrained) else {
+        return Ok(loaded);
+    };
+    let name = &options.model_name;
+    match encoder::find(name, cache_dir) {
+        Some(path) => {
+            loaded.model = encoder::load(loaded.model, StateDict::read(&path)?, &path)?;
+        }
+        None => loaded.warnings.push(format!(
+            "the text tower {name} starts from random weights, where OpenCLIP starts from its published ones; \
+             put its model.safetensors or pytorch_model.bin into {}",
+            encoder::folder(name, cache_dir).display()
+        )),
+    }
     Ok(loaded)
 }
 

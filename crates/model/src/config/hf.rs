@@ -48,9 +48,16 @@ pub struct HfTextOptions {
     /// How tokens become one vector; the family's own way where this is null.
     #[serde(rename = "hf_pooler_type", default = "default_pool")]
     pub pool: Option<HfPool>,
+    /// Training starts from the encoder's published weights.
+    #[serde(rename = "hf_model_pretrained", default = "default_pretrained")]
+    pub pretrained: bool,
     /// Changes to the model's `config.json`. OpenCLIP 3.3 does not know this key, its later versions do.
     #[serde(rename = "hf_model_config", default)]
     pub model_config: Map<String, Value>,
+}
+
+fn default_pretrained() -> bool {
+    true
 }
 
 fn default_proj() -> Option<HfProj> {

@@ -5,12 +5,14 @@
 //! * [`keys`] – key names of other libraries, wrappers and towers turned into the model's
 //! * [`resize`] – positional embeddings for another grid or context
 //! * [`bind`] – a state dict into a model
+//! * `encoder` – weights of a Hugging Face encoder alone
 //! * [`openai`] – the configuration that belongs to an OpenAI state dict
 //!
 //! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
 //! file is executed, and its size bounds the memory that reading takes.
 
 pub mod bind;
+pub(crate) mod encoder;
 mod error;
 pub mod keys;
 mod mobileclip;
