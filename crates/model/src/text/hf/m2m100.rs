@@ -164,7 +164,7 @@ impl M2m100Encoder {
         let table = TensorData::new(sine_table(rows, width, self.pad_id), [rows, width]);
         let device = self.embed_tokens.weight.val().device();
         let table = Tensor::<2>::from_data(table, &device);
-        let places = places(pass, self.pad_id).cast(tokens.dtype());
+        let places = places(pass, self.pad_id);
         table
             .select(0, places.reshape([batch * length]))
             .reshape([batch, length, width])

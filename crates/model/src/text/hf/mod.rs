@@ -29,6 +29,7 @@ use crate::layers::Noise;
 use attention::Pass;
 
 /// An encoder of any family.
+#[allow(clippy::large_enum_variant)] // There is one encoder per model.
 #[derive(Module, Debug)]
 pub enum HfEncoder {
     /// RoBERTa, XLM-RoBERTa or BERT.

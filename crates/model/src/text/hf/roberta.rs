@@ -205,7 +205,7 @@ impl RobertaEncoder {
     }
 
     fn embed(&self, tokens: Tensor<2, Int>, pass: &Pass) -> Tensor<3> {
-        let (device, dtype) = (tokens.device(), tokens.dtype());
+        let device = tokens.device();
         let [batch, length] = tokens.dims();
         let words = &self.embeddings.word_embeddings;
         let positions = &self.embeddings.position_embeddings;
@@ -213,11 +213,11 @@ impl RobertaEncoder {
         let kind = self.embeddings.token_type_embeddings.weight.val();
         let x = x + kind.slice_dim(0, 0..1).unsqueeze();
         if self.counts_padding {
-            let counted = Tensor::<1, Int>::arange(0..length as i64, &device).cast(dtype);
+            let counted = Tensor::<1, Int>::arange(0..length as i64, &device);
             let counted = counted.unsqueeze::<2>().expand([batch, length]);
             return x + positions.forward(counted);
         }
-        let places = places(pass, self.pad_id).cast(dtype);
+        let places = places(pass, self.pad_id);
         x + positions.forward_padded(places, pass.padding.clone())
     }
 }
