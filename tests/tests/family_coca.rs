@@ -270,7 +270,6 @@ fn greedy_captions_of_a_hugging_face_tower() {
 fn the_decoder_of_a_hugging_face_tower_has_the_vocabulary_of_its_weights() {
     let mut cfg = json("coca/roberta.json")["model_cfg"].clone();
     cfg["text_cfg"]["vocab_size"] = 20.into();
-    cfg["text_cfg"]["hf_model_pretrained"] = false.into();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("small.json");
     std::fs::write(&path, cfg.to_string()).unwrap();
