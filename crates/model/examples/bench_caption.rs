@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             for (cache, best) in [true, false].into_iter().zip(&mut seconds) {
                 let options = GenerateOptions {
                     seq_len: tokens,
-                    min_seq_len: tokens,
+                    min_seq_len: tokens - 1,
                     strategy,
                     cache,
                     ..GenerateOptions::default()

@@ -159,7 +159,7 @@ impl TrainStep for Task {
             .collect();
         // Burn's steps return no error; the run checks beforehand what can be wrong, and reports a panic.
         let (losses, grads) = relay::step_toward(&self.clip, &batches, &self.objective)
-            .unwrap_or_else(|error| std::panic::panic_any(error.to_string()));
+            .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error.to_string())));
         TrainOutput {
             grads,
             item: StepOutput {
