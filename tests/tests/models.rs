@@ -299,7 +299,7 @@ fn options_that_are_not_built_are_refused_by_name() {
         (
             "text_cfg",
             "hf_model_name",
-            serde_json::json!("roberta-base"),
+            serde_json::json!("encoder-of-no-family"),
         ),
         ("vision_cfg", "ptach_size", serde_json::json!(16)),
         ("text_cfg", "context_lenght", serde_json::json!(77)),

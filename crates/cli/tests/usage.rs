@@ -149,7 +149,7 @@ fn features_to_come_are_refused_by_name_before_any_work() {
     .error(2);
     assert_eq!(
         error,
-        "--fsdp, --distill-model, --distill-pretrained are not built yet"
+        "--distill-model, --distill-pretrained, --fsdp are not built yet"
     );
     assert_eq!(
         train(&["--report-to", "wandb,tensorboard"]).error(2),

@@ -42,7 +42,7 @@ pub enum ModelError {
     },
     /// A family that this version cannot build.
     #[error(
-        "{field} = {value}: this tower family is not built yet; native ViT image and text towers are"
+        "{field} = {value}: no family of towers that is built here; `openclip models` lists the configurations that are"
     )]
     Family {
         /// The field that names the family.

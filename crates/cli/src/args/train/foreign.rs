@@ -307,6 +307,6 @@ mod tests {
         let two = parse(&["--fsdp", "--distill-model", "ViT-L-14"])
             .check()
             .unwrap_err();
-        assert_eq!(two.message(), "--fsdp, --distill-model are not built yet");
+        assert_eq!(two.message(), "--distill-model, --fsdp are not built yet");
     }
 }
