@@ -25,8 +25,12 @@ pub fn fixture(name: &str) -> PathBuf {
 
 /// The device under test: `OPENCLIP_TEST_DEVICE`, else the CPU.
 pub fn device() -> Device {
-    let name = std::env::var("OPENCLIP_TEST_DEVICE").unwrap_or_else(|_| "cpu".into());
-    openclip_model::device::parse(&name).unwrap()
+    openclip_model::device::parse(&device_name()).unwrap()
+}
+
+/// Its name.
+pub fn device_name() -> String {
+    std::env::var("OPENCLIP_TEST_DEVICE").unwrap_or_else(|_| "cpu".into())
 }
 
 /// A committed JSON file.
