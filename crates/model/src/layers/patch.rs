@@ -57,8 +57,7 @@ pub(crate) fn project_patches(
     let [batch, _, height, width] = image.dims();
     let (rows, columns) = (height / patch, width / patch);
     let inputs = channels * patch * patch;
-    let patches = image
-        .slice([0..batch, 0..channels, 0..rows * patch, 0..columns * patch])
+    let patches = crop(crop(image, 2, rows * patch), 3, columns * patch)
         .reshape([batch, channels, rows, patch, columns, patch])
         .permute([0, 2, 4, 1, 3, 5])
         .reshape([batch, rows * columns, inputs]);
@@ -67,6 +66,18 @@ pub(crate) fn project_patches(
         weight.reshape([features, inputs]).transpose(),
         bias,
     )
+}
+
+/// The first `length` rows of an axis, by their numbers: Burn 0.22's fused WGSL kernels read a picture that is cut and then
+/// reshaped as if it were whole.
+fn crop(x: Tensor<4>, axis: usize, length: usize) -> Tensor<4> {
+    match x.dims()[axis] == length {
+        true => x,
+        false => {
+            let rows = Tensor::<1, Int>::arange(0..length as i64, &x.device());
+            x.select(axis, rows)
+        }
+    }
 }
 
 /// Refuses what is no share of patches that may be left out.
