@@ -2,14 +2,15 @@
 //!
 //! A case is a pair `<case>.json`, `<case>.safetensors` that `tests/parity/family.py` describes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openclip_model::config::ModelConfig;
-use openclip_model::weights::{TensorOut, bind, write_safetensors};
+use openclip_model::weights::{StateDict, TensorOut, bind, write_safetensors};
 use openclip_model::{Clip, init, params, registry};
 use openclip_train::loss::{Loss, Objective};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::{TrainConfig, train};
 use serde_json::Value;
 
 use crate::{
@@ -289,4 +290,43 @@ pub fn save_for_python(family: &str) {
         let saved = Path::new(&folder).join(format!("{name}.saved.safetensors"));
         write_safetensors(&saved, tensors, &Default::default()).unwrap();
     }
+}
+
+/// What is said of the configuration of a case with another value of an image tower's option.
+pub fn refused_option(case: &str, key: &str, value: &Value) -> String {
+    let mut cfg = json(&format!("{case}.json"))["model_cfg"].clone();
+    cfg["vision_cfg"][key] = value.clone();
+    let error = Clip::new(&model_config(&cfg), &device());
+    error.expect_err(key).to_string()
+}
+
+/// A run of `train` in `dir` over [`crate::write_squares`]'s pictures with a model of this configuration: eight steps of two
+/// micro-batches on the CPU, unless `change` says otherwise. Gives the run's folder and the weights of its last checkpoint.
+pub fn small_run(
+    dir: &Path,
+    model_cfg: &Value,
+    name: &str,
+    change: impl FnOnce(&mut TrainConfig),
+) -> (PathBuf, StateDict) {
+    let [model, data] = ["tiny-vit.json", "train.csv"].map(|name| dir.join(name));
+    std::fs::write(&model, model_cfg.to_string()).unwrap();
+    crate::write_squares(dir);
+    let mut config = TrainConfig {
+        model: model.display().to_string(),
+        train_data: Some(data.display().to_string()),
+        logs: dir.join("logs"),
+        name: Some(name.into()),
+        batch_size: 2,
+        accum_freq: 2,
+        workers: 1,
+        epochs: 8,
+        warmup: 1,
+        device: "cpu".into(),
+        log_every_n_steps: 1,
+        ..TrainConfig::default()
+    };
+    change(&mut config);
+    let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
+    let file = outcome.checkpoint.unwrap().join("model.safetensors");
+    (outcome.run, StateDict::read(&file).unwrap())
 }

@@ -18,10 +18,10 @@ use openclip_model::weights::StateDict;
 use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_train::TrainConfig;
 use openclip_train::loss::{CaptionObjective, Loss, Objective, clip_loss};
 use openclip_train::optim::AdamW;
 use openclip_train::relay::{self, MicroBatch, PickGradient};
-use openclip_train::{TrainConfig, train};
 use serde_json::Value;
 
 /// Largest differences of features, caption logits, losses and gradients; gradients relative.
@@ -458,30 +458,13 @@ fn a_run_learns_to_write() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = json("coca/pool.json")["model_cfg"].clone();
     config["text_cfg"]["vocab_size"] = 49408.into();
-    std::fs::write(dir.path().join("tiny-vit.json"), config.to_string()).unwrap();
-    openclip_tests::write_squares(dir.path());
     let run = |name: &str, max_steps, resume: Option<&str>, change: fn(&mut TrainConfig)| {
-        let mut config = TrainConfig {
-            model: dir.path().join("tiny-vit.json").display().to_string(),
-            train_data: Some(dir.path().join("train.csv").display().to_string()),
-            logs: dir.path().join("logs"),
-            name: Some(name.into()),
-            batch_size: 2,
-            accum_freq: 2,
-            workers: 1,
-            epochs: 8,
-            warmup: 1,
-            lr: 3e-3,
-            device: "cpu".into(),
-            log_every_n_steps: 1,
-            max_steps,
-            resume: resume.map(Into::into),
-            ..TrainConfig::default()
-        };
-        change(&mut config);
-        let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
-        let file = outcome.checkpoint.unwrap().join("model.safetensors");
-        (outcome.run, StateDict::read(&file).unwrap())
+        family::small_run(dir.path(), &config, name, |run| {
+            run.lr = 3e-3;
+            run.max_steps = max_steps;
+            run.resume = resume.map(Into::into);
+            change(run);
+        })
     };
     let (folder, straight) = run("straight", None, None, |_| ());
     run("halved", Some(3), None, |_| ());

@@ -21,7 +21,6 @@ use openclip_tests::{
 };
 use openclip_train::loss::{Objective, clip_loss, siglip_loss};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
-use openclip_train::{TrainConfig, train};
 
 fn gradients(
     path: &str,
@@ -371,31 +370,13 @@ fn a_run_with_the_sigmoid_loss() {
         config.as_object_mut().unwrap().remove(key);
     }
     config["text_cfg"]["vocab_size"] = 49408.into();
-    std::fs::write(dir.path().join("tiny-vit.json"), config.to_string()).unwrap();
-    openclip_tests::write_squares(dir.path());
     let run = |name: &str, max_steps, resume: Option<&str>| {
-        let outcome = train(TrainConfig {
-            model: dir.path().join("tiny-vit.json").display().to_string(),
-            train_data: Some(dir.path().join("train.csv").display().to_string()),
-            logs: dir.path().join("logs"),
-            name: Some(name.into()),
-            batch_size: 2,
-            accum_freq: 2,
-            workers: 1,
-            epochs: 8,
-            warmup: 1,
-            lr: 1e-3,
-            device: "cpu".into(),
-            log_every_n_steps: 1,
-            siglip: true,
-            max_steps,
-            resume: resume.map(Into::into),
-            ..TrainConfig::default()
-        });
-        let outcome = outcome.unwrap_or_else(|error| panic!("{error}"));
-        let weights =
-            StateDict::read(&outcome.checkpoint.unwrap().join("model.safetensors")).unwrap();
-        (outcome.run, weights)
+        family::small_run(dir.path(), &config, name, |run| {
+            run.siglip = true;
+            run.lr = 1e-3;
+            run.max_steps = max_steps;
+            run.resume = resume.map(Into::into);
+        })
     };
     let (folder, straight) = run("straight", None, None);
     run("halved", Some(3), None);

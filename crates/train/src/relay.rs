@@ -55,7 +55,7 @@ impl MicroBatch {
     }
 
     /// How many tokens the captions' loss is a mean over, on the plain device.
-    fn labels(&self, pad: i64) -> Tensor<1> {
+    fn label_count(&self, pad: i64) -> Tensor<1> {
         let [_, length] = self.tokens.dims();
         let labels = self.tokens.clone().inner().slice_dim(1, 1..length);
         counted(labels, pad).sum()
@@ -129,7 +129,7 @@ pub fn step_toward(
     all.accumulate(model, GradientsParams::from_module(&mut gradients, model));
 
     let count = objective.caption.and_then(|caption| {
-        let counts = batches.iter().map(|batch| batch.labels(caption.pad));
+        let counts = batches.iter().map(|batch| batch.label_count(caption.pad));
         Some(counts.reduce(|a, b| a + b)?.clamp_min(1.0))
     });
     let mut caption = None;

@@ -1,4 +1,32 @@
-//! Fixed positions.
+//! Positions: fixed ones, and learned ones on patches and class token.
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+
+/// Patches `[batch, n, width]` with their rows of a learned table `[1, n or more, width]`, behind the class token where there is one:
+/// `[batch, tokens, width]`.
+///
+/// Rows beyond the patches' come first and are the class token's. `keep` leaves out patches that have their positions already.
+pub(crate) fn with_positions(
+    patches: Tensor<3>,
+    table: &Param<Tensor<3>>,
+    class: Option<&Param<Tensor<3>>>,
+    keep: impl FnOnce(Tensor<3>) -> Tensor<3>,
+) -> Tensor<3> {
+    let [batch, n, width] = patches.dims();
+    let positions = table.val().cast(patches.dtype());
+    let [_, rows, _] = positions.dims();
+    let prefix = rows.saturating_sub(n);
+    let patches = keep(patches + positions.clone().slice_dim(1, prefix..rows));
+    let Some(class) = class else {
+        return patches;
+    };
+    let mut class = class.val().cast(patches.dtype());
+    if prefix > 0 {
+        class = class + positions.slice_dim(1, 0..prefix);
+    }
+    Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1)
+}
 
 /// The two-dimensional sine–cosine table of MAE with a zero row for the class token: `[1 + side², width]`, row-major.
 ///

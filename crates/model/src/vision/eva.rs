@@ -13,6 +13,7 @@ use crate::init::Init;
 use crate::layers::drop_path::drop_path_shares;
 use crate::layers::eva::EvaBlock;
 use crate::layers::patch::{KeptPatches, check_patch_dropout};
+use crate::layers::position::with_positions;
 use crate::layers::rope::RopeTable;
 use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, parameter};
 
@@ -128,7 +129,11 @@ impl Eva {
         let kept = kept.map(|seed| KeptPatches::draw(batch, n, self.patch_dropout, seed));
         let rope = self.rope.as_ref();
         let rotation = rope.map(|rope| rope.rotation(kept.as_ref(), &patches.device()));
-        let mut x = self.tokens(patches, kept.as_ref());
+        let keep = |patches| match &kept {
+            Some(kept) => kept.of(patches),
+            None => patches,
+        };
+        let mut x = with_positions(patches, &self.pos_embed, self.cls_token.as_ref(), keep);
         if let Some(norm) = &self.norm_pre {
             x = norm.forward(x);
         }
@@ -144,27 +149,6 @@ impl Eva {
             Some(head) => head.forward(pooled),
             None => pooled,
         }
-    }
-
-    /// Class token and patches with their positions.
-    fn tokens(&self, patches: Tensor<3>, kept: Option<&KeptPatches>) -> Tensor<3> {
-        let [batch, n, width] = patches.dims();
-        let positions = self.pos_embed.val().cast(patches.dtype());
-        let [_, rows, _] = positions.dims();
-        let prefix = rows.saturating_sub(n);
-        let patches = patches + positions.clone().slice_dim(1, prefix..rows);
-        let patches = match kept {
-            Some(kept) => kept.of(patches),
-            None => patches,
-        };
-        let Some(class) = &self.cls_token else {
-            return patches;
-        };
-        let mut class = class.val().cast(patches.dtype());
-        if prefix > 0 {
-            class = class + positions.slice_dim(1, 0..prefix);
-        }
-        Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1)
     }
 
     /// `[batch, tokens, width]` → `[batch, width]`. Attention pooling sees the class token too, the mean does not.

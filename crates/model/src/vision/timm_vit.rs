@@ -13,6 +13,7 @@ use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
+use crate::layers::position::with_positions;
 use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, TimmBlock, parameter};
 
 /// Pixels to tokens, in one of two ways.
@@ -155,7 +156,14 @@ impl TimmPatchEmbed {
 impl TimmVit {
     /// Normalised pixels `[batch, 3, height, width]` → `[batch, width]`, or `[batch, embed_dim]` with a classifier.
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
-        let mut tokens = self.tokens(image, training);
+        let patches = self.patch_embed.forward(image, training.is_some());
+        let keep = |patches| match training {
+            Some(seed) if self.patch_dropout > 0.0 => {
+                patch_dropout(patches, self.patch_dropout, seed)
+            }
+            _ => patches,
+        };
+        let mut tokens = with_positions(patches, &self.pos_embed, self.cls_token.as_ref(), keep);
         if let Some(norm) = &self.norm_pre {
             tokens = norm.forward(tokens);
         }
@@ -170,28 +178,6 @@ impl TimmVit {
             Some(head) => head.forward(pooled),
             None => pooled,
         }
-    }
-
-    /// Patches and class token with their positions.
-    fn tokens(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<3> {
-        let dtype = image.dtype();
-        let patches = self.patch_embed.forward(image, training.is_some());
-        let [batch, n, width] = patches.dims();
-        let positions = self.pos_embed.val().cast(dtype);
-        let [_, rows, _] = positions.dims();
-        let prefix = rows.saturating_sub(n);
-        let mut patches = patches + positions.clone().slice_dim(1, prefix..rows);
-        if let (Some(seed), true) = (training, self.patch_dropout > 0.0) {
-            patches = patch_dropout(patches, self.patch_dropout, seed);
-        }
-        let Some(class) = &self.cls_token else {
-            return patches;
-        };
-        let mut class = class.val().cast(dtype);
-        if prefix > 0 {
-            class = class + positions.slice_dim(1, 0..prefix);
-        }
-        Tensor::cat(vec![class.expand([batch, 1, width]), patches], 1)
     }
 
     fn pool(&self, tokens: Tensor<3>) -> Tensor<2> {
