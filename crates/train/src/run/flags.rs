@@ -1,0 +1,78 @@
+//! What the flags say, checked before anything is built.
+
+use crate::{TrainConfig, TrainError};
+
+pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
+    let positive = |flag, value: u64| match value {
+        0 => Err(TrainError::flag(flag, "must be at least 1")),
+        _ => Ok(()),
+    };
+    positive("--batch-size", config.batch_size as u64)?;
+    positive("--accum-freq", config.accum_freq as u64)?;
+    positive("--epochs", config.epochs)?;
+    positive("--log-every-n-steps", config.log_every_n_steps)?;
+    positive(
+        "--save-every-n-steps",
+        config.save_every_n_steps.unwrap_or(1),
+    )?;
+    positive("--max-steps", config.max_steps.unwrap_or(1))?;
+    for (flag, value) in [("--lr", config.lr), ("--wd", f64::from(config.wd))] {
+        if !value.is_finite() || value < 0.0 {
+            return Err(TrainError::flag(flag, format!("{value} is not a rate")));
+        }
+    }
+    if config
+        .grad_clip_norm
+        .is_some_and(|norm| norm.is_nan() || norm <= 0.0)
+    {
+        return Err(TrainError::flag("--grad-clip-norm", "must be above 0"));
+    }
+    for (flag, value) in [
+        (
+            "--coca-caption-loss-weight",
+            config.coca_caption_loss_weight,
+        ),
+        (
+            "--coca-contrastive-loss-weight",
+            config.coca_contrastive_loss_weight,
+        ),
+    ] {
+        if !value.is_finite() || value < 0.0 {
+            return Err(TrainError::flag(flag, format!("{value} is not a weight")));
+        }
+    }
+    for (given, flag, needed) in [
+        (
+            config.lock_image_unlocked_groups > 0,
+            "--lock-image-unlocked-groups",
+            config.lock_image,
+        ),
+        (
+            config.lock_text_unlocked_layers > 0,
+            "--lock-text-unlocked-layers",
+            config.lock_text,
+        ),
+    ] {
+        if given && !needed {
+            let needed = flag.split("-unlocked").next().unwrap_or(flag);
+            return Err(TrainError::flag(
+                flag,
+                format!("means nothing without {needed}"),
+            ));
+        }
+    }
+    if config.report_to.contains("wandb") || config.report_to == "all" {
+        return Err(TrainError::flag(
+            "--report-to",
+            "Weights & Biases is not built yet; tensorboard is",
+        ));
+    }
+    let has_data = config.train_data.is_some() || config.dataset_type == "synthetic";
+    if !has_data && config.val_data.is_none() && config.imagenet_val.is_none() {
+        return Err(TrainError::flag(
+            "--train-data",
+            "nothing to do: give --train-data to train, or --val-data or --imagenet-val to evaluate",
+        ));
+    }
+    Ok(())
+}

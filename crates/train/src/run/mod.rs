@@ -1,0 +1,312 @@
+//! A run from its configuration to its last checkpoint.
+
+mod flags;
+mod params;
+mod setup;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::train::metric::LearningRateMetric;
+use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
+use openclip_data::tokenizer::{self, Tokenizer};
+use openclip_eval::Encoder;
+use openclip_eval::validation::{Due, Validation};
+use openclip_model::hub::Places;
+use openclip_model::{device, registry};
+
+use crate::checkpoint::{self, Checkpoint, Progress};
+use crate::data::Steps;
+use crate::journal::{self, Journal};
+use crate::loss::clip_loss;
+use crate::renderer::{Forgetful, Gauge, Silent};
+use crate::schedule::StepSchedule;
+use crate::strategy::{Driver, ModelFacts, Run, due};
+use crate::task::{Setup, Task};
+use crate::{TrainConfig, TrainError};
+
+const CHECKPOINTS: &str = "checkpoints";
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The run folder.
+    pub run: PathBuf,
+    /// The newest complete checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// The run was stopped on request before its end, with a checkpoint.
+    pub stopped: bool,
+}
+
+/// Trains as `config` says; without training data, evaluates only.
+///
+/// # Errors
+/// When flags, model, data or device do not allow it, or the run folder cannot be written.
+pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
+    flags::validate(&config)?;
+    let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
+    let dir = run_dir(&mut config);
+    let resumed = find_checkpoint(&config, &dir)?;
+    let start = resumed
+        .as_ref()
+        .map(|(_, progress)| progress.clone())
+        .unwrap_or_default();
+    let interactive = trains && is_interactive();
+
+    // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
+    let device = device::parse(&config.device)?;
+    let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
+    let objective = setup::objective(&config, &loaded)?;
+    loaded.model = setup::lock(&config).apply(loaded.model)?;
+    let places = Places::new(config.cache_dir.as_deref());
+    let model_dir = registry::local_dir(&config.model);
+    let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &places)?;
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
+    let image_size = [height, width];
+    let compute = config.precision.compute();
+    let encoder = Encoder::of(&loaded, &device, compute);
+    let validation = setup::open_validation(&config, !interactive)?;
+    let training = trains
+        .then(|| setup::open_training(&config, image_size, &tokenizer))
+        .transpose()?;
+    if let Some((steps, _)) = &training
+        && start.step_in_epoch >= steps.steps_per_epoch
+    {
+        let (at, length) = (start.step_in_epoch, steps.steps_per_epoch);
+        let reason = format!(
+            "the checkpoint is at step {at} of an epoch that has {length} steps with these flags"
+        );
+        return Err(TrainError::flag("--resume", reason));
+    }
+
+    prepare_dir(&config, &dir)?;
+    let mut journal = Journal::open(
+        &dir,
+        &dir.file_name().unwrap_or_default().to_string_lossy(),
+        config.report_to != "none",
+        !interactive,
+        resumed.is_some().then_some(start.step),
+    )?;
+    for warning in std::mem::take(&mut loaded.warnings) {
+        journal.warn(warning);
+    }
+    params::warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
+    params::write(&config, &dir)?;
+    let numel: usize = openclip_model::params::describe(&loaded.model)
+        .iter()
+        .filter(|param| param.is_parameter())
+        .map(|param| param.numel())
+        .sum();
+    journal.info(format!(
+        "{}: {:.1} M parameters on {}, {}",
+        loaded.name,
+        numel as f64 / 1e6,
+        config.device,
+        config.precision.name(),
+    ));
+    let Some((steps, schedule)) = training else {
+        let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
+        journal.evaluation(0, 0, &metrics)?;
+        return Ok(Outcome {
+            run: dir,
+            checkpoint: None,
+            stopped: false,
+        });
+    };
+    journal.info(format!(
+        "{}: {} epochs of {} steps of {} samples",
+        steps.source.describe(),
+        config.epochs,
+        steps.steps_per_epoch,
+        config.batch_size * config.accum_freq,
+    ));
+    if let Some((path, progress)) = &resumed {
+        let (path, step) = (path.display(), progress.step);
+        journal.info(format!(
+            "Resumed from {path} at step {step} of {}",
+            schedule.total
+        ));
+    }
+
+    let facts = ModelFacts {
+        name: loaded.name.clone(),
+        config: loaded.config.clone(),
+        preprocess: loaded.preprocess.clone(),
+    };
+    let setup = Setup {
+        device: device.clone().autodiff(),
+        compute,
+        preprocess: loaded.preprocess.clone(),
+        image_size,
+        context_length: tokenizer.context_length(),
+        grad_clip_norm: config.grad_clip_norm,
+        seed: config.seed,
+    };
+    let optimizer = setup::adamw(&config).optimizer(&loaded.model);
+    let task = Task::new(loaded.model.train(), setup).with_objective(objective);
+    let schedule = StepSchedule {
+        schedule,
+        step: start.step,
+        skip: config.skip_scheduler,
+    };
+    let mut learner = Learner::new(task, optimizer, schedule);
+    if let Some((path, _)) = &resumed
+        && let Some(record) = checkpoint::optimizer(path)?
+    {
+        learner.load_optim(record);
+    }
+
+    let stop = Arc::new(AtomicBool::new(false));
+    listen(&stop)?;
+    let run = Run {
+        facts,
+        checkpoints: dir.join(CHECKPOINTS),
+        steps_per_epoch: steps.steps_per_epoch,
+        progress: start,
+        position: Arc::clone(&steps.position),
+        stats: Arc::clone(&steps.stats),
+        stop,
+        validation,
+        tokenizer,
+        encoder,
+        journal,
+        checkpoint: resumed.map(|(path, _)| path),
+        stopped: false,
+        config,
+    };
+    launch(run, learner, steps, &dir, interactive)
+}
+
+/// Hands the loop to Burn's `SupervisedTraining` and collects what came of it.
+fn launch(
+    run: Run,
+    learner: Learner<Task>,
+    steps: Steps,
+    dir: &Path,
+    interactive: bool,
+) -> Result<Outcome, TrainError> {
+    let epochs = run.config.epochs as usize;
+    let driver = Arc::new(Driver::new(run));
+    let steps = Arc::new(steps);
+    let mut training = SupervisedTraining::new(dir, steps.clone(), steps)
+        .num_epochs(epochs)
+        .with_application_logger(None)
+        .with_metric_logger(Forgetful)
+        .with_training_strategy(TrainingStrategy::Custom(driver.clone()))
+        .metric_train_numeric(Gauge::new("Loss", false, |figures| figures.loss))
+        .metric_train_numeric(Gauge::new("Logit scale", true, |figures| {
+            figures.logit_scale
+        }))
+        .metric_train_numeric(Gauge::new("Gradient norm", false, |figures| {
+            figures.grad_norm
+        }))
+        .metric_train_numeric(Gauge::new("Samples per second", true, |figures| {
+            figures.samples as f64 / figures.batch_time
+        }))
+        .metric_train_numeric(Gauge::new("Data wait (%)", false, |figures| {
+            100.0 * figures.data_time / figures.batch_time
+        }))
+        .metric_train_numeric(LearningRateMetric::new());
+    if !interactive {
+        training = training.renderer(Box::new(Silent));
+    }
+    // A device that runs out of memory, or loses its driver, panics inside Burn.
+    let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
+    let (run, ended) = driver.finish();
+    ended?;
+    match result {
+        Err(panic) => Err(TrainError::Learner(panic_text(panic.as_ref()))),
+        Ok(result) => match (result.error, run) {
+            (Some(error), _) => Err(TrainError::Learner(error.to_string())),
+            (None, None) => Err(TrainError::Learner("training never began".into())),
+            (None, Some(run)) => Ok(Outcome {
+                run: dir.to_owned(),
+                checkpoint: run.checkpoint,
+                stopped: run.stopped,
+            }),
+        },
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+        .to_owned()
+}
+
+/// SIGINT and SIGTERM ask for a stop; the second one ends the process at once.
+fn listen(stop: &Arc<AtomicBool>) -> Result<(), TrainError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
+            .map_err(|error| TrainError::Learner(format!("cannot listen for signals: {error}")))?;
+    }
+    Ok(())
+}
+
+fn is_interactive() -> bool {
+    use std::io::IsTerminal;
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && std::io::stderr().is_terminal() && !dumb
+}
+
+/// `--logs/--name`, with OpenCLIP's name where none is given.
+fn run_dir(config: &mut TrainConfig) -> PathBuf {
+    let name = config.name.get_or_insert_with(|| {
+        format!(
+            "{}-model_{}-lr_{}-b_{}-j_{}-p_{}",
+            jiff::Zoned::now().strftime("%Y_%m_%d-%H_%M_%S"),
+            config.model.replace(['/', ':'], "-"),
+            config.lr,
+            config.batch_size,
+            config.workers,
+            config.precision.name(),
+        )
+    });
+    config.logs.join(name)
+}
+
+fn prepare_dir(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
+    if dir.join(journal::LOG).exists() && config.resume.is_none() {
+        return Err(TrainError::Exists(dir.to_owned()));
+    }
+    let path = dir.join(CHECKPOINTS);
+    fs::create_dir_all(&path).map_err(|source| TrainError::Write { path, source })
+}
+
+/// Where to go on from: a complete checkpoint folder with its counters, or a bare weights file and none.
+fn find_checkpoint(
+    config: &TrainConfig,
+    dir: &Path,
+) -> Result<Option<(PathBuf, Progress)>, TrainError> {
+    let found = |Checkpoint { path, progress }| (path, progress);
+    match config.resume.as_deref() {
+        None => Ok(None),
+        Some("latest") => Ok(checkpoint::latest(&dir.join(CHECKPOINTS)).map(found)),
+        Some(path) => {
+            let path = Path::new(path);
+            if path.is_file() {
+                return Ok(Some((path.to_owned(), Progress::default())));
+            }
+            checkpoint::open(path).map(found).map(Some)
+        }
+    }
+}
+
+/// Everything that [`Due::ALL`] asks for, on a model that is not trained.
+///
+/// # Errors
+/// When data cannot be read or the device fails.
+pub fn evaluate(
+    validation: &Validation,
+    encoder: &Encoder,
+    tokenizer: &Arc<dyn Tokenizer>,
+) -> Result<Vec<(String, f64)>, TrainError> {
+    Ok(validation.run(encoder, tokenizer, Due::ALL, clip_loss)?)
+}

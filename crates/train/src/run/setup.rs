@@ -1,0 +1,259 @@
+//! From flags to model, objective, optimizer, schedule and data.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use burn::tensor::{Device, FloatDType};
+use openclip_data::image::{Augmentation, Limits, TrainTransform, decode};
+use openclip_data::loader::{LoaderOptions, Transform};
+use openclip_data::source::Order;
+use openclip_data::source::csv::CsvFormat;
+use openclip_data::source::open::{OpenOptions, Opened, open};
+use openclip_data::tokenizer::Tokenizer;
+use openclip_eval::validation::{Validation, ZeroShot};
+use openclip_eval::zero_shot::Prompts;
+use openclip_model::config::ImageSize;
+use openclip_model::factory::{self, CreateOptions, Loaded};
+use openclip_model::lock::Lock;
+use openclip_model::params;
+
+use crate::checkpoint::{self, Progress};
+use crate::config::Precision;
+use crate::data::{Position, Steps};
+use crate::loss::{CaptionObjective, Loss, Objective, SIGLIP_LOGITS, clip_loss, siglip_loss};
+use crate::optim::AdamW;
+use crate::schedule::{Decay, Schedule};
+use crate::{TrainConfig, TrainError};
+
+/// Builds the model and puts the weights of the checkpoint into it.
+pub(super) fn load_model(
+    config: &TrainConfig,
+    device: &Device,
+    resumed: Option<&(PathBuf, Progress)>,
+) -> Result<Loaded, TrainError> {
+    let force_image_size = match config.force_image_size.as_deref() {
+        None => None,
+        Some([side]) => Some(ImageSize::Square(*side)),
+        Some([height, width]) => Some(ImageSize::Rect([*height, *width])),
+        Some(sizes) => {
+            let reason = format!("takes one or two numbers, not {}", sizes.len());
+            return Err(TrainError::flag("--force-image-size", reason));
+        }
+    };
+    let options = CreateOptions {
+        force_quick_gelu: config.force_quick_gelu,
+        force_image_size,
+        force_context_length: config.force_context_length,
+        force_patch_dropout: config.force_patch_dropout,
+        force_custom_text: config.force_custom_text,
+        init_logits: config.siglip.then_some(SIGLIP_LOGITS),
+        seed: config.seed,
+        cache_dir: config.cache_dir.clone(),
+    };
+    let weights = resumed.map(|(path, _)| match path.is_dir() {
+        true => path.join(checkpoint::MODEL),
+        false => path.clone(),
+    });
+    let weights = weights.map(|path| path.to_string_lossy().into_owned());
+    let pretrained = weights.as_deref().or(config.pretrained.as_deref());
+    let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
+    if let Some((path, _)) = resumed
+        && path.is_file()
+    {
+        loaded.warnings.push(format!(
+            "{} holds weights alone: training begins at epoch 0 with a fresh optimizer",
+            path.display()
+        ));
+    }
+    if config.precision == Precision::PureBf16 {
+        loaded.model = params::cast(loaded.model, FloatDType::BF16);
+    }
+    let preprocess = &mut loaded.preprocess;
+    preprocess.mean = config.image_mean.unwrap_or(preprocess.mean);
+    preprocess.std = config.image_std.unwrap_or(preprocess.std);
+    preprocess.interpolation = config
+        .image_interpolation
+        .unwrap_or(preprocess.interpolation);
+    preprocess.resize_mode = config.image_resize_mode.unwrap_or(preprocess.resize_mode);
+    Ok(loaded)
+}
+
+/// What the model learns: a caption decoder learns to write.
+pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objective, TrainError> {
+    let contrastive: Loss = match config.siglip {
+        true => siglip_loss,
+        false => clip_loss,
+    };
+    let mut objective = Objective::from(contrastive);
+    if loaded.model.writes_captions() {
+        if config.siglip {
+            let reason = format!("{} has CLIP's loss beside its captions'", loaded.name);
+            return Err(TrainError::flag("--siglip", reason));
+        }
+        objective.contrastive_weight = config.coca_contrastive_loss_weight;
+        objective.caption = Some(CaptionObjective {
+            weight: config.coca_caption_loss_weight,
+            pad: loaded.model.text.pad_id() as i64,
+        });
+    }
+    Ok(objective)
+}
+
+pub(super) fn lock(config: &TrainConfig) -> Lock {
+    Lock {
+        image: config
+            .lock_image
+            .then_some(config.lock_image_unlocked_groups),
+        freeze_bn_stats: config.lock_image_freeze_bn_stats,
+        text: config.lock_text.then_some(config.lock_text_unlocked_layers),
+        freeze_layer_norm: config.lock_text_freeze_layer_norm,
+    }
+}
+
+fn data_options(config: &TrainConfig) -> OpenOptions {
+    OpenOptions {
+        dataset_type: config.dataset_type.clone(),
+        csv: CsvFormat {
+            separator: config.csv_separator.clone(),
+            image_column: config.csv_img_key.clone(),
+            caption_column: Some(config.csv_caption_key.clone()),
+        },
+        resampled: false,
+        upsampling_factors: None,
+        num_samples: None,
+    }
+}
+
+pub(super) fn open_validation(
+    config: &TrainConfig,
+    show_progress: bool,
+) -> Result<Validation, TrainError> {
+    let options = OpenOptions {
+        num_samples: config.val_num_samples,
+        ..data_options(config)
+    };
+    let pairs = config
+        .val_data
+        .as_deref()
+        .map(|data| open(data, &options))
+        .transpose()?;
+    let prompts = config
+        .zeroshot_prompts
+        .as_deref()
+        .map(Prompts::read)
+        .transpose()?;
+    let zero_shot = config
+        .imagenet_val
+        .as_deref()
+        .map(|root| ZeroShot::open("imagenet-zeroshot-val", root, prompts))
+        .transpose()?;
+    Ok(Validation {
+        pairs,
+        num_pairs: config.val_num_samples,
+        zero_shot,
+        batch_size: config.batch_size,
+        workers: config.workers,
+        show_progress,
+    })
+}
+
+pub(super) fn open_training(
+    config: &TrainConfig,
+    image_size: [usize; 2],
+    tokenizer: &Arc<dyn Tokenizer>,
+) -> Result<(Steps, Schedule), TrainError> {
+    let data = config.train_data.as_deref().unwrap_or_default();
+    let options = OpenOptions {
+        resampled: config.dataset_resampled,
+        upsampling_factors: config.train_data_upsampling_factors.clone(),
+        num_samples: config.train_num_samples,
+        ..data_options(config)
+    };
+    let Opened { source, rgb_first } = open(data, &options)?;
+    let batches = source.batches_per_epoch(config.train_num_samples, 1, config.batch_size)?;
+    let steps_per_epoch = batches / config.accum_freq as u64;
+    if steps_per_epoch == 0 {
+        return Err(TrainError::flag(
+            "--accum-freq",
+            format!(
+                "{} micro-batches a step, but an epoch has only {batches}",
+                config.accum_freq
+            ),
+        ));
+    }
+    let augmentation = Augmentation {
+        scale: (config.aug_scale[0], config.aug_scale[1]),
+        color_jitter: config.aug_color_jitter,
+        color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
+        gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
+    };
+    let [height, width] = image_size;
+    let transform = TrainTransform::new(height, width, augmentation)?;
+    let transform: Arc<Transform> = Arc::new(move |bytes: &[u8], rng: &mut _, out: &mut [u8]| {
+        let picture = decode(bytes, Limits::default())?;
+        let picture = if rgb_first {
+            picture.into_rgb()
+        } else {
+            picture
+        };
+        transform.apply(&picture, rng, out)
+    });
+    let steps = Steps {
+        source,
+        transform,
+        tokenizer: Arc::clone(tokenizer),
+        options: LoaderOptions {
+            workers: config.workers,
+            ..LoaderOptions::new(
+                config.batch_size,
+                image_size,
+                Order::training(config.seed, 0),
+            )
+        },
+        accum_freq: config.accum_freq,
+        steps_per_epoch,
+        position: Arc::new(Mutex::new(Position::default())),
+        stats: Arc::default(),
+    };
+    Ok((steps, schedule(config, steps_per_epoch)?))
+}
+
+fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, TrainError> {
+    let decay = match config.lr_scheduler.as_str() {
+        "cosine" => Decay::Cosine,
+        "const" => Decay::Const,
+        "const-cooldown" => {
+            let epochs = config.epochs_cooldown.ok_or_else(|| {
+                TrainError::flag("--lr-scheduler", "const-cooldown needs --epochs-cooldown")
+            })?;
+            Decay::ConstCooldown {
+                steps: epochs * steps_per_epoch,
+                power: config.lr_cooldown_power,
+                end: config.lr_cooldown_end,
+            }
+        }
+        other => {
+            return Err(TrainError::flag(
+                "--lr-scheduler",
+                format!("{other:?} is unknown; expected cosine, const or const-cooldown"),
+            ));
+        }
+    };
+    let total = steps_per_epoch * config.epochs;
+    Ok(Schedule {
+        lr: config.lr,
+        warmup: config.warmup,
+        total,
+        decay,
+    })
+}
+
+pub(super) fn adamw(config: &TrainConfig) -> AdamW {
+    let default = AdamW::for_model(&config.model);
+    AdamW {
+        beta1: config.beta1.unwrap_or(default.beta1),
+        beta2: config.beta2.unwrap_or(default.beta2),
+        eps: config.eps.unwrap_or(default.eps),
+        weight_decay: config.wd,
+    }
+}
