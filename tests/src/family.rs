@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use openclip_model::config::ModelConfig;
 use openclip_model::weights::{StateDict, TensorOut, bind, write_safetensors};
 use openclip_model::{Clip, init, params, registry};
-use openclip_train::loss::{Loss, Objective};
+use openclip_train::loss::{Objective, PairLoss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 use openclip_train::{TrainConfig, train};
@@ -255,7 +255,13 @@ pub fn refusal(config: &ModelConfig, file: &str) -> String {
 }
 
 /// Losses of `steps` optimizer steps from fresh weights on the batch of a case.
-pub fn losses(path: &str, config: &ModelConfig, steps: usize, lr: f64, loss: Loss) -> Vec<f32> {
+pub fn losses(
+    path: &str,
+    config: &ModelConfig,
+    steps: usize,
+    lr: f64,
+    loss: &'static dyn PairLoss,
+) -> Vec<f32> {
     let expected = Tensors::read(&format!("{path}.safetensors"));
     let fresh = Clip::new(config, &device().autodiff()).unwrap();
     let mut model = init::initialise(fresh, config, 1);
@@ -269,7 +275,7 @@ pub fn losses(path: &str, config: &ModelConfig, steps: usize, lr: f64, loss: Los
     let step = |step| {
         let batch = batch(&expected, step as u64);
         let (losses, gradients) =
-            relay::step_toward(&model, &[batch], &Objective::from(loss)).unwrap();
+            relay::step_toward(&model, &[batch], &Objective::of(loss)).unwrap();
         model = optimizer
             .step(lr, model.clone(), gradients)
             .apply_pending_statistics();

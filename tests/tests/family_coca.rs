@@ -19,7 +19,7 @@ use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::TrainConfig;
-use openclip_train::loss::{CaptionObjective, Loss, Objective, clip_loss};
+use openclip_train::loss::{CaptionObjective, Objective};
 use openclip_train::optim::AdamW;
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 use serde_json::Value;
@@ -77,7 +77,7 @@ fn compare(path: &str) -> [f32; 4] {
             weight: 2.0,
             pad: 0,
         }),
-        ..Objective::from(clip_loss as Loss)
+        ..Objective::default()
     };
     let whole = family::batch(&expected, 0);
     let rows = whole.images.dims()[0];
@@ -437,7 +437,7 @@ fn both_losses_fall() {
             weight: 2.0,
             pad: 0,
         }),
-        ..Objective::from(clip_loss as Loss)
+        ..Objective::default()
     };
     let mut losses = Vec::new();
     for _ in 0..12 {

@@ -12,7 +12,7 @@ use openclip_model::layers::drop_path::{branch_seed, drop_path, drop_path_shares
 use openclip_model::layers::patch::patch_dropout;
 use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::ClipLoss;
 
 #[test]
 fn features_loss_and_gradients() {
@@ -153,7 +153,7 @@ fn patch_dropout_prefers_no_patch() {
 fn training_reduces_the_loss() {
     let mut config = evaluated("convnext/mlp");
     config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
-    let losses = family::losses("convnext/mlp", &config, 30, 5e-3, clip_loss);
+    let losses = family::losses("convnext/mlp", &config, 30, 5e-3, &ClipLoss);
     assert!(losses[29] < 0.7 * losses[0], "{losses:?}");
 }
 

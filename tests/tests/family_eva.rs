@@ -16,7 +16,7 @@ use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::ClipLoss;
 use openclip_train::relay::PickGradient;
 use serde_json::json;
 
@@ -170,7 +170,7 @@ fn training_reduces_the_loss() {
         ] {
             extra["timm_kwargs"][key] = value.into();
         }
-        let losses = family::losses(&path, &config, 60, 1e-3, clip_loss);
+        let losses = family::losses(&path, &config, 60, 1e-3, &ClipLoss);
         println!("{name}: loss {} to {}", losses[0], losses[59]);
         let blind = 3_f32.ln();
         assert!(losses[59] < 0.2 * blind, "{name}: {losses:?}");

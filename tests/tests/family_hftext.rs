@@ -14,7 +14,7 @@ use openclip_model::factory::{self, CreateOptions};
 use openclip_model::layers::Noise;
 use openclip_tests::family::{self, refusal, same_models};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::ClipLoss;
 use openclip_train::relay;
 use serde_json::json;
 
@@ -194,7 +194,7 @@ fn training_reduces_the_loss() {
     for case in ["roberta_dropout", "mt5_mean", "nllb_cls"] {
         let config = model_config(&cfg(case));
         let path = fixture("hftext").join(case);
-        let losses = family::losses(path.to_str().unwrap(), &config, 30, 5e-3, clip_loss);
+        let losses = family::losses(path.to_str().unwrap(), &config, 30, 5e-3, &ClipLoss);
         let (first, last) = (losses[0], losses[29]);
         println!("{case}: loss {first} to {last}");
         assert!(last < 0.7 * first, "{case}: {losses:?}");

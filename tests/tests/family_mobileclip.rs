@@ -18,7 +18,7 @@ use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{
     Tensors, device, fixture, fixture_tensors, json, max_difference, model_config, values,
 };
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::{ClipLoss, clip_loss};
 use openclip_train::relay::{self, PickGradient};
 
 fn committed() -> Vec<String> {
@@ -233,7 +233,7 @@ fn training_reduces_the_loss() {
         let path = format!("mobileclip/{name}");
         let mut config = family::config(&path);
         config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
-        let losses = family::losses(&path, &config, 40, 5e-3, clip_loss);
+        let losses = family::losses(&path, &config, 40, 5e-3, &ClipLoss);
         println!("{name}: loss {} to {}", losses[0], losses[39]);
         assert!(losses[39] < 0.8 * losses[0], "{losses:?}");
     }

@@ -8,18 +8,18 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, Loaded, create, hub_config};
 use openclip_model::weights::{StateDict, WeightsError, bind};
-use openclip_model::{Clip, ClipOutput, params, registry};
+use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
 use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
-use openclip_train::loss::{Objective, clip_loss, siglip_loss};
+use openclip_train::loss::{ClipLoss, Objective, PairLoss, SigLipLoss};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 
 fn gradients(
@@ -27,11 +27,11 @@ fn gradients(
     model: &Clip,
     batches: &[MicroBatch],
     expected: &Tensors,
-    loss: (&str, fn(ClipOutput) -> Tensor<1>),
+    loss: (&str, &'static dyn PairLoss),
 ) -> f32 {
     let (kind, objective) = loss;
     let (losses, gradients) =
-        relay::step_toward(model, batches, &Objective::from(objective)).unwrap();
+        relay::step_toward(model, batches, &Objective::of(objective)).unwrap();
     let wanted = expected.get(&format!("output/{kind}loss")).1;
     let apart = max_difference(&values(losses.total), wanted);
     assert!(
@@ -64,10 +64,7 @@ fn compare(paths: &[String]) {
             splits.push(vec![part(0..1), part(1..rows)]);
         }
         for batches in &splits {
-            for loss in [
-                ("", clip_loss as fn(ClipOutput) -> Tensor<1>),
-                ("siglip_", siglip_loss),
-            ] {
+            for loss in [("", &ClipLoss as &dyn PairLoss), ("siglip_", &SigLipLoss)] {
                 worst = worst.max(gradients(path, &model, batches, &expected, loss));
             }
         }
@@ -325,7 +322,7 @@ fn training_steps_lower_the_loss() {
     let (mut config, _) = plain();
     config.init_logit_scale = Some(10_f64.ln());
     config.init_logit_bias = Some(-10.0);
-    for loss in [clip_loss as fn(ClipOutput) -> Tensor<1>, siglip_loss] {
+    for loss in [&ClipLoss as &dyn PairLoss, &SigLipLoss] {
         let losses = family::losses("siglip/plain", &config, 12, 3e-3, loss);
         assert!(losses[11] < 0.9 * losses[0], "{losses:?}");
     }

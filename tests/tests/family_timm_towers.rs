@@ -14,7 +14,7 @@ use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::ClipLoss;
 
 #[test]
 fn features_loss_and_gradients() {
@@ -117,7 +117,7 @@ fn training_reduces_the_loss() {
         let path = format!("timm_towers/{name}");
         let mut config = evaluated(&path);
         config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
-        let losses = family::losses(&path, &config, 30, 5e-3, clip_loss);
+        let losses = family::losses(&path, &config, 30, 5e-3, &ClipLoss);
         assert!(losses[29] < 0.7 * losses[0], "{name}: {losses:?}");
     }
 }

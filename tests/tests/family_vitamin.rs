@@ -12,7 +12,7 @@ use openclip_tests::{
     Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
     values,
 };
-use openclip_train::loss::clip_loss;
+use openclip_train::loss::ClipLoss;
 
 #[test]
 fn features_loss_and_gradients() {
@@ -133,7 +133,7 @@ fn training_reduces_the_loss() {
     let mut config = evaluated("vitamin/linear");
     config.vision_cfg.extra["timm_drop_path"] = 0.1.into();
     config.vision_cfg.patch_dropout = 0.25;
-    let losses = family::losses("vitamin/linear", &config, 30, 5e-3, clip_loss);
+    let losses = family::losses("vitamin/linear", &config, 30, 5e-3, &ClipLoss);
     assert!(losses[29] < 0.7 * losses[0], "{losses:?}");
 }
 

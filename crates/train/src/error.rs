@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::comm::CommError;
 use openclip_data::error::DataError;
 use openclip_eval::EvalError;
 use openclip_model::ModelError;
@@ -70,6 +71,9 @@ pub enum TrainError {
         /// Where to go on from.
         checkpoint: Option<PathBuf>,
     },
+    /// The ranks of a run.
+    #[error(transparent)]
+    Comm(#[from] CommError),
     /// Burn's training loop ended with an error.
     #[error("training stopped: {0}")]
     Learner(String),

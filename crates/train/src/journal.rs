@@ -33,6 +33,9 @@ pub struct StepFigures {
     pub loss: f64,
     /// Its contrastive part.
     pub contrastive_loss: f64,
+    /// The teacher's part, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill_loss: Option<f64>,
     /// The captions' part, where the model writes any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caption_loss: Option<f64>,
@@ -53,9 +56,10 @@ pub struct StepFigures {
 
 impl StepFigures {
     /// OpenCLIP's names of the losses, and those that there are.
-    fn losses(&self) -> [(&'static str, Option<f64>); 3] {
+    fn losses(&self) -> [(&'static str, Option<f64>); 4] {
         [
             ("Contrastive_loss", Some(self.contrastive_loss)),
+            ("Distill_loss", self.distill_loss),
             ("Caption_loss", self.caption_loss),
             ("Loss", Some(self.loss)),
         ]
@@ -85,7 +89,7 @@ pub struct Journal {
     window: Vec<StepFigures>,
     epoch: u64,
     /// Sums over the epoch's steps of [`StepFigures::losses`].
-    epoch_losses: [f64; 3],
+    epoch_losses: [f64; 4],
     epoch_steps: u64,
     plotted: Option<Instant>,
 }
@@ -111,7 +115,7 @@ impl Journal {
             tensorboard: tensorboard.transpose()?,
             window: Vec::new(),
             epoch: 0,
-            epoch_losses: [0.0; 3],
+            epoch_losses: [0.0; 4],
             epoch_steps: 0,
             plotted: None,
         })
@@ -145,7 +149,7 @@ impl Journal {
     /// Takes the figures of a step; `place` asks for a line with the means since the last one.
     pub fn step(&mut self, figures: StepFigures, place: Option<Place>) -> Result<(), TrainError> {
         if figures.epoch != self.epoch {
-            (self.epoch, self.epoch_losses, self.epoch_steps) = (figures.epoch, [0.0; 3], 0);
+            (self.epoch, self.epoch_losses, self.epoch_steps) = (figures.epoch, [0.0; 4], 0);
         }
         for (sum, (_, loss)) in self.epoch_losses.iter_mut().zip(figures.losses()) {
             *sum += loss.unwrap_or(0.0);
@@ -192,11 +196,12 @@ impl Journal {
                 ("train/contrastive_loss", figures.contrastive_loss),
                 ("train/loss", figures.loss),
             ];
-            scalars.extend(
-                figures
-                    .caption_loss
-                    .map(|loss| ("train/caption_loss", loss)),
-            );
+            for (name, loss) in [
+                ("train/distill_loss", figures.distill_loss),
+                ("train/caption_loss", figures.caption_loss),
+            ] {
+                scalars.extend(loss.map(|loss| (name, loss)));
+            }
             writer.scalars(figures.step, &scalars)?;
             writer.flush()?;
         }

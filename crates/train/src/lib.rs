@@ -4,7 +4,8 @@
 //! * [`run`] – a run from its configuration to its last checkpoint
 //! * [`strategy`] – the loop that Burn's `SupervisedTraining` calls
 //! * [`task`] – the model as Burn's Learner sees it
-//! * [`relay`], [`loss`] – the exact gradient of the contrastive objective in micro-batches
+//! * [`relay`], [`loss`] – the exact gradient of the objective, in micro-batches and over ranks
+//! * [`comm`] – ranks and their exchanges
 //! * [`optim`], [`schedule`] – AdamW's groups, gradient norm, learning rate
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
@@ -13,6 +14,7 @@
 
 pub mod bench;
 pub mod checkpoint;
+pub mod comm;
 pub mod config;
 pub mod data;
 mod error;

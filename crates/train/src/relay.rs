@@ -1,19 +1,25 @@
-//! The feature relay: the exact gradient of a contrastive loss over more samples than fit through the towers at once.
+//! The feature relay: the exact gradient of a contrastive loss over more samples than fit through the towers at once, on one
+//! device or on the ranks of a [`Communicator`].
 //!
 //! 1. Encode every micro-batch; without graph when there is more than one.
-//! 2. Take the loss of all features as a function of leaf tensors, and the gradient of every feature.
+//! 2. Gather the features of all ranks. Each rank takes the loss of its own rows against all columns, and its gradient by every
+//!    feature, tile by tile; the sum over the ranks gives each its own features' gradient.
 //! 3. Encode each micro-batch again with graph and the same dropout, and back-propagate `Σ features · gradient`, to which a model
 //!    that writes captions adds its share of the mean over all tokens of the step.
+//! 4. Sum the gradients of the parameters over the ranks.
 //!
 //! A single micro-batch is encoded once: its graph serves both passes.
 
 use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use openclip_model::params::Pick;
-use openclip_model::{Clip, ModelError};
+use openclip_model::{Clip, ClipOutput, ModelError};
 
-use crate::loss::{Loss, Objective, caption_sum, clip_loss, counted};
+use crate::TrainError;
+use crate::comm::{Communicator, Single, tensors};
+use crate::loss::tiles::{self, Features, Share, Temperature};
+use crate::loss::{DistillLoss, Objective, PairLoss, caption_sum, counted};
 
 /// Samples that go through the towers together.
 #[derive(Debug, Clone)]
@@ -70,110 +76,249 @@ impl MicroBatch {
     }
 }
 
-/// Losses of one step, `[1]` each, on the plain device.
+/// Losses of one step, `[1]` each, on the plain device, with their weights: this rank's shares, whose sum over the ranks is the
+/// whole batch's.
 #[derive(Debug, Clone)]
 pub struct Losses {
     /// What is minimised.
     pub total: Tensor<1>,
-    /// The contrastive part with its weight.
+    /// The contrastive part.
     pub contrastive: Tensor<1>,
-    /// The captions' part with its weight.
+    /// The teacher's part.
+    pub distill: Option<Tensor<1>>,
+    /// The captions' part.
     pub caption: Option<Tensor<1>>,
 }
 
 /// CLIP's loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
 ///
 /// # Errors
-/// As [`step_toward`].
+/// As [`Relay::step`].
 pub fn step(
     model: &Clip,
     batches: &[MicroBatch],
-) -> Result<(Tensor<1>, GradientsParams), ModelError> {
-    let (losses, gradients) = step_toward(model, batches, &Objective::from(clip_loss as Loss))?;
+) -> Result<(Tensor<1>, GradientsParams), TrainError> {
+    let (losses, gradients) = step_toward(model, batches, &Objective::default())?;
     Ok((losses.total, gradients))
 }
 
-/// Losses of one step and the gradient of every trainable parameter.
+/// Losses of one step and the gradient of every trainable parameter, on a single rank.
 ///
 /// # Errors
-/// When captions are asked of a model that writes none, or of a length that its decoder does not take.
+/// As [`Relay::step`].
 pub fn step_toward(
     model: &Clip,
     batches: &[MicroBatch],
     objective: &Objective,
-) -> Result<(Losses, GradientsParams), ModelError> {
-    let writes = objective.caption.is_some();
-    let mut graph = match batches {
-        [only] => Some(only.encode(model, writes)?),
-        _ => None,
-    };
-    let features = match &graph {
-        Some(encoded) => encoded.features.clone().map(Tensor::inner),
-        None => {
-            let plain = model.valid();
-            let (mut images, mut texts) = (Vec::new(), Vec::new());
-            for batch in batches {
-                let [image, text] = batch.without_graph().encode(&plain, false)?.features;
-                images.push(image);
-                texts.push(text);
-            }
-            [Tensor::cat(images, 0), Tensor::cat(texts, 0)]
-        }
-    };
-    let [images, texts] = features.map(|features| Tensor::from_inner(features).require_grad());
-    let contrastive = (objective.contrastive)(model.join(images.clone(), texts.clone()))
-        .mul_scalar(objective.contrastive_weight);
-    let mut gradients = contrastive.backward();
-    let [image_grad, text_grad] = [&images, &texts].map(|leaf| leaf.grad_remove(&mut gradients));
-    let mut all = GradientsAccumulator::new();
-    all.accumulate(model, GradientsParams::from_module(&mut gradients, model));
+) -> Result<(Losses, GradientsParams), TrainError> {
+    Relay::new(objective).step(model, batches)
+}
 
-    let count = objective.caption.and_then(|caption| {
-        let counts = batches.iter().map(|batch| batch.label_count(caption.pad));
-        Some(counts.reduce(|a, b| a + b)?.clamp_min(1.0))
-    });
-    let mut caption = None;
-    let mut row = 0;
-    for batch in batches {
-        let encoded = match graph.take() {
-            Some(encoded) => encoded,
-            None => batch.encode(model, writes)?,
-        };
-        let rows = encoded.features[0].dims()[0];
-        let mut terms = Vec::new();
-        for (part, grad) in encoded.features.into_iter().zip([&image_grad, &text_grad]) {
-            // A tower that is frozen as a whole has no graph.
-            if let (Some(grad), true) = (grad, part.is_tracked()) {
-                let grad = grad.clone().slice_dim(0, row..row + rows);
-                terms.push((part * Tensor::from_inner(grad)).sum());
-            }
+/// How the gradient of a step is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Relay<'a> {
+    /// What is minimised.
+    pub objective: &'a Objective,
+    /// Who shares the batch.
+    pub ranks: &'a dyn Communicator,
+    /// Whom the model learns from, without graph.
+    pub teacher: Option<&'a Clip>,
+    /// Factor of all gradients, and of no loss: the scale of narrow floats.
+    pub grad_scale: f64,
+}
+
+impl<'a> Relay<'a> {
+    /// On a single rank, without a teacher.
+    pub fn new(objective: &'a Objective) -> Self {
+        Self {
+            objective,
+            ranks: &Single,
+            teacher: None,
+            grad_scale: 1.0,
         }
-        if let (Some((logits, labels)), Some(objective), Some(count)) =
-            (encoded.captions, objective.caption, &count)
-        {
-            let share = caption_sum(logits, labels, objective.pad).mul_scalar(objective.weight)
-                / Tensor::from_inner(count.clone());
-            let known = share.clone().inner();
-            caption = Some(caption.map_or(known.clone(), |sum: Tensor<1>| sum + known));
-            terms.push(share);
-        }
-        if let Some(surrogate) = terms.into_iter().reduce(|a, b| a + b) {
-            let gradients = GradientsParams::from_grads(surrogate.backward(), model);
-            all.accumulate(model, gradients);
-        }
-        row += rows;
     }
-    let contrastive = contrastive.inner();
-    let total = match &caption {
-        Some(caption) => contrastive.clone() + caption.clone(),
-        None => contrastive.clone(),
+
+    /// This rank's losses, and the gradient of every trainable parameter by the sum of all ranks' losses.
+    ///
+    /// # Errors
+    /// When captions are asked of a model that writes none, or of a length that its decoder does not take; when a rank is lost.
+    pub fn step(
+        &self,
+        model: &Clip,
+        batches: &[MicroBatch],
+    ) -> Result<(Losses, GradientsParams), TrainError> {
+        let writes = self.objective.caption.is_some();
+        let mut graph = match batches {
+            [only] => Some(only.encode(model, writes)?),
+            _ => None,
+        };
+        let features = match &graph {
+            Some(encoded) => encoded.features.clone().map(Tensor::inner),
+            None => {
+                let plain = model.valid();
+                join(batches.iter().map(|batch| {
+                    let encoded = batch.without_graph().encode(&plain, false)?;
+                    Ok(encoded.features)
+                }))?
+            }
+        };
+        let share = self.contrast(model, &features, batches)?;
+        let mut all = GradientsAccumulator::new();
+        all.accumulate(model, self.of_temperature(model, &share));
+
+        let count = self.token_count(batches)?;
+        let mut caption = None;
+        let mut row = 0;
+        for batch in batches {
+            let encoded = match graph.take() {
+                Some(encoded) => encoded,
+                None => batch.encode(model, writes)?,
+            };
+            let rows = encoded.features[0].dims()[0];
+            let mut terms = Vec::new();
+            for (part, grad) in encoded.features.into_iter().zip(&share.features) {
+                // A tower that is frozen as a whole has no graph.
+                if part.is_tracked() {
+                    let grad = grad.clone().slice_dim(0, row..row + rows);
+                    terms.push((part * Tensor::from_inner(grad)).sum());
+                }
+            }
+            if let (Some((logits, labels)), Some(objective), Some(count)) =
+                (encoded.captions, self.objective.caption, &count)
+            {
+                let share = caption_sum(logits, labels, objective.pad).mul_scalar(objective.weight)
+                    / Tensor::from_inner(count.clone());
+                let known = share.clone().inner();
+                caption = Some(caption.map_or(known.clone(), |sum: Tensor<1>| sum + known));
+                terms.push(share);
+            }
+            if let Some(surrogate) = terms.into_iter().reduce(|a, b| a + b) {
+                let gradients = surrogate.mul_scalar(self.grad_scale).backward();
+                all.accumulate(model, GradientsParams::from_grads(gradients, model));
+            }
+            row += rows;
+        }
+        let mut losses = share.losses.into_iter();
+        let contrastive = losses.next().unwrap_or_else(|| share.scale.zeros_like());
+        let distill = losses.next();
+        let parts = [distill.clone(), caption.clone()].into_iter().flatten();
+        let losses = Losses {
+            total: parts.fold(contrastive.clone(), |sum, part| sum + part),
+            contrastive,
+            distill,
+            caption,
+        };
+        let gradients = tensors::sum_gradients(self.ranks, model, all.grads())?;
+        Ok((losses, gradients))
+    }
+
+    /// This rank's share of the contrastive losses, and the whole gradient of its own features.
+    fn contrast(
+        &self,
+        model: &Clip,
+        features: &Features,
+        batches: &[MicroBatch],
+    ) -> Result<Share, TrainError> {
+        let mut losses = vec![(
+            self.objective.contrastive,
+            self.objective.contrastive_weight,
+        )];
+        let taught = self.objective.distill.zip(self.teacher);
+        let teacher = match taught {
+            None => None,
+            Some((weight, teacher)) => {
+                losses.push((&DistillLoss as &dyn PairLoss, weight));
+                let features = join(batches.iter().map(|batch| {
+                    let MicroBatch { images, tokens, .. } = batch.without_graph();
+                    let ClipOutput {
+                        image_features,
+                        text_features,
+                        ..
+                    } = teacher.forward(images, tokens);
+                    Ok([image_features, text_features])
+                }))?;
+                Some((self.gather(&features)?, temperature(teacher)))
+            }
+        };
+        let own = features[0].dims()[0];
+        let counts = self.ranks.all_gather_u64(own as u64)?;
+        let before: u64 = counts.iter().take(self.ranks.rank()).sum();
+        let own = before as usize..before as usize + own;
+        let mut share = tiles::share(
+            &losses,
+            &self.gather(features)?,
+            own.clone(),
+            &temperature(model),
+            teacher.as_ref().map(|(features, scale)| (features, scale)),
+            tiles::TILE,
+        );
+        for gradient in &mut share.features {
+            *gradient = tensors::sum(self.ranks, gradient.clone())?.slice_dim(0, own.clone());
+        }
+        Ok(share)
+    }
+
+    fn gather(&self, features: &Features) -> Result<Features, TrainError> {
+        let [images, texts] = features.clone();
+        Ok([
+            tensors::gather_rows(self.ranks, images)?,
+            tensors::gather_rows(self.ranks, texts)?,
+        ])
+    }
+
+    /// The gradients of the logit scale's logarithm and of the bias.
+    fn of_temperature(&self, model: &Clip, share: &Share) -> GradientsParams {
+        let mut gradients = GradientsParams::new();
+        let mut register = |param: &Param<Tensor<1>>, gradient: Tensor<1>| {
+            let value = param.val();
+            if value.is_require_grad() {
+                let gradient = gradient.mul_scalar(self.grad_scale).cast(value.dtype());
+                gradients.register(param.id, gradient);
+            }
+        };
+        let scale = temperature(model).scale;
+        register(&model.logit_scale, share.scale.clone() * scale);
+        if let Some(bias) = &model.logit_bias {
+            register(bias, share.bias.clone());
+        }
+        gradients
+    }
+
+    /// How many tokens the captions' loss is a mean over, on all ranks together.
+    fn token_count(&self, batches: &[MicroBatch]) -> Result<Option<Tensor<1>>, TrainError> {
+        let Some(caption) = self.objective.caption else {
+            return Ok(None);
+        };
+        let counts = batches.iter().map(|batch| batch.label_count(caption.pad));
+        let count = counts.reduce(|a, b| a + b);
+        let count = count
+            .map(|count| tensors::sum(self.ranks, count))
+            .transpose()?;
+        Ok(count.map(|count| count.clamp_min(1.0)))
+    }
+}
+
+/// Micro-batches' features as one.
+fn join(parts: impl Iterator<Item = Result<Features, TrainError>>) -> Result<Features, TrainError> {
+    let parts: Vec<Features> = parts.collect::<Result<_, _>>()?;
+    let (images, texts) = parts.into_iter().map(|[image, text]| (image, text)).unzip();
+    Ok([Tensor::cat(images, 0), Tensor::cat(texts, 0)])
+}
+
+/// Of a model, without graph.
+fn temperature(model: &Clip) -> Temperature {
+    let plain = |value: Tensor<1>| value.detach().cast(DType::F32);
+    let inner = |value: Tensor<1>| match value.device().is_autodiff() {
+        true => value.inner(),
+        false => value,
     };
-    let losses = Losses {
-        total,
-        contrastive,
-        caption,
-    };
-    Ok((losses, all.grads()))
+    Temperature {
+        scale: inner(plain(model.logit_scale.val())).exp(),
+        bias: model
+            .logit_bias
+            .as_ref()
+            .map(|bias| inner(plain(bias.val()))),
+    }
 }
 
 /// Exports a parameter's gradient in its place; see [`openclip_model::params::export_with`].

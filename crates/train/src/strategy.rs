@@ -176,25 +176,32 @@ impl Run {
 
             let mut item = output.item;
             let scale = learner.model().clip.logit_scale.val().cast(DType::F32);
+            let scale = scale.exp().inner();
             let Losses {
                 total,
                 contrastive,
+                distill,
                 caption,
             } = item.losses.clone();
-            let mut known = vec![total, contrastive, scale.exp().inner()];
-            known.extend(caption);
+            let (has_teacher, writes) = (distill.is_some(), caption.is_some());
+            let [distill, caption] =
+                [distill, caption].map(|loss| loss.unwrap_or_else(|| scale.zeros_like()));
             // One transfer for all of them.
-            let known = host(Tensor::cat(known, 0))?;
-            let known = |i: usize| known.get(i).map(|x| f64::from(*x));
-            let loss = known(0).unwrap_or(f64::NAN);
+            let known = host(Tensor::cat(
+                vec![total, contrastive, distill, caption, scale],
+                0,
+            ))?;
+            let known = |i: usize| known.get(i).map_or(f64::NAN, |x| f64::from(*x));
+            let loss = known(0);
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
                 loss,
-                contrastive_loss: known(1).unwrap_or(f64::NAN),
-                caption_loss: known(3),
+                contrastive_loss: known(1),
+                distill_loss: has_teacher.then(|| known(2)),
+                caption_loss: writes.then(|| known(3)),
                 lr: learner.lr_current().base(),
-                logit_scale: known(2).unwrap_or(f64::NAN),
+                logit_scale: known(4),
                 grad_norm: ledger().grad_norm.into(),
                 data_time,
                 batch_time: started.elapsed().as_secs_f64(),

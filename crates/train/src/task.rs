@@ -12,10 +12,11 @@ use openclip_data::loader::Batch;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
+use crate::comm::{Communicator, Single};
 use crate::journal::StepFigures;
-use crate::loss::{Loss, Objective, clip_loss};
+use crate::loss::{Objective, clip_loss};
 use crate::optim::{gradient_norm, scale_gradients};
-use crate::relay::{self, Losses, MicroBatch};
+use crate::relay::{Losses, MicroBatch, Relay};
 
 /// Upper end of the logit scale's logarithm, `ln 100`.
 pub const MAX_LOGIT_SCALE: f32 = 4.605_170_2;
@@ -65,6 +66,10 @@ pub struct Task {
     ledger: Arc<Mutex<Ledger>>,
     #[module(skip)]
     objective: Objective,
+    #[module(skip)]
+    ranks: Arc<dyn Communicator>,
+    #[module(skip)]
+    teacher: Option<Arc<Clip>>,
 }
 
 /// One optimizer step's samples.
@@ -104,13 +109,25 @@ impl Task {
             clip,
             setup: Arc::new(setup),
             ledger: Arc::default(),
-            objective: Objective::from(clip_loss as Loss),
+            objective: Objective::default(),
+            ranks: Arc::new(Single),
+            teacher: None,
         }
     }
 
     /// The same with another objective than CLIP's.
     pub fn with_objective(self, objective: Objective) -> Self {
         Self { objective, ..self }
+    }
+
+    /// The same as one of several ranks.
+    pub fn with_ranks(self, ranks: Arc<dyn Communicator>) -> Self {
+        Self { ranks, ..self }
+    }
+
+    /// The same with a model to learn from, without graph.
+    pub fn with_teacher(self, teacher: Option<Arc<Clip>>) -> Self {
+        Self { teacher, ..self }
     }
 
     /// What the last step told.
@@ -152,13 +169,21 @@ impl TrainStep for Task {
     type Output = StepOutput;
 
     fn step(&self, step: Step) -> TrainOutput<StepOutput> {
-        let first = self.setup.seed.wrapping_add(step.index << 16);
+        // Every micro-batch of every rank has a seed of its own.
+        let before = self.ranks.rank() * step.batches.len();
+        let first = self.setup.seed.wrapping_add(step.index << 16) + before as u64;
         let batches: Vec<_> = (first..)
             .zip(step.batches)
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
         // Burn's steps return no error; the run checks beforehand what can be wrong, and reports a panic.
-        let (losses, grads) = relay::step_toward(&self.clip, &batches, &self.objective)
+        let relay = Relay {
+            ranks: self.ranks.as_ref(),
+            teacher: self.teacher.as_deref(),
+            ..Relay::new(&self.objective)
+        };
+        let (losses, grads) = relay
+            .step(&self.clip, &batches)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error.to_string())));
         TrainOutput {
             grads,
@@ -218,18 +243,19 @@ impl InferenceStep for Task {
     type Input = Step;
     type Output = StepOutput;
 
-    /// Contrastive loss of each micro-batch by itself, averaged.
+    /// CLIP's loss of each micro-batch by itself, averaged.
     fn step(&self, step: Step) -> StepOutput {
         let device = self.setup.device.clone().inner();
         let losses = step.batches.into_iter().map(|batch| {
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
-            (self.objective.contrastive)(self.clip.forward(images, tokens))
+            clip_loss(self.clip.forward(images, tokens))
         });
         let contrastive = Tensor::cat(losses.collect(), 0).mean();
         StepOutput {
             losses: Losses {
                 total: contrastive.clone(),
                 contrastive,
+                distill: None,
                 caption: None,
             },
             figures: StepFigures::default(),

@@ -20,7 +20,7 @@ use openclip_model::params;
 use crate::checkpoint::{self, Progress};
 use crate::config::Precision;
 use crate::data::{Position, Steps};
-use crate::loss::{CaptionObjective, Loss, Objective, SIGLIP_LOGITS, clip_loss, siglip_loss};
+use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
 use crate::optim::AdamW;
 use crate::schedule::{Decay, Schedule};
 use crate::{TrainConfig, TrainError};
@@ -80,11 +80,11 @@ pub(super) fn load_model(
 
 /// What the model learns: a caption decoder learns to write.
 pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objective, TrainError> {
-    let contrastive: Loss = match config.siglip {
-        true => siglip_loss,
-        false => clip_loss,
+    let contrastive: &'static dyn PairLoss = match config.siglip {
+        true => &loss::SigLipLoss,
+        false => &loss::ClipLoss,
     };
-    let mut objective = Objective::from(contrastive);
+    let mut objective = Objective::of(contrastive);
     if loaded.model.writes_captions() {
         if config.siglip {
             let reason = format!("{} has CLIP's loss beside its captions'", loaded.name);

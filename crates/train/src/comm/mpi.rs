@@ -1,0 +1,112 @@
+//! Ranks that are processes, on one node or many, started by `mpirun` or `srun`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mpi::Threading;
+use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
+use mpi::environment::Universe;
+use mpi::topology::{Communicator as _, SimpleCommunicator};
+use mpi::traits::CommunicatorCollectives;
+
+use super::{CommError, Communicator};
+
+/// Largest exchange in one call: MPI counts in `i32`.
+const MOST: usize = 1 << 28;
+
+/// This process among those that the launcher started.
+///
+/// MPI's own way with a lost process holds: the launcher ends them all.
+#[derive(Debug, Clone)]
+pub struct MpiRank {
+    rank: usize,
+    size: usize,
+    /// One call at a time. MPI is finalised when the last clone goes.
+    calls: Arc<Mutex<Held>>,
+}
+
+struct Held(#[allow(dead_code)] Universe);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MPI")
+    }
+}
+
+impl MpiRank {
+    /// Joins the world; possible once in a process.
+    ///
+    /// # Errors
+    /// When MPI is in use already, or cannot be called from several threads.
+    pub fn join() -> Result<Self, CommError> {
+        let (universe, threading) = mpi::initialize_with_threading(Threading::Serialized)
+            .ok_or_else(|| CommError::Setup("MPI was initialised before".into()))?;
+        if threading < Threading::Serialized {
+            let reason = format!("MPI offers {threading:?} threading; Serialized is needed");
+            return Err(CommError::Setup(reason));
+        }
+        let world = SimpleCommunicator::world();
+        Ok(Self {
+            rank: world.rank() as usize,
+            size: world.size() as usize,
+            calls: Arc::new(Mutex::new(Held(universe))),
+        })
+    }
+
+    /// Ends every process of the world, with exit status 1.
+    pub fn abort(&self) -> ! {
+        SimpleCommunicator::world().abort(1)
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&SimpleCommunicator) -> T) -> T {
+        let _held = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        call(&SimpleCommunicator::world())
+    }
+}
+
+impl Communicator for MpiRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.size
+    }
+
+    fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        self.with(|world| {
+            let mut counts = vec![0_u64; self.size];
+            world.all_gather_into(&(bytes.len() as u64), &mut counts[..]);
+            let total: u64 = counts.iter().sum();
+            if total > MOST as u64 {
+                return Err(CommError::Length(bytes.len(), MOST));
+            }
+            let counts: Vec<i32> = counts.iter().map(|count| *count as i32).collect();
+            let starts = counts.iter().scan(0, |start, count| {
+                *start += count;
+                Some(*start - count)
+            });
+            let starts: Vec<i32> = starts.collect();
+            let mut all = vec![0_u8; total as usize];
+            let mut parts = PartitionMut::new(&mut all[..], counts.clone(), starts);
+            world.all_gather_varcount_into(bytes, &mut parts);
+            let mut rest = all.as_slice();
+            let split = |count: &i32| {
+                let (part, after) = rest.split_at(*count as usize);
+                rest = after;
+                part.to_vec()
+            };
+            Ok(counts.iter().map(split).collect())
+        })
+    }
+
+    fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommError> {
+        self.with(|world| {
+            for part in values.chunks_mut(MOST) {
+                let mine = part.to_vec();
+                world.all_reduce_into(&mine[..], part, SystemOperation::sum());
+            }
+        });
+        Ok(())
+    }
+}
