@@ -248,7 +248,11 @@ fn same_moments(place: &str, drawn: &[f64], expected: &Value) {
 
 /// What is said of weights under `weights/` of a fixture that are not those of `config`.
 pub fn refusal(config: &ModelConfig, file: &str) -> String {
-    let weights = fixture_tensors(file, "weights/");
+    refusal_of(config, fixture_tensors(file, "weights/"), file)
+}
+
+/// What is said of `weights`, which came from a fixture, that are not those of `config`.
+pub fn refusal_of(config: &ModelConfig, weights: StateDict, file: &str) -> String {
     let model = Clip::new(config, &device()).unwrap();
     let error = bind::load(model, config, weights, &fixture(file));
     error.expect_err("foreign weights are refused").to_string()

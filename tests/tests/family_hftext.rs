@@ -12,7 +12,7 @@ use openclip_model::Clip;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::layers::Noise;
-use openclip_tests::family::{self, refusal, same_models};
+use openclip_tests::family::{self, same_models};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::loss::ClipLoss;
 use openclip_train::relay;
@@ -199,21 +199,6 @@ fn training_reduces_the_loss() {
         println!("{case}: loss {first} to {last}");
         assert!(last < 0.7 * first, "{case}: {losses:?}");
     }
-}
-
-/// Weights of another family are refused with their keys, and so are these by another family.
-#[test]
-fn another_family_s_weights_are_refused() {
-    let [roberta, mt5] = ["roberta_mean", "mt5_max"].map(|case| model_config(&cfg(case)));
-    let native = model_config(&json("models/custom_text.json")["model_cfg"]);
-    let error = refusal(&roberta, "hftext/mt5_max.safetensors");
-    for word in ["text.transformer.block.", "text.transformer.encoder."] {
-        assert!(error.contains(word), "{word}: {error}");
-    }
-    let error = refusal(&mt5, "models/custom_text.safetensors");
-    assert!(error.contains("text.transformer.resblocks"), "{error}");
-    let error = refusal(&native, "hftext/roberta_mean.safetensors");
-    assert!(error.contains("text.transformer.embeddings"), "{error}");
 }
 
 #[test]

@@ -197,6 +197,7 @@ fn a_checkpoint_that_does_not_fit_lists_every_key() {
     let text = error.to_string();
     let ModelError::Weights(WeightsError::Mismatch {
         file,
+        families,
         missing: no,
         unexpected: extra,
         mut shapes,
@@ -205,6 +206,7 @@ fn a_checkpoint_that_does_not_fit_lists_every_key() {
         panic!("{text}");
     };
     assert_eq!(file, path);
+    assert_eq!(families, [], "the same family");
     let sorted = |mut keys: Vec<String>| {
         keys.sort();
         keys

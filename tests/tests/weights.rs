@@ -500,6 +500,7 @@ fn written_files_are_readable_deterministic_and_atomic() {
 fn a_mismatch_names_every_key() {
     let error = WeightsError::Mismatch {
         file: "w.pt".into(),
+        families: Vec::new(),
         missing: vec!["m1".into(), "m2".into()],
         unexpected: vec!["u1".into()],
         shapes: vec![("s1".into(), vec![2, 3], vec![3, 2])],

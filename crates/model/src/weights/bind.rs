@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::family::other_families;
 use super::{RawTensor, StateDict, WeightsError, keys, resize};
 use crate::Clip;
 use crate::config::ModelConfig;
@@ -11,7 +12,7 @@ use crate::vision::swin_arch::SwinConfig;
 /// Loads every parameter of `model` from `dict`, which came from `file`.
 ///
 /// Positional embeddings of another size are resized and an absent `logit_bias` becomes zero, as in OpenCLIP; any other
-/// missing, unexpected or differently shaped key is an error that lists them all.
+/// missing, unexpected or differently shaped key is an error that lists them all and says whose family they are.
 pub fn load(
     model: Clip,
     config: &ModelConfig,
@@ -63,6 +64,7 @@ pub fn load(
     if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
+            families: other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key)),
             missing,
             unexpected,
             shapes,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::family::{Part, other_families};
 use super::{StateDict, WeightsError};
 use crate::hub::{self, Places};
 use crate::{Clip, params};
@@ -40,7 +41,10 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
     let mut dict = dict;
     let (mut missing, mut shapes) = (Vec::new(), Vec::new());
     let mut places = std::collections::HashMap::new();
-    for param in params::describe(&model) {
+    let wanted = params::describe(&model);
+    let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key));
+    families.retain(|family| family.part == Part::Text);
+    for param in wanted {
         let Some(name) = param.key.strip_prefix("text.transformer.") else {
             continue;
         };
@@ -59,6 +63,7 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
     if !(missing.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
+            families,
             missing,
             unexpected: Vec::new(),
             shapes,

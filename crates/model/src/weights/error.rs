@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::OtherFamily;
+
 /// Failure to read, convert, fit or write weights. Every variant names the file, and the key or byte where there is one.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
@@ -90,10 +92,12 @@ pub enum WeightsError {
         reason: String,
     },
     /// The tensors of a file are not those of the model.
-    #[error("{}: {}", .file.display(), MismatchList { missing, unexpected, shapes })]
+    #[error("{}: {}", .file.display(), MismatchList { families, missing, unexpected, shapes })]
     Mismatch {
         /// The file.
         file: PathBuf,
+        /// Parts that are of another family in the file than in the model.
+        families: Vec<OtherFamily>,
         /// Keys the model has and the file lacks.
         missing: Vec<String>,
         /// Keys the file has and the model lacks.
@@ -117,8 +121,9 @@ impl WeightsError {
     }
 }
 
-/// Lays out every key of a mismatch, one a line.
+/// Lays out the families of a mismatch, then every key, one a line.
 struct MismatchList<'a> {
+    families: &'a [OtherFamily],
     missing: &'a [String],
     unexpected: &'a [String],
     shapes: &'a [(String, Vec<usize>, Vec<usize>)],
@@ -126,6 +131,9 @@ struct MismatchList<'a> {
 
 impl fmt::Display for MismatchList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for family in self.families {
+            write!(f, "{family}")?;
+        }
         write!(
             f,
             "the weights do not fit the model: {} missing, {} unexpected, {} of another shape",

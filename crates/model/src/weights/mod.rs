@@ -6,6 +6,7 @@
 //! * [`resize`] – positional embeddings for another grid or context
 //! * [`bind`] – a state dict into a model
 //! * `encoder` – weights of a Hugging Face encoder alone
+//! * `family` – whose towers the keys of a state dict are
 //! * [`openai`] – the configuration that belongs to an OpenAI state dict
 //!
 //! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
@@ -14,6 +15,7 @@
 pub mod bind;
 pub(crate) mod encoder;
 mod error;
+mod family;
 pub mod keys;
 mod mobileclip;
 mod npz;
@@ -29,6 +31,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use error::WeightsError;
+pub use family::{OtherFamily, Part};
 pub use safetensors::{TensorOut, write_safetensors};
 pub use tensor::{DType, RawTensor};
 
