@@ -53,6 +53,35 @@ pub fn parse(name: &str) -> Result<Device, ModelError> {
     probe(name, || open(backend, index))?.ok_or_else(|| unknown(name, backend))
 }
 
+/// The devices of `cuda:0,1,2,3`, `cpu,cpu` or a single name; a number alone is one of the backend before it.
+pub fn list(names: &str) -> Vec<String> {
+    let mut devices: Vec<String> = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let backend = devices
+            .last()
+            .and_then(|last| last.rsplit_once(':'))
+            .filter(|_| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()));
+        devices.push(match backend {
+            Some((backend, _)) => format!("{backend}:{name}"),
+            None => name.to_owned(),
+        });
+    }
+    devices
+}
+
+/// The device of process `local_rank` of a node: `cuda`, `rocm` and `tch:cuda` without a number take the process's.
+pub fn local(name: &str, local_rank: usize) -> String {
+    match name {
+        "cuda" | "rocm" | "tch:cuda" => format!("{name}:{local_rank}"),
+        "auto" => {
+            let numbered = ["cuda", "rocm"].map(|name| local(name, local_rank));
+            let found = numbered.into_iter().find(|name| parse(name).is_ok());
+            found.unwrap_or_else(|| name.to_owned())
+        }
+        _ => name.to_owned(),
+    }
+}
+
 #[allow(deprecated, unused_variables)]
 fn open(backend: &str, index: usize) -> Option<Device> {
     match backend {

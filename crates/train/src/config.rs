@@ -103,6 +103,9 @@ pub struct TrainConfig {
     pub coca_contrastive_loss_weight: f64,
     /// SigLIP's pairwise sigmoid loss in place of CLIP's.
     pub siglip: bool,
+    /// A model to learn from, and its weights.
+    pub distill_model: Option<String>,
+    pub distill_pretrained: Option<String>,
     pub accum_freq: usize,
     pub device: String,
     pub report_to: String,
@@ -177,6 +180,8 @@ impl Default for TrainConfig {
             coca_caption_loss_weight: 2.0,
             coca_contrastive_loss_weight: 1.0,
             siglip: false,
+            distill_model: None,
+            distill_pretrained: None,
             accum_freq: 1,
             device: "auto".into(),
             report_to: String::new(),

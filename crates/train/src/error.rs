@@ -86,6 +86,11 @@ impl From<WeightsError> for TrainError {
 }
 
 impl TrainError {
+    /// Whether it only says that another rank has ended.
+    pub fn is_of_lost_rank(&self) -> bool {
+        matches!(self, Self::Comm(CommError::Lost(_)))
+    }
+
     pub(crate) fn flag(flag: &'static str, reason: impl Into<String>) -> Self {
         Self::Flag {
             flag,

@@ -81,7 +81,8 @@ pub struct Place {
 pub struct Journal {
     dir: PathBuf,
     title: String,
-    log: File,
+    /// Absent on all ranks but the first, which then writes nothing.
+    log: Option<File>,
     /// Lines go to stderr as well.
     echo: bool,
     tensorboard: Option<EventWriter>,
@@ -110,7 +111,7 @@ impl Journal {
         Ok(Self {
             dir: dir.to_owned(),
             title: title.to_owned(),
-            log: log.map_err(|source| TrainError::Write { path, source })?,
+            log: Some(log.map_err(|source| TrainError::Write { path, source })?),
             echo,
             tensorboard: tensorboard.transpose()?,
             window: Vec::new(),
@@ -119,6 +120,22 @@ impl Journal {
             epoch_steps: 0,
             plotted: None,
         })
+    }
+
+    /// One that writes nothing.
+    pub fn silent() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            title: String::new(),
+            log: None,
+            echo: false,
+            tensorboard: None,
+            window: Vec::new(),
+            epoch: 0,
+            epoch_losses: [0.0; 4],
+            epoch_steps: 0,
+            plotted: None,
+        }
     }
 
     /// Whether lines go to stderr as well.
@@ -140,7 +157,7 @@ impl Journal {
         let now = jiff::Zoned::now().strftime("%Y-%m-%d,%H:%M:%S");
         let line = format!("{now} | {level} | {message}\n");
         // A log that cannot be written must not end the run, and there is nowhere to say so.
-        let _ = self.log.write_all(line.as_bytes());
+        let _ = self.log.as_mut().map(|log| log.write_all(line.as_bytes()));
         if self.echo {
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
@@ -148,6 +165,9 @@ impl Journal {
 
     /// Takes the figures of a step; `place` asks for a line with the means since the last one.
     pub fn step(&mut self, figures: StepFigures, place: Option<Place>) -> Result<(), TrainError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         if figures.epoch != self.epoch {
             (self.epoch, self.epoch_losses, self.epoch_steps) = (figures.epoch, [0.0; 4], 0);
         }
@@ -221,6 +241,9 @@ impl Journal {
         step: u64,
         metrics: &[(String, f64)],
     ) -> Result<(), TrainError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         let shown = metrics
             .iter()
             .map(|(name, value)| format!("{name}: {value:.4}"));
@@ -250,6 +273,9 @@ impl Journal {
 
     /// Draws `loss.svg` from the files, so that a resumed run shows its whole history.
     pub fn plot(&mut self) -> Result<(), TrainError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
         self.plotted = Some(Instant::now());
         let number = |entry: &Value, key: &str| entry[key].as_f64();
         let mut loss: Vec<(f64, f64)> = Vec::new();

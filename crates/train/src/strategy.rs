@@ -14,6 +14,7 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use openclip_data::loader::Stats;
+use openclip_data::source::ProblemKind;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::run::host;
@@ -22,6 +23,7 @@ use openclip_model::config::{ModelConfig, PreprocessConfig};
 use openclip_model::factory::Loaded;
 
 use crate::checkpoint::{self, Progress};
+use crate::comm::Communicator;
 use crate::data::Position;
 use crate::journal::{Journal, Place, StepFigures};
 use crate::loss::clip_loss;
@@ -42,6 +44,8 @@ pub struct ModelFacts {
 
 /// A training run under way.
 pub struct Run {
+    /// Who trains this model.
+    pub ranks: Arc<dyn Communicator>,
     /// Flags.
     pub config: TrainConfig,
     /// What the checkpoints say about the model.
@@ -151,6 +155,7 @@ impl Run {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
             let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
+            let samples = samples * self.ranks.world_size();
             let cursor = step
                 .batches
                 .last()
@@ -159,10 +164,10 @@ impl Run {
             let number = self.progress.step + 1;
             let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
             let ends_run = ends_epoch && self.progress.epoch + 1 == self.config.epochs;
-            let stops = !ends_run
-                && (self.stop.load(Relaxed)
-                    || interrupter.should_stop()
-                    || self.config.max_steps.is_some_and(|most| number >= most));
+            let wanted = self.stop.load(Relaxed)
+                || interrupter.should_stop()
+                || self.config.max_steps.is_some_and(|most| number >= most);
+            let stops = self.ranks.any(wanted)? && !ends_run;
             let saves_epoch = ends_epoch && self.is_due(self.config.save_frequency, ends_run);
             let every = self.config.save_every_n_steps;
             let saves_step = stops || every.is_some_and(|n| number.is_multiple_of(n));
@@ -187,21 +192,22 @@ impl Run {
             let [distill, caption] =
                 [distill, caption].map(|loss| loss.unwrap_or_else(|| scale.zeros_like()));
             // One transfer for all of them.
-            let known = host(Tensor::cat(
-                vec![total, contrastive, distill, caption, scale],
+            let mut known = host(Tensor::cat(
+                vec![scale, total, contrastive, distill, caption],
                 0,
             ))?;
+            self.ranks.all_reduce(&mut known[1..])?;
             let known = |i: usize| known.get(i).map_or(f64::NAN, |x| f64::from(*x));
-            let loss = known(0);
+            let loss = known(1);
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
                 loss,
-                contrastive_loss: known(1),
-                distill_loss: has_teacher.then(|| known(2)),
-                caption_loss: writes.then(|| known(3)),
+                contrastive_loss: known(2),
+                distill_loss: has_teacher.then(|| known(3)),
+                caption_loss: writes.then(|| known(4)),
                 lr: learner.lr_current().base(),
-                logit_scale: known(4),
+                logit_scale: known(0),
                 grad_norm: ledger().grad_norm.into(),
                 data_time,
                 batch_time: started.elapsed().as_secs_f64(),
@@ -254,7 +260,7 @@ impl Run {
             }
         }
         drop(steps);
-        self.report_problems();
+        self.report_problems()?;
         if self.progress.step_in_epoch == 0 {
             self.evaluate(learner)?;
         } else if !self.stopped {
@@ -285,6 +291,10 @@ impl Run {
         learner: &Learner<Task>,
         optimizer: Option<burn::optim::OptimizerRecord>,
     ) -> Result<(), TrainError> {
+        self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let ModelFacts {
             name: model,
             config,
@@ -305,6 +315,9 @@ impl Run {
 
     /// Measures the model where the flags say so, after a completed epoch.
     fn evaluate(&mut self, learner: &Learner<Task>) -> Result<(), TrainError> {
+        if !self.ranks.is_first() {
+            return Ok(());
+        }
         let epoch = self.progress.epoch;
         let due = due(&self.config, epoch);
         self.encoder.model = learner.model().clip.valid();
@@ -317,16 +330,18 @@ impl Run {
         self.journal.evaluation(epoch, self.progress.step, &metrics)
     }
 
-    /// Says which samples of the epoch were of no use.
-    fn report_problems(&mut self) {
+    /// Says which samples of the epoch were of no use, on any rank.
+    fn report_problems(&mut self) -> Result<(), TrainError> {
         let stats = self
             .stats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let problems: Vec<_> = stats
-            .problems
-            .iter()
+        let mut counts = ProblemKind::ALL.map(|kind| stats.count(kind) as f32);
+        self.ranks.all_reduce(&mut counts)?;
+        let problems = ProblemKind::ALL.into_iter().zip(counts);
+        let problems: Vec<_> = problems
+            .filter(|(_, count)| *count > 0.0)
             .map(|(kind, count)| format!("{count} × {kind}"))
             .collect();
         if !problems.is_empty() {
@@ -335,6 +350,7 @@ impl Run {
                 problems.join(", ")
             ));
         }
+        Ok(())
     }
 }
 

@@ -176,7 +176,7 @@ impl TrainStep for Task {
             .zip(step.batches)
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
-        // Burn's steps return no error; the run checks beforehand what can be wrong, and reports a panic.
+        // Burn's steps return no error: the run catches it behind Burn's back.
         let relay = Relay {
             ranks: self.ranks.as_ref(),
             teacher: self.teacher.as_deref(),
@@ -184,7 +184,7 @@ impl TrainStep for Task {
         };
         let (losses, grads) = relay
             .step(&self.clip, &batches)
-            .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error.to_string())));
+            .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
         TrainOutput {
             grads,
             item: StepOutput {

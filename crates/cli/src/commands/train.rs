@@ -15,6 +15,9 @@ pub fn run(args: &TrainArgs) -> Result {
         note(text);
     }
     let outcome = openclip_train::train(config(args)?)?;
+    if outcome.rank > 0 {
+        return Ok(ended(&outcome));
+    }
     let mut out = Output::stdout();
     out.line(format_args!("run         {}", outcome.run.display()))?;
     if let Some(checkpoint) = &outcome.checkpoint {
@@ -23,9 +26,15 @@ pub fn run(args: &TrainArgs) -> Result {
     out.finish()?;
     if outcome.stopped {
         note("stopped before the end; the same command with --resume latest goes on");
-        return Ok(Outcome::Stopped);
     }
-    Ok(Outcome::Done)
+    Ok(ended(&outcome))
+}
+
+fn ended(outcome: &openclip_train::Outcome) -> Outcome {
+    match outcome.stopped {
+        true => Outcome::Stopped,
+        false => Outcome::Done,
+    }
 }
 
 fn config(args: &TrainArgs) -> Result<TrainConfig> {
@@ -72,6 +81,8 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         force_custom_text: model.force_custom_text,
         force_patch_dropout: optim.force_patch_dropout,
         siglip: optim.siglip,
+        distill_model: optim.distill_model.clone(),
+        distill_pretrained: optim.distill_pretrained.clone(),
         coca_caption_loss_weight: optim.coca_caption_loss_weight,
         coca_contrastive_loss_weight: optim.coca_contrastive_loss_weight,
         lock_image: lock.lock_image,

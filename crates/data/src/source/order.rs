@@ -46,9 +46,12 @@ impl Order {
     ///
     /// The five numbers are the key of the generator itself, so no two of them can collide.
     pub(crate) fn rng(&self, stream: Stream, index: u64) -> StdRng {
-        let rank = match stream {
-            Stream::TableOrder | Stream::ShardOrder => 0,
-            Stream::ShardDraws | Stream::SampleOrder | Stream::Augmentation => self.rank as u64,
+        let world = self.world.max(1) as u64;
+        let (rank, index) = match stream {
+            Stream::TableOrder | Stream::ShardOrder => (0, index),
+            Stream::ShardDraws | Stream::SampleOrder => (self.rank as u64, index),
+            // Ranks take turns, so this numbers the samples of all of them.
+            Stream::Augmentation => (0, index * world + self.rank as u64),
         };
         let mut key = [0; 32];
         for (place, part) in
@@ -72,7 +75,7 @@ pub(crate) enum Stream {
     ShardDraws,
     /// The shuffle buffer over samples.
     SampleOrder,
-    /// The random transform of one sample.
+    /// The random transform of one sample: the same one, however many ranks share the samples of a table.
     Augmentation,
 }
 

@@ -53,11 +53,6 @@ impl MpiRank {
         })
     }
 
-    /// Ends every process of the world, with exit status 1.
-    pub fn abort(&self) -> ! {
-        SimpleCommunicator::world().abort(1)
-    }
-
     fn with<T>(&self, call: impl FnOnce(&SimpleCommunicator) -> T) -> T {
         let _held = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         call(&SimpleCommunicator::world())
@@ -87,7 +82,14 @@ impl Communicator for MpiRank {
                 Some(*start - count)
             });
             let starts: Vec<i32> = starts.collect();
-            let mut all = vec![0_u8; total as usize];
+            // The address of an empty slice may be 1, which Open MPI reads as MPI_IN_PLACE.
+            let bytes = if bytes.is_empty() {
+                &[0_u8][..0]
+            } else {
+                bytes
+            };
+            let mut all = Vec::with_capacity(total as usize + 1);
+            all.resize(total as usize, 0_u8);
             let mut parts = PartitionMut::new(&mut all[..], counts.clone(), starts);
             world.all_gather_varcount_into(bytes, &mut parts);
             let mut rest = all.as_slice();

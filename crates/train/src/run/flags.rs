@@ -61,6 +61,14 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
             ));
         }
     }
+    if config.distill_model.is_some() != config.distill_pretrained.is_some() {
+        let reason = "--distill-model and --distill-pretrained go together";
+        return Err(TrainError::flag("--distill-model", reason));
+    }
+    if config.distill_model.is_some() && config.siglip {
+        let reason = "a teacher is asked beside CLIP's loss";
+        return Err(TrainError::flag("--siglip", reason));
+    }
     if config.report_to.contains("wandb") || config.report_to == "all" {
         return Err(TrainError::flag(
             "--report-to",

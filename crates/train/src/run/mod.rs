@@ -2,6 +2,7 @@
 
 mod flags;
 mod params;
+mod ranks;
 mod setup;
 
 use std::fs;
@@ -19,7 +20,9 @@ use openclip_eval::validation::{Due, Validation};
 use openclip_model::hub::Places;
 use openclip_model::{device, registry};
 
+use self::ranks::Seat;
 use crate::checkpoint::{self, Checkpoint, Progress};
+use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::journal::{self, Journal};
 use crate::loss::clip_loss;
@@ -36,6 +39,8 @@ const CHECKPOINTS: &str = "checkpoints";
 pub struct Outcome {
     /// The run folder.
     pub run: PathBuf,
+    /// Which rank this is: the first one speaks for all.
+    pub rank: usize,
     /// The newest complete checkpoint.
     pub checkpoint: Option<PathBuf>,
     /// The run was stopped on request before its end, with a checkpoint.
@@ -46,16 +51,27 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When flags, model, data or device do not allow it, or the run folder cannot be written.
-pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
+pub fn train(config: TrainConfig) -> Result<Outcome, TrainError> {
     flags::validate(&config)?;
+    ranks::spread(config)
+}
+
+/// The whole of one rank. `config` has a name and one device.
+fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
+    let Seat {
+        ranks,
+        stop,
+        listens,
+    } = seat;
+    let (rank, world_size) = (ranks.rank(), ranks.world_size());
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
-    let dir = run_dir(&mut config);
-    let resumed = find_checkpoint(&config, &dir)?;
+    let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
+    let resumed = find_checkpoint(&config, &dir, ranks.as_ref())?;
     let start = resumed
         .as_ref()
-        .map(|(_, progress)| progress.clone())
+        .map(|(_, progress)| progress.of_rank(rank, world_size))
         .unwrap_or_default();
-    let interactive = trains && is_interactive();
+    let interactive = trains && ranks.is_first() && is_interactive();
 
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
     let device = device::parse(&config.device)?;
@@ -71,7 +87,7 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
     let encoder = Encoder::of(&loaded, &device, compute);
     let validation = setup::open_validation(&config, !interactive)?;
     let training = trains
-        .then(|| setup::open_training(&config, image_size, &tokenizer))
+        .then(|| setup::open_training(&config, image_size, &tokenizer, ranks.as_ref()))
         .transpose()?;
     if let Some((steps, _)) = &training
         && start.step_in_epoch >= steps.steps_per_epoch
@@ -83,19 +99,26 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         return Err(TrainError::flag("--resume", reason));
     }
 
-    prepare_dir(&config, &dir)?;
-    let mut journal = Journal::open(
-        &dir,
-        &dir.file_name().unwrap_or_default().to_string_lossy(),
-        config.report_to != "none",
-        !interactive,
-        resumed.is_some().then_some(start.step),
-    )?;
+    let mut journal = Journal::silent();
+    if ranks.is_first() {
+        prepare_dir(&config, &dir)?;
+        journal = Journal::open(
+            &dir,
+            &dir.file_name().unwrap_or_default().to_string_lossy(),
+            config.report_to != "none",
+            !interactive,
+            resumed.is_some().then_some(start.step),
+        )?;
+    }
+    // No rank goes on from here unless all can.
+    ranks.barrier()?;
     for warning in std::mem::take(&mut loaded.warnings) {
         journal.warn(warning);
     }
-    params::warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
-    params::write(&config, &dir)?;
+    if ranks.is_first() {
+        params::warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
+        params::write(&config, &dir)?;
+    }
     let numel: usize = openclip_model::params::describe(&loaded.model)
         .iter()
         .filter(|param| param.is_parameter())
@@ -109,10 +132,13 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         config.precision.name(),
     ));
     let Some((steps, schedule)) = training else {
-        let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
-        journal.evaluation(0, 0, &metrics)?;
+        if ranks.is_first() {
+            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
+            journal.evaluation(0, 0, &metrics)?;
+        }
         return Ok(Outcome {
             run: dir,
+            rank,
             checkpoint: None,
             stopped: false,
         });
@@ -122,14 +148,23 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         steps.source.describe(),
         config.epochs,
         steps.steps_per_epoch,
-        config.batch_size * config.accum_freq,
+        config.batch_size * config.accum_freq * world_size,
     ));
+    if world_size > 1 {
+        journal.info(format!("{world_size} ranks"));
+    }
     if let Some((path, progress)) = &resumed {
         let (path, step) = (path.display(), progress.step);
         journal.info(format!(
             "Resumed from {path} at step {step} of {}",
             schedule.total
         ));
+        let before = progress.cursors.len().max(1);
+        if before != world_size && progress.step_in_epoch > 0 {
+            journal.warn(format!(
+                "saved by {before} ranks, resumed by {world_size}: the rest of the epoch comes in another order"
+            ));
+        }
     }
 
     let facts = ModelFacts {
@@ -147,7 +182,11 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         seed: config.seed,
     };
     let optimizer = setup::adamw(&config).optimizer(&loaded.model);
-    let task = Task::new(loaded.model.train(), setup).with_objective(objective);
+    let teacher = setup::teacher(&config, &loaded, &device)?;
+    let task = Task::new(loaded.model.train(), setup)
+        .with_objective(objective)
+        .with_ranks(Arc::clone(&ranks))
+        .with_teacher(teacher.map(Arc::new));
     let schedule = StepSchedule {
         schedule,
         step: start.step,
@@ -160,9 +199,11 @@ pub fn train(mut config: TrainConfig) -> Result<Outcome, TrainError> {
         learner.load_optim(record);
     }
 
-    let stop = Arc::new(AtomicBool::new(false));
-    listen(&stop)?;
+    if listens {
+        listen(&stop)?;
+    }
     let run = Run {
+        ranks,
         facts,
         checkpoints: dir.join(CHECKPOINTS),
         steps_per_epoch: steps.steps_per_epoch,
@@ -219,12 +260,16 @@ fn launch(
     let (run, ended) = driver.finish();
     ended?;
     match result {
-        Err(panic) => Err(TrainError::Learner(panic_text(panic.as_ref()))),
+        Err(panic) => Err(match panic.downcast::<TrainError>() {
+            Ok(error) => *error,
+            Err(panic) => TrainError::Learner(panic_text(panic.as_ref())),
+        }),
         Ok(result) => match (result.error, run) {
             (Some(error), _) => Err(TrainError::Learner(error.to_string())),
             (None, None) => Err(TrainError::Learner("training never began".into())),
             (None, Some(run)) => Ok(Outcome {
                 run: dir.to_owned(),
+                rank: run.ranks.rank(),
                 checkpoint: run.checkpoint,
                 stopped: run.stopped,
             }),
@@ -256,20 +301,17 @@ fn is_interactive() -> bool {
     std::io::stdout().is_terminal() && std::io::stderr().is_terminal() && !dumb
 }
 
-/// `--logs/--name`, with OpenCLIP's name where none is given.
-fn run_dir(config: &mut TrainConfig) -> PathBuf {
-    let name = config.name.get_or_insert_with(|| {
-        format!(
-            "{}-model_{}-lr_{}-b_{}-j_{}-p_{}",
-            jiff::Zoned::now().strftime("%Y_%m_%d-%H_%M_%S"),
-            config.model.replace(['/', ':'], "-"),
-            config.lr,
-            config.batch_size,
-            config.workers,
-            config.precision.name(),
-        )
-    });
-    config.logs.join(name)
+/// OpenCLIP's name of a run that is given none.
+fn run_name(config: &TrainConfig) -> String {
+    format!(
+        "{}-model_{}-lr_{}-b_{}-j_{}-p_{}",
+        jiff::Zoned::now().strftime("%Y_%m_%d-%H_%M_%S"),
+        config.model.replace(['/', ':'], "-"),
+        config.lr,
+        config.batch_size,
+        config.workers,
+        config.precision.name(),
+    )
 }
 
 fn prepare_dir(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
@@ -284,11 +326,22 @@ fn prepare_dir(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
 fn find_checkpoint(
     config: &TrainConfig,
     dir: &Path,
+    ranks: &dyn Communicator,
 ) -> Result<Option<(PathBuf, Progress)>, TrainError> {
     let found = |Checkpoint { path, progress }| (path, progress);
-    match config.resume.as_deref() {
+    let mut resume = config.resume.clone();
+    if resume.as_deref() == Some("latest") {
+        let latest = match ranks.is_first() {
+            true => checkpoint::latest(&dir.join(CHECKPOINTS)),
+            false => None,
+        };
+        resume = ranks::agree_on_path(ranks, latest.as_ref().map(|found| found.path.as_path()))?;
+        if ranks.is_first() {
+            return Ok(latest.map(found));
+        }
+    }
+    match resume.as_deref() {
         None => Ok(None),
-        Some("latest") => Ok(checkpoint::latest(&dir.join(CHECKPOINTS)).map(found)),
         Some(path) => {
             let path = Path::new(path);
             if path.is_file() {

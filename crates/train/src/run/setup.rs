@@ -15,9 +15,10 @@ use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::lock::Lock;
-use openclip_model::params;
+use openclip_model::{Clip, params};
 
 use crate::checkpoint::{self, Progress};
+use crate::comm::Communicator;
 use crate::config::Precision;
 use crate::data::{Position, Steps};
 use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
@@ -78,6 +79,41 @@ pub(super) fn load_model(
     Ok(loaded)
 }
 
+/// The model that this one learns from, without graph.
+pub(super) fn teacher(
+    config: &TrainConfig,
+    loaded: &Loaded,
+    device: &Device,
+) -> Result<Option<Clip>, TrainError> {
+    let Some(name) = &config.distill_model else {
+        return Ok(None);
+    };
+    let options = CreateOptions {
+        cache_dir: config.cache_dir.clone(),
+        ..CreateOptions::default()
+    };
+    let teacher = factory::create(name, config.distill_pretrained.as_deref(), device, &options)?;
+    let shape = |loaded: &Loaded| {
+        let config = &loaded.config;
+        (
+            config.vision_cfg.image_size.dims(),
+            config.text_cfg.context_length,
+            config.text_cfg.vocab_size,
+        )
+    };
+    let ((size, length, words), (own_size, own_length, own_words)) =
+        (shape(&teacher), shape(loaded));
+    if (size, length, words) != (own_size, own_length, own_words) {
+        let reason = format!(
+            "{name} takes pictures of {size:?} and {length} of {words} tokens, {} of {own_size:?} and {own_length} of {own_words}: \
+             both see the same batch",
+            loaded.name
+        );
+        return Err(TrainError::flag("--distill-model", reason));
+    }
+    Ok(Some(teacher.model.folded()))
+}
+
 /// What the model learns: a caption decoder learns to write.
 pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objective, TrainError> {
     let contrastive: &'static dyn PairLoss = match config.siglip {
@@ -85,10 +121,18 @@ pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objecti
         false => &loss::ClipLoss,
     };
     let mut objective = Objective::of(contrastive);
+    objective.distill = config.distill_model.is_some().then_some(1.0);
     if loaded.model.writes_captions() {
         if config.siglip {
             let reason = format!("{} has CLIP's loss beside its captions'", loaded.name);
             return Err(TrainError::flag("--siglip", reason));
+        }
+        if config.distill_model.is_some() {
+            let reason = format!(
+                "{} writes captions, which no teacher is asked for",
+                loaded.name
+            );
+            return Err(TrainError::flag("--distill-model", reason));
         }
         objective.contrastive_weight = config.coca_contrastive_loss_weight;
         objective.caption = Some(CaptionObjective {
@@ -161,6 +205,7 @@ pub(super) fn open_training(
     config: &TrainConfig,
     image_size: [usize; 2],
     tokenizer: &Arc<dyn Tokenizer>,
+    ranks: &dyn Communicator,
 ) -> Result<(Steps, Schedule), TrainError> {
     let data = config.train_data.as_deref().unwrap_or_default();
     let options = OpenOptions {
@@ -170,7 +215,11 @@ pub(super) fn open_training(
         ..data_options(config)
     };
     let Opened { source, rgb_first } = open(data, &options)?;
-    let batches = source.batches_per_epoch(config.train_num_samples, 1, config.batch_size)?;
+    let batches = source.batches_per_epoch(
+        config.train_num_samples,
+        ranks.world_size(),
+        config.batch_size,
+    )?;
     let steps_per_epoch = batches / config.accum_freq as u64;
     if steps_per_epoch == 0 {
         return Err(TrainError::flag(
@@ -207,7 +256,11 @@ pub(super) fn open_training(
             ..LoaderOptions::new(
                 config.batch_size,
                 image_size,
-                Order::training(config.seed, 0),
+                Order {
+                    rank: ranks.rank(),
+                    world: ranks.world_size(),
+                    ..Order::training(config.seed, 0)
+                },
             )
         },
         accum_freq: config.accum_freq,

@@ -58,6 +58,7 @@ const fn later(name: &'static str, values: Values) -> Foreign {
 
 const RELAY: &str = "the gradient of the whole batch's loss is always exact";
 const PYTORCH: &str = "it concerns PyTorch alone";
+const LAUNCHER: &str = "mpirun or srun connects the processes";
 const ONE_PROCESS: &str = "there is one process";
 const WANDB: &str = "nothing is sent to Weights & Biases";
 const CODE: &str = "params.json names the version that ran";
@@ -74,11 +75,11 @@ const FOREIGN: &[Foreign] = &[
     note("torchcompile-mode", Values::One, PYTORCH),
     note("torchscript", Values::None, PYTORCH),
     note("trace", Values::None, PYTORCH),
-    note("dist-url", Values::One, ONE_PROCESS),
-    note("dist-backend", Values::One, ONE_PROCESS),
-    note("no-set-device-rank", Values::None, ONE_PROCESS),
+    note("dist-url", Values::One, LAUNCHER),
+    note("dist-backend", Values::One, LAUNCHER),
+    note("no-set-device-rank", Values::None, "--device cuda:0 names the device; without a number each process of a node takes its own"),
     note("use-bn-sync", Values::None, ONE_PROCESS),
-    note("log-local", Values::None, ONE_PROCESS),
+    note("log-local", Values::None, "the first rank logs for all"),
     note("wandb-notes", Values::One, WANDB),
     note("wandb-project-name", Values::One, WANDB),
     note("copy-codebase", Values::None, CODE),
@@ -100,8 +101,6 @@ const FOREIGN: &[Foreign] = &[
     later("horovod", Values::None),
     later("remote-sync", Values::One),
     later("remote-sync-frequency", Values::One),
-    later("distill-model", Values::One),
-    later("distill-pretrained", Values::One),
     later("use-bnb-linear", Values::One),
     later("loss-dist-impl", Values::One),
     later("momentum", Values::One),
@@ -304,9 +303,9 @@ mod tests {
     fn features_to_come_are_refused_by_name() {
         let one = parse(&["--horovod"]).check().unwrap_err();
         assert_eq!(one.message(), "--horovod is not built yet");
-        let two = parse(&["--fsdp", "--distill-model", "ViT-L-14"])
+        let two = parse(&["--fsdp", "--audio-ext", "flac"])
             .check()
             .unwrap_err();
-        assert_eq!(two.message(), "--distill-model, --fsdp are not built yet");
+        assert_eq!(two.message(), "--fsdp, --audio-ext are not built yet");
     }
 }

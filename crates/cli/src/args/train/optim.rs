@@ -60,6 +60,12 @@ pub struct OptimArgs {
     /// Train with SigLIP's pairwise sigmoid loss; the logit scale starts at 10 and a logit bias at -10
     #[arg(long)]
     pub siglip: bool,
+    /// Learn from this model too: its logits' distribution is a second target; needs --distill-pretrained
+    #[arg(long, value_name = "MODEL")]
+    pub distill_model: Option<String>,
+    /// Weights of --distill-model
+    #[arg(long, value_name = "TAG|FILE")]
+    pub distill_pretrained: Option<String>,
     /// Weight of the captions' loss of a coca_* model
     #[arg(long, value_name = "WEIGHT", default_value_t = 2.0)]
     pub coca_caption_loss_weight: f64,

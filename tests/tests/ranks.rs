@@ -1,0 +1,434 @@
+//! One gradient and one run, however a batch is split: in one piece, in micro-batches, over threads, over MPI processes
+//! (feature `mpi`, which needs `mpirun`). `tests/parity/export_objectives.py` made the fixtures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::path::Path;
+
+use openclip_model::params::ParamValues;
+use openclip_model::weights::StateDict;
+use openclip_model::{Clip, params};
+use openclip_tests::family::{self, same_gradients};
+use openclip_tests::{
+    Tensors, device, device_name, json, max_difference, model, model_config, relative_difference,
+    values,
+};
+use openclip_train::comm::{Communicator, Single, threads};
+use openclip_train::loss::{CaptionObjective, ClipLoss, Objective, SigLipLoss};
+use openclip_train::relay::{MicroBatch, PickGradient, Relay};
+use openclip_train::{TrainConfig, train};
+
+const CASES: [&str; 4] = ["clip", "siglip", "distill", "coca"];
+/// Pairs of a batch.
+const PAIRS: usize = 24;
+/// PyTorch's f32 sums in another order.
+const FROM_UPSTREAM: f32 = 1e-4;
+/// Other orders of the same sums.
+const FROM_WHOLE: f32 = 1e-5;
+
+struct Case {
+    model: Clip,
+    teacher: Option<Clip>,
+    objective: Objective,
+    expected: Tensors,
+}
+
+impl Case {
+    fn read(name: &str) -> Self {
+        let file = format!("objectives/{name}.safetensors");
+        let about = &json("objectives/objectives.json")[name];
+        let device = device().autodiff();
+        let caption = CaptionObjective {
+            weight: 2.0,
+            pad: 0,
+        };
+        Self {
+            model: model(
+                &model_config(&about["model_cfg"]),
+                &file,
+                "weights/",
+                &device,
+            ),
+            teacher: (name == "distill").then(|| {
+                let config = model_config(&about["teacher_cfg"]);
+                model(&config, &file, "teacher/", &openclip_tests::device())
+            }),
+            objective: Objective {
+                distill: (name == "distill").then_some(1.0),
+                caption: (name == "coca").then_some(caption),
+                ..match name {
+                    "siglip" => Objective::of(&SigLipLoss),
+                    _ => Objective::of(&ClipLoss),
+                }
+            },
+            expected: Tensors::read(&file),
+        }
+    }
+
+    /// A rank's share of the gradient made of micro-batches of `size`: the losses of all ranks together – whole, contrastive,
+    /// the other one – and every parameter's gradient.
+    fn gradient(&self, ranks: &dyn Communicator, size: usize) -> (Vec<f32>, Vec<ParamValues>) {
+        let whole = family::batch(&self.expected, 0);
+        let rows = PAIRS / ranks.world_size();
+        let first = rows * ranks.rank();
+        let part = |from| MicroBatch {
+            images: whole.images.clone().slice_dim(0, from..from + size),
+            tokens: whole.tokens.clone().slice_dim(0, from..from + size),
+            dropout: 0,
+        };
+        let batches: Vec<_> = (first..first + rows).step_by(size).map(part).collect();
+        let relay = Relay {
+            ranks,
+            teacher: self.teacher.as_ref(),
+            ..Relay::new(&self.objective)
+        };
+        let (losses, gradients) = relay.step(&self.model, &batches).unwrap();
+        let losses = [
+            Some(losses.total),
+            Some(losses.contrastive),
+            losses.distill.or(losses.caption),
+        ];
+        let mut losses: Vec<f32> = losses.into_iter().flatten().map(|l| values(l)[0]).collect();
+        ranks.all_reduce(&mut losses).unwrap();
+        let found = params::export_with(&self.model, &mut PickGradient(&gradients));
+        (losses, found)
+    }
+
+    /// Asserts that losses and gradients are the whole batch's; returns the largest relative difference.
+    fn same(
+        &self,
+        what: &str,
+        found: &(Vec<f32>, Vec<ParamValues>),
+        whole: &(Vec<f32>, Vec<ParamValues>),
+    ) -> f32 {
+        for (found, wanted) in found.0.iter().zip(&whole.0) {
+            let apart = (found / wanted - 1.0).abs();
+            assert!(apart <= FROM_WHOLE, "{what}: loss {found}, not {wanted}");
+        }
+        assert_eq!(found.1.len(), whole.1.len());
+        let size = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let total = whole.1.iter().map(|p| size(&p.values)).fold(0.0, f32::max);
+        let mut worst = 0.0_f32;
+        for (found, wanted) in found.1.iter().zip(&whole.1) {
+            assert_eq!(found.key, wanted.key);
+            let scale = size(&wanted.values).max(1e-3 * total);
+            let apart = max_difference(&found.values, &wanted.values) / scale;
+            assert!(
+                apart <= FROM_WHOLE,
+                "{what}: {} differs by {apart:e}",
+                found.key
+            );
+            worst = worst.max(apart);
+        }
+        worst
+    }
+}
+
+/// Runs `work` on the ranks of a world of threads.
+fn on_threads<T: Send>(size: usize, work: impl Fn(&dyn Communicator) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let ranks = threads::ranks(size).into_iter();
+        let running: Vec<_> = ranks.map(|rank| scope.spawn(move || work(&rank))).collect();
+        running
+            .into_iter()
+            .map(|rank| rank.join().unwrap())
+            .collect()
+    })
+}
+
+#[test]
+fn every_split_gives_the_gradient_of_the_whole_batch() {
+    for name in CASES {
+        let case = Case::read(name);
+        let whole = case.gradient(&Single, PAIRS);
+        let wanted = ["contrastive_loss", "distill_loss", "caption_loss"];
+        let wanted = wanted.iter().filter_map(|loss| {
+            let outputs = case.expected.with_prefix("output/");
+            outputs.into_iter().find(|(key, _)| key == loss)
+        });
+        for (found, (loss, wanted)) in whole.0[1..].iter().zip(wanted) {
+            let apart = (found / wanted[0] - 1.0).abs();
+            assert!(
+                apart <= 1e-5,
+                "{name}: {loss} is {found}, not {}",
+                wanted[0]
+            );
+        }
+        let upstream = same_gradients(name, "grad/", &whole.1, &case.expected, FROM_UPSTREAM);
+        let mut worst = 0.0_f32;
+        for (world, size) in [
+            (1, 12),
+            (1, 1),
+            (2, 12),
+            (2, 4),
+            (3, 8),
+            (3, 2),
+            (4, 6),
+            (4, 1),
+        ] {
+            let what = format!("{name} on {world} ranks in micro-batches of {size}");
+            let all = on_threads(world, |ranks| case.gradient(ranks, size));
+            for found in &all {
+                worst = worst.max(case.same(&what, found, &whole));
+                let same = found
+                    .1
+                    .iter()
+                    .zip(&all[0].1)
+                    .all(|(a, b)| a.values == b.values);
+                assert!(same, "{what}: ranks differ");
+            }
+        }
+        println!("{name}: upstream {upstream:e}, splits {worst:e}");
+    }
+}
+
+/// Sixty coloured pictures with captions, and flags for twenty steps of 24 of them.
+fn config(dir: &Path, name: &str) -> TrainConfig {
+    let [model, data] = ["tiny-vit.json", "pairs.csv"].map(|name| dir.join(name));
+    if !data.exists() {
+        let mut cfg = json("objectives/objectives.json")["clip"]["model_cfg"].clone();
+        cfg["text_cfg"]["vocab_size"] = 49408.into();
+        std::fs::write(&model, cfg.to_string()).unwrap();
+        let mut rows = String::from("filepath\ttitle\n");
+        for i in 0..60_u8 {
+            let mut ppm = b"P6\n12 12\n255\n".to_vec();
+            ppm.extend((0..432_u32).map(|p| (p * (7 + u32::from(i)) % 251) as u8));
+            let path = dir.join(format!("{i}.ppm"));
+            std::fs::write(&path, ppm).unwrap();
+            rows += &format!("{}\tpattern number {i}\n", path.display());
+        }
+        std::fs::write(&data, rows).unwrap();
+    }
+    TrainConfig {
+        model: model.display().to_string(),
+        train_data: Some(data.display().to_string()),
+        logs: dir.join("logs"),
+        name: Some(name.into()),
+        batch_size: PAIRS,
+        workers: 1,
+        epochs: 10,
+        warmup: 1,
+        device: "cpu".into(),
+        log_every_n_steps: 1,
+        ..TrainConfig::default()
+    }
+}
+
+/// The weights that such a run ends with.
+fn run(dir: &Path, name: &str, change: impl FnOnce(&mut TrainConfig)) -> StateDict {
+    let mut config = config(dir, name);
+    change(&mut config);
+    let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
+    StateDict::read(&outcome.checkpoint.unwrap().join("model.safetensors")).unwrap()
+}
+
+/// A bias of attention's keys changes no output: its gradient is rounding noise, which AdamW turns into steps.
+fn without_key_bias(key: &str, mut values: Vec<f32>) -> Vec<f32> {
+    if key.ends_with("in_proj_bias") {
+        let width = values.len() / 3;
+        values.drain(width..2 * width);
+    }
+    values
+}
+
+fn apart(a: &StateDict, b: &StateDict) -> f32 {
+    assert_eq!(a.tensors.len(), b.tensors.len());
+    let pairs = a.tensors.iter().zip(&b.tensors);
+    let apart = pairs.map(|((key, a), (other, b))| {
+        assert_eq!(key, other);
+        let [a, b] = [a, b].map(|x| without_key_bias(key, x.to_f32().unwrap()));
+        relative_difference(&a, &b)
+    });
+    apart.fold(0.0, f32::max)
+}
+
+/// Augmentation included: a picture is cropped alike whichever rank has it.
+#[test]
+fn every_split_trains_the_same_weights() {
+    if device_name() != "cpu" {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let whole = run(dir.path(), "whole", |_| {});
+    let mut worst = 0.0_f32;
+    for (world, size, accum) in [(1, 6, 4), (2, 12, 1), (3, 4, 2), (4, 6, 1)] {
+        let name = format!("{world}x{size}x{accum}");
+        let found = run(dir.path(), &name, |config| {
+            config.device = vec!["cpu"; world].join(",");
+            (config.batch_size, config.accum_freq) = (size, accum);
+        });
+        let apart = apart(&found, &whole);
+        assert!(apart <= 1e-4, "{name}: {apart:e}");
+        worst = worst.max(apart);
+    }
+    println!("weights after 20 steps {worst:e}");
+}
+
+/// Two ranks, stopped in mid-epoch, go on exactly, and another number of ranks goes on with the same pictures.
+#[test]
+fn ranks_resume_exactly() {
+    if device_name() != "cpu" {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let two = |config: &mut TrainConfig| {
+        (config.device, config.batch_size) = ("cpu,cpu".into(), 12);
+    };
+    let whole = run(dir.path(), "two", two);
+    for (name, ranks) in [("stopped", 2), ("shrunk", 1)] {
+        run(dir.path(), name, |config| {
+            two(config);
+            config.max_steps = Some(7);
+        });
+        let found = run(dir.path(), name, |config| {
+            two(config);
+            config.resume = Some("latest".into());
+            if ranks == 1 {
+                (config.device, config.batch_size) = ("cpu".into(), 24);
+            }
+        });
+        let apart = apart(&found, &whole);
+        assert!(
+            apart <= if ranks == 2 { 0.0 } else { 1e-4 },
+            "{name}: {apart:e}"
+        );
+    }
+}
+
+/// A rank that cannot go on ends the run with its own reason, not with another rank's.
+#[test]
+fn a_failing_rank_ends_the_run_with_its_reason() {
+    if device_name() != "cpu" {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let good = TrainConfig {
+        epochs: 1,
+        ..config(dir.path(), "good")
+    };
+    train(good.clone()).unwrap();
+    let config = TrainConfig {
+        device: "cpu,cpu".into(),
+        batch_size: 12,
+        ..good
+    };
+    let error = train(config).unwrap_err().to_string();
+    assert!(error.contains("exists already"), "{error}");
+}
+
+/// The same gradients and weights over MPI: this test starts itself again under `mpirun`.
+#[cfg(feature = "mpi")]
+mod mpi {
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use openclip_train::comm::mpi::MpiRank;
+
+    use super::*;
+
+    const FOLDER: &str = "OPENCLIP_RANKS_FOLDER";
+
+    fn folder() -> PathBuf {
+        std::env::var_os(FOLDER).expect(FOLDER).into()
+    }
+
+    /// Runs the ignored test `name` as `world` processes.
+    fn launch(world: usize, name: &str, dir: &Path) {
+        let output = Command::new("mpirun")
+            .args(["--oversubscribe", "-n", &world.to_string()])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--ignored", "--test-threads", "1"])
+            .env(FOLDER, dir)
+            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+            .env("RAYON_NUM_THREADS", "1")
+            .output()
+            .expect("mpirun");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "run by processes_give_the_gradient_of_the_whole_batch"]
+    fn gradient_of_a_process() {
+        let ranks = MpiRank::join().unwrap();
+        for name in CASES {
+            for size in [PAIRS / ranks.world_size(), 2] {
+                let (losses, gradients) = Case::read(name).gradient(&ranks, size);
+                let values: Vec<u8> = losses
+                    .iter()
+                    .chain(gradients.iter().flat_map(|p| &p.values))
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
+                let file = format!("{name}.{size}.{}", ranks.rank());
+                std::fs::write(folder().join(file), values).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn processes_give_the_gradient_of_the_whole_batch() {
+        for world in [2, 3, 4] {
+            let dir = tempfile::tempdir().unwrap();
+            launch(world, "mpi::gradient_of_a_process", dir.path());
+            for name in CASES {
+                let case = Case::read(name);
+                let whole = case.gradient(&Single, PAIRS);
+                for size in [PAIRS / world, 2] {
+                    let read =
+                        |rank| std::fs::read(dir.path().join(format!("{name}.{size}.{rank}")));
+                    let first = read(0).unwrap();
+                    for rank in 1..world {
+                        assert!(read(rank).unwrap() == first, "{name}: ranks differ");
+                    }
+                    let mut values = first
+                        .chunks_exact(4)
+                        .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                    let losses = values.by_ref().take(whole.0.len()).collect();
+                    let mut gradients = whole.1.clone();
+                    for param in &mut gradients {
+                        param.values = values.by_ref().take(param.values.len()).collect();
+                    }
+                    let what = format!("{name} on {world} processes by {size}");
+                    let apart = case.same(&what, &(losses, gradients), &whole);
+                    println!("{what}: {apart:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "run by processes_train_the_same_weights"]
+    fn run_of_a_process() {
+        let world = std::env::var("OMPI_COMM_WORLD_SIZE").unwrap();
+        let size = PAIRS / world.parse::<usize>().unwrap();
+        train(TrainConfig {
+            batch_size: size,
+            ..config(&folder(), &world)
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn processes_train_the_same_weights() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = run(dir.path(), "whole", |_| {});
+        for world in [2, 3, 4] {
+            launch(world, "mpi::run_of_a_process", dir.path());
+            let file = format!("logs/{world}/checkpoints/epoch_10/model.safetensors");
+            let apart = apart(&StateDict::read(&dir.path().join(file)).unwrap(), &whole);
+            println!("weights after 20 steps on {world} processes: {apart:e}");
+            assert!(apart <= 1e-4, "{world} processes: {apart:e}");
+        }
+    }
+}
