@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use openclip_model::config::{ImageSize, Interpolation, ModelConfig, ResizeMode};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::weights::{
-    DType, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
+    DType, Difference, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
 };
 use openclip_model::{Clip, ModelError, params};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config, values};
@@ -195,16 +195,15 @@ fn a_checkpoint_that_does_not_fit_lists_every_key() {
     write(&dict, &path);
     let error = create(&config, &path, &CreateOptions::default()).unwrap_err();
     let text = error.to_string();
-    let ModelError::Weights(WeightsError::Mismatch {
-        file,
+    let ModelError::Weights(WeightsError::Mismatch { file, difference }) = error else {
+        panic!("{text}");
+    };
+    let Difference {
         families,
         missing: no,
         unexpected: extra,
         mut shapes,
-    }) = error
-    else {
-        panic!("{text}");
-    };
+    } = *difference;
     assert_eq!(file, path);
     assert_eq!(families, [], "the same family");
     let sorted = |mut keys: Vec<String>| {

@@ -10,7 +10,7 @@ use openclip_model::weights::keys::{normalise, with_text_prefix};
 use openclip_model::weights::openai::infer_openai_config;
 use openclip_model::weights::resize::{resize_image_pos_embed, resize_text_pos_embed};
 use openclip_model::weights::{
-    DType, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
+    DType, Difference, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
 };
 use safetensors::SafeTensors;
 
@@ -500,10 +500,12 @@ fn written_files_are_readable_deterministic_and_atomic() {
 fn a_mismatch_names_every_key() {
     let error = WeightsError::Mismatch {
         file: "w.pt".into(),
-        families: Vec::new(),
-        missing: vec!["m1".into(), "m2".into()],
-        unexpected: vec!["u1".into()],
-        shapes: vec![("s1".into(), vec![2, 3], vec![3, 2])],
+        difference: Box::new(Difference {
+            missing: vec!["m1".into(), "m2".into()],
+            unexpected: vec!["u1".into()],
+            shapes: vec![("s1".into(), vec![2, 3], vec![3, 2])],
+            ..Difference::default()
+        }),
     };
     let text = error.to_string();
     for word in ["w.pt", "m1", "m2", "u1", "s1", "[2, 3]", "[3, 2]"] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::family::other_families;
-use super::{RawTensor, StateDict, WeightsError, keys, resize};
+use super::{Difference, RawTensor, StateDict, WeightsError, keys, resize};
 use crate::Clip;
 use crate::config::ModelConfig;
 use crate::params;
@@ -64,10 +64,12 @@ pub fn load(
     if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
-            families: other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key)),
-            missing,
-            unexpected,
-            shapes,
+            difference: Box::new(Difference {
+                families: other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key)),
+                missing,
+                unexpected,
+                shapes,
+            }),
         });
     }
     let mut failure = None;

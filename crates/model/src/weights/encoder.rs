@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::family::{Part, other_families};
-use super::{StateDict, WeightsError};
+use super::{Difference, StateDict, WeightsError};
 use crate::hub::{self, Places};
 use crate::{Clip, params};
 
@@ -63,10 +63,12 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
     if !(missing.is_empty() && shapes.is_empty()) {
         return Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
-            families,
-            missing,
-            unexpected: Vec::new(),
-            shapes,
+            difference: Box::new(Difference {
+                families,
+                missing,
+                shapes,
+                ..Difference::default()
+            }),
         });
     }
     let mut failure = None;

@@ -92,19 +92,26 @@ pub enum WeightsError {
         reason: String,
     },
     /// The tensors of a file are not those of the model.
-    #[error("{}: {}", .file.display(), MismatchList { families, missing, unexpected, shapes })]
+    #[error("{}: {}", .file.display(), .difference)]
     Mismatch {
         /// The file.
         file: PathBuf,
-        /// Parts that are of another family in the file than in the model.
-        families: Vec<OtherFamily>,
-        /// Keys the model has and the file lacks.
-        missing: Vec<String>,
-        /// Keys the file has and the model lacks.
-        unexpected: Vec<String>,
-        /// `(key, shape in the model, shape in the file)`.
-        shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
+        /// What differs.
+        difference: Box<Difference>,
     },
+}
+
+/// How the tensors of a file differ from those of a model.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// Parts that are of another family in the file than in the model.
+    pub families: Vec<OtherFamily>,
+    /// Keys the model has and the file lacks.
+    pub missing: Vec<String>,
+    /// Keys the file has and the model lacks.
+    pub unexpected: Vec<String>,
+    /// `(key, shape in the model, shape in the file)`.
+    pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
 impl WeightsError {
@@ -121,17 +128,10 @@ impl WeightsError {
     }
 }
 
-/// Lays out the families of a mismatch, then every key, one a line.
-struct MismatchList<'a> {
-    families: &'a [OtherFamily],
-    missing: &'a [String],
-    unexpected: &'a [String],
-    shapes: &'a [(String, Vec<usize>, Vec<usize>)],
-}
-
-impl fmt::Display for MismatchList<'_> {
+/// The families, then every key, one a line.
+impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for family in self.families {
+        for family in &self.families {
             write!(f, "{family}")?;
         }
         write!(
@@ -141,13 +141,13 @@ impl fmt::Display for MismatchList<'_> {
             self.unexpected.len(),
             self.shapes.len()
         )?;
-        for key in self.missing {
+        for key in &self.missing {
             write!(f, "\n  missing     {key}")?;
         }
-        for key in self.unexpected {
+        for key in &self.unexpected {
             write!(f, "\n  unexpected  {key}")?;
         }
-        for (key, expected, found) in self.shapes {
+        for (key, expected, found) in &self.shapes {
             write!(
                 f,
                 "\n  shape       {key}: the model has {expected:?}, the file {found:?}"

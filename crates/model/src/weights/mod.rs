@@ -30,7 +30,7 @@ mod torch;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use error::WeightsError;
+pub use error::{Difference, WeightsError};
 pub use family::{OtherFamily, Part};
 pub use safetensors::{TensorOut, write_safetensors};
 pub use tensor::{DType, RawTensor};
