@@ -12,11 +12,13 @@
 //! * [`pixels`] – decoded pictures and token ids onto the device
 //! * [`weights`] – checkpoint files
 //! * [`factory`] – name and weights → ready model
+//! * [`depth`], [`lock`] – the layers of a tower in order, and freezing
 //! * [`device`] – `--device` names
 
 pub mod clip;
 pub mod coca;
 pub mod config;
+pub mod depth;
 pub mod device;
 mod error;
 pub mod factory;

@@ -6,6 +6,8 @@ use burn::tensor::FloatDType;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
+use crate::optim::Settings;
+
 /// Where numbers are narrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +69,14 @@ pub struct TrainConfig {
     pub beta2: Option<f32>,
     pub eps: Option<f32>,
     pub wd: f32,
+    /// Patterns of keys without weight decay, beside those that never have it.
+    pub wd_exclude: Vec<String>,
+    pub opt: String,
+    /// Settings of the optimizer under PyTorch's and timm's names.
+    pub opt_kwargs: Settings,
+    pub momentum: Option<f64>,
+    pub image_layer_decay: Option<f64>,
+    pub text_layer_decay: Option<f64>,
     pub warmup: u64,
     pub skip_scheduler: bool,
     pub lr_scheduler: String,
@@ -145,6 +155,12 @@ impl Default for TrainConfig {
             beta2: None,
             eps: None,
             wd: 0.2,
+            wd_exclude: Vec::new(),
+            opt: "adamw".into(),
+            opt_kwargs: Settings::new(),
+            momentum: None,
+            image_layer_decay: None,
+            text_layer_decay: None,
             warmup: 10_000,
             skip_scheduler: false,
             lr_scheduler: "cosine".into(),

@@ -6,7 +6,7 @@
 //! * [`task`] – the model as Burn's Learner sees it
 //! * [`relay`], [`loss`] – the exact gradient of the objective, in micro-batches and over ranks
 //! * [`comm`] – ranks and their exchanges
-//! * [`optim`], [`schedule`] – AdamW's groups, gradient norm, learning rate
+//! * [`optim`], [`schedule`] – optimizers, their groups of parameters, gradient norm, learning rate
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`bench`] – how fast a model encodes and trains

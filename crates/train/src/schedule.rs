@@ -71,17 +71,19 @@ pub struct StepSchedule {
     pub step: u64,
     /// `--skip-scheduler`: the peak rate throughout.
     pub skip: bool,
+    /// Multiplies the rate: 1, but for the lower layers of a tower with layer decay.
+    pub scale: f64,
 }
 
 impl LrScheduler for StepSchedule {
     fn step(&mut self) -> f64 {
         let step = self.step;
         self.step += 1;
-        if self.skip {
-            self.schedule.lr
-        } else {
-            self.schedule.lr(step)
-        }
+        let lr = match self.skip {
+            true => self.schedule.lr,
+            false => self.schedule.lr(step),
+        };
+        lr * self.scale
     }
 
     fn to_record(&self) -> LrSchedulerRecord {

@@ -15,7 +15,7 @@ use openclip_model::{Clip, pixels};
 use crate::comm::{Communicator, Single};
 use crate::journal::StepFigures;
 use crate::loss::{Objective, clip_loss};
-use crate::optim::{gradient_norm, scale_gradients};
+use crate::optim::{clip_gradients, gradient_norm};
 use crate::relay::{Losses, MicroBatch, Relay};
 
 /// Upper end of the logit scale's logarithm, `ln 100`.
@@ -198,7 +198,7 @@ impl TrainStep for Task {
         self,
         optim: &mut ModuleOptimizer,
         lr: ModuleLearningRate,
-        mut grads: GradientsParams,
+        grads: GradientsParams,
     ) -> Self {
         let norm = gradient_norm(&self, &grads);
         self.with_ledger(|ledger| ledger.grad_norm = norm);
@@ -211,12 +211,7 @@ impl TrainStep for Task {
             return self.keep(optim);
         }
         self.with_ledger(|ledger| ledger.skipped_in_a_row = 0);
-        if let Some(limit) = self.setup.grad_clip_norm
-            && norm > limit
-        {
-            // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
-            grads = scale_gradients(&self, grads, limit / (norm + 1e-6));
-        }
+        let grads = clip_gradients(&self, grads, norm, self.setup.grad_clip_norm);
         let mut task = optim.step(lr, self, grads);
         task.clip.logit_scale = task.clip.logit_scale.map(|scale| {
             let tracked = scale.is_require_grad();

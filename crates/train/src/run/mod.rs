@@ -64,6 +64,8 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         listens,
     } = seat;
     let (rank, world_size) = (ranks.rank(), ranks.world_size());
+    let optim = setup::optim(&config)?;
+    let layer_decay = setup::layer_decay(&config)?;
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
     let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
     let resumed = find_checkpoint(&config, &dir, ranks.as_ref())?;
@@ -178,21 +180,28 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         preprocess: loaded.preprocess.clone(),
         image_size,
         context_length: tokenizer.context_length(),
-        grad_clip_norm: config.grad_clip_norm,
+        grad_clip_norm: setup::grad_clip_norm(&config, &optim),
         seed: config.seed,
     };
-    let optimizer = setup::adamw(&config).optimizer(&loaded.model);
+    let optimizer = optim.optimizer(&loaded.model);
+    if let Some(pattern) = optim.idle_pattern(&loaded.model) {
+        journal.warn(format!(
+            "--wd-exclude {pattern}: no parameter has such a name"
+        ));
+    }
+    let schedule = StepSchedule {
+        schedule,
+        step: start.step,
+        skip: config.skip_scheduler,
+        scale: 1.0,
+    };
+    let scheduler = layer_decay.scheduler(&loaded.model, schedule);
     let teacher = setup::teacher(&config, &loaded, &device)?;
     let task = Task::new(loaded.model.train(), setup)
         .with_objective(objective)
         .with_ranks(Arc::clone(&ranks))
         .with_teacher(teacher.map(Arc::new));
-    let schedule = StepSchedule {
-        schedule,
-        step: start.step,
-        skip: config.skip_scheduler,
-    };
-    let mut learner = Learner::new(task, optimizer, schedule);
+    let mut learner = Learner::new(task, optimizer, scheduler);
     if let Some((path, _)) = &resumed
         && let Some(record) = checkpoint::optimizer(path)?
     {

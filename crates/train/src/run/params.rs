@@ -5,23 +5,21 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::setup::adamw;
+use super::setup;
 use crate::journal::Journal;
-use crate::optim::AdamW;
+use crate::optim::Algorithm;
 use crate::{TrainConfig, TrainError};
 
 const PARAMS: &str = "params.json";
 
 /// The configuration with the values that stand in for absent flags.
 fn filled(config: &TrainConfig) -> TrainConfig {
-    let AdamW {
-        beta1, beta2, eps, ..
-    } = adamw(config);
-    let (beta1, beta2, eps) = (Some(beta1), Some(beta2), Some(eps));
+    let algorithm = setup::optim(config).map(|optim| optim.algorithm).ok();
+    let betas = algorithm.as_ref().and_then(Algorithm::betas);
     TrainConfig {
-        beta1,
-        beta2,
-        eps,
+        beta1: betas.map(|betas| betas[0]),
+        beta2: betas.map(|betas| betas[1]),
+        eps: algorithm.as_ref().and_then(Algorithm::eps),
         ..config.clone()
     }
 }

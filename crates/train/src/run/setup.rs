@@ -22,7 +22,7 @@ use crate::comm::Communicator;
 use crate::config::Precision;
 use crate::data::{Position, Steps};
 use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
-use crate::optim::AdamW;
+use crate::optim::{Algorithm, Given, LayerDecay, Optim};
 use crate::schedule::{Decay, Schedule};
 use crate::{TrainConfig, TrainError};
 
@@ -301,12 +301,32 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
     })
 }
 
-pub(super) fn adamw(config: &TrainConfig) -> AdamW {
-    let default = AdamW::for_model(&config.model);
-    AdamW {
-        beta1: config.beta1.unwrap_or(default.beta1),
-        beta2: config.beta2.unwrap_or(default.beta2),
-        eps: config.eps.unwrap_or(default.eps),
+/// What `--opt` and the flags beside it ask for.
+pub(super) fn optim(config: &TrainConfig) -> Result<Optim, TrainError> {
+    let given = Given {
+        beta1: config.beta1,
+        beta2: config.beta2,
+        eps: config.eps,
+        momentum: config.momentum,
+        settings: Some(&config.opt_kwargs),
+    };
+    Ok(Optim {
+        algorithm: Algorithm::named(&config.opt, &config.model, &given)?,
         weight_decay: config.wd,
-    }
+        wd_exclude: config.wd_exclude.clone(),
+    })
+}
+
+pub(super) fn layer_decay(config: &TrainConfig) -> Result<LayerDecay, TrainError> {
+    let decay = LayerDecay {
+        image: config.image_layer_decay,
+        text: config.text_layer_decay,
+    };
+    decay.checked()
+}
+
+/// The smallest of the limits that flags and optimizer set to the norm of the gradient.
+pub(super) fn grad_clip_norm(config: &TrainConfig, optim: &Optim) -> Option<f32> {
+    let limits = [config.grad_clip_norm, optim.algorithm.max_grad_norm()];
+    limits.into_iter().flatten().reduce(f32::min)
 }

@@ -87,7 +87,6 @@ const FOREIGN: &[Foreign] = &[
     note("train-loss-ema-samples", Values::One, "the loss is shown as it is"),
     note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks"),
     only("val-retrieval-precision", "fp32"),
-    only("opt", "adamw"),
     only("image-key", "jpg;png;jpeg;webp"),
     only("text-key", "txt"),
     only("max-image-pixels", "25000000"),
@@ -103,14 +102,8 @@ const FOREIGN: &[Foreign] = &[
     later("remote-sync-frequency", Values::One),
     later("use-bnb-linear", Values::One),
     later("loss-dist-impl", Values::One),
-    later("momentum", Values::One),
-    later("opt-kwargs", Values::Many),
     later("opt-fallback-list", Values::Many),
-    later("text-layer-decay", Values::One),
-    later("image-layer-decay", Values::One),
-    later("visual-layer-decay", Values::One),
     later("audio-layer-decay", Values::One),
-    later("wd-exclude", Values::Many),
     later("text-pooler-own-group", Values::None),
     later("fsdp", Values::None),
     later("fsdp-no-reshard-after-forward", Values::None),
@@ -273,8 +266,8 @@ mod tests {
             "--gather-with-grad",
             "--dist-url",
             "tcp://x:1",
-            "--opt",
-            "adamw",
+            "--max-image-pixels",
+            "25e6",
         ]);
         let notes = flags.check().unwrap();
         assert_eq!(notes.len(), 2);
@@ -292,11 +285,11 @@ mod tests {
         ])
         .check()
         .unwrap();
-        let other = parse(&["--opt", "timm/lamb"])
+        let other = parse(&["--image-key", "tif"])
             .check()
             .unwrap_err()
             .message();
-        assert_eq!(other, "--opt timm/lamb is not built yet");
+        assert_eq!(other, "--image-key tif is not built yet");
     }
 
     #[test]

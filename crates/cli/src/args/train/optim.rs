@@ -1,6 +1,8 @@
 //! Schedule, optimizer and augmentation.
 
 use clap::{ArgAction, Args};
+use openclip_train::optim::Settings;
+use serde_json::{Value, json};
 
 use crate::error::{CliError, Result};
 use crate::output::warn;
@@ -42,15 +44,36 @@ pub struct OptimArgs {
     /// Weight decay of matrices; biases, norms and the logit scale have none
     #[arg(long, default_value_t = 0.2)]
     pub wd: f32,
-    /// AdamW's β₁ [default: 0.9]
+    /// Keys of further parameters without weight decay, with * and ?: --wd-exclude '*positional_embedding'
+    #[arg(long, value_name = "GLOB", num_args = 0.., action = ArgAction::Set)]
+    pub wd_exclude: Vec<String>,
+    /// Optimizer: adamw, nadamw, lion, lamb, adafactor, sgd or momentum; timm/NAME is the same with timm's defaults
+    ///
+    /// lion wants about a tenth of AdamW's learning rate and ten times its weight decay, and keeps one moment where AdamW keeps
+    /// two; adafactor keeps almost none. lamb is for batches of tens of thousands.
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    pub opt: String,
+    /// Settings of the optimizer as key=value, under PyTorch's and timm's names: betas=(0.9,0.95) amsgrad=True
+    #[arg(long, value_name = "KEY=VALUE", num_args = 0.., action = ArgAction::Set)]
+    pub opt_kwargs: Vec<String>,
+    /// Decay of the first moment [default: 0.9]
     #[arg(long)]
     pub beta1: Option<f32>,
-    /// AdamW's β₂ [default: 0.98 for ViT models, else 0.999]
+    /// Decay of the second moment [default for adamw: 0.98 for ViT models, else 0.999]
     #[arg(long)]
     pub beta2: Option<f32>,
-    /// AdamW's ε [default: 1e-6 for ViT models, else 1e-8]
+    /// What is added to the divisor [default for adamw: 1e-6 for ViT models, else 1e-8]
     #[arg(long)]
     pub eps: Option<f32>,
+    /// Momentum of sgd and momentum [default: 0.9]
+    #[arg(long)]
+    pub momentum: Option<f64>,
+    /// Learning rate of each layer of the image tower over that of the next one; 0.65-0.9 keeps a pretrained tower near its weights
+    #[arg(long, value_name = "FACTOR", visible_alias = "visual-layer-decay")]
+    pub image_layer_decay: Option<f64>,
+    /// Learning rate of each layer of the text tower over that of the next one
+    #[arg(long, value_name = "FACTOR")]
+    pub text_layer_decay: Option<f64>,
     /// Largest L2 norm of the whole gradient; 1.0 calms a run whose loss jumps
     #[arg(long, value_name = "NORM")]
     pub grad_clip_norm: Option<f32>,
@@ -75,6 +98,30 @@ pub struct OptimArgs {
     /// Seed of initial weights, order and augmentation
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+impl OptimArgs {
+    /// `--opt-kwargs` as values.
+    pub fn opt_kwargs(&self) -> Result<Settings> {
+        let given = self.opt_kwargs.iter().filter(|given| !given.is_empty());
+        let pairs = given.map(|given| {
+            let pair = given.split_once('=').and_then(|(key, value)| {
+                let number = value.parse().ok().map(|number: f64| json!(number));
+                let value = match value {
+                    "True" => json!(true),
+                    "False" => json!(false),
+                    "None" => Value::Null,
+                    value => number.or_else(|| Some(json!(list(value)?)))?,
+                };
+                Some((key.to_owned(), value))
+            });
+            pair.ok_or_else(|| {
+                let expected = "key=value with a number, True, False, None or (a,b)";
+                CliError::Usage(format!("--opt-kwargs {given}: expected {expected}"))
+            })
+        });
+        pairs.collect()
+    }
 }
 
 /// What is not trained.
@@ -181,6 +228,12 @@ fn jitter(setting: &str, value: &str) -> Result<[f64; 4]> {
 
 /// `(a, b)`, `[a, b]` or `a` as Python writes them.
 fn numbers<const N: usize>(setting: &str, value: &str) -> Result<[f64; N]> {
+    list(value)
+        .and_then(|values| values.try_into().ok())
+        .ok_or_else(|| CliError::Usage(format!("--aug-cfg {setting}: expected {N} number(s)")))
+}
+
+fn list(value: &str) -> Option<Vec<f64>> {
     let inner = value
         .trim()
         .trim_start_matches(['(', '['])
@@ -189,10 +242,7 @@ fn numbers<const N: usize>(setting: &str, value: &str) -> Result<[f64; N]> {
         .split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty());
-    let values: Option<Vec<f64>> = parts.map(|part| part.parse().ok()).collect();
-    values
-        .and_then(|values| values.try_into().ok())
-        .ok_or_else(|| CliError::Usage(format!("--aug-cfg {setting}: expected {N} number(s)")))
+    parts.map(|part| part.parse().ok()).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,75 @@
+//! The global norm of a gradient, and its scaling.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Tensor};
+
+/// Euclidean norm over all gradients together, in f32; zero when there are none.
+pub fn gradient_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f32 {
+    struct Squares<'a> {
+        gradients: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.gradients.get::<D>(param.id) {
+                self.sums.push(gradient.cast(DType::F32).square().sum());
+            }
+        }
+    }
+    let mut squares = Squares {
+        gradients,
+        sums: Vec::new(),
+    };
+    model.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return 0.0;
+    }
+    let total = Tensor::cat(squares.sums, 0).sum().try_into_vec_as::<f32>();
+    // A device that cannot answer has no finite norm.
+    total
+        .ok()
+        .and_then(|sum| sum.first().copied())
+        .map_or(f32::NAN, f32::sqrt)
+}
+
+/// `gradients`, whose norm is `norm`, scaled down where that is above `limit`.
+pub fn clip_gradients<M: Module>(
+    model: &M,
+    gradients: GradientsParams,
+    norm: f32,
+    limit: Option<f32>,
+) -> GradientsParams {
+    match limit {
+        // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
+        Some(limit) if norm > limit => scale_gradients(model, gradients, limit / (norm + 1e-6)),
+        _ => gradients,
+    }
+}
+
+/// Multiplies every gradient by `factor`.
+pub fn scale_gradients<M: Module>(
+    model: &M,
+    gradients: GradientsParams,
+    factor: f32,
+) -> GradientsParams {
+    struct Scale {
+        from: GradientsParams,
+        to: GradientsParams,
+        factor: f32,
+    }
+    impl ModuleVisitor for Scale {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.from.remove::<D>(param.id) {
+                self.to.register(param.id, gradient.mul_scalar(self.factor));
+            }
+        }
+    }
+    let mut scale = Scale {
+        from: gradients,
+        to: GradientsParams::new(),
+        factor,
+    };
+    model.visit(&mut scale);
+    scale.to
+}

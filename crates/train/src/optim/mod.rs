@@ -1,0 +1,15 @@
+//! Optimizers, their groups of parameters, and what is done to a gradient before they see it.
+//!
+//! * [`algorithm`] – the optimizers by name, with the settings of each
+//! * [`groups`] – which parameters decay, and how their learning rates differ
+//! * [`nadamw`] – Adam with Nesterov's momentum, which Burn lacks
+//! * [`gradients`] – global norm and scaling
+
+pub mod algorithm;
+pub mod gradients;
+pub mod groups;
+pub mod nadamw;
+
+pub use algorithm::{AdamW, Algorithm, Given, Settings};
+pub use gradients::{clip_gradients, gradient_norm, scale_gradients};
+pub use groups::{LayerDecay, Optim, decays};
