@@ -406,11 +406,13 @@ fn schedules() {
             schedule,
             step: 0,
             skip: false,
+            scale: 1.0,
         };
         let mut skipped = StepSchedule {
             schedule,
             step: 0,
             skip: true,
+            scale: 1.0,
         };
         // A run that is resumed half-way.
         let half = wanted.len() / 2;
@@ -418,6 +420,7 @@ fn schedules() {
             schedule,
             step: half as u64,
             skip: false,
+            scale: 1.0,
         };
         for (step, wanted) in wanted.iter().enumerate() {
             use burn::lr_scheduler::LrScheduler;
