@@ -180,12 +180,19 @@ fn incomplete_checkpoints_are_never_picked_up() {
     fs::write(&newest, &bytes[..bytes.len() - 1]).unwrap();
     fs::remove_file(folder.join("step_9/state.json")).unwrap();
     fs::create_dir(folder.join(".step_99.tmp")).unwrap();
-    let latest = openclip_train::checkpoint::latest(&folder).unwrap();
+    let found = openclip_train::checkpoint::latest(&folder);
+    let latest = found.checkpoint.unwrap();
     assert!(
         latest.path.ends_with("epoch_1"),
         "{}",
         latest.path.display()
     );
+    let passed_over: Vec<_> = found.passed_over.iter().map(ToString::to_string).collect();
+    assert_eq!(passed_over.len(), 2, "{passed_over:?}");
+    for (name, file) in [("step_9", "state.json"), ("epoch_2", "model.safetensors")] {
+        let named = |text: &String| text.contains(name) && text.contains(file);
+        assert!(passed_over.iter().any(named), "{passed_over:?}");
+    }
     let resume = Some(folder.join("step_9").display().to_string());
     let error = train(TrainConfig {
         resume,

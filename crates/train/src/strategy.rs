@@ -1,13 +1,14 @@
 //! The loop that Burn's `SupervisedTraining` calls: epochs of steps, with checkpoints in mid-epoch, exact resume, a
 //! stop on request, and a guard against gradients that are not finite.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
+use burn::optim::OptimizerRecord;
 use burn::tensor::{DType, Tensor};
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
@@ -22,7 +23,7 @@ use openclip_eval::validation::{Due, Validation};
 use openclip_model::config::{ModelConfig, PreprocessConfig};
 use openclip_model::factory::Loaded;
 
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint::{Progress, Saver, Snapshot};
 use crate::comm::Communicator;
 use crate::data::Position;
 use crate::journal::{Journal, Place, StepFigures};
@@ -50,8 +51,8 @@ pub struct Run {
     pub config: TrainConfig,
     /// What the checkpoints say about the model.
     pub facts: ModelFacts,
-    /// The run folder's `checkpoints/`.
-    pub checkpoints: PathBuf,
+    /// Writes checkpoints.
+    pub saver: Saver,
     /// Optimizer steps of an epoch.
     pub steps_per_epoch: u64,
     /// Where the run stands.
@@ -70,8 +71,6 @@ pub struct Run {
     pub encoder: Encoder,
     /// Log files.
     pub journal: Journal,
-    /// The newest checkpoint.
-    pub checkpoint: Option<PathBuf>,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
 }
@@ -114,6 +113,18 @@ impl SupervisedLearningStrategy<Task> for Driver {
 
 impl Run {
     fn train(
+        &mut self,
+        learner: &mut Learner<Task>,
+        train: &dyn DataLoader<Step>,
+        processor: &mut SupervisedTrainingEventProcessor<Task>,
+        interrupter: &Interrupter,
+    ) -> Result<(), TrainError> {
+        let ended = self.epochs(learner, train, processor, interrupter);
+        let saved = self.saver.finish(&mut self.journal);
+        ended.and(saved)
+    }
+
+    fn epochs(
         &mut self,
         learner: &mut Learner<Task>,
         train: &dyn DataLoader<Step>,
@@ -168,12 +179,14 @@ impl Run {
                 || interrupter.should_stop()
                 || self.config.max_steps.is_some_and(|most| number >= most);
             let stops = self.ranks.any(wanted)? && !ends_run;
-            let saves_epoch = ends_epoch && self.is_due(self.config.save_frequency, ends_run);
-            let every = self.config.save_every_n_steps;
-            let saves_step = stops || every.is_some_and(|n| number.is_multiple_of(n));
+            let epoch_done = ends_epoch.then_some(self.progress.epoch + 1);
+            let overdue = self.is_overdue()?;
+            let plan = self
+                .saver
+                .plan(number, epoch_done, overdue, ends_run || stops);
             let ledger = Arc::clone(learner.model().ledger());
             let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger().keep_optimizer = saves_epoch || saves_step;
+            ledger().keep_optimizer = plan.is_some() && self.ranks.is_first();
 
             let output = learner.train_step(step);
             learner.lr_step();
@@ -235,7 +248,7 @@ impl Run {
                     "step {number}: the gradient is not finite (loss {loss}); step skipped, {count} in a row"
                 ));
                 if count >= self.config.max_bad_steps {
-                    let checkpoint = self.checkpoint.clone();
+                    let checkpoint = self.newest();
                     return Err(TrainError::NotFinite { count, checkpoint });
                 }
             }
@@ -244,15 +257,13 @@ impl Run {
                 self.progress.step_in_epoch = 0;
                 self.progress.cursor = 0;
             }
-            let optimizer = ledger().optimizer.take();
-            if saves_epoch {
-                self.save(
-                    &format!("epoch_{}", self.progress.epoch),
-                    learner,
-                    optimizer,
-                )?;
-            } else if saves_step {
-                self.save(&format!("step_{number}"), learner, optimizer)?;
+            self.saver.poll(&mut self.journal);
+            if let Some(plan) = plan {
+                self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
+                if self.ranks.is_first() {
+                    let snapshot = self.snapshot(learner, ledger().optimizer.take());
+                    self.saver.save(plan, snapshot, &mut self.journal);
+                }
             }
             if stops {
                 self.stopped = true;
@@ -271,8 +282,20 @@ impl Run {
         Ok(())
     }
 
-    fn is_due(&self, frequency: u64, at_end: bool) -> bool {
-        at_end || (frequency > 0 && (self.progress.epoch + 1).is_multiple_of(frequency))
+    /// Whether time alone makes a checkpoint due; the first rank's clock counts.
+    fn is_overdue(&self) -> Result<bool, TrainError> {
+        let is_overdue = self.ranks.is_first() && self.saver.is_overdue();
+        match self.config.save_every_minutes {
+            None => Ok(false),
+            Some(_) => Ok(self.ranks.any(is_overdue)?),
+        }
+    }
+
+    /// The newest checkpoint, after waiting for the one under way.
+    fn newest(&mut self) -> Option<PathBuf> {
+        // The error of the run counts for more than that of a checkpoint.
+        let _ = self.saver.finish(&mut self.journal);
+        self.saver.newest().map(Path::to_owned)
     }
 
     fn place(&self, samples: usize) -> Place {
@@ -285,32 +308,24 @@ impl Run {
         }
     }
 
-    fn save(
-        &mut self,
-        name: &str,
-        learner: &Learner<Task>,
-        optimizer: Option<burn::optim::OptimizerRecord>,
-    ) -> Result<(), TrainError> {
-        self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
-        if !self.ranks.is_first() {
-            return Ok(());
-        }
+    /// The run as it stands after a step.
+    fn snapshot(&self, learner: &Learner<Task>, optimizer: Option<OptimizerRecord>) -> Snapshot {
         let ModelFacts {
-            name: model,
+            name,
             config,
             preprocess,
         } = self.facts.clone();
-        let loaded = Loaded {
-            model: learner.model().clip.valid(),
-            name: model,
-            config,
-            preprocess,
-            warnings: Vec::new(),
-        };
-        let path = checkpoint::save(&self.checkpoints, name, &loaded, optimizer, &self.progress)?;
-        self.journal.info(format!("Saved {}", path.display()));
-        self.checkpoint = Some(path);
-        Ok(())
+        Snapshot {
+            model: Loaded {
+                model: learner.model().clip.valid(),
+                name,
+                config,
+                preprocess,
+                warnings: Vec::new(),
+            },
+            optimizer,
+            progress: self.progress.clone(),
+        }
     }
 
     /// Measures the model where the flags say so, after a completed epoch.
@@ -324,6 +339,7 @@ impl Run {
         let metrics = self
             .validation
             .run(&self.encoder, &self.tokenizer, due, clip_loss)?;
+        self.saver.evaluated(&metrics, &mut self.journal);
         if metrics.is_empty() {
             return Ok(());
         }

@@ -15,6 +15,8 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
         "--save-every-n-steps",
         config.save_every_n_steps.unwrap_or(1),
     )?;
+    positive("--keep-last", config.keep_last.unwrap_or(1) as u64)?;
+    saving(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
     for (flag, value) in [("--lr", config.lr), ("--wd", f64::from(config.wd))] {
         if !value.is_finite() || value < 0.0 {
@@ -83,4 +85,47 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
         ));
     }
     Ok(())
+}
+
+fn saving(config: &TrainConfig) -> Result<(), TrainError> {
+    if config
+        .save_every_minutes
+        .is_some_and(|minutes| minutes.is_nan() || !(0.0..1e9).contains(&minutes))
+    {
+        return Err(TrainError::flag(
+            "--save-every-minutes",
+            "must be 0 or more",
+        ));
+    }
+    let Some(metric) = &config.keep_best else {
+        return Ok(());
+    };
+    let sources = [
+        (
+            "--imagenet-val",
+            config.imagenet_val.is_some() && config.zeroshot_frequency > 0,
+            metric.starts_with("imagenet-zeroshot-val-top"),
+        ),
+        (
+            "--val-data",
+            config.val_data.is_some() && config.val_frequency > 0,
+            metric.starts_with("clip_val_loss")
+                || metric.starts_with("image_to_text_")
+                || metric.starts_with("text_to_image_"),
+        ),
+    ];
+    match sources.into_iter().find(|(.., measures)| *measures) {
+        Some((_, true, _)) => Ok(()),
+        Some((flag, false, _)) => Err(TrainError::flag(
+            "--keep-best",
+            format!("{metric} is measured with {flag}, which is not given"),
+        )),
+        None => Err(TrainError::flag(
+            "--keep-best",
+            format!(
+                "{metric:?} is not measured; expected a name of results.jsonl such as image_to_text_R@1, \
+                 clip_val_loss or imagenet-zeroshot-val-top1"
+            ),
+        )),
+    }
 }

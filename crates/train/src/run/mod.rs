@@ -21,7 +21,7 @@ use openclip_model::hub::Places;
 use openclip_model::{device, registry};
 
 use self::ranks::Seat;
-use crate::checkpoint::{self, Checkpoint, Progress};
+use crate::checkpoint::{self, Checkpoint, Found, Progress, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::journal::{self, Journal};
@@ -68,7 +68,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     let layer_decay = setup::layer_decay(&config)?;
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
     let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
-    let resumed = find_checkpoint(&config, &dir, ranks.as_ref())?;
+    let (resumed, passed_over) = find_checkpoint(&config, &dir, ranks.as_ref())?;
     let start = resumed
         .as_ref()
         .map(|(_, progress)| progress.of_rank(rank, world_size))
@@ -114,6 +114,9 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     }
     // No rank goes on from here unless all can.
     ranks.barrier()?;
+    for error in passed_over {
+        journal.warn(format!("{error}; it is passed over"));
+    }
     for warning in std::mem::take(&mut loaded.warnings) {
         journal.warn(warning);
     }
@@ -214,7 +217,11 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     let run = Run {
         ranks,
         facts,
-        checkpoints: dir.join(CHECKPOINTS),
+        saver: Saver::new(
+            dir.join(CHECKPOINTS),
+            Saving::from(&config),
+            resumed.map(|(path, _)| path),
+        ),
         steps_per_epoch: steps.steps_per_epoch,
         progress: start,
         position: Arc::clone(&steps.position),
@@ -224,7 +231,6 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         tokenizer,
         encoder,
         journal,
-        checkpoint: resumed.map(|(path, _)| path),
         stopped: false,
         config,
     };
@@ -279,14 +285,14 @@ fn launch(
             (None, Some(run)) => Ok(Outcome {
                 run: dir.to_owned(),
                 rank: run.ranks.rank(),
-                checkpoint: run.checkpoint,
+                checkpoint: run.saver.newest().map(Path::to_owned),
                 stopped: run.stopped,
             }),
         },
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("panic")
@@ -328,35 +334,41 @@ fn prepare_dir(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
         return Err(TrainError::Exists(dir.to_owned()));
     }
     let path = dir.join(CHECKPOINTS);
+    checkpoint::sweep(&path);
     fs::create_dir_all(&path).map_err(|source| TrainError::Write { path, source })
 }
 
 /// Where to go on from: a complete checkpoint folder with its counters, or a bare weights file and none.
+type Start = Option<(PathBuf, Progress)>;
+
+/// The start that `--resume` asks for, and the damaged checkpoints that `latest` passed over.
 fn find_checkpoint(
     config: &TrainConfig,
     dir: &Path,
     ranks: &dyn Communicator,
-) -> Result<Option<(PathBuf, Progress)>, TrainError> {
-    let found = |Checkpoint { path, progress }| (path, progress);
+) -> Result<(Start, Vec<TrainError>), TrainError> {
+    let start = |Checkpoint { path, progress }| (path, progress);
     let mut resume = config.resume.clone();
     if resume.as_deref() == Some("latest") {
-        let latest = match ranks.is_first() {
+        let found = match ranks.is_first() {
             true => checkpoint::latest(&dir.join(CHECKPOINTS)),
-            false => None,
+            false => Found::default(),
         };
-        resume = ranks::agree_on_path(ranks, latest.as_ref().map(|found| found.path.as_path()))?;
+        let path = found.checkpoint.as_ref().map(|found| found.path.as_path());
+        resume = ranks::agree_on_path(ranks, path)?;
         if ranks.is_first() {
-            return Ok(latest.map(found));
+            return Ok((found.checkpoint.map(start), found.passed_over));
         }
     }
     match resume.as_deref() {
-        None => Ok(None),
+        None => Ok((None, Vec::new())),
         Some(path) => {
             let path = Path::new(path);
-            if path.is_file() {
-                return Ok(Some((path.to_owned(), Progress::default())));
-            }
-            checkpoint::open(path).map(found).map(Some)
+            let found = match path.is_file() {
+                true => (path.to_owned(), Progress::default()),
+                false => start(checkpoint::open(path)?),
+            };
+            Ok((Some(found), Vec::new()))
         }
     }
 }

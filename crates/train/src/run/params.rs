@@ -40,7 +40,7 @@ pub(super) fn write(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> 
 }
 
 /// Flags that may differ between a run and its continuation without changing what it computes.
-const HARMLESS: [&str; 10] = [
+const HARMLESS: &[&str] = &[
     "resume",
     "name",
     "logs",
@@ -48,6 +48,11 @@ const HARMLESS: [&str; 10] = [
     "log_every_n_steps",
     "save_frequency",
     "save_every_n_steps",
+    "save_every_minutes",
+    "save_most_recent",
+    "delete_previous_checkpoint",
+    "keep_last",
+    "keep_best",
     "report_to",
     "max_steps",
     "device",

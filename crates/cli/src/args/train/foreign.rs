@@ -93,8 +93,6 @@ const FOREIGN: &[Foreign] = &[
     only("fsdp-checkpoint", "full"),
     only("remote-sync-protocol", "s3"),
     later("imagenet-v2", Values::One),
-    later("save-most-recent", Values::None),
-    later("delete-previous-checkpoint", Values::None),
     later("pretrained-image", Values::None),
     later("grad-checkpointing", Values::None),
     later("horovod", Values::None),

@@ -41,6 +41,21 @@ pub struct RunArgs {
     /// Steps between further checkpoints within an epoch; for epochs that take hours
     #[arg(long, value_name = "STEPS")]
     pub save_every_n_steps: Option<u64>,
+    /// Minutes between further checkpoints within an epoch, whatever the steps take
+    #[arg(long, value_name = "MINUTES")]
+    pub save_every_minutes: Option<f64>,
+    /// Keep the end of every epoch as the checkpoint `latest`, whatever --save-frequency says
+    #[arg(long)]
+    pub save_most_recent: bool,
+    /// Keep only the newest checkpoint of an epoch's end, and only the newest within epochs
+    #[arg(long)]
+    pub delete_previous_checkpoint: bool,
+    /// Keep the newest N checkpoints within epochs; those of epochs' ends stay
+    #[arg(long, value_name = "N")]
+    pub keep_last: Option<usize>,
+    /// Keep the checkpoint with the best METRIC as `best`, such as image_to_text_R@1 or imagenet-zeroshot-val-top1
+    #[arg(long, value_name = "METRIC")]
+    pub keep_best: Option<String>,
     /// Steps between lines of progress
     #[arg(long, value_name = "STEPS", default_value_t = 100)]
     pub log_every_n_steps: u64,

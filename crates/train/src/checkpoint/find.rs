@@ -1,0 +1,80 @@
+//! The newest checkpoint that is whole.
+
+use std::fs;
+use std::path::Path;
+
+use super::folder::measure;
+use super::{Checkpoint, STATE, State};
+use crate::TrainError;
+
+/// What a look into a folder of checkpoints brought.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The complete checkpoint that got furthest.
+    pub checkpoint: Option<Checkpoint>,
+    /// What got further, or might have, and is not whole.
+    pub passed_over: Vec<TrainError>,
+}
+
+/// The complete checkpoint in `dir` that got furthest, and which ones were passed over for it.
+pub fn latest(dir: &Path) -> Found {
+    let mut found = Found::default();
+    let mut candidates = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with('.') || !entry.path().is_dir() {
+            continue;
+        }
+        match state(&entry.path()) {
+            Ok(state) => candidates.push((state.progress.step, entry.path())),
+            Err(error) => found.passed_over.push(error),
+        }
+    }
+    candidates.sort();
+    // The checksums of large files take their time: only those that count are looked at.
+    for (_, path) in candidates.into_iter().rev() {
+        match open(&path) {
+            Ok(checkpoint) => {
+                found.checkpoint = Some(checkpoint);
+                break;
+            }
+            Err(error) => found.passed_over.push(error),
+        }
+    }
+    found
+}
+
+/// Reads and verifies a checkpoint folder.
+///
+/// # Errors
+/// [`TrainError::Incomplete`], naming what is missing or damaged.
+pub fn open(path: &Path) -> Result<Checkpoint, TrainError> {
+    let State {
+        progress, files, ..
+    } = state(path)?;
+    for file in &files {
+        let found = measure(path, &file.name)
+            .map_err(|error| incomplete(path, format!("{}: {error}", file.name)))?;
+        if found != *file {
+            let reason = format!("{} does not have its checksum", file.name);
+            return Err(incomplete(path, reason));
+        }
+    }
+    Ok(Checkpoint {
+        path: path.to_path_buf(),
+        progress,
+    })
+}
+
+/// What `state.json` says, without a look at the other files.
+pub(super) fn state(path: &Path) -> Result<State, TrainError> {
+    let json = fs::read(path.join(STATE))
+        .map_err(|error| incomplete(path, format!("{STATE}: {error}")))?;
+    State::from_json(&json).map_err(|error| incomplete(path, format!("{STATE}: {error}")))
+}
+
+fn incomplete(path: &Path, reason: String) -> TrainError {
+    TrainError::Incomplete {
+        path: path.to_path_buf(),
+        reason,
+    }
+}

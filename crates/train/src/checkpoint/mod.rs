@@ -1,0 +1,202 @@
+//! Checkpoints that are whole or not there.
+//!
+//! A checkpoint is a folder with `model.safetensors` and `open_clip_config.json` (so that it is a `local-dir:` of its own),
+//! `optimizer.bpk` and, written last, `state.json` with the counters and a checksum of each file. The folder is filled
+//! under a name that starts with a dot and renamed once everything is on disk; a folder without `state.json`, or with
+//! one that does not fit, is never resumed from.
+//!
+//! * [`folder`] – writing one folder, and giving its files a second name
+//! * [`find`] – the newest one that is whole
+//! * [`keep`] – which older ones may go
+//! * [`saver`] – when one is due, and writing it while the run goes on
+
+pub mod find;
+pub mod folder;
+pub mod keep;
+pub mod saver;
+
+use std::path::{Path, PathBuf};
+
+use burn::optim::OptimizerRecord;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::TrainError;
+
+pub use find::{Found, latest, open};
+pub use folder::Snapshot;
+pub use keep::{Retention, sweep};
+pub use saver::{Saver, Saving};
+
+/// File that holds the weights.
+pub const MODEL: &str = "model.safetensors";
+/// File that makes a folder a checkpoint; written last.
+pub const STATE: &str = "state.json";
+/// Name under which `--save-most-recent` keeps the newest checkpoint.
+pub const LATEST: &str = "latest";
+/// Name under which `--keep-best` keeps the best one.
+pub const BEST: &str = "best";
+const OPTIMIZER: &str = "optimizer.bpk";
+
+/// Where a run stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Completed epochs.
+    pub epoch: u64,
+    /// Optimizer steps of the whole run.
+    pub step: u64,
+    /// Optimizer steps of the current epoch.
+    pub step_in_epoch: u64,
+    /// Items of the source used in the current epoch.
+    pub cursor: u64,
+    /// Samples trained on.
+    pub samples_seen: u64,
+    /// What `cursor` is on every rank, in their order; set when a checkpoint is saved.
+    #[serde(default)]
+    pub cursors: Vec<u64>,
+}
+
+impl Progress {
+    /// The same where `rank` of `world_size` ranks goes on.
+    ///
+    /// Samples that are numbered go to the ranks in turns. Where another number of ranks shares what is left of an epoch, they
+    /// go on behind the samples that all former ranks together have used.
+    pub fn of_rank(&self, rank: usize, world_size: usize) -> Self {
+        let used = match self.cursors.as_slice() {
+            [] => self.cursor,
+            cursors => cursors.iter().sum(),
+        };
+        let turns = used.saturating_sub(rank as u64).div_ceil(world_size as u64);
+        let cursor = match self.cursors.len() == world_size {
+            true => self.cursors.get(rank).copied().unwrap_or(turns),
+            false => turns,
+        };
+        Self {
+            cursor,
+            ..self.clone()
+        }
+    }
+}
+
+/// What `state.json` says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    progress: Progress,
+    /// Of a checkpoint kept as the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metric: Option<Metric>,
+    files: Vec<FileEntry>,
+}
+
+/// Name of the checksum of everything else that `state.json` says.
+const CHECKSUM: &str = "crc32";
+
+impl State {
+    fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut state = serde_json::to_value(self)?;
+        state[CHECKSUM] = checksum(&state)?.into();
+        serde_json::to_vec_pretty(&state)
+    }
+
+    fn from_json(json: &[u8]) -> serde_json::Result<Self> {
+        let mut state: Map<String, Value> = serde_json::from_slice(json)?;
+        let written = state.remove(CHECKSUM);
+        let state = Value::Object(state);
+        match written == Some(checksum(&state)?.into()) {
+            true => serde_json::from_value(state),
+            false => Err(serde::de::Error::custom("it does not have its checksum")),
+        }
+    }
+}
+
+fn checksum(state: &Value) -> serde_json::Result<u32> {
+    Ok(crc32fast::hash(&serde_json::to_vec(state)?))
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct FileEntry {
+    name: String,
+    bytes: u64,
+    crc32: u32,
+}
+
+/// A measured value by which checkpoints are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// As in `results.jsonl`.
+    pub name: String,
+    /// The value.
+    pub value: f64,
+}
+
+impl Metric {
+    /// Whether this beats `other`, which may measure something else and then never wins.
+    pub fn beats(&self, other: Option<&Metric>) -> bool {
+        let Some(other) = other.filter(|other| other.name == self.name) else {
+            return self.value.is_finite();
+        };
+        match lower_is_better(&self.name) {
+            true => self.value < other.value,
+            false => self.value > other.value,
+        }
+    }
+}
+
+/// Losses and ranks fall as a model learns; accuracies and recalls rise.
+fn lower_is_better(metric: &str) -> bool {
+    metric.contains("loss") || metric.contains("rank")
+}
+
+/// A complete checkpoint.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// The folder.
+    pub path: PathBuf,
+    /// Where the run stood.
+    pub progress: Progress,
+}
+
+/// The optimizer's state, if the checkpoint folder `path` has one.
+///
+/// # Errors
+/// [`TrainError::Incomplete`] when the file cannot be read.
+pub fn optimizer(path: &Path) -> Result<Option<OptimizerRecord>, TrainError> {
+    let path = path.join(OPTIMIZER);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let record = OptimizerRecord::load(&path);
+    record.map(Some).map_err(|error| TrainError::Incomplete {
+        path,
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metric;
+
+    fn metric(name: &str, value: f64) -> Metric {
+        Metric {
+            name: name.into(),
+            value,
+        }
+    }
+
+    #[test]
+    fn losses_and_ranks_are_better_when_lower() {
+        for (name, better, worse) in [
+            ("clip_val_loss", 1.0, 2.0),
+            ("image_to_text_mean_rank", 3.0, 4.0),
+            ("image_to_text_R@1", 0.5, 0.4),
+            ("imagenet-zeroshot-val-top1", 0.7, 0.6),
+        ] {
+            let (better, worse) = (metric(name, better), metric(name, worse));
+            assert!(better.beats(Some(&worse)) && !worse.beats(Some(&better)));
+            assert!(!better.beats(Some(&better)));
+            assert!(worse.beats(None) && worse.beats(Some(&metric("another", 9.0))));
+        }
+        assert!(!metric("clip_val_loss", f64::NAN).beats(None));
+    }
+}
