@@ -127,10 +127,8 @@ fn a_full_disk_leaves_earlier_checkpoints_whole() {
     let flags = "--logs disk --name faulty";
     assert_eq!(train(&room, &format!("{flags} --max-steps 5")).status, 3);
     // Room for the logs, and for half a checkpoint.
-    let used = Command::new("du")
-        .args(["-sk", "disk"])
-        .current_dir(room.path(""));
-    let used = String::from_utf8({ used }.output().unwrap().stdout).unwrap();
+    let used = Command::new("du").arg("-sk").arg(&disk).output().unwrap();
+    let used = String::from_utf8(used.stdout).unwrap();
     let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
     assert!(mount(&format!("{}k", used + 9_000)));
     let ran = train(&room, flags);
