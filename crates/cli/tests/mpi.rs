@@ -1,0 +1,171 @@
+//! Two processes under `mpirun`: killed, asked to stop, and left alone by one another (feature `mpi`).
+#![cfg(all(unix, feature = "mpi"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const EPOCHS: usize = 3;
+
+/// A tiny model and 48 pictures with captions.
+fn workspace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = r#"{"embed_dim": 8,
+        "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1, "patch_dropout": 0.5},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}}"#;
+    fs::write(dir.path().join("tiny-vit.json"), model).unwrap();
+    let mut rows = String::from("filepath\ttitle\n");
+    for i in 0..48_u32 {
+        let mut ppm = b"P6\n16 18\n255\n".to_vec();
+        ppm.extend((0..16 * 18 * 3_u32).map(|at| (at * (i + 3) % 251) as u8));
+        let path = dir.path().join(format!("{i:02}.ppm"));
+        fs::write(&path, ppm).unwrap();
+        rows += &format!("{}\tpicture {i} with {} stripes\n", path.display(), i % 7);
+    }
+    fs::write(dir.path().join("train.csv"), rows).unwrap();
+    dir
+}
+
+fn command(dir: &Path, name: &str) -> Command {
+    let mut command = Command::new("mpirun");
+    command
+        .args(["--oversubscribe", "-n", "2"])
+        .arg(env!("CARGO_BIN_EXE_openclip"))
+        .arg("train")
+        .arg("--model")
+        .arg(dir.join("tiny-vit.json"))
+        .arg("--train-data")
+        .arg(dir.join("train.csv"))
+        .arg("--logs")
+        .arg(dir.join("logs"))
+        .args(["--name", name, "--resume", "latest", "--device", "cpu"])
+        .args(["--batch-size", "2", "--workers", "1", "--warmup", "5"])
+        .args(["--epochs", &EPOCHS.to_string(), "--save-every-n-steps", "1"])
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env("RAYON_NUM_THREADS", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn finish(dir: &Path, name: &str) {
+    let Output { status, stderr, .. } = command(dir, name).output().expect("mpirun");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+}
+
+fn folder(dir: &Path, name: &str) -> PathBuf {
+    dir.join("logs").join(name).join("checkpoints")
+}
+
+fn final_weights(dir: &Path, name: &str) -> Vec<u8> {
+    fs::read(folder(dir, name).join(format!("epoch_{EPOCHS}/model.safetensors"))).unwrap()
+}
+
+fn complete_checkpoints(dir: &Path, name: &str) -> usize {
+    let entries = fs::read_dir(folder(dir, name)).into_iter().flatten();
+    let whole = |entry: &fs::DirEntry| entry.path().join("state.json").exists();
+    entries.flatten().filter(whole).count()
+}
+
+/// The processes that `mpirun` has started.
+fn ranks(mpirun: &Child) -> Vec<u32> {
+    let id = mpirun.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let children = children.unwrap_or_default();
+    children
+        .split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect()
+}
+
+fn signal(id: u32, name: &str) {
+    let status = Command::new("kill").args([name, &id.to_string()]).status();
+    let _ = status.unwrap();
+}
+
+/// Waits until the run has saved `more` checkpoints; true if it ended first.
+fn ended_before(child: &mut Child, dir: &Path, name: &str, more: usize) -> bool {
+    let wanted = complete_checkpoints(dir, name) + more;
+    let started = Instant::now();
+    while complete_checkpoints(dir, name) < wanted {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "no progress");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}
+
+/// `OPENCLIP_KILLS` times one rank, the other or `mpirun` itself is killed; beginning anew whenever a run is through.
+#[test]
+fn killed_ranks_go_on_bit_for_bit() {
+    let dir = workspace();
+    let dir = dir.path();
+    finish(dir, "straight");
+    let wanted = final_weights(dir, "straight");
+    let kills = std::env::var("OPENCLIP_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let (mut killed, mut runs) = (0, 0);
+    while killed < kills || runs == 0 {
+        let name = format!("killed{runs}");
+        let mut child = command(dir, &name).spawn().expect("mpirun");
+        if ended_before(&mut child, dir, &name, 1 + killed % 3) || killed == kills {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+            assert!(final_weights(dir, &name) == wanted, "{name} ends elsewhere");
+            runs += 1;
+            continue;
+        }
+        std::thread::sleep(Duration::from_millis(7 * killed as u64 % 40));
+        let victims = ranks(&child);
+        let victim = victims.get(killed % 3).copied().unwrap_or(child.id());
+        signal(victim, "-KILL");
+        let status = child.wait().unwrap();
+        assert!(!status.success());
+        // Ranks that outlive their launcher must be gone before the next ones write.
+        for id in victims {
+            signal(id, "-KILL");
+            while Path::new(&format!("/proc/{id}")).exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        killed += 1;
+    }
+    println!("{killed} kills, {runs} runs ended as one that was left alone");
+}
+
+#[test]
+fn a_stop_on_one_rank_stops_all_with_a_checkpoint() {
+    let dir = workspace();
+    let dir = dir.path();
+    let mut child = command(dir, "asked").spawn().expect("mpirun");
+    assert!(!ended_before(&mut child, dir, "asked", 3));
+    signal(ranks(&child)[1], "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(3));
+    finish(dir, "asked");
+    finish(dir, "straight");
+    assert!(final_weights(dir, "straight") == final_weights(dir, "asked"));
+}
+
+#[test]
+fn a_rank_that_fails_ends_all_with_one_line() {
+    let dir = workspace();
+    let dir = dir.path();
+    fs::write(dir.join("logs"), "no folder").unwrap();
+    let started = Instant::now();
+    let output = command(dir, "nowhere").output().expect("mpirun");
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("error")).collect();
+    assert!(lines.iter().any(|line| line.contains("logs")), "{said}");
+}
