@@ -268,4 +268,39 @@ mod tests {
             }
         }
     }
+
+    /// Counts the logits that exist at once.
+    #[derive(Debug)]
+    struct Count(std::sync::atomic::AtomicUsize);
+
+    impl PairLoss for Count {
+        fn is_two_sided(&self) -> bool {
+            true
+        }
+
+        fn rows(&self, tile: &Tile) -> (Tensor<1>, Tensor<2>) {
+            let logits = tile.logits.shape().num_elements();
+            self.0
+                .fetch_max(logits, std::sync::atomic::Ordering::Relaxed);
+            ClipLoss.rows(tile)
+        }
+    }
+
+    #[test]
+    fn no_more_logits_than_allowed_exist_at_once() {
+        let features = features(100, 1);
+        for (most, expected) in [(250, 200), (100, 100), (99, 100), (1 << 20, 6000)] {
+            let count = Count(0.into());
+            let temperature = temperature(1.0, None);
+            share(
+                &[(&count, 1.0)],
+                &features,
+                20..80,
+                &temperature,
+                None,
+                most,
+            );
+            assert_eq!(count.0.into_inner(), expected);
+        }
+    }
 }
