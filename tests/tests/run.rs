@@ -248,6 +248,65 @@ fn a_gradient_that_is_not_finite_is_skipped_then_stops_the_run() {
     );
 }
 
+/// A fresh model learns from a trained one; with no objective but the teacher's it comes nearer to the teacher.
+#[test]
+fn a_student_learns_from_its_teacher() {
+    let dir = workspace();
+    let teacher = checkpoint(train(config(dir.path(), "teacher")).unwrap());
+    let taught = TrainConfig {
+        distill_model: Some(config(dir.path(), "").model),
+        distill_pretrained: Some(teacher.join("model.safetensors").display().to_string()),
+        seed: 7,
+        epochs: 6,
+        log_every_n_steps: 1,
+        ..config(dir.path(), "student")
+    };
+    let outcome = train(taught.clone()).unwrap();
+    let steps = fs::read_to_string(outcome.run.join("train.jsonl")).unwrap();
+    let steps: Vec<serde_json::Value> = steps
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let loss = |step: &serde_json::Value, name: &str| step[name].as_f64().unwrap();
+    for step in &steps {
+        let sum = loss(step, "contrastive_loss") + loss(step, "distill_loss");
+        assert!((loss(step, "loss") / sum - 1.0).abs() < 1e-5);
+    }
+    let mean = |steps: &[serde_json::Value]| {
+        steps
+            .iter()
+            .map(|step| loss(step, "distill_loss"))
+            .sum::<f64>()
+            / steps.len() as f64
+    };
+    let (first, last) = (mean(&steps[..6]), mean(&steps[steps.len() - 6..]));
+    assert!(last < first, "{first} → {last}");
+
+    let other = serde_json::json!({
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 24, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    });
+    let path = dir.path().join("larger-vit.json");
+    fs::write(&path, other.to_string()).unwrap();
+    for (model, pretrained, reason) in [
+        (path.display().to_string(), Some(String::new()), "[24, 24]"),
+        (path.display().to_string(), None, "go together"),
+    ] {
+        let error = train(TrainConfig {
+            distill_model: Some(model),
+            distill_pretrained: pretrained,
+            name: Some("refused".into()),
+            ..taught.clone()
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("--distill-model") && error.contains(reason),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn flags_that_make_no_sense_are_named() {
     let dir = workspace();

@@ -80,6 +80,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
     loaded.model = setup::lock(&config).apply(loaded.model)?;
+    let teacher = setup::teacher(&config, &loaded, &device)?;
     let places = Places::new(config.cache_dir.as_deref());
     let model_dir = registry::local_dir(&config.model);
     let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &places)?;
@@ -199,7 +200,6 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         scale: 1.0,
     };
     let scheduler = layer_decay.scheduler(&loaded.model, schedule);
-    let teacher = setup::teacher(&config, &loaded, &device)?;
     let task = Task::new(loaded.model.train(), setup)
         .with_objective(objective)
         .with_ranks(Arc::clone(&ranks))

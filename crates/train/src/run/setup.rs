@@ -96,7 +96,7 @@ pub(super) fn teacher(
     let shape = |loaded: &Loaded| {
         let config = &loaded.config;
         (
-            config.vision_cfg.image_size.dims(),
+            <[usize; 2]>::from(config.vision_cfg.image_size.dims()),
             config.text_cfg.context_length,
             config.text_cfg.vocab_size,
         )

@@ -28,6 +28,8 @@ enum Answer {
     Note(&'static str),
     /// Nothing for one value, which is what happens anyway; a refusal for any other.
     Only(&'static str),
+    /// Why none of these values changes anything; a refusal for any other.
+    AnyOf(&'static [&'static str], &'static str),
     /// A refusal.
     Later,
 }
@@ -45,6 +47,14 @@ const fn only(name: &'static str, value: &'static str) -> Foreign {
         name,
         values: Values::One,
         answer: Answer::Only(value),
+    }
+}
+
+const fn any_of(name: &'static str, values: &'static [&'static str], why: &'static str) -> Foreign {
+    Foreign {
+        name,
+        values: Values::One,
+        answer: Answer::AnyOf(values, why),
     }
 }
 
@@ -86,6 +96,7 @@ const FOREIGN: &[Foreign] = &[
     note("log-metric-every-n-steps", Values::One, LOGS),
     note("train-loss-ema-samples", Values::One, "the loss is shown as it is"),
     note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks"),
+    any_of("loss-dist-impl", &["bidir", "shift", "reduce", "gather"], RELAY),
     only("val-retrieval-precision", "fp32"),
     only("image-key", "jpg;png;jpeg;webp"),
     only("text-key", "txt"),
@@ -99,7 +110,6 @@ const FOREIGN: &[Foreign] = &[
     later("remote-sync", Values::One),
     later("remote-sync-frequency", Values::One),
     later("use-bnb-linear", Values::One),
-    later("loss-dist-impl", Values::One),
     later("opt-fallback-list", Values::Many),
     later("audio-layer-decay", Values::One),
     later("text-pooler-own-group", Values::None),
@@ -167,6 +177,12 @@ impl ForeignFlags {
                         refused.push(format!("--{name} {value}"));
                     }
                     _ => {}
+                },
+                Answer::AnyOf(known, why) => match values.last() {
+                    Some(value) if !known.contains(&value.as_str()) => {
+                        refused.push(format!("--{name} {value}"));
+                    }
+                    _ => notes.push(format!("--{name} changes nothing: {why}")),
                 },
                 Answer::Later => refused.push(format!("--{name}")),
             }
@@ -288,6 +304,16 @@ mod tests {
             .unwrap_err()
             .message();
         assert_eq!(other, "--image-key tif is not built yet");
+    }
+
+    #[test]
+    fn every_way_to_exchange_siglip_gives_one_answer() {
+        for value in ["bidir", "shift", "reduce", "gather"] {
+            let notes = parse(&["--loss-dist-impl", value]).check().unwrap();
+            assert_eq!(notes.len(), 1);
+        }
+        let other = parse(&["--loss-dist-impl", "ring"]).check().unwrap_err();
+        assert_eq!(other.message(), "--loss-dist-impl ring is not built yet");
     }
 
     #[test]
