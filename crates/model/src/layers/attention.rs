@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, module};
 
+use super::linear::linear;
 use super::{Linear, parameter};
 
 /// Self-attention with query, key and value projections packed in one matrix, scale `1/√head_width`, no dropout.
@@ -59,7 +60,7 @@ impl Attention {
         let weight = self.in_proj_weight.val().slice_dim(1, columns.clone());
         let bias = self.in_proj_bias.val().slice_dim(0, columns);
         let (weight, bias) = (weight.cast(x.dtype()), bias.cast(x.dtype()));
-        split_heads(module::linear(x, weight, Some(bias)), self.heads)
+        split_heads(linear(x, weight, Some(bias)), self.heads)
     }
 
     /// `[batch, tokens, width]` → the same shape; `[batch, tokens, tokens]` of `hidden` says which keys (last axis) a query does
@@ -91,7 +92,7 @@ impl Attention {
         let [_, _, width] = x.dims();
         let weight = self.in_proj_weight.val().cast(x.dtype());
         let bias = self.in_proj_bias.val().cast(x.dtype());
-        let packed = module::linear(x, weight, Some(bias));
+        let packed = linear(x, weight, Some(bias));
         let [query, key, value] = [0, 1, 2].map(|part| {
             let columns = part * width..(part + 1) * width;
             split_heads(packed.clone().slice_dim(2, columns), self.heads)

@@ -100,7 +100,7 @@ impl MultimodalTransformer {
             image: self
                 .cross_attn
                 .iter()
-                .map(|cross| cross.keys(image.clone()))
+                .map(|cross| cross.keys(image.clone()).map(laid_out))
                 .collect(),
         }
     }
@@ -124,6 +124,13 @@ impl MultimodalTransformer {
         let projection = self.text_projection.val().cast(x.dtype());
         self.ln_final.forward(x).matmul(projection.unsqueeze())
     }
+}
+
+/// `[batch, heads, tokens, head_width]` in that order in memory, so that no step has to bring it there.
+fn laid_out(x: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, tokens, head_width] = x.dims();
+    x.reshape([batch * heads * tokens, head_width])
+        .reshape([batch, heads, tokens, head_width])
 }
 
 /// Lets all captions of a picture look at it in one product: attention to a picture treats each text token alone.
