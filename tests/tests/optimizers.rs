@@ -12,7 +12,9 @@ use openclip_model::{Clip, params, registry};
 use openclip_tests::family::digest;
 use openclip_tests::{Tensors, device, json, max_difference, values};
 use openclip_train::TrainError;
-use openclip_train::optim::{Algorithm, Given, LayerDecay, clip_gradients, gradient_norm};
+use openclip_train::optim::{
+    Algorithm, Given, LayerDecay, clip_factor, gradient_norm, scale_gradients,
+};
 use openclip_train::schedule::{Decay, Schedule, StepSchedule};
 use serde_json::Value;
 
@@ -119,7 +121,8 @@ impl Case {
     fn step(&self, optimizer: &mut ModuleOptimizer, toy: Toy, step: u64) -> Toy {
         let gradients = Toy::read(&self.tensors, &format!("gradient/{step}")).gradients();
         let norm = gradient_norm(&toy, &gradients);
-        let gradients = clip_gradients(&toy, gradients, norm, self.algorithm.max_grad_norm());
+        let factor = clip_factor(norm, self.algorithm.max_grad_norm());
+        let gradients = scale_gradients(&toy, gradients, factor);
         optimizer.step(self.rates[step as usize - 1], toy, gradients)
     }
 }

@@ -243,7 +243,7 @@ fn a_gradient_that_is_not_finite_is_skipped_then_stops_the_run() {
     };
     let error = train(broken).unwrap_err();
     assert!(
-        matches!(error, TrainError::NotFinite { count: 3, .. }),
+        matches!(error, TrainError::BadSteps { count: 3, .. }),
         "{error}"
     );
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use burn::train::TrainStep;
 use openclip_data::loader::Batch;
 use openclip_eval::Encoder;
@@ -15,8 +15,8 @@ use openclip_model::params;
 use serde::Serialize;
 
 use crate::TrainError;
-use crate::config::Precision;
 use crate::optim::AdamW;
+use crate::precision::Precision;
 use crate::task::{Setup, Step, Task};
 
 /// What to measure.
@@ -63,8 +63,9 @@ pub struct BenchReport {
 /// When the model cannot be built or the device fails.
 pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, TrainError> {
     let mut loaded = factory::create(&options.model, None, device, &CreateOptions::default())?;
-    if options.precision == Precision::PureBf16 {
-        loaded.model = params::cast(loaded.model, FloatDType::BF16);
+    options.precision.check(device, options.train)?;
+    if let Some(dtype) = options.precision.parameters() {
+        loaded.model = params::cast(loaded.model, dtype);
     }
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let text = &loaded.config.text_cfg;

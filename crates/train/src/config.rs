@@ -2,43 +2,11 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::FloatDType;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
+use crate::Precision;
 use crate::optim::Settings;
-
-/// Where numbers are narrow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// f32 throughout.
-    #[default]
-    Fp32,
-    /// Parameters in f32, activations in bf16; norms and the loss in f32.
-    AmpBf16,
-    /// Parameters and activations in bf16; norms and the loss in f32.
-    PureBf16,
-}
-
-impl Precision {
-    /// The name that `--precision` knows it under.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "fp32",
-            Self::AmpBf16 => "amp_bf16",
-            Self::PureBf16 => "pure_bf16",
-        }
-    }
-
-    /// Dtype of activations.
-    pub fn compute(self) -> FloatDType {
-        match self {
-            Self::Fp32 => FloatDType::F32,
-            Self::AmpBf16 | Self::PureBf16 => FloatDType::BF16,
-        }
-    }
-}
 
 /// Flags of `openclip train`, with OpenCLIP's names and defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,8 +97,14 @@ pub struct TrainConfig {
     pub seed: u64,
     pub grad_clip_norm: Option<f32>,
     pub log_every_n_steps: u64,
-    /// Steps in a row without a finite gradient before the run stops.
+    /// Steps in a row that are passed over before the run stops.
     pub max_bad_steps: u64,
+    /// Standard deviations above the mean of the last steps from which a loss or gradient norm is passed over.
+    pub skip_spikes: Option<f64>,
+    /// How many steps those are.
+    pub spike_window: usize,
+    /// Decay of the average of the weights, where there is one.
+    pub ema_decay: Option<f64>,
     /// Stop after this many optimizer steps, as if interrupted; for tests and benchmarks.
     pub max_steps: Option<u64>,
     pub cache_dir: Option<PathBuf>,
@@ -217,6 +191,9 @@ impl Default for TrainConfig {
             grad_clip_norm: None,
             log_every_n_steps: 100,
             max_bad_steps: 20,
+            skip_spikes: None,
+            spike_window: 200,
+            ema_decay: None,
             max_steps: None,
             cache_dir: None,
         }

@@ -63,11 +63,13 @@ pub enum TrainError {
     /// The run folder holds another run.
     #[error("{}: an experiment of this name exists already; choose another --name or pass --resume latest", .0.display())]
     Exists(PathBuf),
-    /// Too many steps in a row without a finite gradient.
-    #[error("stopped after {count} steps in a row without a finite gradient; the last good checkpoint is {}", .checkpoint.as_ref().map_or("none".into(), |path| path.display().to_string()))]
-    NotFinite {
+    /// Too many steps in a row that were passed over.
+    #[error("stopped after {count} bad steps in a row (--max-bad-steps): {reason}; the last good checkpoint is {}", .checkpoint.as_ref().map_or("none".into(), |path| path.display().to_string()))]
+    BadSteps {
         /// How many.
         count: u64,
+        /// What was wrong with the last one.
+        reason: &'static str,
         /// Where to go on from.
         checkpoint: Option<PathBuf>,
     },

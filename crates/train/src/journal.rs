@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::TrainError;
+use crate::memory::MemoryUse;
 use crate::report::plot::Plot;
 use crate::report::results;
 use crate::report::tensorboard::EventWriter;
@@ -45,6 +46,9 @@ pub struct StepFigures {
     pub logit_scale: f64,
     /// Over all gradients, before clipping.
     pub grad_norm: f64,
+    /// What the gradient was multiplied with in narrow floats, before the next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Seconds spent waiting for the batch.
     pub data_time: f64,
     /// Seconds from batch to batch.
@@ -75,6 +79,8 @@ pub struct Place {
     pub epoch_samples: u64,
     /// Steps left in the whole run.
     pub steps_left: u64,
+    /// Memory in use.
+    pub memory: MemoryUse,
 }
 
 /// The run folder's log files.
@@ -190,10 +196,12 @@ impl Journal {
             Some(format!("{name}: {loss:.5} ({mean:.5})"))
         });
         let losses = losses.collect::<Vec<_>>().join(" ");
+        let scale = figures.loss_scale;
+        let scale = scale.map_or_else(String::new, |scale| format!(" Loss scale: {scale}"));
         let digits = place.epoch_samples.to_string().len();
         self.info(format!(
             "Train Epoch: {} [{:>digits$}/{} ({:.0}%)] Data (t): {data:.3} ({:.0}%) Batch (t): {batch:.3}, {rate:.1}/s \
-             LR: {:.6} Logit Scale: {:.3} {losses} Grad norm: {:.3} Left: {}",
+             LR: {:.6} Logit Scale: {:.3} {losses} Grad norm: {:.3}{scale} Mem: {} Left: {}",
             figures.epoch,
             place.samples,
             place.epoch_samples,
@@ -202,6 +210,7 @@ impl Journal {
             figures.lr,
             figures.logit_scale,
             figures.grad_norm,
+            place.memory,
             duration(place.steps_left as f64 * batch),
         ));
         if let Some(writer) = &mut self.tensorboard {
@@ -216,12 +225,14 @@ impl Journal {
                 ("train/contrastive_loss", figures.contrastive_loss),
                 ("train/loss", figures.loss),
             ];
-            for (name, loss) in [
+            for (name, value) in [
                 ("train/distill_loss", figures.distill_loss),
                 ("train/caption_loss", figures.caption_loss),
+                ("train/loss_scale", figures.loss_scale),
             ] {
-                scalars.extend(loss.map(|loss| (name, loss)));
+                scalars.extend(value.map(|value| (name, value)));
             }
+            scalars.extend(place.memory.scalars());
             writer.scalars(figures.step, &scalars)?;
             writer.flush()?;
         }

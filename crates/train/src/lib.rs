@@ -7,6 +7,9 @@
 //! * [`relay`], [`loss`] – the exact gradient of the objective, in micro-batches and over ranks
 //! * [`comm`] – ranks and their exchanges
 //! * [`optim`], [`schedule`] – optimizers, their groups of parameters, gradient norm, learning rate
+//! * [`guard`] – which steps are taken: finite ones, without spikes, within f16's range
+//! * [`ema`] – the average of the weights
+//! * [`precision`], [`memory`] – where numbers are narrow, and what a run takes
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`bench`] – how fast a model encodes and trains
@@ -17,10 +20,14 @@ pub mod checkpoint;
 pub mod comm;
 pub mod config;
 pub mod data;
+pub mod ema;
 mod error;
+pub mod guard;
 pub mod journal;
 pub mod loss;
+pub mod memory;
 pub mod optim;
+pub mod precision;
 pub mod relay;
 mod renderer;
 pub mod report;
@@ -29,6 +36,7 @@ pub mod schedule;
 pub mod strategy;
 pub mod task;
 
-pub use config::{Precision, TrainConfig};
+pub use config::TrainConfig;
 pub use error::TrainError;
+pub use precision::Precision;
 pub use run::{Outcome, train};

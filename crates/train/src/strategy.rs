@@ -1,5 +1,5 @@
 //! The loop that Burn's `SupervisedTraining` calls: epochs of steps, with checkpoints in mid-epoch, exact resume, a
-//! stop on request, and a guard against gradients that are not finite.
+//! stop on request, and an end after too many bad steps.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -26,8 +26,10 @@ use openclip_model::factory::Loaded;
 use crate::checkpoint::{Progress, Saver, Snapshot};
 use crate::comm::Communicator;
 use crate::data::Position;
+use crate::guard::Verdict;
 use crate::journal::{Journal, Place, StepFigures};
 use crate::loss::clip_loss;
+use crate::memory::MemoryUse;
 use crate::relay::Losses;
 use crate::task::{Step, Task};
 use crate::{TrainConfig, TrainError};
@@ -212,6 +214,10 @@ impl Run {
             self.ranks.all_reduce(&mut known[1..])?;
             let known = |i: usize| known.get(i).map_or(f64::NAN, |x| f64::from(*x));
             let loss = known(1);
+            let (grad_norm, loss_scale) = {
+                let ledger = ledger();
+                (ledger.grad_norm.into(), ledger.guard.loss_scale())
+            };
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
@@ -221,9 +227,10 @@ impl Run {
                 caption_loss: writes.then(|| known(4)),
                 lr: learner.lr_current().base(),
                 logit_scale: known(0),
-                grad_norm: ledger().grad_norm.into(),
+                grad_norm,
                 data_time,
                 batch_time: started.elapsed().as_secs_f64(),
+                loss_scale,
                 samples,
             };
             started = Instant::now();
@@ -234,22 +241,31 @@ impl Run {
 
             let logged =
                 ends_epoch || stops || (number - 1).is_multiple_of(self.config.log_every_n_steps);
-            self.journal
-                .step(item.figures, logged.then(|| self.place(samples)))?;
+            self.journal.step(
+                item.figures,
+                logged.then(|| self.place(samples, learner.model().memory())),
+            )?;
             let progress = steps.progress();
             let lr = Some(learner.lr_current());
             let item = TrainingItem::new(item, progress, Some(number as usize), lr);
             let event = processor.process_train(LearnerEvent::ProcessedItem(item));
             interrupter.fail_on_error(event);
 
-            if ledger().skipped_in_a_row > 0 {
-                let count = ledger().skipped_in_a_row;
+            let (verdict, count) = {
+                let ledger = ledger();
+                (ledger.verdict, ledger.bad_in_a_row)
+            };
+            if verdict != Verdict::Taken {
+                let (reason, norm) = (verdict.reason(), ledger().grad_norm);
                 self.journal.warn(format!(
-                    "step {number}: the gradient is not finite (loss {loss}); step skipped, {count} in a row"
+                    "step {number}: {reason} (loss {loss}, gradient norm {norm}); step skipped, {count} bad ones in a row"
                 ));
                 if count >= self.config.max_bad_steps {
-                    let checkpoint = self.newest();
-                    return Err(TrainError::NotFinite { count, checkpoint });
+                    return Err(TrainError::BadSteps {
+                        count,
+                        reason,
+                        checkpoint: self.newest(),
+                    });
                 }
             }
             if ends_epoch {
@@ -257,6 +273,7 @@ impl Run {
                 self.progress.step_in_epoch = 0;
                 self.progress.cursor = 0;
             }
+            self.progress.guard = ledger().guard.memory().clone();
             self.saver.poll(&mut self.journal);
             if let Some(plan) = plan {
                 self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
@@ -298,13 +315,14 @@ impl Run {
         self.saver.newest().map(Path::to_owned)
     }
 
-    fn place(&self, samples: usize) -> Place {
+    fn place(&self, samples: usize, memory: MemoryUse) -> Place {
         let samples = samples as u64;
         Place {
             samples: self.progress.step_in_epoch * samples,
             epoch_samples: self.steps_per_epoch * samples,
             steps_left: (self.steps_per_epoch * self.config.epochs)
                 .saturating_sub(self.progress.step),
+            memory,
         }
     }
 
@@ -315,14 +333,17 @@ impl Run {
             config,
             preprocess,
         } = self.facts.clone();
+        let with_facts = |model| Loaded {
+            model,
+            name: name.clone(),
+            config: config.clone(),
+            preprocess: preprocess.clone(),
+            warnings: Vec::new(),
+        };
+        let task = learner.model();
         Snapshot {
-            model: Loaded {
-                model: learner.model().clip.valid(),
-                name,
-                config,
-                preprocess,
-                warnings: Vec::new(),
-            },
+            model: with_facts(task.clip.valid()),
+            average: task.average().map(with_facts),
             optimizer,
             progress: self.progress.clone(),
         }
@@ -335,7 +356,8 @@ impl Run {
         }
         let epoch = self.progress.epoch;
         let due = due(&self.config, epoch);
-        self.encoder.model = learner.model().clip.valid();
+        let task = learner.model();
+        self.encoder.model = task.average().unwrap_or_else(|| task.clip.valid());
         let metrics = self
             .validation
             .run(&self.encoder, &self.tokenizer, due, clip_loss)?;

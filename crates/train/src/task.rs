@@ -9,13 +9,18 @@ use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
+use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
+use crate::TrainError;
 use crate::comm::{Communicator, Single};
+use crate::ema::Ema;
+use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
 use crate::loss::{Objective, clip_loss};
-use crate::optim::{clip_gradients, gradient_norm};
+use crate::memory::MemoryUse;
+use crate::optim::{clip_factor, gradient_norm, scale_gradients};
 use crate::relay::{Losses, MicroBatch, Relay};
 
 /// Upper end of the logit scale's logarithm, `ln 100`.
@@ -43,12 +48,20 @@ pub struct Setup {
 /// What a step tells the loop beyond Burn's interface.
 #[derive(Debug, Default)]
 pub struct Ledger {
+    /// This rank's share of the step's loss, until it is judged.
+    total: Option<Tensor<1>>,
     /// Global gradient norm of the last step, before clipping.
     pub grad_norm: f32,
-    /// Steps whose gradient was not finite and changed nothing.
+    /// What became of the last step.
+    pub verdict: Verdict,
+    /// Steps that changed nothing.
     pub skipped: u64,
-    /// Skipped steps in a row, up to now.
-    pub skipped_in_a_row: u64,
+    /// Bad ones among them in a row, up to now.
+    pub bad_in_a_row: u64,
+    /// Judges the steps.
+    pub guard: Guard,
+    /// Average of the weights.
+    pub ema: Option<Ema>,
     /// Set before a step whose optimizer state is to be kept.
     pub keep_optimizer: bool,
     /// The state after that step.
@@ -130,6 +143,28 @@ impl Task {
         Self { teacher, ..self }
     }
 
+    /// The same with a judge of its steps.
+    pub fn with_guard(self, guard: Guard) -> Self {
+        self.with_ledger(|ledger| ledger.guard = guard);
+        self
+    }
+
+    /// The same with an average of its weights.
+    pub fn with_ema(self, ema: Option<Ema>) -> Self {
+        self.with_ledger(|ledger| ledger.ema = ema);
+        self
+    }
+
+    /// The average of the weights, where there is one.
+    pub fn average(&self) -> Option<Clip> {
+        self.with_ledger(|ledger| ledger.ema.as_ref().map(|ema| ema.model.clone()))
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> MemoryUse {
+        MemoryUse::now(&self.setup.device)
+    }
+
     /// What the last step told.
     pub fn ledger(&self) -> &Arc<Mutex<Ledger>> {
         &self.ledger
@@ -180,11 +215,13 @@ impl TrainStep for Task {
         let relay = Relay {
             ranks: self.ranks.as_ref(),
             teacher: self.teacher.as_deref(),
+            grad_scale: self.with_ledger(|ledger| ledger.guard.grad_scale()),
             ..Relay::new(&self.objective)
         };
         let (losses, grads) = relay
             .step(&self.clip, &batches)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
+        self.with_ledger(|ledger| ledger.total = Some(losses.total.clone()));
         TrainOutput {
             grads,
             item: StepOutput {
@@ -200,29 +237,55 @@ impl TrainStep for Task {
         lr: ModuleLearningRate,
         grads: GradientsParams,
     ) -> Self {
-        let norm = gradient_norm(&self, &grads);
-        self.with_ledger(|ledger| ledger.grad_norm = norm);
-        if !norm.is_finite() {
-            self.with_ledger(|ledger| {
-                ledger.skipped += 1;
-                ledger.skipped_in_a_row += 1;
-            });
+        let (limit, scale) = self
+            .with_ledger(|ledger| (self.setup.grad_clip_norm, ledger.guard.grad_scale() as f32));
+        let norm = gradient_norm(&self, &grads) / scale;
+        let loss = self
+            .loss()
+            .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
+        let verdict = self.with_ledger(|ledger| {
+            ledger.grad_norm = norm;
+            ledger.verdict = ledger.guard.judge(loss, norm);
+            ledger.skipped += u64::from(ledger.verdict != Verdict::Taken);
+            match ledger.verdict {
+                Verdict::Taken => ledger.bad_in_a_row = 0,
+                verdict => ledger.bad_in_a_row += u64::from(verdict.is_bad()),
+            }
+            ledger.verdict
+        });
+        if verdict != Verdict::Taken {
             self.clip.drop_pending_statistics();
             return self.keep(optim);
         }
-        self.with_ledger(|ledger| ledger.skipped_in_a_row = 0);
-        let grads = clip_gradients(&self, grads, norm, self.setup.grad_clip_norm);
+        let factor = clip_factor(norm, limit) / scale;
+        let grads = match factor {
+            1.0 => grads,
+            factor => scale_gradients(&self, grads, factor),
+        };
         let mut task = optim.step(lr, self, grads);
         task.clip.logit_scale = task.clip.logit_scale.map(|scale| {
             let tracked = scale.is_require_grad();
             Tensor::from_inner(scale.inner().clamp(0.0, MAX_LOGIT_SCALE)).set_require_grad(tracked)
         });
         task.clip = task.clip.apply_pending_statistics();
+        task.with_ledger(|ledger| {
+            if let Some(ema) = &mut ledger.ema {
+                ema.update(&task.clip);
+            }
+        });
         task.keep(optim)
     }
 }
 
 impl Task {
+    /// The step's loss over all ranks, which then judge it alike; zero where no step was made.
+    fn loss(&self) -> Result<f32, TrainError> {
+        let total = self.with_ledger(|ledger| ledger.total.take());
+        let mut loss = total.map(host).transpose()?.unwrap_or_else(|| vec![0.0]);
+        self.ranks.all_reduce(&mut loss)?;
+        Ok(loss.first().copied().unwrap_or(f32::NAN))
+    }
+
     /// Leaves the optimizer's state in the ledger where it was asked for.
     fn keep(self, optim: &ModuleOptimizer) -> Self {
         self.with_ledger(|ledger| {

@@ -36,10 +36,11 @@ pub struct ModelArgs {
     /// `auto` takes the first accelerator that this build supports and this machine has, else the CPU.
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Width of the numbers: fp32, amp_bf16 or pure_bf16 [default: fp32]
+    /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32]
     ///
     /// amp_bf16 computes in bfloat16 and keeps the weights in 32 bits: about twice as fast on recent GPUs, slower on
-    /// most CPUs. pure_bf16 keeps the weights in bfloat16 as well, for half the memory.
+    /// most CPUs. fp16 computes in float16, for GPUs before Ampere, and scales the gradient in training. pure_bf16 and
+    /// pure_fp16 keep the weights in 16 bits as well, for half the memory; pure_fp16 does not train. amp is amp_bf16.
     #[arg(long, value_parser = parse_precision)]
     pub precision: Option<PrecisionFlag>,
     /// Another picture size in pixels, one number or height and width; positional embeddings are resized
@@ -72,13 +73,13 @@ fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
     let precision = match name {
         "fp32" => Precision::Fp32,
         "amp" | "amp_bf16" | "amp_bfloat16" => Precision::AmpBf16,
+        "fp16" | "amp_fp16" | "amp_float16" => Precision::AmpFp16,
         "bf16" | "pure_bf16" => Precision::PureBf16,
-        "fp16" | "pure_fp16" => {
-            return Err(format!(
-                "{name} is not built yet; use amp_bf16, pure_bf16 or fp32"
-            ));
+        "pure_fp16" => Precision::PureFp16,
+        _ => {
+            let names = "fp32, amp, amp_bf16, fp16, bf16, pure_bf16 or pure_fp16";
+            return Err(format!("expected {names}"));
         }
-        _ => return Err("expected fp32, amp, amp_bf16, bf16 or pure_bf16".into()),
     };
     Ok(PrecisionFlag {
         precision,
@@ -241,11 +242,8 @@ mod tests {
         assert_eq!(of("amp"), Ok(Precision::AmpBf16));
         assert_eq!(of("amp_bfloat16"), Ok(Precision::AmpBf16));
         assert_eq!(of("bf16"), Ok(Precision::PureBf16));
-        assert!(
-            of("pure_fp16")
-                .unwrap_err()
-                .contains("pure_fp16 is not built yet")
-        );
+        assert_eq!(of("fp16"), Ok(Precision::AmpFp16));
+        assert_eq!(of("pure_fp16"), Ok(Precision::PureFp16));
         assert!(of("int8").unwrap_err().contains("expected fp32"));
     }
 

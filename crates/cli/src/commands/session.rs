@@ -9,7 +9,6 @@ use openclip_eval::Encoder;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::hub::Places;
 use openclip_model::{device, params, registry};
-use openclip_train::Precision;
 
 use crate::args::model::{ModelArgs, PreprocessArgs};
 use crate::error::Result;
@@ -31,6 +30,7 @@ impl Session {
     pub fn open(model: &ModelArgs, preprocess: &PreprocessArgs, seed: u64) -> Result<Self> {
         let precision = model.precision();
         let device = device::parse(&model.device)?;
+        precision.check(&device, false)?;
         let pretrained = model.pretrained.as_deref().filter(|tag| !tag.is_empty());
         let cache_dir = model.cache_dir.as_deref();
         let source = registry::resolve(&model.model, cache_dir)?;
@@ -45,8 +45,8 @@ impl Session {
                 loaded.name
             ));
         }
-        if precision == Precision::PureBf16 {
-            loaded.model = params::cast(loaded.model, FloatDType::BF16);
+        if let Some(dtype) = precision.parameters() {
+            loaded.model = params::cast(loaded.model, dtype);
         }
         loaded.preprocess = preprocess.apply(loaded.preprocess)?;
         Ok(Self {

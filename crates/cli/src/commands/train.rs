@@ -133,6 +133,9 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         log_every_n_steps: run.log_every_n_steps,
         report_to: report_to(&run.report_to)?,
         max_bad_steps: run.max_bad_steps,
+        skip_spikes: run.skip_spikes,
+        spike_window: run.spike_window,
+        ema_decay: run.ema_decay,
         max_steps: run.max_steps,
     })
 }

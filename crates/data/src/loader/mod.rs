@@ -10,6 +10,7 @@
 //! of a sample is seeded by it too, so batches are the same whatever the number of workers. [`budget`] bounds what is
 //! under way; everything else waits on channels that end when either side goes.
 
+mod activity;
 mod assemble;
 mod budget;
 mod reader;
@@ -19,7 +20,7 @@ mod tests;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ use rand::rngs::StdRng;
 use crate::error::DataError;
 use crate::source::{Order, Problem, Sample, Source};
 use crate::tokenizer::Tokenizer;
+use activity::Board;
+pub use activity::{Stage, Stall};
 use assemble::Assembler;
 use budget::Budget;
 use stats::Counters;
@@ -61,6 +64,8 @@ pub struct LoaderOptions {
     pub max_bad_share: f64,
     /// Samples to see before the share is judged; a pass that ends earlier is judged at its end.
     pub bad_share_after: u64,
+    /// How long a caller waits for a batch before it is told what for; after twice the time it is told again, and so on.
+    pub stall_after: Duration,
 }
 
 impl LoaderOptions {
@@ -77,6 +82,7 @@ impl LoaderOptions {
             start_cursor: 0,
             max_bad_share: 0.5,
             bad_share_after: 1000,
+            stall_after: Duration::from_secs(30),
         }
     }
 }
@@ -164,6 +170,8 @@ pub struct Loader {
     used_batches: crossbeam_channel::Sender<Vec<u8>>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
+    board: Arc<Board>,
+    stall_after: Duration,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -183,6 +191,7 @@ impl Loader {
         let workers = options.workers.max(1);
         let budget = Arc::new(Budget::new(batch_size.max(8 * workers), options.max_bytes));
         let counters = Arc::new(Counters::default());
+        let board = Arc::new(Board::new(source.describe(), workers));
         let (event_sender, events) = sync_channel(options.prefetch.max(1));
         let (job_sender, jobs) = crossbeam_channel::unbounded();
         let (used_buffer_sender, used_buffers) = crossbeam_channel::unbounded();
@@ -194,6 +203,8 @@ impl Loader {
             used_batches: used_batch_sender,
             budget: Arc::clone(&budget),
             counters: Arc::clone(&counters),
+            board: Arc::clone(&board),
+            stall_after: options.stall_after,
             threads: Vec::with_capacity(workers + 2),
         };
 
@@ -203,13 +214,14 @@ impl Loader {
             order: options.order,
             image_bytes: 3 * options.image_size[0] * options.image_size[1],
             budget: Arc::clone(&budget),
+            board: Arc::clone(&board),
             used_buffers,
         });
         for n in 0..workers {
             let (worker, jobs, messages) =
                 (Arc::clone(&worker), jobs.clone(), message_sender.clone());
             loader.spawn(format!("loader-worker-{n}"), move || {
-                worker.run(&jobs, &messages)
+                worker.run(n, &jobs, &messages)
             })?;
         }
         let assembler = Assembler::new(
@@ -226,6 +238,7 @@ impl Loader {
             options,
             worker.image_bytes,
             budget,
+            board,
             job_sender,
             message_sender,
         );
@@ -250,6 +263,25 @@ impl Loader {
         let _ = self.used_batches.send(images);
     }
 
+    /// The next event, with a warning about what it waits for as often as the wait has doubled.
+    fn wait(&self, events: &Receiver<Event>) -> Option<Event> {
+        let start = Instant::now();
+        let mut patience = self.stall_after;
+        loop {
+            let left = patience.saturating_sub(start.elapsed());
+            match events.recv_timeout(left) {
+                Ok(event) => return Some(event),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    let stall = self.board.stall(start.elapsed());
+                    log::warn!("{stall}");
+                    self.counters.add_stall(stall);
+                    patience = patience.saturating_mul(2);
+                }
+            }
+        }
+    }
+
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         self.counters.snapshot()
@@ -261,26 +293,26 @@ impl Iterator for Loader {
 
     fn next(&mut self) -> Option<Self::Item> {
         let start = Instant::now();
-        let event = self.events.as_ref()?.recv();
+        let event = self.wait(self.events.as_ref()?);
         let wait = Timing {
             wait: start.elapsed(),
             ..Timing::default()
         };
         self.counters.add_timing(&wait);
         match event {
-            Ok(Event::Batch(mut batch)) => {
+            Some(Event::Batch(mut batch)) => {
                 batch.timing += wait;
                 Some(Ok(batch))
             }
-            Ok(Event::End) => {
+            Some(Event::End) => {
                 self.events = None;
                 None
             }
-            Ok(Event::Failed(error)) => {
+            Some(Event::Failed(error)) => {
                 self.events = None;
                 Some(Err(error))
             }
-            Err(_) => {
+            None => {
                 self.events = None;
                 Some(Err(DataError::LoaderStopped))
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
+use super::activity::Board;
 use super::budget::Budget;
 use super::{Body, Job, LoaderOptions, Message, Outcome, panic_message};
 use crate::error::DataError;
@@ -17,6 +18,7 @@ pub(super) struct Reader {
     wraps: bool,
     image_bytes: usize,
     budget: Arc<Budget>,
+    board: Arc<Board>,
     jobs: crossbeam_channel::Sender<Job>,
     messages: mpsc::Sender<Message>,
     /// Items still to be left out.
@@ -33,6 +35,7 @@ impl Reader {
         options: &LoaderOptions,
         image_bytes: usize,
         budget: Arc<Budget>,
+        board: Arc<Board>,
         jobs: crossbeam_channel::Sender<Job>,
         messages: mpsc::Sender<Message>,
     ) -> Self {
@@ -41,6 +44,7 @@ impl Reader {
             wraps: options.num_batches.is_some(),
             image_bytes,
             budget,
+            board,
             jobs,
             messages,
             skip: options.start_cursor,
@@ -52,6 +56,7 @@ impl Reader {
 
     pub fn run(mut self, source: &dyn Source) {
         let walked = catch_unwind(AssertUnwindSafe(|| self.walk(source)));
+        self.board.source(false);
         if let Err(payload) = walked {
             let (place, message) = (source.describe(), panic_message(payload.as_ref()));
             self.send(Body::Failed(DataError::WorkerPanicked { place, message }));
@@ -59,6 +64,7 @@ impl Reader {
     }
 
     fn walk(&mut self, source: &dyn Source) {
+        self.board.source(true);
         let order = self.order;
         for pass in 0.. {
             let whole = self.skip == 0;
@@ -122,6 +128,7 @@ impl Sink for Reader {
             Item::Sample(sample) => sample.bytes() + self.image_bytes,
             Item::Problem(_) => 0,
         };
+        self.board.source(false);
         if !self.budget.enter(room) {
             return ControlFlow::Break(());
         }
@@ -151,6 +158,7 @@ impl Sink for Reader {
             }
         }
         self.reading_since = Instant::now();
+        self.board.source(true);
         ControlFlow::Continue(())
     }
 }

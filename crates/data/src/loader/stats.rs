@@ -2,8 +2,10 @@
 
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::activity::Stall;
 use crate::source::ProblemKind;
 
 /// Time by stage. Stages run side by side in several threads, so their sum may exceed the time on the clock.
@@ -39,6 +41,8 @@ pub struct Stats {
     pub bytes: u64,
     /// How often each kind of problem occurred; kinds that did not occur are left out.
     pub problems: Vec<(ProblemKind, u64)>,
+    /// Waits that took so long that they were told.
+    pub stalls: Vec<Stall>,
 }
 
 impl Stats {
@@ -70,6 +74,7 @@ pub(crate) struct Counters {
     samples: AtomicU64,
     bytes: AtomicU64,
     problems: [AtomicU64; ProblemKind::ALL.len()],
+    stalls: Mutex<Vec<Stall>>,
 }
 
 impl Counters {
@@ -94,6 +99,14 @@ impl Counters {
         self.problems[kind as usize].fetch_add(1, Relaxed) + 1
     }
 
+    pub fn add_stall(&self, stall: Stall) {
+        self.stalls().push(stall);
+    }
+
+    fn stalls(&self) -> MutexGuard<'_, Vec<Stall>> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn snapshot(&self) -> Stats {
         let time = |total: &AtomicU64| Duration::from_nanos(total.load(Relaxed));
         let problems = ProblemKind::ALL
@@ -110,6 +123,7 @@ impl Counters {
             samples: self.samples.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
             problems: problems.filter(|(_, count)| *count > 0).collect(),
+            stalls: self.stalls().clone(),
         }
     }
 }

@@ -592,3 +592,88 @@ fn times_are_counted_by_stage() {
         "one byte of image and one of caption in each"
     );
 }
+
+/// A source whose third item takes its time.
+struct Slow(Duration);
+
+impl Source for Slow {
+    fn describe(&self) -> String {
+        "a slow source".into()
+    }
+    fn batches_per_epoch(&self, _: Option<u64>, _: usize, _: usize) -> Result<u64, DataError> {
+        Ok(2)
+    }
+    fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
+        for row in 0..4 {
+            if row == 2 {
+                std::thread::sleep(self.0);
+            }
+            let sample = Sample {
+                name: format!("row {row}"),
+                image: ImageData::Encoded(vec![row; 4]),
+                caption: Some("caption".into()),
+                label: None,
+                shard: None,
+            };
+            if sink.push(Item::Sample(sample)).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[test]
+fn a_wait_that_takes_long_says_what_for_as_often_as_it_has_doubled() {
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        stall_after: Duration::from_millis(50),
+        ..options(2, None)
+    };
+    let mut loader = start(Slow(Duration::from_millis(280)), &options);
+    while let Some(batch) = loader.next() {
+        batch.unwrap();
+    }
+    let stalls = loader.stats().stalls;
+    // At 50, 100 and 200 ms; a busy machine may see fewer.
+    assert!(!stalls.is_empty() && stalls.len() <= 3, "{stalls:?}");
+    for stall in &stalls {
+        assert_eq!(
+            (stall.stage, stall.place.as_str()),
+            (Stage::Source, "a slow source")
+        );
+    }
+    assert!(
+        stalls[0]
+            .to_string()
+            .ends_with(" s: the loader is reading a slow source")
+    );
+}
+
+#[test]
+fn a_decoder_that_takes_long_is_told_from_the_source() {
+    let slow = |bytes: &[u8], _: &mut StdRng, out: &mut [u8]| {
+        if bytes[0] == 1 {
+            std::thread::sleep(Duration::from_millis(150));
+        }
+        out.fill(0);
+        Ok(())
+    };
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        stall_after: Duration::from_millis(60),
+        ..options(2, None)
+    };
+    let source = Arc::new(Slow(Duration::ZERO));
+    let mut loader =
+        Loader::start(source, Arc::new(slow), Some(Arc::new(Lengths)), &options).unwrap();
+    while let Some(batch) = loader.next() {
+        batch.unwrap();
+    }
+    let stalls = loader.stats().stalls;
+    assert!(!stalls.is_empty(), "no stall");
+    assert_eq!(
+        (stalls[0].stage, stalls[0].place.as_str()),
+        (Stage::Decoding, "row 1")
+    );
+}

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use super::activity::{Board, Stage};
 use super::budget::Budget;
 use super::stats::Timing;
 use super::{Body, Job, Message, Outcome, Ready, Transform, panic_message};
@@ -21,14 +22,20 @@ pub(super) struct Worker {
     /// Bytes of a transformed image.
     pub image_bytes: usize,
     pub budget: Arc<Budget>,
+    pub board: Arc<Board>,
     /// Pixel buffers that were copied into a batch and can be written again: fresh ones would cost a page fault for
     /// every 4 KiB.
     pub used_buffers: crossbeam_channel::Receiver<Vec<u8>>,
 }
 
 impl Worker {
-    /// Works until the reader has gone or the loader is dropped.
-    pub fn run(&self, jobs: &crossbeam_channel::Receiver<Job>, messages: &mpsc::Sender<Message>) {
+    /// Works as the `n`-th until the reader has gone or the loader is dropped.
+    pub fn run(
+        &self,
+        n: usize,
+        jobs: &crossbeam_channel::Receiver<Job>,
+        messages: &mpsc::Sender<Message>,
+    ) {
         while let Ok(job) = jobs.recv() {
             if self.budget.is_closed() {
                 return;
@@ -41,13 +48,15 @@ impl Worker {
                 read,
             } = job;
             let place = sample.place();
+            self.board.begin(n, &place);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                self.process(sample, &place, index, read)
+                self.process(n, sample, &place, index, read)
             }));
             let outcome = outcome.unwrap_or_else(|payload| {
                 let message = panic_message(payload.as_ref());
                 Outcome::Panicked { place, message }
             });
+            self.board.idle(n);
             let body = Body::Item {
                 cursor: index + 1,
                 room,
@@ -59,7 +68,14 @@ impl Worker {
         }
     }
 
-    fn process(&self, sample: Sample, place: &str, index: u64, read: Duration) -> Outcome {
+    fn process(
+        &self,
+        n: usize,
+        sample: Sample,
+        place: &str,
+        index: u64,
+        read: Duration,
+    ) -> Outcome {
         let Sample {
             name,
             image,
@@ -93,6 +109,7 @@ impl Worker {
             },
         };
         timing.read += lap();
+        self.board.enter(n, Stage::Decoding);
 
         let mut pixels = self
             .used_buffers
@@ -108,6 +125,7 @@ impl Worker {
             None => pixels.fill(0),
         }
         timing.transform = lap();
+        self.board.enter(n, Stage::Tokenizing);
 
         let caption = caption.unwrap_or_default();
         let tokens = self

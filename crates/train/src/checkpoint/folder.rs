@@ -8,7 +8,7 @@ use burn::optim::OptimizerRecord;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::registry::HUB_CONFIG;
 
-use super::{FileEntry, MODEL, Metric, OPTIMIZER, Progress, STATE, State};
+use super::{EMA, FileEntry, MODEL, Metric, OPTIMIZER, Progress, STATE, State};
 use crate::TrainError;
 
 /// Everything that a run needs to go on from one of its steps. Burn's tensors never change, so that a snapshot costs no
@@ -17,6 +17,8 @@ use crate::TrainError;
 pub struct Snapshot {
     /// Weights, configuration, preprocessing.
     pub model: Loaded,
+    /// The same with the average of the weights, where there is one.
+    pub average: Option<Loaded>,
     /// State of the optimizer.
     pub optimizer: Option<OptimizerRecord>,
     /// Counters.
@@ -36,6 +38,7 @@ impl Snapshot {
     ) -> Result<PathBuf, TrainError> {
         let Self {
             model,
+            average,
             optimizer,
             progress,
         } = self;
@@ -45,6 +48,10 @@ impl Snapshot {
             let failed = |source| failed(&dir.join(name), source);
             fs::write(scratch.join(HUB_CONFIG), format!("{hub:#}")).map_err(failed)?;
             let mut names = vec![MODEL, HUB_CONFIG];
+            if let Some(average) = average {
+                average.save(&scratch.join(EMA))?;
+                names.push(EMA);
+            }
             if let Some(optimizer) = optimizer {
                 let save = optimizer.save(scratch.join(OPTIMIZER));
                 save.map_err(|error| failed(io::Error::other(error.to_string())))?;

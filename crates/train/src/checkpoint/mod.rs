@@ -21,7 +21,7 @@ use burn::optim::OptimizerRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::TrainError;
+use crate::{TrainError, guard};
 
 pub use find::{Found, latest, open};
 pub use folder::Snapshot;
@@ -30,6 +30,8 @@ pub use saver::{Saver, Saving};
 
 /// File that holds the weights.
 pub const MODEL: &str = "model.safetensors";
+/// File that holds the average of the weights, where there is one.
+pub const EMA: &str = "ema.safetensors";
 /// File that makes a folder a checkpoint; written last.
 pub const STATE: &str = "state.json";
 /// Name under which `--save-most-recent` keeps the newest checkpoint.
@@ -39,7 +41,7 @@ pub const BEST: &str = "best";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// Where a run stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Completed epochs.
     pub epoch: u64,
@@ -54,6 +56,9 @@ pub struct Progress {
     /// What `cursor` is on every rank, in their order; set when a checkpoint is saved.
     #[serde(default)]
     pub cursors: Vec<u64>,
+    /// What the judge of the steps remembers.
+    #[serde(default)]
+    pub guard: guard::Memory,
 }
 
 impl Progress {

@@ -33,17 +33,12 @@ pub fn gradient_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f32 {
         .map_or(f32::NAN, f32::sqrt)
 }
 
-/// `gradients`, whose norm is `norm`, scaled down where that is above `limit`.
-pub fn clip_gradients<M: Module>(
-    model: &M,
-    gradients: GradientsParams,
-    norm: f32,
-    limit: Option<f32>,
-) -> GradientsParams {
+/// What brings a gradient of norm `norm` down to `limit`.
+pub fn clip_factor(norm: f32, limit: Option<f32>) -> f32 {
     match limit {
         // PyTorch's clip_grad_norm_ divides by the norm plus 1e-6.
-        Some(limit) if norm > limit => scale_gradients(model, gradients, limit / (norm + 1e-6)),
-        _ => gradients,
+        Some(limit) if norm > limit => limit / (norm + 1e-6),
+        _ => 1.0,
     }
 }
 

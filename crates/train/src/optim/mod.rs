@@ -11,5 +11,5 @@ pub mod groups;
 pub mod nadamw;
 
 pub use algorithm::{AdamW, Algorithm, Given, Settings};
-pub use gradients::{clip_gradients, gradient_norm, scale_gradients};
+pub use gradients::{clip_factor, gradient_norm, scale_gradients};
 pub use groups::{LayerDecay, Optim, decays};

@@ -18,6 +18,19 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     positive("--keep-last", config.keep_last.unwrap_or(1) as u64)?;
     saving(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
+    positive("--spike-window", config.spike_window as u64)?;
+    if let Some(deviations) = config.skip_spikes
+        && !(deviations.is_finite() && deviations > 0.0)
+    {
+        let reason = format!("{deviations} is not above 0");
+        return Err(TrainError::flag("--skip-spikes", reason));
+    }
+    if let Some(decay) = config.ema_decay
+        && !(0.0..1.0).contains(&decay)
+    {
+        let reason = format!("{decay} is not at least 0 and below 1");
+        return Err(TrainError::flag("--ema-decay", reason));
+    }
     for (flag, value) in [("--lr", config.lr), ("--wd", f64::from(config.wd))] {
         if !value.is_finite() || value < 0.0 {
             return Err(TrainError::flag(flag, format!("{value} is not a rate")));

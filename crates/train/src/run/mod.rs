@@ -24,6 +24,7 @@ use self::ranks::Seat;
 use crate::checkpoint::{self, Checkpoint, Found, Progress, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
+use crate::guard::Guard;
 use crate::journal::{self, Journal};
 use crate::loss::clip_loss;
 use crate::renderer::{Forgetful, Gauge, Silent};
@@ -77,6 +78,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
 
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
     let device = device::parse(&config.device)?;
+    config.precision.check(&device, trains)?;
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
     loaded.model = setup::lock(&config).apply(loaded.model)?;
@@ -200,7 +202,17 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         scale: 1.0,
     };
     let scheduler = layer_decay.scheduler(&loaded.model, schedule);
+    let guard = Guard::new(setup::rules(&config), start.guard.clone());
+    let (average, missing) = match ranks.is_first() {
+        true => setup::average(&config, &loaded, resumed.as_ref())?,
+        false => (None, None),
+    };
+    if let Some(warning) = missing {
+        journal.warn(warning);
+    }
     let task = Task::new(loaded.model.train(), setup)
+        .with_guard(guard)
+        .with_ema(average)
         .with_objective(objective)
         .with_ranks(Arc::clone(&ranks))
         .with_teacher(teacher.map(Arc::new));

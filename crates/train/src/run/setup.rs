@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use openclip_data::image::{Augmentation, Limits, TrainTransform, decode};
 use openclip_data::loader::{LoaderOptions, Transform};
 use openclip_data::source::Order;
@@ -15,12 +15,14 @@ use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::lock::Lock;
+use openclip_model::weights::{StateDict, bind};
 use openclip_model::{Clip, params};
 
 use crate::checkpoint::{self, Progress};
 use crate::comm::Communicator;
-use crate::config::Precision;
 use crate::data::{Position, Steps};
+use crate::ema::Ema;
+use crate::guard::{Rules, SpikeRule};
 use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
 use crate::optim::{Algorithm, Given, LayerDecay, Optim};
 use crate::schedule::{Decay, Schedule};
@@ -66,8 +68,8 @@ pub(super) fn load_model(
             path.display()
         ));
     }
-    if config.precision == Precision::PureBf16 {
-        loaded.model = params::cast(loaded.model, FloatDType::BF16);
+    if let Some(dtype) = config.precision.parameters() {
+        loaded.model = params::cast(loaded.model, dtype);
     }
     let preprocess = &mut loaded.preprocess;
     preprocess.mean = config.image_mean.unwrap_or(preprocess.mean);
@@ -299,6 +301,41 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
         total,
         decay,
     })
+}
+
+/// What is asked of every step.
+pub(super) fn rules(config: &TrainConfig) -> Rules {
+    Rules {
+        scale: config.precision.loss_scale(),
+        spikes: config.skip_spikes.map(|deviations| SpikeRule {
+            deviations,
+            window: config.spike_window,
+        }),
+    }
+}
+
+/// The average of the weights that `--ema-decay` asks for, from the checkpoint where it has one; and what to tell if it has none.
+pub(super) fn average(
+    config: &TrainConfig,
+    loaded: &Loaded,
+    resumed: Option<&(PathBuf, Progress)>,
+) -> Result<(Option<Ema>, Option<String>), TrainError> {
+    let Some(decay) = config.ema_decay else {
+        return Ok((None, None));
+    };
+    let mut average = Ema::new(&loaded.model, decay);
+    let Some((checkpoint, _)) = resumed else {
+        return Ok((Some(average), None));
+    };
+    let path = checkpoint.join(checkpoint::EMA);
+    if !path.is_file() {
+        let path = checkpoint.display();
+        let warning = format!("{path} has no average of the weights: it begins at the weights");
+        return Ok((Some(average), Some(warning)));
+    }
+    let weights = StateDict::read(&path)?;
+    average.model = bind::load(average.model, &loaded.config, weights, &path)?;
+    Ok((Some(average), None))
 }
 
 /// What `--opt` and the flags beside it ask for.

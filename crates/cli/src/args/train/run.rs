@@ -62,9 +62,22 @@ pub struct RunArgs {
     /// Further reports: tensorboard, which is always written
     #[arg(long, value_name = "NAME", default_value = "")]
     pub report_to: String,
-    /// Stop when this many steps in a row have a loss or gradient that is not a number
+    /// Stop when this many steps in a row have a loss or gradient that is not a number, or are spikes
     #[arg(long, value_name = "STEPS", default_value_t = 20)]
     pub max_bad_steps: u64,
+    /// Pass over steps whose loss or gradient norm is more than so many standard deviations above the mean of the last steps
+    ///
+    /// Off unless given; 6 lets all but accidents through.
+    #[arg(long, value_name = "SIGMAS")]
+    pub skip_spikes: Option<f64>,
+    /// How many steps --skip-spikes compares with
+    #[arg(long, value_name = "STEPS", default_value_t = 200)]
+    pub spike_window: usize,
+    /// Keep an average of the weights, of which a step leaves this share: 0.9999 for long runs, 0.999 for short ones
+    ///
+    /// It lies beside the weights of each checkpoint as ema.safetensors, and is what is validated between epochs.
+    #[arg(long, value_name = "DECAY")]
+    pub ema_decay: Option<f64>,
     /// Stop after this many optimizer steps, as if interrupted
     #[arg(long, value_name = "STEPS", hide_short_help = true)]
     pub max_steps: Option<u64>,

@@ -1,0 +1,80 @@
+//! `--precision`: where numbers are narrow.
+
+use burn::tensor::{Device, FloatDType};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::guard::ScaleRule;
+
+/// Where numbers are narrow. Norms, softmax, features and the loss are in f32 whatever it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    Fp32,
+    /// Parameters in f32, activations in bf16.
+    AmpBf16,
+    /// Parameters in f32, activations in f16; the gradient is scaled.
+    AmpFp16,
+    /// Parameters and activations in bf16.
+    PureBf16,
+    /// Parameters and activations in f16; not for training.
+    PureFp16,
+}
+
+impl Precision {
+    /// The name that `--precision` knows it under.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::AmpBf16 => "amp_bf16",
+            Self::AmpFp16 => "amp_fp16",
+            Self::PureBf16 => "pure_bf16",
+            Self::PureFp16 => "pure_fp16",
+        }
+    }
+
+    /// Dtype of activations.
+    pub fn compute(self) -> FloatDType {
+        match self {
+            Self::Fp32 => FloatDType::F32,
+            Self::AmpBf16 | Self::PureBf16 => FloatDType::BF16,
+            Self::AmpFp16 | Self::PureFp16 => FloatDType::F16,
+        }
+    }
+
+    /// Dtype of the parameters, where it is not f32.
+    pub fn parameters(self) -> Option<FloatDType> {
+        match self {
+            Self::PureBf16 | Self::PureFp16 => Some(self.compute()),
+            Self::Fp32 | Self::AmpBf16 | Self::AmpFp16 => None,
+        }
+    }
+
+    /// How the gradient is scaled: f16 holds nothing below 6e-8, where most gradients are.
+    pub fn loss_scale(self) -> Option<ScaleRule> {
+        (self == Self::AmpFp16).then(ScaleRule::default)
+    }
+
+    /// # Errors
+    /// When the device has no such floats, or a model with such parameters cannot be trained.
+    pub fn check(self, device: &Device, trains: bool) -> Result<(), TrainError> {
+        let name = self.name();
+        if !device.supports_dtype(self.compute()) {
+            let float = match self.compute() {
+                FloatDType::F16 => "float16",
+                _ => "bfloat16",
+            };
+            let reason = format!("{name}: the device has no {float}; use fp32");
+            return Err(TrainError::flag("--precision", reason));
+        }
+        if self == Self::PureFp16 && trains {
+            let reason = format!(
+                "{name}: the second moment of an optimizer is below what float16 holds; train with fp16 or pure_bf16"
+            );
+            return Err(TrainError::flag("--precision", reason));
+        }
+        Ok(())
+    }
+}
