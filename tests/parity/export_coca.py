@@ -11,6 +11,8 @@ Under data/coca/:
   captions.json                 what OpenCLIP 2.29.0 generates, by `--generate`: model, images, settings, token ids
   captions.safetensors          <model>/weights/<key>, <model>/image, and <model>/{text,logits}, caption logits of 2.29.0 at every
                                 position
+  validation.json               losses that validation reports of the case `pool`
+  validation.safetensors        pictures, 0 to 255 in f32, and text of its batches
   parameters.json               of every configuration of the family, as `export_profile.py` writes it
 
 `--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`;
@@ -149,6 +151,30 @@ def export(name, case, seed, output):
 
 
 @torch.no_grad()
+def export_validation(output):
+    """Two batches of the case `pool`, and what validation reports of them: OpenCLIP's later versions leave padding out."""
+    from torch.nn import functional as F
+
+    model = build(CASES["pool"]["config"], 2000)
+    pictures = torch.randint(0, 256, (5, 3, 18, 18), dtype=torch.uint8)
+    text = torch.randint(1, 24, (5, 12))
+    for row, length in enumerate((12, 3, 7, 2, 9)):
+        text[row, length:] = 0
+    mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    sums = {"clip_val_loss": 0.0, "val_generative_loss": 0.0}
+    for rows in (slice(0, 3), slice(3, 5)):
+        found = model((pictures[rows] / 255 - mean) / std, text[rows])
+        logits = found["logit_scale"] * found["image_features"] @ found["text_features"].T
+        own = torch.arange(len(logits))
+        sums["clip_val_loss"] += len(logits) * float(F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        captions = F.cross_entropy(found["logits"].permute(0, 2, 1), found["labels"], ignore_index=0)
+        sums["val_generative_loss"] += len(logits) * float(captions)
+    save_file({"pictures": pictures.float(), "text": text}, output / "validation.safetensors")
+    metrics = {k: v / len(text) for k, v in sums.items()}
+    (output / "validation.json").write_text(json.dumps({"batches": [3, 2], **metrics}, indent=1) + "\n")
+
+
+@torch.no_grad()
 def greedy(model, image, length):
     """Captions of the likeliest tokens; the `generate` of 3.3.0 needs a beam search that transformers has no more."""
     found = torch.zeros(len(image), 1, dtype=torch.int64)
@@ -239,6 +265,7 @@ def main():
         return
     for i, (name, case) in enumerate(CASES.items()):
         print(export(name, case, 2000 + i, args.output))
+    export_validation(args.output)
     import family
 
     family.export_parameters(NAMES, args.output)

@@ -125,6 +125,8 @@ def export(name: str, case: dict, seed: int, output: Path, sample: bool) -> str:
     halves = list(image.split((batch + 1) // 2))
     for place, batches in {"once": [image], "twice": [image, 2 * image.flip(0)], "halves": halves + halves}.items():
         tensors |= {f"{place}/{k}": v for k, v in after(model, batches).items()}
+    exact = after(copy.deepcopy(model).double(), [half.double() for half in halves + halves])
+    noise["train"]["halves_abs"] = max(float((tensors[f"halves/{k}"] - v).abs().max()) for k, v in exact.items())
     assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
     save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
     description = {"case": name, "model_cfg": config, "batch": batch, "seed": seed, "f32_against_f64": noise, "open_clip": open_clip.__version__}

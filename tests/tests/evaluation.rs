@@ -3,14 +3,17 @@
 
 use std::collections::HashMap;
 
+use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::progress::Progress;
 use openclip_eval::retrieval::{RetrievalMetrics, ranks_of_chunk};
-use openclip_eval::run::{ZERO_SHOT_SCALE, ranks, zero_shot_classifier};
+use openclip_eval::run::{ZERO_SHOT_SCALE, pairs, ranks, zero_shot_classifier};
 use openclip_eval::zero_shot::{Accuracy, Prompts, top_k};
-use openclip_tests::{Tensors, device, json, max_difference, model, model_config, values};
+use openclip_tests::{Tensors, device, family, json, max_difference, model, model_config, values};
+use openclip_train::loss;
 use serde_json::Value;
 
 /// The rows that upstream's run of the same prompts saw.
@@ -199,4 +202,66 @@ fn more_queries_than_a_chunk() {
     };
     assert_eq!(ranks(&tensor(&queries), &tensor(&keys)).unwrap(), expected);
     assert!(expected.contains(&0) && expected.iter().any(|&rank| rank > 100));
+}
+
+/// The batches of `coca/validation`: as many pictures and captions as each has.
+#[test]
+fn a_model_that_writes_captions_reports_their_loss() {
+    let expected = json("coca/validation.json");
+    let tensors = Tensors::read("coca/validation.safetensors");
+    let model = family::model("coca/pool");
+    let encoder = Encoder::new(
+        &model,
+        Default::default(),
+        [18, 18],
+        &device(),
+        FloatDType::F32,
+    );
+    let (mut pictures, mut ids) = (
+        tensors.get("pictures").1.iter().map(|x| *x as u8),
+        tensors.get("text").1.iter().map(|id| *id as i32),
+    );
+    let batches = expected["batches"].as_array().unwrap().iter().map(|count| {
+        let size = count.as_u64().unwrap() as usize;
+        Ok(Batch {
+            images: pictures.by_ref().take(size * 3 * 18 * 18).collect(),
+            tokens: ids.by_ref().take(size * 12).collect(),
+            size,
+            ..Batch::default()
+        })
+    });
+    let found = pairs(&encoder, batches, &loss::VALIDATION, &Progress::hidden()).unwrap();
+    let found: HashMap<_, _> = found.named().into_iter().collect();
+    assert_eq!(found["num_samples"], 5.0);
+    for name in ["clip_val_loss", "val_generative_loss"] {
+        let wanted = expected[name].as_f64().unwrap();
+        // Sums of a few f32 logarithms.
+        assert!((found[name] - wanted).abs() <= 1e-5, "{name}: {found:?}");
+    }
+}
+
+/// A model in training is set again and again; each time its branches are joined, as those of the first one are.
+#[test]
+fn an_encoder_joins_the_branches_of_every_model_it_is_given() {
+    let case = "mobileclip/mci0";
+    let model = family::model(case);
+    let (height, width) = family::config(case).vision_cfg.image_size.dims();
+    let size = [height, width];
+    let picture: Vec<u8> = (0..3 * height * width)
+        .map(|i| (i * 37 % 251) as u8)
+        .collect();
+    let mut encoder = Encoder::new(&model, Default::default(), size, &device(), FloatDType::F32);
+    let first = values(encoder.images(picture.clone(), 1));
+    encoder.set_model(&model);
+    assert_eq!(values(encoder.images(picture.clone(), 1)), first);
+    let plain = openclip_model::pixels::normalise(
+        picture,
+        [1, 3, height, width],
+        &encoder.preprocess,
+        &encoder.device,
+        encoder.dtype,
+    );
+    let plain = values(model.valid().encode_image(plain, true));
+    assert_ne!(plain, first, "joined branches round otherwise");
+    assert!(max_difference(&plain, &first) <= 1e-5);
 }

@@ -454,6 +454,7 @@ fn a_run_learns_to_write() {
     let run = |name: &str, max_steps, resume: Option<&str>, change: fn(&mut TrainConfig)| {
         family::small_run(dir.path(), &config, name, |run| {
             run.lr = 3e-3;
+            run.val_data = run.train_data.clone();
             run.max_steps = max_steps;
             run.resume = resume.map(Into::into);
             change(run);
@@ -481,6 +482,8 @@ fn a_run_learns_to_write() {
         loss(7, "caption_loss") < loss(0, "caption_loss"),
         "{steps:?}"
     );
+    let results = std::fs::read_to_string(folder.join("results.jsonl")).unwrap();
+    assert!(results.contains("\"val_generative_loss\":"), "{results}");
     let log = std::fs::read_to_string(folder.join("out.log")).unwrap();
     assert!(
         log.contains("Contrastive_loss: ") && log.contains(" Caption_loss: "),

@@ -154,10 +154,14 @@ fn compare(path: &str) -> [f32; 4] {
     });
     relay::step(model, &parts).unwrap();
     let settled = model.clone().apply_pending_statistics();
+    let noise = |of: &str| case.noise["train"][of].as_f64().unwrap() as f32;
     let difference = statistics_difference(&settled, expected, "halves");
-    assert!(difference <= FEATURES, "{path}: halves {difference:e}");
-    let noise = &case.noise["train"]["features_abs"];
-    let noise = noise.as_f64().unwrap() as f32;
+    // Where a half has two values to a channel, a variance can be all rounding.
+    assert!(
+        difference <= FEATURES.max(3.0 * noise("halves_abs")),
+        "{path}: halves {difference:e}"
+    );
+    let noise = noise("features_abs");
     assert!(
         evaluated <= FEATURES && trained <= FEATURES.max(3.0 * noise),
         "{path}: features differ by {evaluated:e} in evaluation, {trained:e} in training"

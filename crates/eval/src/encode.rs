@@ -1,10 +1,11 @@
 //! Batches through the towers, in evaluation mode.
 
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 use openclip_data::image::{EvalTransform, Picture};
 use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
+use openclip_model::coca::CaptionOutput;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::factory::Loaded;
 use openclip_model::{Clip, pixels};
@@ -17,8 +18,7 @@ const TEXT_BATCH: usize = 256;
 /// A model with what it takes to feed it.
 #[derive(Debug, Clone)]
 pub struct Encoder {
-    /// The network, without autodiff and with its branches joined ([`Clip::folded`]).
-    pub model: Clip,
+    model: Clip,
     /// Normalisation of the pictures.
     pub preprocess: PreprocessConfig,
     /// Height and width of the pictures.
@@ -46,7 +46,7 @@ impl Encoder {
         dtype: FloatDType,
     ) -> Self {
         Self {
-            model: model.valid().folded(),
+            model: evaluated(model),
             preprocess,
             image_size,
             device: device.clone().inner(),
@@ -54,30 +54,55 @@ impl Encoder {
         }
     }
 
-    /// Features of one decoded picture, `[1, embed_dim]`, of unit length.
+    /// Goes on with another state of the model, which may be on an autodiff device.
+    pub fn set_model(&mut self, model: &Clip) {
+        self.model = evaluated(model);
+    }
+
+    /// The network, without autodiff and with its branches joined ([`Clip::folded`]).
+    pub fn model(&self) -> &Clip {
+        &self.model
+    }
+
+    /// A decoded picture as the tower wants it: planes `[3, height, width]`.
     ///
     /// # Errors
     /// When the picture cannot be resized as the preprocessing asks.
-    pub fn picture(&self, picture: &Picture) -> Result<Tensor<2>, EvalError> {
+    pub fn planes(&self, picture: &Picture) -> Result<Vec<u8>, EvalError> {
         let [height, width] = self.image_size;
         let mut planes = vec![0; 3 * height * width];
         EvalTransform::new(height, width, &self.preprocess)?.apply(picture, &mut planes)?;
-        Ok(self.images(planes, 1))
+        Ok(planes)
+    }
+
+    /// Features of one decoded picture, `[1, embed_dim]`, of unit length.
+    ///
+    /// # Errors
+    /// As [`Self::planes`].
+    pub fn picture(&self, picture: &Picture) -> Result<Tensor<2>, EvalError> {
+        Ok(self.images(self.planes(picture)?, 1))
     }
 
     /// Features of a batch's pictures, `[batch, embed_dim]`, of unit length.
     pub fn images(&self, planes: Vec<u8>, count: usize) -> Tensor<2> {
-        let [height, width] = self.image_size;
-        let shape = [count, 3, height, width];
-        let images = pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype);
-        self.model.encode_image(images, true)
+        self.model.encode_image(self.pixels(planes, count), true)
     }
 
     /// Features of token rows, `[captions, embed_dim]`, of unit length.
     pub fn tokens(&self, ids: Vec<i32>, count: usize) -> Tensor<2> {
-        let length = ids.len() / count.max(1);
-        let tokens = pixels::tokens(ids, [count, length], &self.device);
+        let tokens = self.ids(ids, count);
         self.model.encode_text_in(tokens, true, self.dtype.into())
+    }
+
+    fn pixels(&self, planes: Vec<u8>, count: usize) -> Tensor<4> {
+        let [height, width] = self.image_size;
+        let shape = [count, 3, height, width];
+        pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype)
+    }
+
+    fn ids(&self, ids: Vec<i32>, count: usize) -> Tensor<2, Int> {
+        let length = ids.len() / count.max(1);
+        pixels::tokens(ids, [count, length], &self.device)
     }
 
     /// Features of captions, `[captions, embed_dim]`, of unit length, in slices of a few hundred.
@@ -98,4 +123,18 @@ impl Encoder {
             self.tokens(batch.tokens, batch.size),
         ]
     }
+
+    /// Both towers and the caption decoder on a batch of pairs, of a model that writes captions.
+    ///
+    /// # Errors
+    /// As [`Clip::forward_caption`].
+    pub fn captioned(&self, batch: Batch) -> Result<CaptionOutput, EvalError> {
+        let images = self.pixels(batch.images, batch.size);
+        let tokens = self.ids(batch.tokens, batch.size);
+        Ok(self.model.forward_caption(images, tokens, None)?)
+    }
+}
+
+fn evaluated(model: &Clip) -> Clip {
+    model.valid().folded()
 }

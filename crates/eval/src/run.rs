@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorReadError};
+use burn::tensor::{Int, Tensor, TensorReadError};
 use openclip_data::error::DataError;
-use openclip_data::image::{EvalTransform, Limits, Picture, decode};
+use openclip_data::image::{EvalTransform, Limits, decode};
 use openclip_data::loader::{Batch, Transform};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_model::ClipOutput;
@@ -38,17 +38,6 @@ pub fn eval_transform(
         };
         transform.apply(&picture, out)
     }))
-}
-
-/// Transforms one picture that is already decoded.
-pub fn transform_picture(
-    [height, width]: [usize; 2],
-    preprocess: &PreprocessConfig,
-    picture: &Picture,
-) -> Result<Vec<u8>, EvalError> {
-    let mut out = vec![0; 3 * height * width];
-    EvalTransform::new(height, width, preprocess)?.apply(picture, &mut out)?;
-    Ok(out)
 }
 
 /// One column per class: the normalised mean of its prompts' features; `[embed_dim, classes]`.
@@ -87,6 +76,16 @@ pub fn zero_shot(
     Ok(accuracy)
 }
 
+/// Losses of a batch, for validation.
+#[derive(Debug, Clone, Copy)]
+pub struct Losses {
+    /// Of features that belong together.
+    pub contrastive: fn(ClipOutput) -> Tensor<1>,
+    /// Of caption logits `[batch, length, vocabulary]` and labels `[batch, length]`, of which those with the given id of padding
+    /// do not count.
+    pub caption: fn(Tensor<3>, Tensor<2, Int>, i64) -> Tensor<1>,
+}
+
 /// Validation loss and retrieval in both directions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMetrics {
@@ -96,6 +95,8 @@ pub struct PairMetrics {
     pub text_to_image: RetrievalMetrics,
     /// Mean over batches of the contrastive loss within a batch, weighted by size.
     pub clip_val_loss: f64,
+    /// The same of the captions' loss, of a model that writes captions.
+    pub val_generative_loss: Option<f64>,
     /// Pairs seen.
     pub num_samples: u64,
 }
@@ -107,32 +108,46 @@ impl PairMetrics {
         metrics.extend(self.text_to_image.named("text_to_image"));
         metrics.push(("clip_val_loss".into(), self.clip_val_loss));
         metrics.push(("num_samples".into(), self.num_samples as f64));
+        let captions = self.val_generative_loss;
+        metrics.extend(captions.map(|loss| ("val_generative_loss".into(), loss)));
         metrics
     }
 }
 
 /// Encodes all pairs and ranks each against all others.
-///
-/// `loss` is the contrastive loss of one batch; `clip_val_loss` is its mean.
 pub fn pairs(
     encoder: &Encoder,
     batches: impl Iterator<Item = Result<Batch, DataError>>,
-    loss: impl Fn(ClipOutput) -> Tensor<1>,
+    losses: &Losses,
     progress: &Progress,
 ) -> Result<PairMetrics, EvalError> {
     let (mut images, mut texts) = (Vec::new(), Vec::new());
-    let (mut loss_sum, mut count) = (0.0, 0);
+    let (mut loss_sum, mut caption_sum, mut count) = (0.0, 0.0, 0);
+    let model = encoder.model();
+    let writes_captions = model.writes_captions();
+    let mean =
+        |loss: Tensor<1>| Ok::<_, EvalError>(host(loss)?.first().copied().unwrap_or(f32::NAN));
     for batch in batches {
         let batch = batch?;
         let size = batch.size;
-        let [image, text] = encoder.pairs(batch);
+        let [image, text] = if writes_captions {
+            let output = encoder.captioned(batch)?;
+            let pad = model.text.pad_id() as i64;
+            let loss = mean((losses.caption)(output.logits, output.labels, pad))?;
+            caption_sum += f64::from(loss) * size as f64;
+            [
+                output.features.image_features,
+                output.features.text_features,
+            ]
+        } else {
+            encoder.pairs(batch)
+        };
         // OpenCLIP's validation loss knows no bias.
         let output = ClipOutput {
             logit_bias: None,
-            ..encoder.model.join(image.clone(), text.clone())
+            ..model.join(image.clone(), text.clone())
         };
-        let value = host(loss(output))?.first().copied().unwrap_or(f32::NAN);
-        loss_sum += f64::from(value) * size as f64;
+        loss_sum += f64::from(mean((losses.contrastive)(output))?) * size as f64;
         count += size;
         images.push(image);
         texts.push(text);
@@ -148,6 +163,7 @@ pub fn pairs(
         image_to_text: RetrievalMetrics::from_ranks(&image_ranks),
         text_to_image: RetrievalMetrics::from_ranks(&text_ranks),
         clip_val_loss: loss_sum / count as f64,
+        val_generative_loss: writes_captions.then_some(caption_sum / count as f64),
         num_samples: count as u64,
     })
 }

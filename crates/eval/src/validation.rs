@@ -3,18 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::image_folder::ImageFolder;
 use openclip_data::source::open::Opened;
 use openclip_data::source::{Order, Source};
 use openclip_data::tokenizer::Tokenizer;
-use openclip_model::ClipOutput;
 
 use crate::encode::Encoder;
 use crate::error::EvalError;
 use crate::progress::Progress;
-use crate::run;
+use crate::run::{self, Losses};
 use crate::zero_shot::Prompts;
 
 /// What to measure a model on, and how the pictures are loaded.
@@ -108,7 +106,7 @@ impl Validation {
         encoder: &Encoder,
         tokenizer: &Arc<dyn Tokenizer>,
         due: Due,
-        loss: impl Fn(ClipOutput) -> Tensor<1>,
+        losses: &Losses,
     ) -> Result<Vec<(String, f64)>, EvalError> {
         let mut metrics = Vec::new();
         if let Some(set) = self.zero_shot.as_ref().filter(|_| due.zero_shot) {
@@ -132,7 +130,7 @@ impl Validation {
             let tokenizer = Some(Arc::clone(tokenizer));
             let source = Arc::clone(&pairs.source);
             let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
-            metrics.extend(run::pairs(encoder, batches, loss, &progress)?.named());
+            metrics.extend(run::pairs(encoder, batches, losses, &progress)?.named());
             progress.finish();
         }
         Ok(metrics)

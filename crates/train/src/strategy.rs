@@ -28,7 +28,7 @@ use crate::comm::Communicator;
 use crate::data::Position;
 use crate::guard::Verdict;
 use crate::journal::{Journal, Place, StepFigures};
-use crate::loss::clip_loss;
+use crate::loss;
 use crate::memory::MemoryUse;
 use crate::relay::Losses;
 use crate::task::{Step, Task};
@@ -357,10 +357,12 @@ impl Run {
         let epoch = self.progress.epoch;
         let due = due(&self.config, epoch);
         let task = learner.model();
-        self.encoder.model = task.average().unwrap_or_else(|| task.clip.valid());
-        let metrics = self
-            .validation
-            .run(&self.encoder, &self.tokenizer, due, clip_loss)?;
+        let average = task.average();
+        self.encoder
+            .set_model(average.as_ref().unwrap_or(&task.clip));
+        let metrics =
+            self.validation
+                .run(&self.encoder, &self.tokenizer, due, &loss::VALIDATION)?;
         self.saver.evaluated(&metrics, &mut self.journal);
         if metrics.is_empty() {
             return Ok(());

@@ -55,7 +55,7 @@ pub fn run(args: &CaptionArgs) -> Result {
         let (device, dtype) = (&encoder.device, encoder.dtype);
         let image = pixels::normalise(planes, shape, &encoder.preprocess, device, dtype);
         let tokens = encoder
-            .model
+            .model()
             .generate(image, &options)?
             .pop()
             .unwrap_or_default();

@@ -7,7 +7,7 @@ use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::progress::Progress;
 use openclip_eval::retrieval::RetrievalMetrics;
-use openclip_eval::run::{ZERO_SHOT_SCALE, host, ranks, transform_picture};
+use openclip_eval::run::{ZERO_SHOT_SCALE, host, ranks};
 use openclip_eval::zero_shot::{Accuracy, top_k};
 
 use super::contact_sheet::{Card, Guess};
@@ -145,11 +145,7 @@ fn images<'a>(
         let mut planes = Vec::new();
         for example in batch {
             let picture = decode(&example.jpeg, Limits::default())?.into_rgb();
-            planes.extend(transform_picture(
-                encoder.image_size,
-                &encoder.preprocess,
-                &picture,
-            )?);
+            planes.extend(encoder.planes(&picture)?);
         }
         features.push(encoder.images(planes, batch.len()));
         progress.inc(batch.len() as u64);

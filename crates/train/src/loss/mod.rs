@@ -14,11 +14,18 @@ pub mod tiles;
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
+use openclip_eval::run::Losses;
 
 pub use caption::{CaptionObjective, caption_loss, caption_sum, counted};
 pub use clip::{ClipLoss, clip_loss};
 pub use distill::DistillLoss;
 pub use siglip::{SIGLIP_LOGITS, SigLipLoss, siglip_loss};
+
+/// What validation reports, whatever training minimises.
+pub const VALIDATION: Losses = Losses {
+    contrastive: clip_loss,
+    caption: caption_loss,
+};
 
 /// Some rows of the logits.
 #[derive(Debug, Clone)]

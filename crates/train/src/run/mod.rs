@@ -26,7 +26,7 @@ use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::guard::Guard;
 use crate::journal::{self, Journal};
-use crate::loss::clip_loss;
+use crate::loss;
 use crate::renderer::{Forgetful, Gauge, Silent};
 use crate::schedule::StepSchedule;
 use crate::strategy::{Driver, ModelFacts, Run, due};
@@ -141,7 +141,8 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0), clip_loss)?;
+            let metrics =
+                validation.run(&encoder, &tokenizer, due(&config, 0), &loss::VALIDATION)?;
             journal.evaluation(0, 0, &metrics)?;
         }
         return Ok(Outcome {
@@ -394,5 +395,5 @@ pub fn evaluate(
     encoder: &Encoder,
     tokenizer: &Arc<dyn Tokenizer>,
 ) -> Result<Vec<(String, f64)>, TrainError> {
-    Ok(validation.run(encoder, tokenizer, Due::ALL, clip_loss)?)
+    Ok(validation.run(encoder, tokenizer, Due::ALL, &loss::VALIDATION)?)
 }
