@@ -278,7 +278,8 @@ impl Run {
             if let Some(plan) = plan {
                 self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
                 if self.ranks.is_first() {
-                    let snapshot = self.snapshot(learner, ledger().optimizer.take());
+                    let optimizer = ledger().optimizer.take();
+                    let snapshot = self.snapshot(learner, optimizer);
                     self.saver.save(plan, snapshot, &mut self.journal);
                 }
             }
