@@ -59,6 +59,10 @@ pub struct TrainConfig {
     pub keep_last: Option<usize>,
     /// The metric whose best checkpoint is kept.
     pub keep_best: Option<String>,
+    /// Object store that the run folder is copied to.
+    pub remote_sync: Option<String>,
+    /// Seconds between copies.
+    pub remote_sync_frequency: u64,
     pub zeroshot_frequency: u64,
     pub val_frequency: u64,
     pub resume: Option<String>,
@@ -154,6 +158,8 @@ impl Default for TrainConfig {
             delete_previous_checkpoint: false,
             keep_last: None,
             keep_best: None,
+            remote_sync: None,
+            remote_sync_frequency: 300,
             zeroshot_frequency: 2,
             val_frequency: 1,
             resume: None,

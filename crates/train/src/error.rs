@@ -60,6 +60,9 @@ pub enum TrainError {
         /// The reason.
         source: std::io::Error,
     },
+    /// An object store.
+    #[error(transparent)]
+    Remote(#[from] crate::remote::RemoteError),
     /// The run folder holds another run.
     #[error("{}: an experiment of this name exists already; choose another --name or pass --resume latest", .0.display())]
     Exists(PathBuf),

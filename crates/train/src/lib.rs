@@ -12,6 +12,7 @@
 //! * [`precision`], [`memory`] – where numbers are narrow, and what a run takes
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
+//! * [`remote`] – runs that are kept beyond this machine
 //! * [`bench`] – how fast a model encodes and trains
 //! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod optim;
 pub mod precision;
 pub mod relay;
+pub mod remote;
 mod renderer;
 pub mod report;
 pub mod run;

@@ -32,7 +32,7 @@ use crate::loss;
 use crate::memory::MemoryUse;
 use crate::relay::Losses;
 use crate::task::{Step, Task};
-use crate::{TrainConfig, TrainError};
+use crate::{TrainConfig, TrainError, remote};
 
 /// Name, configuration and preprocessing that go into every checkpoint.
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub struct Run {
     pub encoder: Encoder,
     /// Log files.
     pub journal: Journal,
+    /// Copies the run folder elsewhere.
+    pub remote: Option<remote::Sync>,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
 }
@@ -123,6 +125,9 @@ impl Run {
     ) -> Result<(), TrainError> {
         let ended = self.epochs(learner, train, processor, interrupter);
         let saved = self.saver.finish(&mut self.journal);
+        if let Some(remote) = self.remote.take() {
+            remote.finish(&mut self.journal);
+        }
         ended.and(saved)
     }
 
@@ -275,6 +280,9 @@ impl Run {
             }
             self.progress.guard = ledger().guard.memory().clone();
             self.saver.poll(&mut self.journal);
+            if let Some(remote) = &self.remote {
+                remote.poll(&mut self.journal);
+            }
             if let Some(plan) = plan {
                 self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
                 if self.ranks.is_first() {

@@ -1,4 +1,5 @@
-//! Flags as they stand on the command line. Nothing here opens a file or a device; [`crate::commands`] does.
+//! Flags as they stand on the command line. Nothing here opens a file, but for `train --config`, or a device;
+//! [`crate::commands`] does.
 //!
 //! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
 //! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
@@ -6,6 +7,7 @@
 //! * [`caption`], [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
 //! * [`bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
+//! * [`recipe`] – its flags from a file
 
 pub mod bench;
 pub mod caption;
@@ -17,10 +19,12 @@ pub mod eval;
 pub mod inspect;
 pub mod model;
 pub mod quickstart;
+pub mod recipe;
 pub mod train;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 const ABOUT: &str = "Train, evaluate and use contrastive image-text models (CLIP)";
@@ -78,6 +82,25 @@ pub enum Command {
 
 /// Parses the arguments; the error knows its own text and exit status, `--help` and `--version` included.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let cli = parse_words(&args)?;
+    let config = match &cli.command {
+        Command::Train(train) => train.run.config.as_deref(),
+        _ => None,
+    };
+    let Some(config) = config else {
+        return Ok(cli);
+    };
+    let command = command();
+    let train = command.find_subcommand("train").unwrap_or(&command);
+    let flags = recipe::flags(config, train)
+        .map_err(|text| clap::Error::raw(ErrorKind::ValueValidation, text + "\n"))?;
+    // Behind the program's and the command's name, and before all that was typed.
+    args.splice(2..2, flags);
+    parse_words(&args)
+}
+
+fn parse_words(args: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
     Cli::from_arg_matches(&matches)
 }

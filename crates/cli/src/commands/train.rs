@@ -37,7 +37,8 @@ fn ended(outcome: &openclip_train::Outcome) -> Outcome {
     }
 }
 
-fn config(args: &TrainArgs) -> Result<TrainConfig> {
+/// The run that the flags describe.
+pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
     let default = TrainConfig::default();
     let augment = args.augment.parse()?;
     let TrainArgs {
@@ -130,6 +131,8 @@ fn config(args: &TrainArgs) -> Result<TrainConfig> {
         delete_previous_checkpoint: run.delete_previous_checkpoint,
         keep_last: run.keep_last,
         keep_best: run.keep_best.clone(),
+        remote_sync: run.remote_sync.clone(),
+        remote_sync_frequency: run.remote_sync_frequency,
         log_every_n_steps: run.log_every_n_steps,
         report_to: report_to(&run.report_to)?,
         max_bad_steps: run.max_bad_steps,
@@ -207,5 +210,41 @@ mod tests {
         let config = config("--lr 1 --lr 0.25 --train-num 7 --image-mean 0.1 --image-mean 0.5");
         assert_eq!((config.lr, config.train_num_samples), (0.25, Some(7)));
         assert_eq!(config.image_mean, Some([0.5; 3]));
+    }
+
+    /// Every file of `configs/train/` can be run: its flags are known, its model exists and its schedule fits its data.
+    #[test]
+    fn recipes_are_sound() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/train");
+        let mut count = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            count += 1;
+            let name = path.display();
+            let config = config(&format!("--config {name}"));
+            openclip_model::registry::builtin(&config.model).unwrap();
+            if let Some(teacher) = &config.distill_model {
+                openclip_model::registry::builtin(teacher).unwrap();
+            }
+            for (model, tag) in [
+                (Some(&config.model), &config.pretrained),
+                (config.distill_model.as_ref(), &config.distill_pretrained),
+            ] {
+                if let (Some(model), Some(tag)) = (model, tag) {
+                    assert!(openclip_model::pretrained::find(model, tag).is_some(), "{name}: {tag}");
+                }
+            }
+            let samples = config.train_num_samples.unwrap();
+            let steps = samples / (config.batch_size * config.accum_freq) as u64 * config.epochs;
+            assert!((1..steps / 2).contains(&config.warmup), "{name}: {steps} steps");
+            assert!((1e-6..=1e-2).contains(&config.lr), "{name}");
+            openclip_train::run::check(&config).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.starts_with("# "), "{name} says what it is for");
+        }
+        assert_eq!(count, 9);
     }
 }

@@ -92,6 +92,35 @@ pub fn duplicate(
     })
 }
 
+/// Writes `dir/name` as the text of a `state.json` describes it, with files that `get` puts where it is told.
+///
+/// # Errors
+/// When a file does not come or is not as described; what was there before is then untouched.
+pub fn rebuild(
+    dir: &Path,
+    name: &str,
+    state: &[u8],
+    get: impl Fn(&str, &Path) -> Result<(), TrainError>,
+) -> Result<PathBuf, TrainError> {
+    let path = dir.join(name);
+    let incomplete = |reason: String| TrainError::Incomplete {
+        path: path.clone(),
+        reason,
+    };
+    let state = State::from_json(state).map_err(|error| incomplete(format!("{STATE}: {error}")))?;
+    fill(dir, name, |scratch| {
+        for file in &state.files {
+            get(&file.name, &scratch.join(&file.name))?;
+            let found = measure(scratch, &file.name).map_err(|error| failed(&path, error))?;
+            if found != *file {
+                let reason = format!("{} does not have its checksum", file.name);
+                return Err(incomplete(reason));
+            }
+        }
+        Ok(state)
+    })
+}
+
 /// Fills a folder under a scratch name, describes it and renames it to `dir/name`.
 fn fill(
     dir: &Path,

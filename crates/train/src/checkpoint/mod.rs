@@ -28,6 +28,8 @@ pub use folder::Snapshot;
 pub use keep::{Retention, sweep};
 pub use saver::{Saver, Saving};
 
+/// Folder of a run that holds its checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// File that holds the weights.
 pub const MODEL: &str = "model.safetensors";
 /// File that holds the average of the weights, where there is one.
@@ -108,11 +110,30 @@ impl State {
         let mut state: Map<String, Value> = serde_json::from_slice(json)?;
         let written = state.remove(CHECKSUM);
         let state = Value::Object(state);
-        match written == Some(checksum(&state)?.into()) {
-            true => serde_json::from_value(state),
-            false => Err(serde::de::Error::custom("it does not have its checksum")),
+        let fault = |reason: String| serde::de::Error::custom(reason);
+        if written != Some(checksum(&state)?.into()) {
+            return Err(fault("it does not have its checksum".into()));
+        }
+        let state: Self = serde_json::from_value(state)?;
+        // It may come from elsewhere, and these files are written beside it.
+        let is_plain = |name: &str| !name.starts_with('.') && !name.contains(['/', '\\']);
+        match state.files.iter().find(|file| !is_plain(&file.name)) {
+            Some(file) => Err(fault(format!("{:?} is no name of a file", file.name))),
+            None => Ok(state),
         }
     }
+}
+
+/// Names of the files that the text of a `state.json` lists; none if it is damaged.
+pub fn files(state: &[u8]) -> Vec<String> {
+    let state = State::from_json(state);
+    let files = state.map(|state| state.files).unwrap_or_default();
+    files.into_iter().map(|file| file.name).collect()
+}
+
+/// The step that the text of a `state.json` speaks of; nothing if it is damaged.
+pub fn step(state: &[u8]) -> Option<u64> {
+    Some(State::from_json(state).ok()?.progress.step)
 }
 
 fn checksum(state: &Value) -> serde_json::Result<u32> {

@@ -16,6 +16,7 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
         config.save_every_n_steps.unwrap_or(1),
     )?;
     positive("--keep-last", config.keep_last.unwrap_or(1) as u64)?;
+    positive("--remote-sync-frequency", config.remote_sync_frequency)?;
     saving(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
     positive("--spike-window", config.spike_window as u64)?;

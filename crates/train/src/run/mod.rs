@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::train::metric::LearningRateMetric;
@@ -21,19 +22,18 @@ use openclip_model::hub::Places;
 use openclip_model::{device, registry};
 
 use self::ranks::Seat;
-use crate::checkpoint::{self, Checkpoint, Found, Progress, Saver, Saving};
+use crate::checkpoint::{self, CHECKPOINTS, Checkpoint, Found, Progress, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::guard::Guard;
 use crate::journal::{self, Journal};
 use crate::loss;
+use crate::remote::{self, RemoteError, Store};
 use crate::renderer::{Forgetful, Gauge, Silent};
 use crate::schedule::StepSchedule;
 use crate::strategy::{Driver, ModelFacts, Run, due};
 use crate::task::{Setup, Task};
 use crate::{TrainConfig, TrainError};
-
-const CHECKPOINTS: &str = "checkpoints";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,17 @@ pub struct Outcome {
 pub fn train(config: TrainConfig) -> Result<Outcome, TrainError> {
     flags::validate(&config)?;
     ranks::spread(config)
+}
+
+/// Whether the flags go together, as far as they say so by themselves.
+///
+/// # Errors
+/// [`TrainError::Flag`], naming the one at fault.
+pub fn check(config: &TrainConfig) -> Result<(), TrainError> {
+    flags::validate(config)?;
+    setup::optim(config)?;
+    setup::layer_decay(config)?;
+    Ok(())
 }
 
 /// The whole of one rank. `config` has a name and one device.
@@ -224,6 +235,17 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         learner.load_optim(record);
     }
 
+    let remote = match ranks.is_first() {
+        true => remote_store(&config)?,
+        false => None,
+    };
+    let every = Duration::from_secs(config.remote_sync_frequency);
+    let remote = remote.map(|store| remote::Sync::start(store, dir.clone(), every));
+    let remote = remote.transpose().map_err(|source| TrainError::Write {
+        path: dir.clone(),
+        source,
+    })?;
+
     if listens {
         listen(&stop)?;
     }
@@ -244,6 +266,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         tokenizer,
         encoder,
         journal,
+        remote,
         stopped: false,
         config,
     };
@@ -363,15 +386,29 @@ fn find_checkpoint(
     let start = |Checkpoint { path, progress }| (path, progress);
     let mut resume = config.resume.clone();
     if resume.as_deref() == Some("latest") {
-        let found = match ranks.is_first() {
-            true => checkpoint::latest(&dir.join(CHECKPOINTS)),
-            false => Found::default(),
-        };
+        let mut found = Found::default();
+        if ranks.is_first() {
+            let checkpoints = dir.join(CHECKPOINTS);
+            found = checkpoint::latest(&checkpoints);
+            if let Some(store) = remote_store(config)? {
+                found = remote::resume::newest(&store, &checkpoints, found)?;
+            }
+        }
         let path = found.checkpoint.as_ref().map(|found| found.path.as_path());
         resume = ranks::agree_on_path(ranks, path)?;
         if ranks.is_first() {
             return Ok((found.checkpoint.map(start), found.passed_over));
         }
+    }
+    if let Some(url) = resume
+        .as_deref()
+        .filter(|path| remote::resume::is_url(path))
+    {
+        let fetched = match ranks.is_first() {
+            true => Some(remote::resume::fetch(url, &checkpoint_cache(config))?),
+            false => None,
+        };
+        resume = ranks::agree_on_path(ranks, fetched.as_deref())?;
     }
     match resume.as_deref() {
         None => Ok((None, Vec::new())),
@@ -384,6 +421,24 @@ fn find_checkpoint(
             Ok((Some(found), Vec::new()))
         }
     }
+}
+
+/// Where checkpoints from object stores are put.
+fn checkpoint_cache(config: &TrainConfig) -> PathBuf {
+    let cache = config.cache_dir.clone();
+    let cache = cache.unwrap_or_else(|| openclip_model::hub::cache::home_cache().join("openclip"));
+    cache.join(CHECKPOINTS)
+}
+
+/// The run's folder in the object store of `--remote-sync`.
+fn remote_store(config: &TrainConfig) -> Result<Option<Store>, TrainError> {
+    let Some(url) = &config.remote_sync else {
+        return Ok(None);
+    };
+    let name = config.name.as_deref().unwrap_or_default();
+    let store = Store::open(&format!("{}/{name}", url.trim_end_matches('/')));
+    let flag = |error: RemoteError| TrainError::flag("--remote-sync", error.to_string());
+    store.map(Some).map_err(flag)
 }
 
 /// Everything that [`Due::ALL`] asks for, on a model that is not trained.

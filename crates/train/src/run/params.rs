@@ -53,6 +53,8 @@ const HARMLESS: &[&str] = &[
     "delete_previous_checkpoint",
     "keep_last",
     "keep_best",
+    "remote_sync",
+    "remote_sync_frequency",
     "report_to",
     "max_steps",
     "device",

@@ -26,14 +26,20 @@ pub struct TrainDataArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Run folder, checkpoints and logs")]
 pub struct RunArgs {
+    /// Flags from a file, such as those in configs/train/; flags given here win
+    ///
+    /// A key is a flag's name, with `-` or `_`: batch-size = 128, lock-image = true, image-mean = [0.5, 0.5, 0.5],
+    /// aug-cfg = { scale = [0.4, 1.0] }.
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// The folder of all runs
     #[arg(long, value_name = "DIR", default_value = "./logs/")]
     pub logs: PathBuf,
     /// Name of this run, a folder under --logs [default: date, model and main settings]
     #[arg(long)]
     pub name: Option<String>,
-    /// Go on from a checkpoint folder, or from the run's `latest`
-    #[arg(long, value_name = "DIR|latest")]
+    /// Go on from a checkpoint folder, from the run's `latest`, or from one in an object store (s3://, gs://, file://)
+    #[arg(long, value_name = "DIR|latest|URL")]
     pub resume: Option<String>,
     /// Epochs between checkpoints; the last epoch is always saved, 0 saves it alone
     #[arg(long, value_name = "EPOCHS", default_value_t = 1)]
@@ -56,6 +62,16 @@ pub struct RunArgs {
     /// Keep the checkpoint with the best METRIC as `best`, such as image_to_text_R@1 or imagenet-zeroshot-val-top1
     #[arg(long, value_name = "METRIC")]
     pub keep_best: Option<String>,
+    /// Copy the run folder to s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH, under --name, while the run goes on
+    ///
+    /// A store that fails never stops the run. With --resume latest the run goes on from the newest complete checkpoint of both
+    /// places. Keys come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL, or
+    /// GOOGLE_APPLICATION_CREDENTIALS. Nothing is removed there, so that --delete-previous-checkpoint keeps local disks small.
+    #[arg(long, value_name = "URL")]
+    pub remote_sync: Option<String>,
+    /// Seconds between copies
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub remote_sync_frequency: u64,
     /// Steps between lines of progress
     #[arg(long, value_name = "STEPS", default_value_t = 100)]
     pub log_every_n_steps: u64,

@@ -1,0 +1,309 @@
+//! Runs that are kept beyond this machine: object stores, and any folder as one.
+//!
+//! * [`Store`] – what the rest needs of an object store, in plain calls that wait
+//! * [`sync`] – a run folder is copied there while the run goes on
+//! * [`resume`] – a checkpoint comes back from there
+//!
+//! `s3://` and `gs://` need the feature `cloud`; keys, region and endpoint come from the environment (`AWS_ACCESS_KEY_ID`,
+//! `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`; `GOOGLE_APPLICATION_CREDENTIALS`).
+
+pub mod resume;
+pub mod sync;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Key;
+use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use tokio::runtime::Runtime;
+use url::Url;
+
+pub use sync::Sync;
+
+/// Pieces of a large file, several of which are under way at a time.
+const PIECE: usize = 8 << 20;
+const PIECES_UNDER_WAY: usize = 4;
+
+/// What an object store did not do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {url}: {reason}")]
+pub struct RemoteError {
+    /// Such as `write`.
+    pub action: &'static str,
+    /// The object or folder.
+    pub url: String,
+    /// Errors of one kind have one reason, wherever they occur.
+    pub kind: &'static str,
+    /// The store's answer, on one line.
+    pub reason: String,
+}
+
+/// A folder in an object store.
+pub struct Store {
+    runtime: Runtime,
+    objects: Arc<dyn ObjectStore>,
+    root: Key,
+    url: String,
+}
+
+impl Store {
+    /// The folder at `url`. Nothing is asked of the store yet.
+    ///
+    /// # Errors
+    /// When the address cannot be one, its kind of store was not compiled in, or the environment lacks what it needs.
+    pub fn open(url: &str) -> Result<Self, RemoteError> {
+        let failed = |kind, reason: String| RemoteError {
+            action: "use",
+            url: url.to_owned(),
+            kind,
+            reason,
+        };
+        let invalid = |reason: String| failed("address", reason);
+        let parsed = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+        let objects: Arc<dyn ObjectStore> = match parsed.scheme() {
+            "file" => Arc::new(LocalFileSystem::new()),
+            "s3" | "s3a" | "gs" => cloud(&parsed).map_err(invalid)?,
+            _ => {
+                let known = "expected an address that begins with s3://, gs:// or file:///";
+                return Err(invalid(known.into()));
+            }
+        };
+        let root = Key::from_url_path(parsed.path()).map_err(|error| invalid(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        Ok(Self {
+            runtime: runtime.map_err(|error| failed("runtime", error.to_string()))?,
+            objects,
+            root,
+            url: url.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The address that it was opened with.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn key(&self, name: &str) -> Key {
+        Key::from(format!("{}/{name}", self.root))
+    }
+
+    fn error(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> impl Fn(object_store::Error) -> RemoteError {
+        let url = format!("{}/{name}", self.url);
+        move |error| {
+            let mut reason = error
+                .to_string()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            if let Some((end, _)) = reason.char_indices().nth(400) {
+                reason.truncate(end);
+            }
+            RemoteError {
+                action,
+                url: url.clone(),
+                kind: kind(&error),
+                reason,
+            }
+        }
+    }
+
+    fn local_error(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> impl Fn(std::io::Error) -> RemoteError {
+        let url = format!("{}/{name}", self.url);
+        move |error| RemoteError {
+            action,
+            url: url.clone(),
+            kind: match error.kind() {
+                std::io::ErrorKind::NotFound => "gone",
+                _ => "local",
+            },
+            reason: error.to_string(),
+        }
+    }
+
+    /// Names of all objects below `folder`, relative to this store.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>, RemoteError> {
+        let prefix = self.key(folder);
+        let found = self.runtime.block_on(async {
+            let mut found = Vec::new();
+            let mut objects = self.objects.list(Some(&prefix));
+            while let Some(object) = objects.next().await {
+                found.push(object?.location);
+            }
+            Ok(found)
+        });
+        let found: Vec<Key> = found.map_err(self.error("list", folder))?;
+        let root = format!("{}/", self.root);
+        let names = found.iter().filter_map(|key| {
+            let key = key.as_ref();
+            key.strip_prefix(&root)
+                .or(Some(key).filter(|_| root == "/"))
+        });
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// The bytes of a small object; nothing where there is none.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, RemoteError> {
+        let key = self.key(name);
+        let bytes = self
+            .runtime
+            .block_on(async { self.objects.get(&key).await?.bytes().await });
+        match bytes {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.error("read", name)(error)),
+        }
+    }
+
+    /// Copies an object to a file.
+    pub fn download(&self, name: &str, to: &Path) -> Result<(), RemoteError> {
+        let local = self.local_error("copy", name);
+        let mut file = File::create(to).map_err(&local)?;
+        let remote = self.error("read", name);
+        self.runtime.block_on(async {
+            let mut pieces = self
+                .objects
+                .get(&self.key(name))
+                .await
+                .map_err(&remote)?
+                .into_stream();
+            while let Some(piece) = pieces.next().await {
+                file.write_all(&piece.map_err(&remote)?).map_err(&local)?;
+            }
+            file.sync_all().map_err(&local)
+        })
+    }
+
+    /// Writes a small object.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<(), RemoteError> {
+        let key = self.key(name);
+        let put = self.objects.put(&key, bytes.into());
+        self.runtime
+            .block_on(put)
+            .map(|_| ())
+            .map_err(self.error("write", name))
+    }
+
+    /// Copies a file to an object.
+    pub fn upload(&self, from: &Path, name: &str) -> Result<(), RemoteError> {
+        let local = self.local_error("copy", name);
+        let mut file = File::open(from).map_err(&local)?;
+        let mut piece = vec![0; PIECE];
+        let first = fill(&mut file, &mut piece).map_err(&local)?;
+        if first < PIECE {
+            piece.truncate(first);
+            return self.put(name, piece);
+        }
+        let remote = self.error("write", name);
+        self.runtime.block_on(async {
+            let upload = self
+                .objects
+                .put_multipart(&self.key(name))
+                .await
+                .map_err(&remote)?;
+            let mut upload = WriteMultipart::new_with_chunk_size(upload, PIECE);
+            let mut length = first;
+            while length > 0 {
+                upload.write(&piece[..length]);
+                let sent = upload
+                    .wait_for_capacity(PIECES_UNDER_WAY)
+                    .await
+                    .map_err(&remote);
+                let read = sent.and_then(|()| fill(&mut file, &mut piece).map_err(&local));
+                length = match read {
+                    Ok(length) => length,
+                    Err(error) => {
+                        // What was sent is of no use; that it stays is no reason to say more.
+                        let _ = upload.abort().await;
+                        return Err(error);
+                    }
+                };
+            }
+            upload.finish().await.map(|_| ()).map_err(&remote)
+        })
+    }
+
+    /// Removes an object that may not be there.
+    pub fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        match self.runtime.block_on(self.objects.delete(&self.key(name))) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error("remove", name)(error)),
+        }
+    }
+}
+
+/// Reads until `buffer` is full or the file ends.
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(length)
+}
+
+fn kind(error: &object_store::Error) -> &'static str {
+    use object_store::Error;
+    match error {
+        Error::NotFound { .. } => "not found",
+        Error::PermissionDenied { .. } => "permission",
+        Error::Unauthenticated { .. } => "identity",
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => "not supported",
+        _ => "answer",
+    }
+}
+
+#[cfg(feature = "cloud")]
+fn cloud(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
+    use std::time::Duration;
+
+    use object_store::aws::AmazonS3Builder;
+    use object_store::gcp::GoogleCloudStorageBuilder;
+    use object_store::{BackoffConfig, RetryConfig};
+
+    // The same cryptography as downloads from the hub have; another one may be installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Long pauses are what the interval between two copies is for.
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.0,
+        },
+        max_retries: 4,
+        retry_timeout: Duration::from_secs(60),
+    };
+    let store: Result<Arc<dyn ObjectStore>, object_store::Error> = match url.scheme() {
+        "gs" => GoogleCloudStorageBuilder::from_env()
+            .with_url(url.as_str())
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
+        _ => AmazonS3Builder::from_env()
+            .with_url(url.as_str())
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
+    };
+    store.map_err(|error| error.to_string())
+}
+
+#[cfg(not(feature = "cloud"))]
+fn cloud(_: &Url) -> Result<Arc<dyn ObjectStore>, String> {
+    Err("this program was built without object stores; build it with `--features cloud`".into())
+}
