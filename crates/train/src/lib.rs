@@ -14,6 +14,7 @@
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`remote`] – runs that are kept beyond this machine
 //! * [`bench`] – how fast a model encodes and trains
+//! * [`plan`] – what a run would need
 //! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 
 pub mod bench;
@@ -28,6 +29,7 @@ pub mod journal;
 pub mod loss;
 pub mod memory;
 pub mod optim;
+pub mod plan;
 pub mod precision;
 pub mod relay;
 pub mod remote;

@@ -7,8 +7,9 @@ mod convert;
 mod embed;
 mod eval;
 mod inspect;
+mod plan;
 mod session;
-mod train;
+pub mod train;
 
 use crate::args::Command;
 use crate::error::Result;

@@ -14,7 +14,11 @@ pub fn run(args: &TrainArgs) -> Result {
     for text in args.foreign.check()? {
         note(text);
     }
-    let outcome = openclip_train::train(config(args)?)?;
+    let config = config(args)?;
+    if args.run.dry_run {
+        return super::plan::show(&config, args.run.world_size, args.run.device_memory);
+    }
+    let outcome = openclip_train::train(config)?;
     if outcome.rank > 0 {
         return Ok(ended(&outcome));
     }
@@ -234,12 +238,18 @@ mod tests {
                 (config.distill_model.as_ref(), &config.distill_pretrained),
             ] {
                 if let (Some(model), Some(tag)) = (model, tag) {
-                    assert!(openclip_model::pretrained::find(model, tag).is_some(), "{name}: {tag}");
+                    assert!(
+                        openclip_model::pretrained::find(model, tag).is_some(),
+                        "{name}: {tag}"
+                    );
                 }
             }
             let samples = config.train_num_samples.unwrap();
             let steps = samples / (config.batch_size * config.accum_freq) as u64 * config.epochs;
-            assert!((1..steps / 2).contains(&config.warmup), "{name}: {steps} steps");
+            assert!(
+                (1..steps / 2).contains(&config.warmup),
+                "{name}: {steps} steps"
+            );
             assert!((1e-6..=1e-2).contains(&config.lr), "{name}");
             openclip_train::run::check(&config).unwrap();
             let text = std::fs::read_to_string(&path).unwrap();

@@ -3,7 +3,7 @@
 mod flags;
 mod params;
 mod ranks;
-mod setup;
+pub(crate) mod setup;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

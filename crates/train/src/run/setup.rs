@@ -28,12 +28,8 @@ use crate::optim::{Algorithm, Given, LayerDecay, Optim};
 use crate::schedule::{Decay, Schedule};
 use crate::{TrainConfig, TrainError};
 
-/// Builds the model and puts the weights of the checkpoint into it.
-pub(super) fn load_model(
-    config: &TrainConfig,
-    device: &Device,
-    resumed: Option<&(PathBuf, Progress)>,
-) -> Result<Loaded, TrainError> {
+/// What the flags change about the model's configuration.
+pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, TrainError> {
     let force_image_size = match config.force_image_size.as_deref() {
         None => None,
         Some([side]) => Some(ImageSize::Square(*side)),
@@ -43,7 +39,7 @@ pub(super) fn load_model(
             return Err(TrainError::flag("--force-image-size", reason));
         }
     };
-    let options = CreateOptions {
+    Ok(CreateOptions {
         force_quick_gelu: config.force_quick_gelu,
         force_image_size,
         force_context_length: config.force_context_length,
@@ -52,7 +48,16 @@ pub(super) fn load_model(
         init_logits: config.siglip.then_some(SIGLIP_LOGITS),
         seed: config.seed,
         cache_dir: config.cache_dir.clone(),
-    };
+    })
+}
+
+/// Builds the model and puts the weights of the checkpoint into it.
+pub(super) fn load_model(
+    config: &TrainConfig,
+    device: &Device,
+    resumed: Option<&(PathBuf, Progress)>,
+) -> Result<Loaded, TrainError> {
+    let options = create_options(config)?;
     let weights = resumed.map(|(path, _)| match path.is_dir() {
         true => path.join(checkpoint::MODEL),
         false => path.clone(),
@@ -145,7 +150,7 @@ pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objecti
     Ok(objective)
 }
 
-pub(super) fn lock(config: &TrainConfig) -> Lock {
+pub(crate) fn lock(config: &TrainConfig) -> Lock {
     Lock {
         image: config
             .lock_image
@@ -339,7 +344,7 @@ pub(super) fn average(
 }
 
 /// What `--opt` and the flags beside it ask for.
-pub(super) fn optim(config: &TrainConfig) -> Result<Optim, TrainError> {
+pub(crate) fn optim(config: &TrainConfig) -> Result<Optim, TrainError> {
     let given = Given {
         beta1: config.beta1,
         beta2: config.beta2,

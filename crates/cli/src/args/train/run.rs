@@ -32,6 +32,15 @@ pub struct RunArgs {
     /// aug-cfg = { scale = [0.4, 1.0] }.
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Say what the run would need – memory, exchange between ranks, largest batch – and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Memory of a device in GiB, for --dry-run to find the largest --batch-size
+    #[arg(long, value_name = "GIB", requires = "dry_run")]
+    pub device_memory: Option<f64>,
+    /// Number of ranks, up to 1024, that --dry-run reckons with
+    #[arg(long, value_name = "N", requires = "dry_run", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub world_size: u64,
     /// The folder of all runs
     #[arg(long, value_name = "DIR", default_value = "./logs/")]
     pub logs: PathBuf,
