@@ -7,8 +7,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::Communicator;
 use crate::TrainError;
 
-/// Gradients go over in portions of about this many values (25 MiB), as PyTorch's buckets do.
-const BUCKET: usize = 25 << 18;
+/// Gradients of at least so many values (1 MiB) are exchanged by themselves, smaller ones together.
+const LARGE: usize = 1 << 18;
 
 /// Rows of every rank `[rows, width]` in f32, in the order of the ranks, on the same device.
 ///
@@ -64,60 +64,75 @@ pub fn sum_gradients<M: Module>(
     if ranks.world_size() == 1 {
         return Ok(gradients);
     }
-    let mut pack = Pack {
+    let mut large = Large {
+        ranks,
         from: gradients,
-        values: Vec::new(),
+        to: GradientsParams::new(),
+        small: Vec::new(),
         failed: None,
     };
-    model.visit(&mut pack);
-    if let Some(error) = pack.failed {
-        return Err(error);
-    }
-    let Pack {
-        mut from,
-        mut values,
+    model.visit(&mut large);
+    let Large {
+        from,
+        to,
+        mut small,
+        failed,
         ..
-    } = pack;
-    for bucket in values.chunks_mut(BUCKET) {
-        ranks.all_reduce(bucket)?;
-    }
-    let mut unpack = Unpack {
-        shapes: &mut from,
-        values: &values,
-        to: GradientsParams::new(),
+    } = large;
+    failed.map_or(Ok(()), Err)?;
+    ranks.all_reduce(&mut small)?;
+    let mut rest = Small {
+        from,
+        to,
+        values: &small,
     };
-    model.visit(&mut unpack);
-    Ok(unpack.to)
+    model.visit(&mut rest);
+    Ok(rest.to)
 }
 
-/// Appends the gradients in the order of the model's parameters.
-struct Pack {
+/// Sums large gradients and collects small ones, in the order of the model's parameters.
+struct Large<'a> {
+    ranks: &'a dyn Communicator,
     from: GradientsParams,
-    values: Vec<f32>,
+    to: GradientsParams,
+    small: Vec<f32>,
     failed: Option<TrainError>,
 }
 
-impl ModuleVisitor for Pack {
+impl ModuleVisitor for Large<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.from.get::<D>(param.id) {
-            match host(gradient) {
-                Ok(values) => self.values.extend(values),
+        let Some(gradient) = self.from.remove::<D>(param.id) else {
+            return;
+        };
+        if self.failed.is_some() {
+            return;
+        }
+        if gradient.shape().num_elements() >= LARGE {
+            let dtype = gradient.dtype();
+            match sum(self.ranks, gradient.cast(DType::F32)) {
+                Ok(sum) => self.to.register(param.id, sum.cast(dtype)),
                 Err(error) => self.failed = Some(error),
             }
+            return;
         }
+        match host(gradient.clone()) {
+            Ok(values) => self.small.extend(values),
+            Err(error) => self.failed = Some(error),
+        }
+        self.from.register(param.id, gradient);
     }
 }
 
-/// The way back.
-struct Unpack<'a> {
-    shapes: &'a mut GradientsParams,
-    values: &'a [f32],
+/// Takes the sums of the small ones in the same order.
+struct Small<'a> {
+    from: GradientsParams,
     to: GradientsParams,
+    values: &'a [f32],
 }
 
-impl ModuleVisitor for Unpack<'_> {
+impl ModuleVisitor for Small<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(old) = self.shapes.remove::<D>(param.id) {
+        if let Some(old) = self.from.remove::<D>(param.id) {
             let shape = old.shape();
             let (mine, rest) = self.values.split_at(shape.num_elements());
             self.values = rest;
