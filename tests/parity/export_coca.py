@@ -16,7 +16,8 @@ Under data/coca/:
   parameters.json               of every configuration of the family, as `export_profile.py` writes it
 
 `--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`;
-`--generate` with `--output` and `--models COUNT` more captions. The models need `open_clip_torch==3.3.0`. `--generate` needs
+`--generate` with `--output` and `--models COUNT` more captions. `--saved DIR` loads every `<case>.saved.safetensors` that the ignored
+test `save_for_open_clip` wrote there, strictly. The models need `open_clip_torch==3.3.0`. `--generate` needs
 `open_clip_torch==2.29.0` and `transformers==4.44.2`, which has the beam search of that time.
 """
 
@@ -250,10 +251,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=DATA)
     parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"))
+    parser.add_argument("--saved", type=Path)
     parser.add_argument("--generate", action="store_true")
     parser.add_argument("--models", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.saved:
+        import family
+
+        return family.check_saved(args.saved, DATA, build, {name: case["config"] for name, case in CASES.items()})
     args.output.mkdir(parents=True, exist_ok=True)
     if args.generate:
         return generate(args.output, args.models)

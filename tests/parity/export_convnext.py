@@ -14,15 +14,11 @@ The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vis
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import copy
 import functools
 import json
 import random
-from contextlib import contextmanager
 from pathlib import Path
 
-import export_init
-import export_models
 import export_profile
 import family
 import timm
@@ -58,45 +54,12 @@ CASES = {
 }
 
 
-@contextmanager
-def trunk_arguments(kwargs: dict):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
-    original = timm.create_model
-    timm.create_model = functools.partial(original, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model = original
+class ConvNext(family.Timm):
+    def arguments(self, vision, kwargs):
+        return kwargs
 
 
-def build(config: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(config)
-    with trunk_arguments(config["vision_cfg"].pop("timm_kwargs")):
-        model = export_models.build(config, seed)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under timm's names."""
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if leaf == "gamma":
-            parameter.copy_(0.6 + 0.2 * noise)
-        elif parameter.ndim == 1 and leaf == "weight":
-            parameter.copy_(1 + 0.2 * noise)
-        elif leaf == "bias":
-            parameter.add_(0.2 * noise)
-        else:
-            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-def export(name: str, case: dict, seed: int, output: Path) -> str:
-    model = build(case["config"], seed)
-    inputs = export_models.inputs(model, case["config"], case["batch"])
-    return family.export(name, case["config"], model, inputs, seed, output)
+FAMILY = ConvNext(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -129,7 +92,7 @@ def random_case(seed: int) -> dict:
 @torch.no_grad()
 def export_sizes(output: Path):
     case = CASES["linear"]
-    model = build(case["config"], SEED)
+    model = FAMILY.build(case["config"], SEED)
     tensors = {}
     for height, width in ((39, 63),):
         image = torch.randn(1, 3, height, width)
@@ -160,21 +123,6 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    with trunk_arguments(plain["vision_cfg"].pop("timm_kwargs")):
-        yield from export_init.models(plain, f"convnext-{name}")
-
-
-def export_initial_weights(output: Path):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
-
-
-def check(folder: Path):
-    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
-
-
 if __name__ == "__main__":
-    family.main(
-        __doc__, DATA, CASES, export, random_case, SEED, check, [export_sizes, export_drop_path, export_parameters, export_initial_weights]
-    )
+    initial = functools.partial(FAMILY.export_initial_weights, INIT)
+    FAMILY.main(__doc__, random_case, [export_sizes, export_drop_path, export_parameters, initial])

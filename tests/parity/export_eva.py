@@ -19,11 +19,8 @@ import copy
 import functools
 import json
 import random
-from contextlib import contextmanager
 from pathlib import Path
 
-import export_init
-import export_models
 import export_profile
 import family
 import timm
@@ -96,47 +93,19 @@ TRAINING = {
 }
 
 
-@contextmanager
-def trunk_arguments(kwargs: dict, image_size):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
-    kwargs = dict(kwargs)
-    if "norm_eps" in kwargs:
-        kwargs["norm_layer"] = functools.partial(timm.layers.LayerNorm, eps=kwargs.pop("norm_eps"))
-    original = timm.create_model
-    timm.create_model = functools.partial(original, img_size=image_size, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model = original
+class Eva(family.Timm):
+    def arguments(self, vision, kwargs):
+        kwargs = super().arguments(vision, kwargs)
+        if "norm_eps" in kwargs:
+            kwargs["norm_layer"] = functools.partial(timm.layers.LayerNorm, eps=kwargs.pop("norm_eps"))
+        return kwargs
+
+    def unsettle(self, model, vision):
+        moved = lambda name, parameter, noise: parameter + parameter[0].numel() ** -0.5 * noise
+        family.perturb(model.visual, ("bias", "pos_embed", "cls_token", "latent"), weights=moved)
 
 
-def build(config: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(config)
-    vision = config["vision_cfg"]
-    with trunk_arguments(vision.pop("timm_kwargs"), vision["image_size"]):
-        model = export_models.build(config, seed)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under timm's names."""
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if "norm" in name and leaf == "weight":
-            parameter.copy_(1 + 0.2 * noise)
-        elif leaf in ("pos_embed", "cls_token", "latent") or leaf.endswith("bias"):
-            parameter.add_(0.2 * noise)
-        else:
-            parameter.add_(parameter[0].numel() ** -0.5 * noise)
-
-
-def export(name: str, case: dict, seed: int, output: Path) -> str:
-    model = build(case["config"], seed)
-    inputs = export_models.inputs(model, case["config"], case["batch"])
-    return family.export(name, case["config"], model, inputs, seed, output)
+FAMILY = Eva(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -183,18 +152,12 @@ def random_case(seed: int) -> dict:
     return case(name, vision, text, trunk, draw.randint(1, 6), embed_dim, **top)
 
 
-def stored(name: str, output: Path) -> dict:
-    tensors = load_file(output / f"{name}.safetensors")
-    return {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
-
-
 @torch.no_grad()
 def export_resize(output: Path):
     tensors = {}
     for name, sizes in SIZES.items():
         for height, width in sizes:
-            model = build(CASES[name]["config"], 6)
-            model.load_state_dict(stored(name, output))
+            model = FAMILY.stored(name, output, seed=6)
             model.visual.set_input_size((height, width))
             image = torch.randn(1, 3, height, width)
             place = f"{name}/{height}x{width}"
@@ -229,8 +192,8 @@ def export_training(output: Path):
     for name, draws in TRAINING.items():
         config = copy.deepcopy(CASES[name]["config"])
         config["vision_cfg"] |= {k: draws[k] for k in ("patch_dropout", "timm_drop_path")}
-        model = build(config, 7).train()
-        model.load_state_dict(stored(name, output))
+        model = FAMILY.build(config, 7).train()
+        model.load_state_dict(FAMILY.weights(name, output))
         draw(model.visual.trunk, draws, draws["timm_drop_path"])
         case = load_file(output / f"{name}.safetensors")
         features = model.encode_image(case["input/image"])
@@ -254,20 +217,6 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    with trunk_arguments(plain["vision_cfg"].pop("timm_kwargs"), plain["vision_cfg"]["image_size"]):
-        yield from export_init.models(plain, f"eva-{name}")
-
-
-def export_initial_weights(output: Path):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
-
-
-def check(folder: Path):
-    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
-
-
 if __name__ == "__main__":
-    others = [export_resize, export_training, export_parameters, export_initial_weights]
-    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)
+    initial = functools.partial(FAMILY.export_initial_weights, INIT)
+    FAMILY.main(__doc__, random_case, [export_resize, export_training, export_parameters, initial])

@@ -21,13 +21,12 @@ import functools
 import random
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
-import export_init
 import export_models
 import export_resnet
 import family
 import open_clip
-import timm
 import torch
 from open_clip.convert import convert_state_dict
 from safetensors.torch import load_file, save_file
@@ -81,34 +80,6 @@ CASES = {
 TRAINED = ("mci0", "vit")
 
 
-@contextmanager
-def trunk_arguments(kwargs: dict, vision: dict):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
-    create, stem = timm.create_model, vision_transformer_hybrid.ConvStem
-    kwargs = dict(kwargs)
-    if vision["timm_model_name"].startswith("vit_"):
-        kwargs["img_size"] = vision["image_size"]
-        width = kwargs["embed_dim"]
-        vision_transformer_hybrid.ConvStem = lambda channels, **more: stem(channels=(width // 4, width // 4, width), **more)
-    if "norm_layer" in kwargs:
-        kwargs["norm_layer"] = LAYERS[kwargs["norm_layer"]]
-    if "pos_embs" in kwargs:
-        kwargs["pos_embs"] = [fastvit.RepConditionalPosEnc if wanted else None for wanted in kwargs["pos_embs"]]
-    timm.create_model = functools.partial(create, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model, vision_transformer_hybrid.ConvStem = create, stem
-
-
-def build(entry: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(entry["config"])
-    with trunk_arguments(config["vision_cfg"].pop("timm_kwargs"), config["vision_cfg"]):
-        model = export_models.build(config, seed)
-    perturb(model)
-    return model.eval()
-
-
 @torch.no_grad()
 def perturb(model):
     """Every weight off its neutral value, and branches that are large enough to count."""
@@ -126,10 +97,6 @@ def perturb(model):
             parameter.add_(0.1 * noise)
         else:
             parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-def inputs(model, entry: dict):
-    return export_models.inputs(model, entry["config"], entry["batch"])
 
 
 @torch.no_grad()
@@ -155,19 +122,45 @@ def training(model, image, text) -> tuple[dict, dict]:
     return tensors | {f"once/{k}": v for k, v in export_resnet.after(model, [image]).items()}, noise
 
 
-def export(name: str, entry: dict, seed: int, output: Path) -> str:
-    model = build(entry, seed)
-    model.visual.image_size = open_clip.utils.to_2tuple(entry["config"]["vision_cfg"]["image_size"])
-    image, text = inputs(model, entry)
-    more, trained = {"batch": entry["batch"]}, {}
-    if name in TRAINED or name not in CASES:
-        trained, more["training_f32_against_f64"] = training(model, image, text)
-    line = family.export(name, entry["config"], model, (image, text), seed, output, **more)
-    file = output / f"{name}.safetensors"
-    tensors = {**load_file(file), **trained}
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
-    apart = float((folded(model, image) - tensors["output/image_features"]).abs().max())
-    return f"{line}  {file.stat().st_size // 1000} kB with training  upstream folded {apart:.1e}"
+class MobileClip(family.Timm):
+    def arguments(self, vision, kwargs):
+        kwargs = dict(kwargs)
+        if vision["timm_model_name"].startswith("vit_"):
+            kwargs["img_size"] = vision["image_size"]
+        if "norm_layer" in kwargs:
+            kwargs["norm_layer"] = LAYERS[kwargs["norm_layer"]]
+        if "pos_embs" in kwargs:
+            kwargs["pos_embs"] = [fastvit.RepConditionalPosEnc if wanted else None for wanted in kwargs["pos_embs"]]
+        return kwargs
+
+    @contextmanager
+    def trunk(self, config):
+        stem, width = vision_transformer_hybrid.ConvStem, config["vision_cfg"]["timm_kwargs"].get("embed_dim", 0)
+        smaller = lambda channels, **more: stem(channels=(width // 4, width // 4, width), **more)
+        with mock.patch.object(vision_transformer_hybrid, "ConvStem", smaller), super().trunk(config) as plain:
+            yield plain
+
+    def unsettle(self, model, vision):
+        perturb(model)
+
+    def export(self, name, case, seed, output):
+        config, batch = case["config"], case["batch"]
+        model = self.build(config, seed)
+        model.visual.image_size = open_clip.utils.to_2tuple(config["vision_cfg"]["image_size"])
+        image, text = export_models.inputs(model, config, batch)
+        more, trained = {"batch": batch}, {}
+        if name in TRAINED or name not in CASES:
+            trained, more["training_f32_against_f64"] = training(model, image, text)
+        line = family.export(name, config, model, (image, text), seed, output, **more)
+        file = output / f"{name}.safetensors"
+        tensors = {**load_file(file), **trained}
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
+        apart = float((folded(model, image) - tensors["output/image_features"]).abs().max())
+        return f"{line}  {file.stat().st_size // 1000} kB with training  upstream folded {apart:.1e}"
+
+
+SEED = 5200
+FAMILY = MobileClip(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -264,7 +257,7 @@ def apple_vit(key: str) -> str:
 def export_apple(output: Path):
     """Apple's image projection has no bias, which is zero in OpenCLIP's form of the weights."""
     for name in ("mci0", "vit"):
-        model = build(CASES[name], SEED + list(CASES).index(name))
+        model = FAMILY.build(CASES[name]["config"], SEED + list(CASES).index(name))
         trunk = model.visual.trunk
         (trunk.head if name == "vit" else trunk.head.fc).bias.zero_()
         state = {"an.optimizer": torch.zeros(2)}
@@ -297,20 +290,11 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    with trunk_arguments(plain["vision_cfg"].pop("timm_kwargs"), plain["vision_cfg"]):
-        yield from export_init.models(plain, f"mobileclip-{name}")
-
-
 def others(output: Path):
     export_apple(output)
     family.export_parameters(sorted(n for n in open_clip.list_models() if n.startswith("MobileCLIP")), output)
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
+    FAMILY.export_initial_weights(INIT, output)
 
-
-SEED = 5200
 
 if __name__ == "__main__":
-    check = functools.partial(family.check_saved, data=DATA, build=build, cases=CASES)
-    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, [others])
+    FAMILY.main(__doc__, random_case, [others])

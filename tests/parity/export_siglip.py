@@ -15,19 +15,16 @@ Under data/siglip/:
 
 The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
 `--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
+`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0 transformers`.
 """
 
-import argparse
-import copy
 import functools
 import json
 import math
 import random
-from contextlib import contextmanager
 from pathlib import Path
 
-import export_init
 import export_models
 import export_profile
 import family
@@ -36,7 +33,7 @@ import open_clip
 import timm
 import torch
 from open_clip.convert import load_big_vision_weights
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 DATA = Path(__file__).resolve().parent / "data/siglip"
 
@@ -78,42 +75,6 @@ CASES = {
 SIGLIP_GRADIENTS = ("plain", "siglip2")
 
 
-@contextmanager
-def trunk_arguments(kwargs: dict, image_size):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
-    original = timm.create_model
-    timm.create_model = functools.partial(original, img_size=image_size, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model = original
-
-
-def build(config: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(config)
-    vision = config["vision_cfg"]
-    with trunk_arguments(vision.pop("timm_kwargs", {}), vision["image_size"]):
-        model = export_models.build(config, seed)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under timm's names."""
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if "norm" in name and leaf == "weight":
-            parameter.copy_(1 + 0.2 * noise)
-        elif leaf == "gamma":
-            parameter.copy_(0.4 + 0.2 * noise)
-        elif leaf in ("pos_embed", "cls_token", "latent", "bias"):
-            parameter.add_(0.2 * noise)
-        else:
-            parameter.add_(parameter.shape[-1] ** -0.5 * noise)
-
-
 def siglip(model, image, text):
     model.zero_grad()
     loss = open_clip.loss.SigLipLoss()(**model(image, text))
@@ -121,43 +82,44 @@ def siglip(model, image, text):
     return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
 
 
-def inputs(config: dict, batch: int):
-    size, text = config["vision_cfg"]["image_size"], config["text_cfg"]
-    height, width = size if isinstance(size, list) else (size, size)
-    image = torch.randn(batch, 3, height, width)
-    return image, export_models.captions(batch, text["context_length"], text["vocab_size"], None)
+class SigLip(family.Timm):
+    def unsettle(self, model, vision):
+        moved = lambda name, parameter, noise: parameter + parameter.shape[-1] ** -0.5 * noise
+        family.perturb(model.visual, ("bias", "pos_embed", "cls_token", "latent"), gamma=0.4, weights=moved)
+
+    def export(self, name, case, seed, output):
+        config, batch = case["config"], case["batch"]
+        model = self.build(config, seed)
+        image, text = export_models.inputs(model, config, batch)
+        outputs, gradients = export_models.evaluate(model, image, text)
+        outputs["siglip_loss"], siglip_gradients = siglip(model, image, text)
+        tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
+        tensors |= {"input/image": image, "input/text": text}
+        tensors |= {f"output/{k}": v for k, v in outputs.items()}
+        tensors |= {f"grad/{k}": v for k, v in gradients.items()}
+        if name in CASES and name not in SIGLIP_GRADIENTS:
+            siglip_gradients = {}
+        tensors |= {f"siglip_grad/{k}": v for k, v in siglip_gradients.items()}
+        assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
+        vanishing = sorted(n for n, g in gradients.items() if float(g.abs().max()) < 1e-6)
+        siglip_vanishing = sorted(n for n, g in siglip_gradients.items() if float(g.abs().max()) < 1e-6)
+        description = {
+            "case": name,
+            "model_cfg": config,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "vanishing_gradients": vanishing,
+            "vanishing_siglip_gradients": siglip_vanishing,
+            "batch": batch,
+            "seed": seed,
+            "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]},
+        }
+        (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
+        size = (output / f"{name}.safetensors").stat().st_size
+        return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  siglip {float(outputs['siglip_loss']):.4f}"
 
 
-def export(name: str, case: dict, seed: int, output: Path) -> str:
-    config, batch = case["config"], case["batch"]
-    model = build(config, seed)
-    image, text = inputs(config, batch)
-    outputs, gradients = export_models.evaluate(model, image, text)
-    outputs["siglip_loss"], siglip_gradients = siglip(model, image, text)
-    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {"input/image": image, "input/text": text}
-    tensors |= {f"output/{k}": v for k, v in outputs.items()}
-    tensors |= {f"grad/{k}": v for k, v in gradients.items()}
-    if name in CASES and name not in SIGLIP_GRADIENTS:
-        siglip_gradients = {}
-    tensors |= {f"siglip_grad/{k}": v for k, v in siglip_gradients.items()}
-    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
-    vanishing = sorted(n for n, g in gradients.items() if float(g.abs().max()) < 1e-6)
-    siglip_vanishing = sorted(n for n, g in siglip_gradients.items() if float(g.abs().max()) < 1e-6)
-    description = {
-        "case": name,
-        "model_cfg": config,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "vanishing_gradients": vanishing,
-        "vanishing_siglip_gradients": siglip_vanishing,
-        "batch": batch,
-        "seed": seed,
-        "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]},
-    }
-    (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
-    size = (output / f"{name}.safetensors").stat().st_size
-    return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  siglip {float(outputs['siglip_loss']):.4f}"
+FAMILY = SigLip(DATA, 3000, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -262,27 +224,23 @@ def big_vision(state: dict, config: dict, stacked: bool, prefix: str) -> dict:
 
 
 def export_big_vision(output: Path):
-    config = CASES["plain"]["config"]
-    stored = {k.removeprefix("weights/"): v for k, v in load_file(output / "plain.safetensors").items() if k.startswith("weights/")}
+    config, stored = CASES["plain"]["config"], FAMILY.weights("plain", output)
     for name, stacked, prefix, save in (
         ("big_vision", False, "params/", np.savez),
         ("big_vision_stacked", True, "", np.savez_compressed),
     ):
         path = output / f"{name}.npz"
         save(path, **big_vision(stored, config, stacked, prefix))
-        model = build(config, 5)
+        model = FAMILY.build(config, 5)
         load_big_vision_weights(model, str(path))
         assert all(torch.equal(v, stored[k]) for k, v in model.state_dict().items())
 
 
 @torch.no_grad()
 def export_resize(output: Path):
-    config = CASES["plain"]["config"]
-    stored = {k.removeprefix("weights/"): v for k, v in load_file(output / "plain.safetensors").items() if k.startswith("weights/")}
     tensors = {}
     for height, width in ((8, 8), (24, 24), (29, 15), (12, 12)):
-        model = build(config, 6)
-        model.load_state_dict(stored)
+        model = FAMILY.stored("plain", output, seed=6)
         model.visual.set_input_size((height, width))
         image = torch.randn(1, 3, height, width)
         name = f"{height}x{width}"
@@ -336,17 +294,6 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    kwargs = plain["vision_cfg"].pop("timm_kwargs")
-    with trunk_arguments(kwargs, plain["vision_cfg"]["image_size"]):
-        yield from export_init.models(plain, f"siglip-{name}")
-
-
-def export_init_moments(output: Path):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
-
-
 def export_tokens(output: Path):
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -374,41 +321,6 @@ def export_tokens(output: Path):
     (output / "tokens.json").write_text(json.dumps({"captions": captions, "rows": rows}, separators=(",", ":")) + "\n")
 
 
-def check_saved(folder: Path) -> None:
-    """Loads what the test `write_for_python` wrote, strictly, and compares every value."""
-    for name, entry in CASES.items():
-        model = build(entry["config"], 7)
-        model.load_state_dict(load_file(folder / name / "open_clip_model.safetensors"), strict=True)
-        stored = load_file(DATA / f"{name}.safetensors")
-        assert all(torch.equal(v, stored[f"weights/{k}"]) for k, v in model.state_dict().items()), name
-    print(f"{len(CASES)} models of {folder} load strictly, every value is the same")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=DATA)
-    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"), help="random models instead")
-    parser.add_argument("--saved", type=Path, help="checks what the test `write_for_python` wrote there instead")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    if args.saved:
-        check_saved(args.saved)
-        return
-    args.output.mkdir(parents=True, exist_ok=True)
-    if args.fuzz:
-        first, count = args.fuzz
-        for seed in range(first, first + count):
-            print(export(f"random_{seed}", random_case(seed), seed, args.output))
-        return
-    for i, name in enumerate(CASES):
-        print(export(name, CASES[name], 3000 + i, args.output))
-    export_big_vision(args.output)
-    export_resize(args.output)
-    export_hugging_face(args.output)
-    export_parameters(args.output)
-    export_init_moments(args.output)
-    export_tokens(args.output)
-
-
 if __name__ == "__main__":
-    main()
+    initial = functools.partial(FAMILY.export_initial_weights, INIT)
+    FAMILY.main(__doc__, random_case, [export_big_vision, export_resize, export_hugging_face, export_parameters, initial, export_tokens])

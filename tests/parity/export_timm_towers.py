@@ -19,7 +19,6 @@ with another `img_size` there than the configuration's `image_size` is brought t
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import copy
 import functools
 import json
 import random
@@ -27,14 +26,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-import export_init
 import export_models
 import family
 import noise
 import open_clip
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 DATA = Path(__file__).resolve().parent / "data/timm_towers"
 
@@ -87,48 +85,6 @@ CASES = {
 
 
 @contextmanager
-def trunk_arguments(config: dict):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says; takes the sizes out of `config`."""
-    vision = config["vision_cfg"]
-    kwargs = {"img_size": vision["image_size"], **vision.pop("timm_kwargs")}
-    kwargs = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
-    original = timm.create_model
-    timm.create_model = functools.partial(original, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model = original
-
-
-def build(config: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(config)
-    with trunk_arguments(config):
-        model = export_models.build(config, seed)
-    size = config["vision_cfg"]["image_size"]
-    model.visual.set_input_size(tuple(size) if isinstance(size, list) else size)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under timm's names."""
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if leaf == "gamma":
-            parameter.copy_(0.6 + 0.2 * noise)
-        elif leaf == "relative_position_bias_table":
-            parameter.copy_(noise)
-        elif parameter.ndim == 1 and leaf == "weight":
-            parameter.copy_(1 + 0.2 * noise)
-        elif leaf in ("bias", "pos_embed", "cls_token"):
-            parameter.add_(0.2 * noise)
-        else:
-            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-@contextmanager
 def score_dropout(model):
     """Training mode for the scores of displacements alone, whose MLP has the only dropout; block by block."""
     blocks = iter(range(len(model.visual.trunk.blocks)))
@@ -159,12 +115,27 @@ def evaluate(model, image, text):
 in_evaluation = export_models.evaluate
 
 
-def export(name: str, case: dict, seed: int, output: Path) -> str:
-    model = build(case["config"], seed)
-    inputs = export_models.inputs(model, case["config"], case["batch"])
-    relative = hasattr(model.visual.trunk, "shared_rel_pos")
-    with mock.patch.object(export_models, "evaluate", evaluate if relative else in_evaluation):
-        return family.export(name, case["config"], model, inputs, seed, output)
+class Towers(family.Timm):
+    def arguments(self, vision, kwargs):
+        kwargs = super().arguments(vision, kwargs)
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
+
+    def unsettle(self, model, vision):
+        size = vision["image_size"]
+        model.visual.set_input_size(tuple(size) if isinstance(size, list) else size)
+
+        def drawn(name, parameter, noise):
+            return noise if name.endswith("relative_position_bias_table") else parameter[0].numel() ** -0.5 * noise
+
+        family.perturb(model.visual, ("bias", "pos_embed", "cls_token"), weights=drawn)
+
+    def export(self, name, case, seed, output):
+        relative = case["config"]["vision_cfg"]["timm_model_name"] == RELPOS
+        with mock.patch.object(export_models, "evaluate", evaluate if relative else in_evaluation):
+            return super().export(name, case, seed, output)
+
+
+FAMILY = Towers(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -203,18 +174,11 @@ def random_case(seed: int) -> dict:
     return case(name, vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]))
 
 
-def stored(name: str, output: Path) -> torch.nn.Module:
-    model = build(CASES[name]["config"], 1)
-    tensors = load_file(output / f"{name}.safetensors")
-    model.load_state_dict({k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")})
-    return model
-
-
 @torch.no_grad()
 def export_windows(output: Path):
     tensors = {}
     for height, width in ((64, 64), (48, 40), (20, 22)):
-        model = stored("swin", output)
+        model = FAMILY.stored("swin", output)
         model.visual.set_input_size((height, width))
         image = torch.randn(1, 3, height, width)
         tensors[f"{height}x{width}/image"] = image
@@ -227,7 +191,7 @@ def export_windows(output: Path):
 
 @torch.no_grad()
 def export_sizes(output: Path):
-    model = stored("relpos_avg", output)
+    model = FAMILY.stored("relpos_avg", output)
     tensors = {}
     for height, width in ((5, 5), (32, 11)):
         model.visual.set_input_size((height, width))
@@ -263,20 +227,6 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    with trunk_arguments(plain):
-        yield from export_init.models(plain, f"timm-towers-{name}")
-
-
-def export_initial_weights(output: Path):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
-
-
-def check(folder: Path):
-    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
-
-
 if __name__ == "__main__":
-    others = [export_sizes, export_windows, export_drop_path, export_parameters, export_initial_weights]
-    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)
+    initial = functools.partial(FAMILY.export_initial_weights, INIT)
+    FAMILY.main(__doc__, random_case, [export_sizes, export_windows, export_drop_path, export_parameters, initial])

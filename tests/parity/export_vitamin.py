@@ -15,20 +15,16 @@ The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vis
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import copy
 import functools
 import json
 import random
-from contextlib import contextmanager
 from pathlib import Path
 
-import export_init
-import export_models
 import export_profile
 import family
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.models.vitamin import VitCfg
 
 DATA = Path(__file__).resolve().parent / "data/vitamin"
@@ -63,47 +59,16 @@ CASES = {
 }
 
 
-@contextmanager
-def trunk_arguments(kwargs: dict, image_size):
-    """Lets OpenCLIP's adapter make a timm model of other sizes than its name says."""
-    kwargs = dict(kwargs)
-    stages = kwargs.pop("embed_cfg")
-    kwargs["embed_cfg"] = VitCfg(**{k: tuple(v) if isinstance(v, list) else v for k, v in stages.items()})
-    original = timm.create_model
-    timm.create_model = functools.partial(original, img_size=image_size, **kwargs)
-    try:
-        yield
-    finally:
-        timm.create_model = original
+class Vitamin(family.Timm):
+    def arguments(self, vision, kwargs):
+        stages = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs["embed_cfg"].items()}
+        return {**super().arguments(vision, kwargs), "embed_cfg": VitCfg(**stages)}
+
+    def unsettle(self, model, vision):
+        family.perturb(model.visual, ("bias", "pos_embed"))
 
 
-def build(config: dict, seed: int) -> torch.nn.Module:
-    config = copy.deepcopy(config)
-    vision = config["vision_cfg"]
-    with trunk_arguments(vision.pop("timm_kwargs"), vision["image_size"]):
-        model = export_models.build(config, seed)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under timm's names."""
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if parameter.ndim == 1 and leaf == "weight":
-            parameter.copy_(1 + 0.2 * noise)
-        elif leaf in ("bias", "pos_embed"):
-            parameter.add_(0.2 * noise)
-        else:
-            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-def export(name: str, case: dict, seed: int, output: Path) -> str:
-    model = build(case["config"], seed)
-    inputs = export_models.inputs(model, case["config"], case["batch"])
-    return family.export(name, case["config"], model, inputs, seed, output)
+FAMILY = Vitamin(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -139,15 +104,9 @@ def random_case(seed: int) -> dict:
     )
 
 
-def stored(name: str, output: Path) -> dict:
-    tensors = load_file(output / f"{name}.safetensors")
-    return {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
-
-
 @torch.no_grad()
 def export_sizes(output: Path):
-    model = build(CASES["no_positions"]["config"], 1)
-    model.load_state_dict(stored("no_positions", output))
+    model = FAMILY.stored("no_positions", output)
     tensors = {}
     for height, width in ((16, 16), (41, 7), (49, 33)):
         image = torch.randn(1, 3, height, width)
@@ -160,8 +119,7 @@ def export_sizes(output: Path):
 def export_resize(output: Path):
     tensors = {}
     for height, width in ((40, 40), (49, 20), (16, 16)):
-        model = build(CASES["linear"]["config"], 1)
-        model.load_state_dict(stored("linear", output))
+        model = FAMILY.stored("linear", output)
         model.visual.set_input_size((height, width))
         image = torch.randn(1, 3, height, width)
         name = f"{height}x{width}"
@@ -200,21 +158,6 @@ INIT = {
 }
 
 
-def fresh(config: dict, name: str):
-    plain = copy.deepcopy(config)
-    vision = plain["vision_cfg"]
-    with trunk_arguments(vision.pop("timm_kwargs"), vision["image_size"]):
-        yield from export_init.models(plain, f"vitamin-{name}")
-
-
-def export_initial_weights(output: Path):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
-
-
-def check(folder: Path):
-    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
-
-
 if __name__ == "__main__":
-    others = [export_sizes, export_resize, export_drop_path, export_parameters, export_initial_weights]
-    family.main(__doc__, DATA, CASES, export, random_case, SEED, check, others)
+    initial = functools.partial(FAMILY.export_initial_weights, INIT)
+    FAMILY.main(__doc__, random_case, [export_sizes, export_resize, export_drop_path, export_parameters, initial])

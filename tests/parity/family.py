@@ -9,7 +9,10 @@ and <case>.json with its `model_cfg`. `tests/src/family.rs` reads both.
 """
 
 import argparse
+import copy
+import functools
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import export_init
@@ -62,6 +65,88 @@ def export_initial_weights(cases: dict, models, output: Path):
         parameters = {k: export_init.describe(torch.stack([s[k] for s in states])) for k in keys}
         found[name] = {"model_cfg": config, "seeds": export_init.SEEDS, "parameters": parameters}
     (output / "init.json").write_text(json.dumps(found, separators=(",", ":")) + "\n")
+
+
+@torch.no_grad()
+def perturb(tower, shifted=("bias",), gamma=0.6, weights=None):
+    """Every parameter of a timm tower off its neutral value: scales around 1 and `gamma`, those that end in `shifted` moved a little, the
+    others redrawn, or what `weights(name, parameter, noise)` makes of them."""
+    for name, parameter in tower.named_parameters():
+        noise = torch.randn_like(parameter)
+        leaf = name.rsplit(".", 1)[-1]
+        if leaf == "gamma":
+            parameter.copy_(gamma + 0.2 * noise)
+        elif parameter.ndim == 1 and leaf == "weight":
+            parameter.copy_(1 + 0.2 * noise)
+        elif leaf.endswith(shifted):
+            parameter.add_(0.2 * noise)
+        elif weights:
+            parameter.copy_(weights(name, parameter, noise))
+        else:
+            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
+
+
+class Timm:
+    """A family whose image towers are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does
+    not know. `cases` have a `config` and the size of a `batch`; `seed` is that of the first."""
+
+    def __init__(self, data: Path, seed: int, cases: dict):
+        self.data, self.seed, self.cases = data, seed, cases
+
+    def arguments(self, vision: dict, kwargs: dict) -> dict:
+        """What `timm.create_model` is called with for a `vision_cfg` and its `timm_kwargs`."""
+        return {"img_size": vision["image_size"], **kwargs}
+
+    def unsettle(self, model, vision: dict):
+        """Every weight off its neutral value."""
+        perturb(model.visual)
+
+    @contextmanager
+    def trunk(self, config: dict):
+        """Lets OpenCLIP's adapter make a timm model of other sizes than its name says, from the configuration that this yields."""
+        plain = copy.deepcopy(config)
+        kwargs = self.arguments(plain["vision_cfg"], plain["vision_cfg"].pop("timm_kwargs"))
+        original = timm.create_model
+        timm.create_model = functools.partial(original, **kwargs)
+        try:
+            yield plain
+        finally:
+            timm.create_model = original
+
+    def build(self, config: dict, seed: int) -> torch.nn.Module:
+        with self.trunk(config) as plain:
+            model = export_models.build(plain, seed)
+        self.unsettle(model, config["vision_cfg"])
+        return model.eval()
+
+    def export(self, name: str, case: dict, seed: int, output: Path) -> str:
+        model = self.build(case["config"], seed)
+        inputs = export_models.inputs(model, case["config"], case["batch"])
+        return export(name, case["config"], model, inputs, seed, output)
+
+    def weights(self, name: str, output: Path) -> dict:
+        """The state dict of a case that is written already."""
+        tensors = load_file(output / f"{name}.safetensors")
+        return {k.removeprefix("weights/"): v for k, v in tensors.items() if k.startswith("weights/")}
+
+    def stored(self, name: str, output: Path, seed: int = 1) -> torch.nn.Module:
+        model = self.build(self.cases[name]["config"], seed)
+        model.load_state_dict(self.weights(name, output))
+        return model
+
+    def fresh(self, config: dict, name: str):
+        """Models of several seeds as upstream initialises them."""
+        with self.trunk(config) as plain:
+            yield from export_init.models(plain, f"{self.data.name.replace('_', '-')}-{name}")
+
+    def export_initial_weights(self, cases: dict, output: Path):
+        export_initial_weights({name: case["config"] for name, case in cases.items()}, self.fresh, output)
+
+    def check(self, folder: Path):
+        check_saved(folder, self.data, self.build, {name: case["config"] for name, case in self.cases.items()})
+
+    def main(self, doc: str, random_case, others=()):
+        main(doc, self.data, self.cases, self.export, random_case, self.seed, self.check, others)
 
 
 def check_saved(folder: Path, data: Path, build, cases: dict):

@@ -509,3 +509,9 @@ fn a_run_learns_to_write() {
         numbers(&fresh, "text.token_embedding.weight")
     );
 }
+
+#[test]
+#[ignore = "writes files for `export_coca.py --saved`"]
+fn save_for_open_clip() {
+    family::save_for_python("coca");
+}

@@ -6,12 +6,12 @@
     clippy::print_stdout
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::DType;
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
-use openclip_model::factory::{CreateOptions, Loaded, create, hub_config};
+use openclip_model::factory::{CreateOptions, create};
 use openclip_model::weights::{StateDict, WeightsError, bind};
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
@@ -377,34 +377,8 @@ fn a_run_with_the_sigmoid_loss() {
     );
 }
 
-/// Writes hub folders that `export_siglip.py --saved DIR` loads into Python OpenCLIP.
 #[test]
-#[ignore = "writes to OPENCLIP_SAVED_DIR"]
-fn write_for_python() {
-    let root = PathBuf::from(std::env::var("OPENCLIP_SAVED_DIR").expect("OPENCLIP_SAVED_DIR"));
-    for path in cases(&fixture("siglip")) {
-        let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
-        let folder = root.join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let config = family::config(&path);
-        let model = model(
-            &config,
-            &format!("{path}.safetensors"),
-            "weights/",
-            &device(),
-        );
-        let preprocess = Default::default();
-        let hub = hub_config(&config, &preprocess);
-        std::fs::write(folder.join("open_clip_config.json"), hub.to_string()).unwrap();
-        let loaded = Loaded {
-            model,
-            name: name.into(),
-            config,
-            preprocess,
-            warnings: Vec::new(),
-        };
-        loaded
-            .save(&folder.join("open_clip_model.safetensors"))
-            .unwrap();
-    }
+#[ignore = "writes files for `export_siglip.py --saved`"]
+fn save_for_open_clip() {
+    family::save_for_python("siglip");
 }
