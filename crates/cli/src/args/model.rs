@@ -33,7 +33,8 @@ pub struct ModelArgs {
     pub cache_dir: Option<PathBuf>,
     /// Where to compute: cpu, cuda[:N], rocm[:N], wgpu, vulkan, metal, tch, tch:cuda[:N] or auto
     ///
-    /// `auto` takes the first accelerator that this build supports and this machine has, else the CPU.
+    /// `auto` takes the first accelerator that this build supports and this machine has, else the CPU. Training takes several,
+    /// such as cuda:0,1,2,3: each is a rank with batches of its own.
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32]
