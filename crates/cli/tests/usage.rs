@@ -152,13 +152,13 @@ fn features_to_come_are_refused_by_name_before_any_work() {
         "--distill-model, --distill-pretrained, --fsdp are not built yet"
     );
     assert_eq!(
-        train(&["--report-to", "wandb,tensorboard"]).error(2),
-        "--report-to wandb is not built yet"
+        train(&["--report-to", "trackio,tensorboard"]).error(2),
+        "--report-to trackio is not built yet"
     );
     assert!(
-        train(&["--precision", "fp16"])
+        train(&["--precision", "int8"])
             .stderr
-            .contains("fp16 is not built yet")
+            .contains("expected fp32, amp, amp_bf16, fp16")
     );
     assert_eq!(train(&["--not-a-flag"]).status, 2);
 }

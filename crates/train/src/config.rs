@@ -98,6 +98,8 @@ pub struct TrainConfig {
     pub accum_freq: usize,
     pub device: String,
     pub report_to: String,
+    pub wandb_project_name: String,
+    pub wandb_notes: String,
     pub seed: u64,
     pub grad_clip_norm: Option<f32>,
     pub log_every_n_steps: u64,
@@ -193,6 +195,8 @@ impl Default for TrainConfig {
             accum_freq: 1,
             device: "auto".into(),
             report_to: String::new(),
+            wandb_project_name: "open-clip".into(),
+            wandb_notes: String::new(),
             seed: 0,
             grad_clip_norm: None,
             log_every_n_steps: 100,
@@ -203,5 +207,12 @@ impl Default for TrainConfig {
             max_steps: None,
             cache_dir: None,
         }
+    }
+}
+
+impl TrainConfig {
+    /// Whether `--report-to` names `tool`: anywhere in its value, as in OpenCLIP, or by `all`.
+    pub fn reports_to(&self, tool: &str) -> bool {
+        self.report_to == "all" || self.report_to.contains(tool)
     }
 }

@@ -13,6 +13,7 @@ use crate::memory::MemoryUse;
 use crate::report::plot::Plot;
 use crate::report::results;
 use crate::report::tensorboard::EventWriter;
+use crate::report::wandb::Offline;
 
 /// Every line of console output.
 pub const LOG: &str = "out.log";
@@ -92,6 +93,7 @@ pub struct Journal {
     /// Lines go to stderr as well.
     echo: bool,
     tensorboard: Option<EventWriter>,
+    wandb: Option<Offline>,
     /// Steps since the last line of the log.
     window: Vec<StepFigures>,
     epoch: u64,
@@ -120,6 +122,7 @@ impl Journal {
             log: Some(log.map_err(|source| TrainError::Write { path, source })?),
             echo,
             tensorboard: tensorboard.transpose()?,
+            wandb: None,
             window: Vec::new(),
             epoch: 0,
             epoch_losses: [0.0; 4],
@@ -136,12 +139,23 @@ impl Journal {
             log: None,
             echo: false,
             tensorboard: None,
+            wandb: None,
             window: Vec::new(),
             epoch: 0,
             epoch_losses: [0.0; 4],
             epoch_steps: 0,
             plotted: None,
         }
+    }
+
+    /// Has the scalars written to an offline run of Weights & Biases as well.
+    pub fn report_to(&mut self, run: Offline) {
+        self.wandb = Some(run);
+    }
+
+    /// Nothing more will come.
+    pub fn finish(&mut self) -> Result<(), TrainError> {
+        self.wandb.take().map_or(Ok(()), Offline::finish)
     }
 
     /// Whether lines go to stderr as well.
@@ -213,28 +227,32 @@ impl Journal {
             place.memory,
             duration(place.steps_left as f64 * batch),
         ));
+        let mut scalars = vec![
+            ("train/data_time", data),
+            ("train/batch_time", batch),
+            ("train/samples_per_second", rate),
+            ("train/samples_per_second_per_gpu", rate),
+            ("train/scale", figures.logit_scale),
+            ("train/lr", figures.lr),
+            ("train/grad_norm", figures.grad_norm),
+            ("train/contrastive_loss", figures.contrastive_loss),
+            ("train/loss", figures.loss),
+        ];
+        for (name, value) in [
+            ("train/distill_loss", figures.distill_loss),
+            ("train/caption_loss", figures.caption_loss),
+            ("train/loss_scale", figures.loss_scale),
+        ] {
+            scalars.extend(value.map(|value| (name, value)));
+        }
+        scalars.extend(place.memory.scalars());
         if let Some(writer) = &mut self.tensorboard {
-            let mut scalars = vec![
-                ("train/data_time", data),
-                ("train/batch_time", batch),
-                ("train/samples_per_second", rate),
-                ("train/samples_per_second_per_gpu", rate),
-                ("train/scale", figures.logit_scale),
-                ("train/lr", figures.lr),
-                ("train/grad_norm", figures.grad_norm),
-                ("train/contrastive_loss", figures.contrastive_loss),
-                ("train/loss", figures.loss),
-            ];
-            for (name, value) in [
-                ("train/distill_loss", figures.distill_loss),
-                ("train/caption_loss", figures.caption_loss),
-                ("train/loss_scale", figures.loss_scale),
-            ] {
-                scalars.extend(value.map(|value| (name, value)));
-            }
-            scalars.extend(place.memory.scalars());
             writer.scalars(figures.step, &scalars)?;
             writer.flush()?;
+        }
+        if let Some(run) = &mut self.wandb {
+            scalars.push(("step", figures.step as f64));
+            run.scalars(figures.step, &scalars)?;
         }
         if self
             .plotted
@@ -271,13 +289,17 @@ impl Journal {
         entry.insert("epoch".into(), json!(epoch));
         entry.insert("step".into(), json!(step));
         results::append(&self.dir.join(RESULTS), &entry)?;
+        let mut named: Vec<_> = metrics
+            .iter()
+            .map(|(name, value)| (format!("val/{name}"), *value))
+            .collect();
         if let Some(writer) = &mut self.tensorboard {
-            let named: Vec<_> = metrics
-                .iter()
-                .map(|(name, value)| (format!("val/{name}"), *value))
-                .collect();
             writer.scalars(epoch, &named)?;
             writer.flush()?;
+        }
+        if let Some(run) = &mut self.wandb {
+            named.push(("epoch".into(), epoch as f64));
+            run.scalars(step, &named)?;
         }
         self.plot()
     }

@@ -139,6 +139,8 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         remote_sync_frequency: run.remote_sync_frequency,
         log_every_n_steps: run.log_every_n_steps,
         report_to: report_to(&run.report_to)?,
+        wandb_project_name: run.wandb_project_name.clone(),
+        wandb_notes: run.wandb_notes.clone(),
         max_bad_steps: run.max_bad_steps,
         skip_spikes: run.skip_spikes,
         spike_window: run.spike_window,
@@ -149,18 +151,11 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
 
 /// OpenCLIP looks for names anywhere in the value.
 fn report_to(value: &str) -> Result<String> {
-    if value == "all" {
-        note("--report-to all writes TensorBoard; wandb is not built yet");
-        return Ok("tensorboard".into());
-    }
-    match ["wandb", "trackio"]
-        .into_iter()
-        .find(|name| value.contains(name))
-    {
-        Some(name) => Err(CliError::Usage(format!(
-            "--report-to {name} is not built yet"
-        ))),
-        None => Ok(value.to_owned()),
+    match value.contains("trackio") {
+        true => Err(CliError::Usage(
+            "--report-to trackio is not built yet".into(),
+        )),
+        false => Ok(value.to_owned()),
     }
 }
 

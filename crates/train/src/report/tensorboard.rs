@@ -9,6 +9,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::protobuf::Message;
 use crate::TrainError;
 
 /// Writes scalars to one event file `events.out.tfevents.<seconds>.<host>`.
@@ -35,13 +36,13 @@ impl EventWriter {
             file: BufWriter::new(file),
             path,
         };
-        let mut version = Message::event(0);
+        let mut version = event_of(0);
         version.bytes(event::FILE_VERSION, b"brain.Event:2");
         writer.write(&version)?;
         if let Some(step) = resumed_at {
             let mut session = Message::default();
             session.varint(session_log::STATUS, session_log::START);
-            let mut start = Message::event(step);
+            let mut start = event_of(step);
             start.bytes(event::SESSION_LOG, &session.0);
             writer.write(&start)?;
         }
@@ -65,7 +66,7 @@ impl EventWriter {
             entry.float(summary_value::SIMPLE_VALUE, *value as f32);
             summary.bytes(summary::VALUE, &entry.0);
         }
-        let mut event = Message::event(step);
+        let mut event = event_of(step);
         event.bytes(event::SUMMARY, &summary.0);
         self.write(&event)
     }
@@ -160,43 +161,12 @@ mod summary_value {
     pub(super) const SIMPLE_VALUE: u64 = 2;
 }
 
-/// A protobuf message under construction. A key is `field << 3 | wire type`.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    /// An `Event` of now.
-    fn event(step: u64) -> Self {
-        let mut event = Self::default();
-        event.raw_varint(event::WALL_TIME << 3 | 1);
-        event.0.extend(now().to_le_bytes());
-        event.varint(event::STEP, step);
-        event
-    }
-
-    fn varint(&mut self, field: u64, value: u64) {
-        self.raw_varint(field << 3);
-        self.raw_varint(value);
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.raw_varint(field << 3 | 2);
-        self.raw_varint(value.len() as u64);
-        self.0.extend(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.raw_varint(field << 3 | 5);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn raw_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
+/// An `Event` of now.
+fn event_of(step: u64) -> Message {
+    let mut event = Message::default();
+    event.double(event::WALL_TIME, now());
+    event.varint(event::STEP, step);
+    event
 }
 
 #[cfg(test)]
@@ -210,20 +180,6 @@ mod tests {
     fn checksum_as_tensorboard() {
         assert_eq!(masked_crc(b""), 0xa282_ead8);
         assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
-    }
-
-    #[test]
-    fn protobuf_as_tensorboard() {
-        let mut message = Message::default();
-        message.varint(event::STEP, 300);
-        message.bytes(event::FILE_VERSION, b"ab");
-        message.float(summary_value::SIMPLE_VALUE, 1.0);
-        assert_eq!(
-            message.0,
-            [
-                0x10, 0xac, 0x02, 0x1a, 2, b'a', b'b', 0x15, 0, 0, 0x80, 0x3f
-            ]
-        );
     }
 
     #[test]

@@ -85,12 +85,6 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
         let reason = "a teacher is asked beside CLIP's loss";
         return Err(TrainError::flag("--siglip", reason));
     }
-    if config.report_to.contains("wandb") || config.report_to == "all" {
-        return Err(TrainError::flag(
-            "--report-to",
-            "Weights & Biases is not built yet; tensorboard is",
-        ));
-    }
     let has_data = config.train_data.is_some() || config.dataset_type == "synthetic";
     if !has_data && config.val_data.is_none() && config.imagenet_val.is_none() {
         return Err(TrainError::flag(

@@ -125,6 +125,10 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
             !interactive,
             resumed.is_some().then_some(start.step),
         )?;
+        if config.reports_to("wandb") {
+            let resumed_at = resumed.is_some().then_some(start.step);
+            journal.report_to(setup::wandb(&config, &dir, resumed_at)?);
+        }
     }
     // No rank goes on from here unless all can.
     ranks.barrier()?;
@@ -155,6 +159,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
             let metrics =
                 validation.run(&encoder, &tokenizer, due(&config, 0), &loss::VALIDATION)?;
             journal.evaluation(0, 0, &metrics)?;
+            journal.finish()?;
         }
         return Ok(Outcome {
             run: dir,
@@ -318,12 +323,15 @@ fn launch(
         Ok(result) => match (result.error, run) {
             (Some(error), _) => Err(TrainError::Learner(error.to_string())),
             (None, None) => Err(TrainError::Learner("training never began".into())),
-            (None, Some(run)) => Ok(Outcome {
-                run: dir.to_owned(),
-                rank: run.ranks.rank(),
-                checkpoint: run.saver.newest().map(Path::to_owned),
-                stopped: run.stopped,
-            }),
+            (None, Some(mut run)) => {
+                run.journal.finish()?;
+                Ok(Outcome {
+                    run: dir.to_owned(),
+                    rank: run.ranks.rank(),
+                    checkpoint: run.saver.newest().map(Path::to_owned),
+                    stopped: run.stopped,
+                })
+            }
         },
     }
 }

@@ -1,6 +1,6 @@
 //! From flags to model, objective, optimizer, schedule and data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
@@ -17,6 +17,7 @@ use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::lock::Lock;
 use openclip_model::weights::{StateDict, bind};
 use openclip_model::{Clip, params};
+use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Progress};
 use crate::comm::Communicator;
@@ -25,6 +26,7 @@ use crate::ema::Ema;
 use crate::guard::{Rules, SpikeRule};
 use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
 use crate::optim::{Algorithm, Given, LayerDecay, Optim};
+use crate::report::wandb::{Facts, Offline};
 use crate::schedule::{Decay, Schedule};
 use crate::{TrainConfig, TrainError};
 
@@ -306,6 +308,26 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
         total,
         decay,
     })
+}
+
+/// The offline run of Weights & Biases.
+pub(super) fn wandb(
+    config: &TrainConfig,
+    dir: &Path,
+    resumed_at: Option<u64>,
+) -> Result<Offline, TrainError> {
+    let flags = match serde_json::to_value(config) {
+        Ok(Value::Object(flags)) => flags,
+        _ => Map::new(),
+    };
+    let facts = Facts {
+        project: &config.wandb_project_name,
+        notes: &config.wandb_notes,
+        name: config.name.as_deref().unwrap_or_default(),
+        config: flags,
+        resumed_at,
+    };
+    Offline::create(dir, &facts)
 }
 
 /// What is asked of every step.

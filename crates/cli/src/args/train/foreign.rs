@@ -70,7 +70,6 @@ const RELAY: &str = "the gradient of the whole batch's loss is always exact";
 const PYTORCH: &str = "it concerns PyTorch alone";
 const LAUNCHER: &str = "mpirun or srun connects the processes";
 const ONE_PROCESS: &str = "there is one process";
-const WANDB: &str = "nothing is sent to Weights & Biases";
 const CODE: &str = "params.json names the version that ran";
 const LOGS: &str = "metrics are written every --log-every-n-steps";
 
@@ -90,8 +89,6 @@ const FOREIGN: &[Foreign] = &[
     note("no-set-device-rank", Values::None, "--device cuda:0 names the device; without a number each process of a node takes its own"),
     note("use-bn-sync", Values::None, ONE_PROCESS),
     note("log-local", Values::None, "the first rank logs for all"),
-    note("wandb-notes", Values::One, WANDB),
-    note("wandb-project-name", Values::One, WANDB),
     note("copy-codebase", Values::None, CODE),
     note("log-metric-every-n-steps", Values::One, LOGS),
     note("train-loss-ema-samples", Values::One, "the loss is shown as it is"),

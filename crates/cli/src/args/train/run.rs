@@ -84,9 +84,18 @@ pub struct RunArgs {
     /// Steps between lines of progress
     #[arg(long, value_name = "STEPS", default_value_t = 100)]
     pub log_every_n_steps: u64,
-    /// Further reports: tensorboard, which is always written
+    /// Further reports: wandb, tensorboard, which is always written, or all
+    ///
+    /// wandb writes an offline run of Weights & Biases into the run's folder; `wandb sync` sends it. A resumed run is another
+    /// run of the same group.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub report_to: String,
+    /// Project of Weights & Biases
+    #[arg(long, value_name = "NAME", default_value = "open-clip")]
+    pub wandb_project_name: String,
+    /// Notes for Weights & Biases
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub wandb_notes: String,
     /// Stop when this many steps in a row have a loss or gradient that is not a number, or are spikes
     #[arg(long, value_name = "STEPS", default_value_t = 20)]
     pub max_bad_steps: u64,
