@@ -285,7 +285,7 @@ fn half_precision_scales_its_gradient() {
     );
     let scale = number(&half, 11, "loss_scale");
     assert!(
-        scale >= 1.0 && scale <= 65536.0 && scale.log2().fract() == 0.0,
+        (1.0..=65536.0).contains(&scale) && scale.log2().fract() == 0.0,
         "{scale}"
     );
     let log = fs::read_to_string(folder.join("out.log")).unwrap();

@@ -199,7 +199,7 @@ fn recycled_memory_does_not_show() {
     let dir = tempfile::tempdir().unwrap();
     let source = Synthetic { len: 10 };
     let mut loader = start(source, &options(2, Some(20)));
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let mut images = batch.unwrap().images;
         assert_eq!(images, [0; 48]);
         images.fill(7);
@@ -631,7 +631,7 @@ fn a_wait_that_takes_long_says_what_for_as_often_as_it_has_doubled() {
         ..options(2, None)
     };
     let mut loader = start(Slow(Duration::from_millis(280)), &options);
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         batch.unwrap();
     }
     let stalls = loader.stats().stalls;
@@ -667,7 +667,7 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
     let source = Arc::new(Slow(Duration::ZERO));
     let mut loader =
         Loader::start(source, Arc::new(slow), Some(Arc::new(Lengths)), &options).unwrap();
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         batch.unwrap();
     }
     let stalls = loader.stats().stalls;

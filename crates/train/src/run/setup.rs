@@ -17,7 +17,6 @@ use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::lock::Lock;
 use openclip_model::weights::{StateDict, bind};
 use openclip_model::{Clip, params};
-use serde_json::{Map, Value};
 
 use crate::checkpoint::{self, Progress};
 use crate::comm::Communicator;
@@ -316,10 +315,9 @@ pub(super) fn wandb(
     dir: &Path,
     resumed_at: Option<u64>,
 ) -> Result<Offline, TrainError> {
-    let flags = match serde_json::to_value(config) {
-        Ok(Value::Object(flags)) => flags,
-        _ => Map::new(),
-    };
+    // By way of text, in which 0.2 as an f32 is 0.2.
+    let json = serde_json::to_string(config).unwrap_or_default();
+    let flags = serde_json::from_str(&json).unwrap_or_default();
     let facts = Facts {
         project: &config.wandb_project_name,
         notes: &config.wandb_notes,
