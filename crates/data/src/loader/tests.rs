@@ -199,7 +199,7 @@ fn recycled_memory_does_not_show() {
     let dir = tempfile::tempdir().unwrap();
     let source = Synthetic { len: 10 };
     let mut loader = start(source, &options(2, Some(20)));
-    for batch in loader.by_ref() {
+    while let Some(batch) = loader.next() {
         let mut images = batch.unwrap().images;
         assert_eq!(images, [0; 48]);
         images.fill(7);
