@@ -1,12 +1,15 @@
 //! The contrastive model: two towers, one space, one temperature.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::coca;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::layers::parameter;
+use crate::layers::batch_norm::RankSum;
+use crate::layers::{Recompute, parameter};
 use crate::text::{MultimodalTransformer, TextTower};
 use crate::vision::VisionTower;
 
@@ -126,6 +129,29 @@ impl Clip {
         if let Some(pending) = self.visual.pending_statistics() {
             pending.clear();
         }
+    }
+
+    /// The same model, whose blocks keep nothing for the backward pass but their inputs and are computed again there: the same
+    /// gradients in less memory and more time.
+    ///
+    /// Also tells whether the image tower does so: one of convolutions, or of windows, keeps everything.
+    #[must_use]
+    pub fn with_grad_checkpointing(mut self) -> (Self, bool) {
+        self.text.recompute_blocks();
+        if let Some(decoder) = &mut self.text_decoder {
+            decoder.recompute = Recompute(true);
+        }
+        let images = self.visual.recompute_blocks();
+        (self, images)
+    }
+
+    /// Makes BatchNorm normalise by the statistics of all ranks' batches together, in this model and its copies.
+    ///
+    /// Every rank then has to encode batches in training mode, and to take their gradients, the same number of times. False where
+    /// the model has no BatchNorm.
+    pub fn synchronise_batch_norm(&self, ranks: Arc<dyn RankSum>) -> bool {
+        let pending = self.visual.pending_statistics();
+        pending.map(|pending| pending.synchronise(ranks)).is_some()
     }
 
     /// The same model with the parallel branches and BatchNorms of its image tower joined to single convolutions, where it has

@@ -3,6 +3,7 @@
 //! * [`config`] – the OpenCLIP JSON schema and the preprocessing that belongs to a set of weights
 //! * [`registry`] – built-in configurations by name, and `local-dir:` folders
 //! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
+//! * [`custom`] – functions whose derivative is written by hand
 //! * [`coca`], [`generate`] – captions: the decoder's logits, beam search and sampling
 //! * [`hub`] – files of the Hugging Face hub and of plain addresses
 //! * [`init`] – weights of a model trained from scratch
@@ -18,6 +19,7 @@
 pub mod clip;
 pub mod coca;
 pub mod config;
+pub mod custom;
 pub mod depth;
 pub mod device;
 mod error;

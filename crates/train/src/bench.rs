@@ -34,6 +34,8 @@ pub struct BenchOptions {
     pub warmup: usize,
     /// Measure a training step as well.
     pub train: bool,
+    /// The training step computes blocks again in the backward pass.
+    pub grad_checkpointing: bool,
 }
 
 /// Medians over the repetitions.
@@ -105,6 +107,9 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
         train_samples_per_s: None,
     };
     if options.train {
+        if options.grad_checkpointing {
+            loaded.model = loaded.model.with_grad_checkpointing().0;
+        }
         let setup = Setup {
             device: device.clone().autodiff(),
             compute,

@@ -96,6 +96,10 @@ pub struct TrainConfig {
     pub distill_model: Option<String>,
     pub distill_pretrained: Option<String>,
     pub accum_freq: usize,
+    /// Blocks are computed again in the backward pass.
+    pub grad_checkpointing: bool,
+    /// BatchNorm's statistics are those of all ranks' batches.
+    pub use_bn_sync: bool,
     pub device: String,
     pub report_to: String,
     pub wandb_project_name: String,
@@ -192,6 +196,8 @@ impl Default for TrainConfig {
             siglip: false,
             distill_model: None,
             distill_pretrained: None,
+            grad_checkpointing: false,
+            use_bn_sync: false,
             accum_freq: 1,
             device: "auto".into(),
             report_to: String::new(),

@@ -24,6 +24,9 @@ pub struct BenchArgs {
     /// Leave out the training step
     #[arg(long)]
     pub encode_only: bool,
+    /// Let the training step compute blocks again in the backward pass
+    #[arg(long)]
+    pub grad_checkpointing: bool,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -16,6 +16,7 @@ pub fn run(args: &BenchArgs) -> Result {
         steps: args.steps,
         warmup: args.warmup,
         train: !args.encode_only,
+        grad_checkpointing: args.grad_checkpointing,
     };
     let report = bench(&options, &device::parse(&args.model.device)?)?;
     Output::stdout().json(&report)?;

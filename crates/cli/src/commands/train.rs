@@ -106,6 +106,8 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         aug_gray_scale_prob: augment.gray_scale_prob,
         epochs: optim.epochs,
         accum_freq: optim.accum_freq,
+        grad_checkpointing: optim.grad_checkpointing,
+        use_bn_sync: optim.use_bn_sync,
         lr: optim.lr,
         warmup: optim.warmup,
         lr_scheduler: optim.lr_scheduler.clone(),

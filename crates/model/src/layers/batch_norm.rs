@@ -1,5 +1,7 @@
 //! BatchNorm with running statistics.
 //!
+//! The statistics are those of one batch, or of the batches of all ranks: see [`RankSum`].
+//!
 //! A forward pass takes `&self`, so the statistics of a batch are put aside in a [`PendingStatistics`] that all norms of a
 //! tower share, and [`PendingStatistics::apply`] brings them into the running ones after the optimizer's step.
 
@@ -7,15 +9,26 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleMapper, Param, ParamId};
-use burn::tensor::{DType, Device, Tensor, module};
+use burn::tensor::{DType, Device, Tensor, TensorData, module};
 
 use super::parameter;
+use crate::custom::{Value, differentiable};
 
 /// Share of a batch's statistics in the running ones (PyTorch's default).
 const MOMENTUM: f64 = 0.1;
 
 /// Added to the variance (PyTorch's default).
 const EPS: f64 = 1e-5;
+
+/// Adds up numbers over the ranks that train one model together.
+///
+/// Every rank makes the same calls in the same order, within the backward pass as well.
+pub trait RankSum: std::fmt::Debug + Send + Sync {
+    /// Replaces `values`, of equal length on all ranks, by their sum over the ranks.
+    ///
+    /// There is no value to go on with when a rank is lost: an implementation then unwinds with its own error.
+    fn sum(&self, values: &mut [f32]);
+}
 
 /// Means and variances of batches, in the order of the forward passes, for the running statistic that each belongs to.
 ///
@@ -28,6 +41,8 @@ struct State {
     batches: HashMap<ParamId, Vec<Tensor<1>>>,
     /// Running statistics that stay as they are.
     frozen: HashSet<ParamId>,
+    /// Whose batches count, where it is more than this rank's.
+    ranks: Option<Arc<dyn RankSum>>,
 }
 
 impl PendingStatistics {
@@ -49,6 +64,15 @@ impl PendingStatistics {
     /// The norms of these running statistics normalise by them in training, too, and leave them as they are.
     pub fn freeze(&self, running: impl Iterator<Item = ParamId>) {
         self.state().frozen.extend(running);
+    }
+
+    /// The norms normalise by the statistics of all ranks' batches together.
+    pub fn synchronise(&self, ranks: Arc<dyn RankSum>) {
+        self.state().ranks = Some(ranks);
+    }
+
+    fn ranks(&self) -> Option<Arc<dyn RankSum>> {
+        self.state().ranks.clone()
     }
 
     fn is_frozen(&self, running: ParamId) -> bool {
@@ -130,6 +154,9 @@ impl BatchNorm2d {
     pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
         let dtype = x.dtype();
         if training && !self.pending.is_frozen(self.running_mean.id) {
+            if let Some(ranks) = self.pending.ranks() {
+                return self.forward_over(x.cast(DType::F32), ranks).cast(dtype);
+            }
             let weight = self.weight.val().cast(DType::F32);
             let bias = self.bias.val().cast(DType::F32);
             let [batch, _, height, width] = x.dims();
@@ -151,6 +178,33 @@ impl BatchNorm2d {
         (x.cast(DType::F32) * wide(scale) + wide(shift)).cast(dtype)
     }
 
+    /// In training, by the statistics of all ranks' batches.
+    fn forward_over(&self, x: Tensor<4>, ranks: Arc<dyn RankSum>) -> Tensor<4> {
+        let [batch, channels, height, width] = x.dims();
+        let wide = |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
+        let sums = |x: Tensor<4>| x.sum_dims_squeeze::<1, _>(&[0, 2, 3]);
+        // Squares are summed about the running mean, which all ranks share: little is lost to cancellation.
+        let centre = self.running_mean.val().cast(DType::F32);
+        let x = x - wide(centre.clone());
+        let count = Tensor::full([1], (batch * height * width) as f32, &x.device());
+        let here = vec![sums(x.clone()), sums(x.clone().square()), count];
+        let all = sum_over_ranks(Tensor::cat(here, 0), ranks);
+        let part = |from, to| all.clone().slice_dim(0, from..to);
+        let count = part(2 * channels, 2 * channels + 1);
+        let mean = part(0, channels) / count.clone();
+        let variance = part(channels, 2 * channels) / count.clone() - mean.clone().square();
+        let variance = variance.clamp_min(0.0);
+        let count = count.inner();
+        let unbiased = count.clone() / count.sub_scalar(1.0).clamp_min(1.0);
+        self.pending.push([
+            (self.running_mean.id, mean.clone().inner() + centre.inner()),
+            (self.running_var.id, variance.clone().inner() * unbiased),
+        ]);
+        let scale = self.weight.val().cast(DType::F32) / (variance + EPS).sqrt();
+        let shift = self.bias.val().cast(DType::F32) - mean * scale.clone();
+        x * wide(scale) + wide(shift)
+    }
+
     /// What evaluation multiplies each channel by and then adds to it, `[channels]` both, in f32.
     pub(crate) fn affine(&self) -> [Tensor<1>; 2] {
         let [weight, bias, mean, variance] = [
@@ -164,6 +218,23 @@ impl BatchNorm2d {
         let shift = bias - mean * scale.clone();
         [scale, shift]
     }
+}
+
+/// The sum over all ranks; its derivative is the same sum of the gradients.
+fn sum_over_ranks(values: Tensor<1>, ranks: Arc<dyn RankSum>) -> Tensor<1> {
+    let sum = |values: Tensor<1>, ranks: &dyn RankSum| {
+        let device = values.device();
+        // A tensor that cannot be read back has failed on its device, which the next use of any tensor reports.
+        let mut numbers = values.try_into_vec_as::<f32>().unwrap_or_default();
+        ranks.sum(&mut numbers);
+        let shape = [numbers.len()];
+        Tensor::<1>::from_data(TensorData::new(numbers, shape), (&device, DType::F32))
+    };
+    let inputs = vec![Value::from(values.clone())];
+    let total = sum(values.inner(), ranks.as_ref());
+    differentiable(inputs, total, move |gradient| {
+        vec![Some(sum(gradient, ranks.as_ref()).into())]
+    })
 }
 
 /// Whether a key names a running statistic: a buffer of PyTorch, not one of its parameters.

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
-use super::{Activation, Attention, LayerNorm, LayerScale, Linear};
+use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
 /// Widths and switches of a [`Transformer`].
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +137,9 @@ impl ResidualBlock {
 pub struct Transformer {
     /// First block first.
     pub resblocks: Vec<ResidualBlock>,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 impl Transformer {
@@ -146,13 +149,29 @@ impl Transformer {
             resblocks: (0..config.layers)
                 .map(|_| ResidualBlock::new(config, device))
                 .collect(),
+            recompute: Recompute::default(),
         }
     }
 
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        self.resblocks
-            .iter()
-            .fold(x, |x, block| block.forward(x, causal))
+        self.each(x, move |block, x| block.forward(x, causal))
+    }
+
+    /// Like [`Self::forward`]; `hidden` `[batch, tokens, tokens]` says which keys (last axis) a query does not see.
+    pub fn forward_masked(&self, x: Tensor<3>, hidden: Tensor<3, Bool>) -> Tensor<3> {
+        self.each(x, move |block, x| block.forward_masked(x, hidden.clone()))
+    }
+
+    fn each(
+        &self,
+        x: Tensor<3>,
+        forward: impl Fn(&ResidualBlock, Tensor<3>) -> Tensor<3> + Clone + Send + 'static,
+    ) -> Tensor<3> {
+        self.resblocks.iter().fold(x, |x, block| {
+            let forward = forward.clone();
+            self.recompute
+                .block(block, [x], move |block, [x]| forward(block, x))
+        })
     }
 }

@@ -26,6 +26,18 @@ impl Noise {
         self.0.is_some() && share > 0.0
     }
 
+    /// How many masks have been drawn.
+    pub fn drawn(&self) -> usize {
+        self.0.as_ref().map_or(0, |stream| stream.drawn)
+    }
+
+    /// Goes on behind that many masks.
+    pub fn advance(&mut self, drawn: usize) {
+        if let Some(stream) = &mut self.0 {
+            stream.drawn = drawn;
+        }
+    }
+
     fn next(&mut self, share: f64) -> Option<u64> {
         let stream = self.0.as_mut().filter(|_| share > 0.0)?;
         stream.drawn += 1;

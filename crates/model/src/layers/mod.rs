@@ -25,6 +25,7 @@
 //! * [`position`] – fixed sine–cosine positions
 //! * [`squeeze_excite`] – a gate per channel
 //! * [`rope`] – rotary positions of patches
+//! * [`recompute`] – blocks that are computed again in the backward pass
 //! * [`relative`] – attention scores by the displacement of key and query
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
@@ -47,6 +48,7 @@ pub mod mobile_one;
 pub mod norm;
 pub mod patch;
 pub mod position;
+pub mod recompute;
 pub mod relative;
 pub mod rope;
 pub mod squeeze_excite;
@@ -64,6 +66,7 @@ pub use embedding::Embedding;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;
+pub use recompute::Recompute;
 pub use squeeze_excite::SqueezeExcite;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 

@@ -18,6 +18,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
+use crate::layers::Recompute;
 
 /// A text tower of any family.
 #[allow(clippy::large_enum_variant)] // There is one tower per model.
@@ -75,6 +76,18 @@ impl TextTower {
             Self::Native(tower) => tower.decoder_input(tokens, dtype),
             Self::Hf(tower) => tower.forward_with_tokens(tokens, dtype, None).1,
         }
+    }
+
+    /// Makes training compute the tower's blocks again in the backward pass.
+    pub(crate) fn recompute_blocks(&mut self) {
+        *match self {
+            Self::Native(tower) => &mut tower.transformer.recompute,
+            Self::Hf(tower) => match &mut tower.transformer {
+                hf::HfEncoder::Roberta(encoder) => &mut encoder.recompute,
+                hf::HfEncoder::T5(encoder) => &mut encoder.recompute,
+                hf::HfEncoder::M2m100(encoder) => &mut encoder.recompute,
+            },
+        } = Recompute(true);
     }
 
     /// Id of padding.

@@ -7,7 +7,9 @@ use burn::tensor::{Device, Int, Tensor};
 use crate::config::{ModelConfig, MultimodalConfig};
 use crate::error::ModelError;
 use crate::layers::attention::KeyValues;
-use crate::layers::{Activation, LayerNorm, ResidualBlock, TransformerConfig, parameter};
+use crate::layers::{
+    Activation, LayerNorm, Recompute, ResidualBlock, TransformerConfig, parameter,
+};
 
 /// Decoder from text tokens and picture tokens to logits over the vocabulary.
 #[derive(Module, Debug)]
@@ -20,6 +22,9 @@ pub struct MultimodalTransformer {
     pub cross_attn: Vec<ResidualBlock>,
     /// After the last block.
     pub ln_final: LayerNorm,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
     #[module(skip)]
     context_length: usize,
 }
@@ -67,6 +72,7 @@ impl MultimodalTransformer {
             resblocks: stack(ResidualBlock::new),
             cross_attn: stack(ResidualBlock::cross),
             ln_final: LayerNorm::new(decoder.width, block.norm_eps, device),
+            recompute: Recompute::default(),
             context_length: decoder.context_length,
         })
     }
@@ -87,8 +93,14 @@ impl MultimodalTransformer {
         let [images, ..] = image.dims();
         let blocks = self.resblocks.iter().zip(&self.cross_attn);
         let x = blocks.fold(text, |x, (own, cross)| {
-            let keys = cross.keys(image.clone());
-            look(cross, own.forward(x, true), images, keys)
+            let x = self
+                .recompute
+                .block(own, [x], |own, [x]| own.forward(x, true));
+            let inputs = [x, image.clone()];
+            self.recompute
+                .block(cross, inputs, move |cross, [x, image]| {
+                    look(cross, x, images, cross.keys(image))
+                })
         });
         self.logits(x)
     }

@@ -193,8 +193,7 @@ impl TextTransformer {
             .not_equal(tokens.clone().slice_dim(1, 0..1));
         let shifted = Tensor::cat(vec![first, tokens.equal_scalar(self.pad_id as i64)], 1);
         let hidden = Tensor::cat(vec![causal, shifted.unsqueeze_dim::<3>(1)], 1);
-        let blocks = self.transformer.resblocks.iter();
-        let x = blocks.fold(x, |x, block| block.forward_masked(x, hidden.clone()));
+        let x = self.transformer.forward_masked(x, hidden);
         let pooled = x
             .clone()
             .slice_dim(1, length..length + 1)

@@ -12,7 +12,7 @@ use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::drop_path::{DropPath, drop_path_shares};
-use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, TimmMlp, parameter};
+use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, Recompute, TimmMlp, parameter};
 
 /// Side of the stem's patches in pixels.
 const STEM: usize = 4;
@@ -75,6 +75,9 @@ pub struct ConvNext {
     pub stages: Vec<ConvNextStage>,
     /// Pooled features.
     pub head: ConvNextHead,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 /// timm's ConvNeXt and the map behind it.
@@ -132,6 +135,7 @@ impl ConvNextTower {
             trunk: ConvNext {
                 stem: (patches(3, first, STEM, device), norm(first)),
                 stages,
+                recompute: Recompute::default(),
                 head: ConvNextHead {
                     norm: norm(features),
                     fc: classifier.then(|| Linear::new(features, config.embed_dim, true, device)),
@@ -162,7 +166,10 @@ impl ConvNext {
                 x = shrink(squares, norm.forward(x).permute([0, 3, 1, 2]));
             }
             let blocks = stage.blocks.iter();
-            x = blocks.fold(x, |x, block| block.forward(x, training));
+            x = blocks.fold(x, |x, block| {
+                self.recompute
+                    .block(block, [x], move |block, [x]| block.forward(x, training))
+            });
         }
         let [batch, height, width, channels] = x.dims();
         let mean = x.reshape([batch, height * width, channels]).mean_dim(1);

@@ -15,7 +15,7 @@ use crate::layers::eva::EvaBlock;
 use crate::layers::patch::{KeptPatches, check_patch_dropout};
 use crate::layers::position::with_positions;
 use crate::layers::rope::RopeTable;
-use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, parameter};
+use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, parameter};
 
 /// Key of a convolution under timm's name of the layer around it.
 #[derive(Module, Debug)]
@@ -45,6 +45,9 @@ pub struct Eva {
     pub fc_norm: Option<LayerNorm>,
     /// Classifier, whose classes are the features of the embedding.
     pub head: Option<Linear>,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
     #[module(skip)]
     pool: TokenPool,
     #[module(skip)]
@@ -98,6 +101,7 @@ impl EvaTower {
                 attn_pool: map.then(|| LatentPool::new(&arch.latent_pool(), device)),
                 fc_norm: pools.norm_last.then(norm),
                 head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
+                recompute: Recompute::default(),
                 pool: pools.tokens,
                 rope: arch.rope().map(|rope| RopeTable::new(&rope, grid, prefix)),
                 grid,
@@ -138,7 +142,10 @@ impl Eva {
             x = norm.forward(x);
         }
         for block in &self.blocks {
-            x = block.forward(x, rotation.as_ref(), training);
+            let rotation = rotation.clone();
+            x = self.recompute.block(block, [x], move |block, [x]| {
+                block.forward(x, rotation.as_ref(), training)
+            });
         }
         let pooled = self.pool(x);
         let pooled = match &self.fc_norm {

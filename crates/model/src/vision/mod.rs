@@ -50,6 +50,7 @@ use burn::tensor::{Device, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
+use crate::layers::Recompute;
 use crate::layers::batch_norm::PendingStatistics;
 use convnext_arch::ConvNextConfig;
 use eva_arch::EvaConfig;
@@ -140,6 +141,24 @@ impl VisionTower {
             Self::TimmVit(tower) => Some(tower.pending()),
             _ => None,
         }
+    }
+
+    /// Makes training compute the tower's blocks again in the backward pass; false where it has none that can be, as in OpenCLIP
+    /// ResNet has not.
+    pub(crate) fn recompute_blocks(&mut self) -> bool {
+        let recompute = match self {
+            Self::Vit(tower) => &mut tower.transformer.recompute,
+            Self::TimmVit(tower) => &mut tower.trunk.recompute,
+            Self::ConvNext(tower) => &mut tower.trunk.recompute,
+            Self::Eva(tower) => &mut tower.trunk.recompute,
+            Self::ResNet(_)
+            | Self::Vitamin(_)
+            | Self::FastVit(_)
+            | Self::Swin(_)
+            | Self::RelPos(_) => return false,
+        };
+        *recompute = Recompute(true);
+        true
     }
 
     /// Makes evaluation use one convolution where several layers amount to one, in a tower that was made for that.

@@ -14,7 +14,7 @@ use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::position::with_positions;
-use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, TimmBlock, parameter};
+use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, TimmBlock, parameter};
 
 /// Pixels to tokens, in one of two ways.
 #[derive(Module, Debug)]
@@ -46,6 +46,9 @@ pub struct TimmVit {
     pub fc_norm: Option<LayerNorm>,
     /// Classifier, whose classes are the features of the embedding.
     pub head: Option<Linear>,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
     #[module(skip)]
     pool: TokenPool,
     #[module(skip)]
@@ -106,6 +109,7 @@ impl TimmVitTower {
                 attn_pool: (pool.tokens == TokenPool::Map).then(|| LatentPool::new(&block, device)),
                 fc_norm: pool.norm_last.then(norm),
                 head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
+                recompute: Recompute::default(),
                 pool: pool.tokens,
                 grid,
                 patch_dropout: share,
@@ -168,7 +172,10 @@ impl TimmVit {
             tokens = norm.forward(tokens);
         }
         let blocks = self.blocks.iter();
-        let tokens = blocks.fold(tokens, |x, block| block.forward(x, training));
+        let tokens = blocks.fold(tokens, |x, block| {
+            self.recompute
+                .block(block, [x], move |block, [x]| block.forward(x, training))
+        });
         let pooled = self.pool(tokens);
         let pooled = match &self.fc_norm {
             Some(norm) => norm.forward(pooled),

@@ -4,11 +4,13 @@
 //! * [`threads`] – ranks are threads of this process, one per device
 //! * [`mpi`](self) – ranks are processes on any number of nodes (feature `mpi`)
 //! * [`world`] – which rank the environment says this process is
+//! * [`batch_norm`] – statistics of BatchNorm over all ranks
 //! * [`tensors`] – the two operations on tensors and gradients
 //!
 //! Every rank makes the same calls in the same order. Sums are taken in one order everywhere, so that all ranks hold the same
 //! bits after each call and their models never drift apart.
 
+pub mod batch_norm;
 #[cfg(feature = "mpi")]
 pub mod mpi;
 pub mod tensors;

@@ -93,6 +93,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
     loaded.model = setup::lock(&config).apply(loaded.model)?;
+    setup::computation(&config, &mut loaded, &ranks);
     let teacher = setup::teacher(&config, &loaded, &device)?;
     let places = Places::new(config.cache_dir.as_deref());
     let model_dir = registry::local_dir(&config.model);

@@ -20,6 +20,7 @@ use openclip_model::{Clip, params};
 
 use crate::checkpoint::{self, Progress};
 use crate::comm::Communicator;
+use crate::comm::batch_norm::BatchNormRanks;
 use crate::data::{Position, Steps};
 use crate::ema::Ema;
 use crate::guard::{Rules, SpikeRule};
@@ -159,6 +160,28 @@ pub(crate) fn lock(config: &TrainConfig) -> Lock {
         freeze_bn_stats: config.lock_image_freeze_bn_stats,
         text: config.lock_text.then_some(config.lock_text_unlocked_layers),
         freeze_layer_norm: config.lock_text_freeze_layer_norm,
+    }
+}
+
+/// Gives the model what flags say about how training computes it.
+pub(super) fn computation(
+    config: &TrainConfig,
+    loaded: &mut Loaded,
+    ranks: &Arc<dyn Communicator>,
+) {
+    if config.use_bn_sync && ranks.world_size() > 1 {
+        let ranks = BatchNormRanks(Arc::clone(ranks));
+        loaded.model.synchronise_batch_norm(Arc::new(ranks));
+    }
+    if config.grad_checkpointing {
+        let (model, images) = loaded.model.clone().with_grad_checkpointing();
+        loaded.model = model;
+        if !images {
+            loaded.warnings.push(format!(
+                "--grad-checkpointing: the image tower of {} keeps all activations",
+                loaded.name
+            ));
+        }
     }
 }
 

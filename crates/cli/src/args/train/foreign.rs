@@ -69,7 +69,6 @@ const fn later(name: &'static str, values: Values) -> Foreign {
 const RELAY: &str = "the gradient of the whole batch's loss is always exact";
 const PYTORCH: &str = "it concerns PyTorch alone";
 const LAUNCHER: &str = "mpirun or srun connects the processes";
-const ONE_PROCESS: &str = "there is one process";
 const CODE: &str = "params.json names the version that ran";
 const LOGS: &str = "metrics are written every --log-every-n-steps";
 
@@ -87,7 +86,6 @@ const FOREIGN: &[Foreign] = &[
     note("dist-url", Values::One, LAUNCHER),
     note("dist-backend", Values::One, LAUNCHER),
     note("no-set-device-rank", Values::None, "--device cuda:0 names the device; without a number each process of a node takes its own"),
-    note("use-bn-sync", Values::None, ONE_PROCESS),
     note("log-local", Values::None, "the first rank logs for all"),
     note("copy-codebase", Values::None, CODE),
     note("log-metric-every-n-steps", Values::One, LOGS),
@@ -102,7 +100,6 @@ const FOREIGN: &[Foreign] = &[
     note("remote-sync-protocol", Values::One, "the address says which store it is"),
     later("imagenet-v2", Values::One),
     later("pretrained-image", Values::None),
-    later("grad-checkpointing", Values::None),
     later("horovod", Values::None),
     later("use-bnb-linear", Values::One),
     later("opt-fallback-list", Values::Many),

@@ -20,6 +20,14 @@ pub struct OptimArgs {
     /// the time per picture. A contrastive loss gains from large batches: aim at a few thousand.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub accum_freq: usize,
+    /// Compute the blocks again in the backward pass in place of keeping their activations: less memory, more time
+    ///
+    /// Gradients stay the same. Towers of convolutions (ResNet, MobileCLIP) or windows (Swin) and ViTamin keep everything and say so.
+    #[arg(long)]
+    pub grad_checkpointing: bool,
+    /// Let BatchNorm normalise by the statistics of all ranks' batches together
+    #[arg(long)]
+    pub use_bn_sync: bool,
     /// Peak learning rate; 5e-4 suits batches of a few thousand, 1e-3 small models
     #[arg(long, default_value_t = 5e-4)]
     pub lr: f64,

@@ -1,18 +1,45 @@
 //! Attention that hides padding and drops weights in training.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::module::Module;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Tensor, activation, module};
 
-use crate::layers::Noise;
 use crate::layers::attention::join_heads;
+use crate::layers::{Noise, Recompute};
 
 /// What all blocks share in one pass through an encoder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pass {
     /// True where a caption's token is padding, `[batch, length]`.
     pub(super) padding: Tensor<2, Bool>,
     /// Dropout of a training pass.
     pub(super) noise: Noise,
+}
+
+impl Pass {
+    /// What `forward` makes of a block and its input, which may be computed again in the backward pass: with the same noise.
+    pub(super) fn block<M: Module + Send + 'static, const K: usize>(
+        &mut self,
+        recompute: Recompute,
+        block: &M,
+        inputs: [Tensor<3>; K],
+        forward: fn(&M, [Tensor<3>; K], &mut Pass) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let start = self.clone();
+        let end = Arc::new(AtomicUsize::new(0));
+        let drawn = Arc::clone(&end);
+        let x = recompute.block(block, inputs, move |block, inputs| {
+            let mut pass = start.clone();
+            let x = forward(block, inputs, &mut pass);
+            drawn.store(pass.noise.drawn(), Ordering::Relaxed);
+            x
+        });
+        self.noise.advance(end.load(Ordering::Relaxed));
+        x
+    }
 }
 
 /// Factor and addend of the scores, and dropout of the weights.

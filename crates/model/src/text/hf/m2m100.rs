@@ -9,7 +9,7 @@ use super::attention::{Pass, Scores, attend};
 use super::roberta::places;
 use crate::init::Init;
 use crate::layers::attention::split_heads;
-use crate::layers::{Activation, Embedding, LayerNorm, Linear};
+use crate::layers::{Activation, Embedding, LayerNorm, Linear, Recompute};
 
 /// Query, key, value and output.
 #[derive(Module, Debug)]
@@ -37,6 +37,12 @@ pub struct M2m100Layer {
     pub fc2: Linear,
     /// Before the MLP.
     pub final_layer_norm: LayerNorm,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    shares: Shares,
 }
 
 /// Shares of values that training drops, in their places.
@@ -57,16 +63,26 @@ pub struct M2m100Encoder {
     pub layers: Vec<M2m100Layer>,
     /// After the last layer.
     pub layer_norm: LayerNorm,
+    /// What becomes of the blocks' activations.
     #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    activation: Activation,
+    pub recompute: Recompute,
     #[module(skip)]
     scale: f64,
     #[module(skip)]
     pad_id: usize,
     #[module(skip)]
     shares: Shares,
+}
+
+impl Shares {
+    fn of(arch: &HfArch) -> Self {
+        Self {
+            branch: arch.dropout,
+            attention: arch.attention_dropout,
+            activation: arch.activation_dropout,
+            layer: arch.layer_drop,
+        }
+    }
 }
 
 impl M2m100Layer {
@@ -85,7 +101,36 @@ impl M2m100Layer {
             fc1: Linear::new(width, arch.hidden, true, device),
             fc2: Linear::new(arch.hidden, width, true, device),
             final_layer_norm: norm(),
+            heads: arch.heads,
+            activation: arch.activation,
+            shares: Shares::of(arch),
         }
+    }
+
+    /// `[batch, length, width]` → the same shape.
+    fn forward(&self, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
+        let normed = self.self_attn_layer_norm.forward(x.clone());
+        let M2m100Attention {
+            k_proj,
+            v_proj,
+            q_proj,
+            out_proj,
+        } = &self.self_attn;
+        let heads = [q_proj, k_proj, v_proj]
+            .map(|layer| split_heads(layer.forward(normed.clone()), self.heads));
+        let [.., head_width] = heads[0].dims();
+        let scores = Scores {
+            scale: (head_width as f64).powf(-0.5),
+            bias: None,
+            dropout: self.shares.attention,
+        };
+        let branch = out_proj.forward(attend(heads, scores, pass));
+        let x = x + pass.noise.dropout(branch, self.shares.branch);
+        let normed = self.final_layer_norm.forward(x.clone());
+        let hidden = self.activation.forward(self.fc1.forward(normed));
+        let hidden = pass.noise.dropout(hidden, self.shares.activation);
+        let branch = self.fc2.forward(hidden);
+        x + pass.noise.dropout(branch, self.shares.branch)
     }
 }
 
@@ -98,16 +143,10 @@ impl M2m100Encoder {
                 .map(|_| M2m100Layer::new(arch, device))
                 .collect(),
             layer_norm: LayerNorm::new(arch.width, arch.norm_eps, device),
-            heads: arch.heads,
-            activation: arch.activation,
+            recompute: Recompute::default(),
             scale: arch.embed_scale,
             pad_id: arch.pad_id,
-            shares: Shares {
-                branch: arch.dropout,
-                attention: arch.attention_dropout,
-                activation: arch.activation_dropout,
-                layer: arch.layer_drop,
-            },
+            shares: Shares::of(arch),
         }
     }
 
@@ -125,35 +164,12 @@ impl M2m100Encoder {
         let mut x = pass.noise.dropout(x.cast(dtype), self.shares.branch);
         for layer in &self.layers {
             if !pass.noise.chance(self.shares.layer) {
-                x = self.block(layer, x, pass);
+                x = pass.block(self.recompute, layer, [x], |layer, [x], pass| {
+                    layer.forward(x, pass)
+                });
             }
         }
         self.layer_norm.forward(x)
-    }
-
-    fn block(&self, layer: &M2m100Layer, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
-        let normed = layer.self_attn_layer_norm.forward(x.clone());
-        let M2m100Attention {
-            k_proj,
-            v_proj,
-            q_proj,
-            out_proj,
-        } = &layer.self_attn;
-        let heads = [q_proj, k_proj, v_proj]
-            .map(|layer| split_heads(layer.forward(normed.clone()), self.heads));
-        let [.., head_width] = heads[0].dims();
-        let scores = Scores {
-            scale: (head_width as f64).powf(-0.5),
-            bias: None,
-            dropout: self.shares.attention,
-        };
-        let branch = out_proj.forward(attend(heads, scores, pass));
-        let x = x + pass.noise.dropout(branch, self.shares.branch);
-        let normed = layer.final_layer_norm.forward(x.clone());
-        let hidden = self.activation.forward(layer.fc1.forward(normed));
-        let hidden = pass.noise.dropout(hidden, self.shares.activation);
-        let branch = layer.fc2.forward(hidden);
-        x + pass.noise.dropout(branch, self.shares.branch)
     }
 
     /// Vectors of the tokens' positions, `[batch, length, width]`; padding has none.

@@ -9,7 +9,7 @@ use super::arch::{HfArch, HfFamily};
 use super::attention::{Pass, Scores, attend};
 use crate::init::Init;
 use crate::layers::attention::split_heads;
-use crate::layers::{Activation, Embedding, LayerNorm, Linear};
+use crate::layers::{Activation, Embedding, LayerNorm, Linear, Recompute};
 
 /// Sum of a token's, its position's and its type's vectors.
 #[derive(Module, Debug)]
@@ -93,6 +93,9 @@ pub struct RobertaEncoder {
     pub encoder: RobertaLayers,
     /// On the first token, with a hyperbolic tangent after it.
     pub pooler: Option<RobertaDense>,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
     #[module(skip)]
     counts_padding: bool,
     #[module(skip)]
@@ -176,6 +179,7 @@ impl RobertaEncoder {
             pooler: pooler.then(|| RobertaDense {
                 dense: Linear::new(width, width, true, device),
             }),
+            recompute: Recompute::default(),
             counts_padding: arch.family == HfFamily::Bert,
             pad_id: arch.pad_id,
             dropout: arch.dropout,
@@ -193,7 +197,11 @@ impl RobertaEncoder {
         let x = self.embeddings.LayerNorm.forward(x);
         let x = pass.noise.dropout(x, self.dropout);
         let layers = self.encoder.layer.iter();
-        layers.fold(x, |x, layer| layer.forward(x, pass))
+        layers.fold(x, |x, layer| {
+            pass.block(self.recompute, layer, [x], |layer, [x], pass| {
+                layer.forward(x, pass)
+            })
+        })
     }
 
     /// What the encoder makes of its first token `[batch, width]`, where it has a layer for that.

@@ -9,7 +9,7 @@ use super::arch::HfArch;
 use super::attention::{Pass, Scores, attend};
 use crate::init::Init;
 use crate::layers::attention::split_heads;
-use crate::layers::{Activation, Embedding, Linear, RmsNorm};
+use crate::layers::{Activation, Embedding, Linear, Recompute, RmsNorm};
 
 /// Query, key, value and output; the first block's has the table of distances for all.
 #[derive(Module, Debug)]
@@ -60,6 +60,12 @@ pub struct T5LayerFF {
 pub struct T5Block {
     /// `layer.0` and `layer.1` of the state dict.
     pub layer: (T5LayerSelfAttention, T5LayerFF),
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    dropout: f64,
 }
 
 /// The encoder.
@@ -71,10 +77,9 @@ pub struct T5Encoder {
     pub block: Vec<T5Block>,
     /// After the last block.
     pub final_layer_norm: RmsNorm,
+    /// What becomes of the blocks' activations.
     #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    activation: Activation,
+    pub recompute: Recompute,
     #[module(skip)]
     dropout: f64,
     #[module(skip)]
@@ -110,7 +115,32 @@ impl T5Block {
                     layer_norm: norm(),
                 },
             ),
+            heads: arch.heads,
+            activation: arch.activation,
+            dropout: arch.dropout,
         }
+    }
+
+    /// `[batch, length, width]` → the same shape; `bias` `[heads, length, length]` is added to the scores.
+    fn forward(&self, x: Tensor<3>, bias: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
+        let (attn, mlp) = &self.layer;
+        let normed = attn.layer_norm.forward(x.clone());
+        let T5Attention { q, k, v, o, .. } = &attn.SelfAttention;
+        let heads = [q, k, v].map(|layer| split_heads(layer.forward(normed.clone()), self.heads));
+        let scores = Scores {
+            scale: 1.0,
+            bias: Some(bias.unsqueeze()),
+            dropout: self.dropout,
+        };
+        let branch = o.forward(attend(heads, scores, pass));
+        let x = x + pass.noise.dropout(branch, self.dropout);
+        let normed = mlp.layer_norm.forward(x.clone());
+        let T5GatedMlp { wi_0, wi_1, wo } = &mlp.DenseReluDense;
+        let gate = self.activation.forward(wi_0.forward(normed.clone()));
+        let hidden = pass
+            .noise
+            .dropout(gate * wi_1.forward(normed), self.dropout);
+        x + pass.noise.dropout(wo.forward(hidden), self.dropout)
     }
 }
 
@@ -123,8 +153,7 @@ impl T5Encoder {
                 .map(|i| T5Block::new(i == 0, arch, device))
                 .collect(),
             final_layer_norm: RmsNorm::new(arch.width, arch.norm_eps, device),
-            heads: arch.heads,
-            activation: arch.activation,
+            recompute: Recompute::default(),
             dropout: arch.dropout,
             buckets: arch.buckets,
             max_distance: arch.max_distance,
@@ -141,33 +170,20 @@ impl T5Encoder {
         let [_, length] = tokens.dims();
         let x = self.embed_tokens.forward(tokens).cast(dtype);
         let mut x = pass.noise.dropout(x, self.dropout);
-        let bias = self.bias(length, &x.device());
-        for T5Block { layer: (attn, mlp) } in &self.block {
-            let normed = attn.layer_norm.forward(x.clone());
-            let T5Attention { q, k, v, o, .. } = &attn.SelfAttention;
-            let heads =
-                [q, k, v].map(|layer| split_heads(layer.forward(normed.clone()), self.heads));
-            let scores = Scores {
-                scale: 1.0,
-                bias: bias.clone(),
-                dropout: self.dropout,
-            };
-            let branch = o.forward(attend(heads, scores, pass));
-            x = x + pass.noise.dropout(branch, self.dropout);
-            let normed = mlp.layer_norm.forward(x.clone());
-            let T5GatedMlp { wi_0, wi_1, wo } = &mlp.DenseReluDense;
-            let gate = self.activation.forward(wi_0.forward(normed.clone()));
-            let hidden = pass
-                .noise
-                .dropout(gate * wi_1.forward(normed), self.dropout);
-            x = x + pass.noise.dropout(wo.forward(hidden), self.dropout);
+        if let Some(bias) = self.bias(length, &x.device()) {
+            for block in &self.block {
+                let inputs = [x, bias.clone()];
+                x = pass.block(self.recompute, block, inputs, |block, [x, bias], pass| {
+                    block.forward(x, bias, pass)
+                });
+            }
         }
         let x = self.final_layer_norm.forward(x);
         pass.noise.dropout(x, self.dropout)
     }
 
-    /// Addends of the scores of all pairs of tokens, `[1, heads, length, length]`.
-    fn bias(&self, length: usize, device: &Device) -> Option<Tensor<4>> {
+    /// Addends of the scores of all pairs of tokens, `[heads, length, length]`; `None` without blocks.
+    fn bias(&self, length: usize, device: &Device) -> Option<Tensor<3>> {
         let table = &self.block.first()?.layer.0.SelfAttention;
         let table = table.relative_attention_bias.as_ref()?;
         let n = length as i64;
@@ -177,7 +193,7 @@ impl T5Encoder {
             .collect();
         let buckets = TensorData::new(buckets, [length, length]);
         let buckets = Tensor::<2, Int>::from_data(buckets, device);
-        Some(table.forward(buckets).permute([2, 0, 1]).unsqueeze())
+        Some(table.forward(buckets).permute([2, 0, 1]))
     }
 }
 
