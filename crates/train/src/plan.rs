@@ -4,7 +4,8 @@
 //! step, W ranks and D values in an embedding:
 //!
 //! * weights `4P` (`2P` in `pure_bf16`), gradients `4T`, optimizer `4T` for every moment it keeps
-//! * activations: for every block of a tower what its backward pass needs, see `Tower::activations`
+//! * activations: for every block of a tower what its backward pass needs, see `Tower::activations`; an estimate, with which the whole
+//!   was 10 to 16 % below the measured peak of two models on the CPU backend (docs/EXPERIMENTS.md)
 //! * features of all ranks and their gradients `2·2·4·W·b·k·D`
 //! * features are gathered, `2·4·b·k·D·(W−1)` bytes received; their gradients are summed over the ranks, twice as much; the
 //!   parameters' gradients are summed, `4T·2(W−1)/W` (a ring)
