@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use support::server::{Fault, Server, sha256};
 use support::{Ran, Room};
@@ -14,60 +13,79 @@ use support::{Ran, Room};
 const CONFIG: &str = "/org/tiny/resolve/main/open_clip_config.json";
 const WEIGHTS: &str = "/org/tiny/resolve/main/open_clip_model.safetensors";
 
-/// A room with a tiny model, and a server that has it as a repository.
-fn setup() -> (Room, Server) {
-    let room = Room::new();
-    let model: serde_json::Value =
-        serde_json::from_slice(&fs::read(room.path("tiny.json")).unwrap()).unwrap();
-    let preprocess = serde_json::json!({
-        "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear", "resize_mode": "squash"
-    });
-    let hub = serde_json::json!({"model_cfg": model, "preprocess_cfg": preprocess});
-    let weights = fs::read(room.path("tiny.safetensors")).unwrap();
-    let server = Server::new(&[
-        (CONFIG, hub.to_string().into_bytes()),
-        (WEIGHTS, weights.clone()),
-        (
-            "/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_pytorch_model.bin",
-            weights.clone(),
-        ),
-        ("/files/tiny.safetensors", weights.clone()),
-        (
-            &format!("/openaipublic/{}/own.safetensors", sha256(&weights)),
-            weights.clone(),
-        ),
-        (
-            &format!("/openaipublic/{}/wrong.safetensors", sha256(b"")),
-            weights,
-        ),
-    ]);
-    (room, server)
+/// Variables that would lead elsewhere than to the server and the room's own cache.
+const ELSEWHERE: [&str; 11] = [
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "XDG_CACHE_HOME",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// A room with a tiny model and an empty cache, and a server that has the model as a repository.
+struct Site {
+    room: Room,
+    server: Server,
 }
 
-/// The command with an empty cache of its own, and the server for the hub.
-fn command(room: &Room, server: &Server, args: &[&str]) -> Command {
-    let mut command = room.command(args);
-    for name in [
-        "HF_HOME",
-        "HF_HUB_CACHE",
-        "HUGGINGFACE_HUB_CACHE",
-        "HF_HUB_OFFLINE",
-        "HF_TOKEN",
-        "HF_TOKEN_PATH",
-        "XDG_CACHE_HOME",
-        "HTTP_PROXY",
-        "http_proxy",
-        "ALL_PROXY",
-        "all_proxy",
-    ] {
-        command.env_remove(name);
+impl Site {
+    fn new() -> Self {
+        let room = Room::new();
+        let model: serde_json::Value =
+            serde_json::from_slice(&fs::read(room.path("tiny.json")).unwrap()).unwrap();
+        let preprocess = serde_json::json!({
+            "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear", "resize_mode": "squash"
+        });
+        let hub = serde_json::json!({"model_cfg": model, "preprocess_cfg": preprocess});
+        let weights = fs::read(room.path("tiny.safetensors")).unwrap();
+        let server = Server::new(&[
+            (CONFIG, hub.to_string().into_bytes()),
+            (WEIGHTS, weights.clone()),
+            (
+                "/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/open_clip_pytorch_model.bin",
+                weights.clone(),
+            ),
+            ("/files/tiny.safetensors", weights.clone()),
+            (
+                &format!("/openaipublic/{}/own.safetensors", sha256(&weights)),
+                weights.clone(),
+            ),
+            (
+                &format!("/openaipublic/{}/wrong.safetensors", sha256(b"")),
+                weights,
+            ),
+        ]);
+        Self { room, server }
     }
-    command.env("HF_ENDPOINT", &server.endpoint);
-    command
-}
 
-fn run(room: &Room, server: &Server, args: &[&str]) -> Ran {
-    Ran::from(command(room, server, args).output().unwrap())
+    /// With the repository's configuration downloaded already, so that the weights come next.
+    fn with_config() -> Self {
+        let site = Self::new();
+        site.run(&["info", "--model", "hf-hub:org/tiny"]).ok();
+        site.server.requests();
+        site
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, "HF_ENDPOINT", &self.server.endpoint)
+    }
+
+    fn run_with(&self, args: &[&str], variable: &str, value: &str) -> Ran {
+        let mut command = self.room.command(args);
+        for name in ELSEWHERE {
+            command.env_remove(name);
+        }
+        command
+            .env("HF_ENDPOINT", &self.server.endpoint)
+            .env(variable, value);
+        Ran::from(command.output().unwrap())
+    }
 }
 
 const HUB: [&str; 3] = ["classify", "--model", "hf-hub:org/tiny"];
@@ -109,9 +127,9 @@ fn blobs(room: &Room) -> Vec<PathBuf> {
 
 #[test]
 fn a_repository_is_downloaded_once() {
-    let (room, server) = setup();
-    let first = run(&room, &server, &classify()).ok();
-    assert_eq!(first.stdout, expected(&room));
+    let site = Site::new();
+    let first = site.run(&classify()).ok();
+    assert_eq!(first.stdout, expected(&site.room));
     assert!(
         first
             .stderr
@@ -120,115 +138,108 @@ fn a_repository_is_downloaded_once() {
         first.stderr
     );
     assert!(!first.stderr.contains("random weights"), "{}", first.stderr);
-    assert!(!server.requests().is_empty());
+    assert!(!site.server.requests().is_empty());
     // Python's layout: a link in the snapshot that `refs/main` names, to the blob.
-    let hub = room.path(".cache/huggingface/hub/models--org--tiny");
+    let hub = site.room.path(".cache/huggingface/hub/models--org--tiny");
     assert_eq!(fs::read_to_string(hub.join("refs/main")).unwrap(), "abc123");
-    let weights = fs::read(room.path("tiny.safetensors")).unwrap();
+    let weights = fs::read(site.room.path("tiny.safetensors")).unwrap();
     assert!(hub.join("blobs").join(sha256(&weights)).is_file());
     assert!(
         hub.join("snapshots/abc123/open_clip_model.safetensors")
             .is_file()
     );
 
-    let again = run(&room, &server, &classify()).ok();
+    let again = site.run(&classify()).ok();
     assert_eq!(again.stdout, first.stdout);
-    assert_eq!(server.requests(), Vec::<String>::new());
-    let offline = command(&room, &server, &classify())
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .unwrap();
-    assert_eq!(Ran::from(offline).ok().stdout, first.stdout);
+    assert_eq!(site.server.requests(), Vec::<String>::new());
+    let offline = site.run_with(&classify(), "HF_HUB_OFFLINE", "1");
+    assert_eq!(offline.ok().stdout, first.stdout);
 }
 
 #[test]
 fn failures_that_pass_are_outlived() {
-    let (room, server) = setup();
-    server.misbehave(&[Fault::Status(500), Fault::Status(503)]);
-    let ran = run(&room, &server, &classify()).ok();
-    assert_eq!(ran.stdout, expected(&room));
+    let site = Site::new();
+    site.server
+        .misbehave(&[Fault::Status(500), Fault::Status(503)]);
+    let ran = site.run(&classify()).ok();
+    assert_eq!(ran.stdout, expected(&site.room));
     assert!(
         ran.stderr.contains("HTTP 500; trying again"),
         "{}",
         ran.stderr
     );
-    assert_eq!(server.pending(), 0);
+    assert_eq!(site.server.pending(), 0);
 }
 
 #[test]
 fn a_cut_download_goes_on_where_it_stopped() {
-    let (room, server) = setup();
-    run(&room, &server, &["info", "--model", "hf-hub:org/tiny"]).ok();
-    server.requests();
-    server.misbehave(&[Fault::Cut(1000), Fault::Cut(500)]);
-    let ran = run(&room, &server, &classify()).ok();
-    assert_eq!(ran.stdout, expected(&room));
-    let requests = server.requests();
+    let site = Site::with_config();
+    site.server.misbehave(&[Fault::Cut(1000), Fault::Cut(500)]);
+    let ran = site.run(&classify()).ok();
+    assert_eq!(ran.stdout, expected(&site.room));
+    let requests = site.server.requests();
     for range in ["0-", "1000-", "1500-"] {
         let wanted = format!("/cdn{WEIGHTS} {range}");
         assert!(requests.contains(&wanted), "{wanted} in {requests:?}");
     }
     // One that no attempt outlives leaves its part behind, for the next command.
-    let (room, server) = setup();
-    server.misbehave(&[Fault::Cut(0)]);
-    run(&room, &server, &["info", "--model", "hf-hub:org/tiny"]).ok();
-    server.misbehave(&[Fault::Cut(100); 5]);
-    let error = run(&room, &server, &classify()).error(1);
+    let site = Site::new();
+    site.server.misbehave(&[Fault::Cut(0)]);
+    site.run(&["info", "--model", "hf-hub:org/tiny"]).ok();
+    site.server.misbehave(&[Fault::Cut(100); 5]);
+    let error = site.run(&classify()).error(1);
     assert!(error.contains("5 attempts failed"), "{error}");
-    server.requests();
-    run(&room, &server, &classify()).ok();
-    assert!(server.requests().contains(&format!("/cdn{WEIGHTS} 500-")));
+    site.server.requests();
+    site.run(&classify()).ok();
+    assert!(
+        site.server
+            .requests()
+            .contains(&format!("/cdn{WEIGHTS} 500-"))
+    );
 }
 
 #[test]
 fn a_server_that_cannot_resume_is_asked_for_everything() {
-    let (room, server) = setup();
-    run(&room, &server, &["info", "--model", "hf-hub:org/tiny"]).ok();
-    server.misbehave(&[Fault::Cut(1000), Fault::IgnoreRange]);
-    let ran = run(&room, &server, &classify()).ok();
+    let site = Site::with_config();
+    site.server
+        .misbehave(&[Fault::Cut(1000), Fault::IgnoreRange]);
+    let ran = site.run(&classify()).ok();
     assert!(
         ran.stderr.contains("damaged; trying again"),
         "{}",
         ran.stderr
     );
-    assert_eq!(ran.stdout, expected(&room));
+    assert_eq!(ran.stdout, expected(&site.room));
 }
 
 #[test]
 fn a_wrong_checksum_deletes_the_file_and_nothing_else() {
-    let (room, server) = setup();
-    run(&room, &server, &["info", "--model", "hf-hub:org/tiny"]).ok();
-    let before = blobs(&room);
-    server.misbehave(&[Fault::Damage]);
-    let error = run(&room, &server, &classify()).error(1);
-    let weights = fs::read(room.path("tiny.safetensors")).unwrap();
+    let site = Site::with_config();
+    let before = blobs(&site.room);
+    site.server.misbehave(&[Fault::Damage]);
+    let error = site.run(&classify()).error(1);
+    let weights = fs::read(site.room.path("tiny.safetensors")).unwrap();
     assert!(
         error.contains("open_clip_model.safetensors of org/tiny")
             && error.contains(&sha256(&weights)),
         "{error}"
     );
-    assert_eq!(blobs(&room), before);
-    assert_eq!(
-        run(&room, &server, &classify()).ok().stdout,
-        expected(&room)
-    );
+    assert_eq!(blobs(&site.room), before);
+    assert_eq!(site.run(&classify()).ok().stdout, expected(&site.room));
 }
 
 #[test]
 fn a_silent_server_is_given_up() {
-    let (room, server) = setup();
-    run(&room, &server, &["info", "--model", "hf-hub:org/tiny"]).ok();
-    server.misbehave(&[Fault::Stall]);
-    let output = command(&room, &server, &classify())
-        .env("HF_HUB_DOWNLOAD_TIMEOUT", "1")
-        .output();
-    let error = Ran::from(output.unwrap()).error(1);
+    let site = Site::with_config();
+    site.server.misbehave(&[Fault::Stall]);
+    let output = site.run_with(&classify(), "HF_HUB_DOWNLOAD_TIMEOUT", "1");
+    let error = output.error(1);
     assert!(error.contains("sent nothing for 1 s"), "{error}");
 }
 
 #[test]
 fn a_tag_is_downloaded_with_its_own_names() {
-    let (room, server) = setup();
+    let site = Site::new();
     let tag = [
         "info",
         "--model",
@@ -239,18 +250,18 @@ fn a_tag_is_downloaded_with_its_own_names() {
         "cpu",
     ];
     // The repository has no safetensors; the file is another model's, which is found out after it has been downloaded.
-    let error = run(&room, &server, &tag).error(1);
+    let error = site.run(&tag).error(1);
     assert!(error.contains("open_clip_pytorch_model.bin"), "{error}");
     let repository = "/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main";
-    let requests = server.requests();
+    let requests = site.server.requests();
     for file in ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"] {
         let wanted = format!("{repository}/{file} 0-0");
         assert!(requests.contains(&wanted), "{wanted} in {requests:?}");
     }
 
-    let place = room.path("cache");
+    let place = site.room.path("cache");
     let own = [&tag[..], &["--cache-dir", "cache"]].concat();
-    run(&room, &server, &own).error(1);
+    site.run(&own).error(1);
     assert!(
         place
             .join("models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K/refs/main")
@@ -258,7 +269,7 @@ fn a_tag_is_downloaded_with_its_own_names() {
     );
 
     let unknown = ["info", "--model", "ViT-B-32", "--pretrained", "nonsense"];
-    let error = run(&room, &server, &unknown).error(1);
+    let error = site.run(&unknown).error(1);
     assert!(
         error.contains("nonsense") && error.contains("openai, laion400m_e31"),
         "{error}"
@@ -267,7 +278,7 @@ fn a_tag_is_downloaded_with_its_own_names() {
 
 #[test]
 fn without_a_network_the_error_says_what_to_do() {
-    let (room, server) = setup();
+    let site = Site::new();
     let tag = [
         "info",
         "--model",
@@ -275,7 +286,9 @@ fn without_a_network_the_error_says_what_to_do() {
         "--pretrained",
         "datacomp-xl-s13b-b90k",
     ];
-    let place = room.path(".cache/openclip/ViT-L-14/datacomp_xl_s13b_b90k.safetensors");
+    let place = site
+        .room
+        .path(".cache/openclip/ViT-L-14/datacomp_xl_s13b_b90k.safetensors");
     let says = |error: String, reason: &str| {
         for words in [
             "open_clip_model.safetensors or open_clip_pytorch_model.bin of \
@@ -287,34 +300,22 @@ fn without_a_network_the_error_says_what_to_do() {
             assert!(error.contains(words), "{words} in {error}");
         }
     };
-    let offline = command(&room, &server, &tag)
-        .env("HF_HUB_OFFLINE", "1")
-        .output();
-    says(
-        Ran::from(offline.unwrap()).error(1),
-        "HF_HUB_OFFLINE is set",
-    );
-    assert!(server.requests().is_empty());
-    let nobody = command(&room, &server, &tag)
-        .env("HF_ENDPOINT", "http://127.0.0.1:9")
-        .output();
-    says(Ran::from(nobody.unwrap()).error(1), "cannot be reached");
+    let offline = site.run_with(&tag, "HF_HUB_OFFLINE", "1");
+    says(offline.error(1), "HF_HUB_OFFLINE is set");
+    assert!(site.server.requests().is_empty());
+    let nobody = site.run_with(&tag, "HF_ENDPOINT", "http://127.0.0.1:9");
+    says(nobody.error(1), "cannot be reached");
 
     // What it asked for, there, is taken: here the wrong model, which the error names by its file.
     fs::create_dir_all(place.parent().unwrap()).unwrap();
-    fs::copy(room.path("tiny.safetensors"), &place).unwrap();
-    let error = run(&room, &server, &tag).error(1);
+    fs::copy(site.room.path("tiny.safetensors"), &place).unwrap();
+    let error = site.run(&tag).error(1);
     assert!(
         error.contains("datacomp_xl_s13b_b90k.safetensors"),
         "{error}"
     );
 
-    let hub = Ran::from(
-        command(&room, &server, &classify())
-            .env("HF_HUB_OFFLINE", "1")
-            .output()
-            .unwrap(),
-    );
+    let hub = Ran::from(site.run_with(&classify(), "HF_HUB_OFFLINE", "1"));
     let error = hub.error(1);
     assert!(
         error.contains("open_clip_config.json of org/tiny") && error.contains("local-dir:DIR"),
@@ -324,28 +325,28 @@ fn without_a_network_the_error_says_what_to_do() {
 
 #[test]
 fn what_the_hub_does_not_have_is_named() {
-    let (room, server) = setup();
+    let site = Site::new();
     let model = |name: &'static str| ["info", "--model", name];
-    let error = run(&room, &server, &model("hf-hub:org/nothing")).error(1);
+    let error = site.run(&model("hf-hub:org/nothing")).error(1);
     assert!(
         error.contains("org/nothing has no open_clip_config.json"),
         "{error}"
     );
-    let error = run(&room, &server, &model("hf-hub:../secret")).error(1);
+    let error = site.run(&model("hf-hub:../secret")).error(1);
     assert!(error.contains("expected ORG/NAME"), "{error}");
-    server.misbehave(&[Fault::Status(401)]);
-    let error = run(&room, &server, &model("hf-hub:org/private")).error(1);
+    site.server.misbehave(&[Fault::Status(401)]);
+    let error = site.run(&model("hf-hub:org/private")).error(1);
     assert!(error.contains("HF_TOKEN"), "{error}");
 }
 
 #[test]
 fn addresses_are_downloaded_with_the_checksum_they_contain() {
-    let (room, server) = setup();
-    let weights = fs::read(room.path("tiny.safetensors")).unwrap();
+    let site = Site::new();
+    let weights = fs::read(site.room.path("tiny.safetensors")).unwrap();
     let load = |address: &str| {
-        let address = format!("{}{address}", server.endpoint);
+        let address = format!("{}{address}", site.server.endpoint);
         let args = ["classify", "--model", "tiny.json", "--pretrained", &address];
-        run(&room, &server, &[&args[..], &PICTURE].concat())
+        site.run(&[&args[..], &PICTURE].concat())
     };
     let args = [
         "classify",
@@ -354,9 +355,10 @@ fn addresses_are_downloaded_with_the_checksum_they_contain() {
         "--pretrained",
         "tiny.safetensors",
     ];
-    let expected = room.run(&[&args[..], &PICTURE].concat()).ok().stdout;
+    let expected = site.room.run(&[&args[..], &PICTURE].concat()).ok().stdout;
 
-    server.misbehave(&[Fault::Status(500), Fault::Cut(700)]);
+    site.server
+        .misbehave(&[Fault::Status(500), Fault::Cut(700)]);
     assert_eq!(load("/files/tiny.safetensors").ok().stdout, expected);
     assert!(
         server
@@ -364,23 +366,24 @@ fn addresses_are_downloaded_with_the_checksum_they_contain() {
             .contains(&"/files/tiny.safetensors 700-".to_owned())
     );
     assert_eq!(load("/files/tiny.safetensors").ok().stdout, expected);
-    assert!(server.requests().is_empty());
-    assert!(room.path(".cache/clip/tiny.safetensors").is_file());
+    assert!(site.server.requests().is_empty());
+    assert!(site.room.path(".cache/clip/tiny.safetensors").is_file());
 
     let own = format!("/openaipublic/{}/own.safetensors", sha256(&weights));
-    server.misbehave(&[Fault::Damage]);
+    site.server.misbehave(&[Fault::Damage]);
     let error = load(&own).error(1);
     assert!(error.contains("sha256"), "{error}");
-    server.misbehave(&[Fault::Cut(700), Fault::IgnoreRange]);
+    site.server
+        .misbehave(&[Fault::Cut(700), Fault::IgnoreRange]);
     assert_eq!(load(&own).ok().stdout, expected);
     // A file of the cache that has been changed is downloaded again.
-    fs::write(room.path(".cache/clip/own.safetensors"), "other").unwrap();
+    fs::write(site.room.path(".cache/clip/own.safetensors"), "other").unwrap();
     assert_eq!(load(&own).ok().stdout, expected);
 
     let wrong = format!("/openaipublic/{}/wrong.safetensors", sha256(b""));
     let error = load(&wrong).error(1);
     assert!(error.contains(&sha256(&weights)), "{error}");
-    assert!(!room.path(".cache/clip/wrong.safetensors").exists());
+    assert!(!site.room.path(".cache/clip/wrong.safetensors").exists());
     let error = load("/files/nothing.pt").error(1);
     assert!(error.contains("404"), "{error}");
 }
