@@ -139,17 +139,10 @@ fn train(more: &[&str]) -> Ran {
 #[test]
 fn features_to_come_are_refused_by_name_before_any_work() {
     assert_eq!(train(&["--horovod"]).error(2), "--horovod is not built yet");
-    let error = train(&[
-        "--fsdp",
-        "--distill-model",
-        "ViT-L-14",
-        "--distill-pretrained",
-        "openai",
-    ])
-    .error(2);
+    let error = train(&["--fsdp", "--audio-ext", "flac", "--length-bucketing"]).error(2);
     assert_eq!(
         error,
-        "--distill-model, --distill-pretrained, --fsdp are not built yet"
+        "--fsdp, --length-bucketing, --audio-ext are not built yet"
     );
     assert_eq!(
         train(&["--report-to", "trackio,tensorboard"]).error(2),

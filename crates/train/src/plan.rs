@@ -3,8 +3,9 @@
 //! Sizes in bytes, of one rank. With P parameters, T of them trainable, b samples in a rank's micro-batch, k micro-batches in a
 //! step, W ranks and D values in an embedding:
 //!
-//! * weights `4P` (`2P` in `pure_bf16`), gradients `4T`, optimizer `4T` for every moment it keeps
-//! * activations: for every block of a tower what its backward pass needs, see `Tower::activations`; an estimate, with which the whole
+//! * weights `4P` (`2P` in `pure_bf16`), their average `4P`, gradients `4T`, optimizer `4T` for every moment it keeps
+//! * activations: for every block of a tower what its backward pass needs, see `Tower::activations`; with
+//!   `--grad-checkpointing` that of one block, and the input of every other; an estimate, with which the whole
 //!   was 10 to 16 % below the measured peak of two models on the CPU backend (docs/EXPERIMENTS.md)
 //! * features of all ranks and their gradients `2·2·4·W·b·k·D`
 //! * features are gathered, `2·4·b·k·D·(W−1)` bytes received; their gradients are summed over the ranks, twice as much; the
@@ -50,6 +51,8 @@ pub struct Plan {
 pub struct Fixed {
     /// Of the model and of a teacher.
     pub weights: u64,
+    /// Of their average (`--ema-decay`).
+    pub average: u64,
     /// Of the trainable parameters.
     pub gradients: u64,
     /// Moments.
@@ -112,6 +115,7 @@ impl Plan {
             trainable,
             fixed: Fixed {
                 weights: value * parameters + 4 * teacher,
+                average: config.ema_decay.map_or(0, |_| 4 * parameters),
                 gradients: value * trainable,
                 optimizer: moments(&algorithm) * value * trainable,
             },
@@ -119,7 +123,11 @@ impl Plan {
                 let (height, width) = model_config.vision_cfg.image_size.dims();
                 // The picture, and its patches side by side.
                 let picture = 2 * 3 * (height * width) as u64;
-                let values: u64 = towers.iter().map(Tower::activations).sum();
+                let towers = towers.iter();
+                let values: u64 = match config.grad_checkpointing {
+                    false => towers.map(Tower::activations).sum(),
+                    true => towers.map(Tower::checkpointed).sum(),
+                };
                 compute * (values + picture)
             }),
             features: 2 * 2 * 4 * world_size * embed,
@@ -138,10 +146,11 @@ impl Plan {
     pub fn memory(&self, batch: u64) -> Option<u64> {
         let Fixed {
             weights,
+            average,
             gradients,
             optimizer,
         } = self.fixed;
-        Some(weights + gradients + optimizer + batch * self.of_sample()?)
+        Some(weights + average + gradients + optimizer + batch * self.of_sample()?)
     }
 
     /// The largest micro-batch for `memory` bytes on one rank; zero where not even one sample fits.
@@ -199,6 +208,11 @@ impl Tower {
         let hidden = if self.quick_gelu { 4 } else { 2 };
         let token = 10 * self.width + hidden * self.hidden + 3 * self.heads * self.tokens;
         self.layers * self.tokens * token
+    }
+
+    /// The same where a block keeps its input alone and is computed again when its turn comes.
+    fn checkpointed(&self) -> u64 {
+        self.layers * self.tokens * self.width + self.activations() / self.layers.max(1)
     }
 }
 
@@ -260,6 +274,8 @@ mod tests {
         assert_eq!(whole.fixed.optimizer, 8 * 151_277_313);
         let lit = plan(|config| config.lock_image = true, 1);
         assert_eq!(lit.trainable, 151_277_313 - 87_849_216);
+        let average = plan(|config| config.ema_decay = Some(0.999), 1);
+        assert_eq!(average.memory(0), Some(20 * 151_277_313));
         let lion = plan(|config| config.opt = "lion".into(), 1);
         assert_eq!(lion.fixed.optimizer, 4 * 151_277_313);
     }
@@ -282,6 +298,13 @@ mod tests {
             found.parameter_gradients,
             151_277_313_u64 * 4 * 2 * 1023 / 1024
         );
+    }
+
+    #[test]
+    fn recomputed_blocks_leave_room() {
+        let kept = plan(|_| {}, 1).activations.unwrap();
+        let computed = plan(|config| config.grad_checkpointing = true, 1).activations;
+        assert!(computed.unwrap() * 5 < kept, "{computed:?} of {kept}");
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn lines(plan: &Plan, memory: Option<f64>) -> Vec<(&'static str, String)> {
         ("weights", size(fixed.weights)),
         ("gradients", size(fixed.gradients)),
         ("optimizer", size(fixed.optimizer)),
+        ("average", size(fixed.average)),
         (
             "activations",
             plan.activations.map_or_else(unknown, |sample| {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
+use glob::Pattern;
 use openclip_data::image::{Augmentation, Limits, TrainTransform, decode};
 use openclip_data::loader::{LoaderOptions, Transform};
 use openclip_data::source::Order;
@@ -395,10 +396,14 @@ pub(crate) fn optim(config: &TrainConfig) -> Result<Optim, TrainError> {
         momentum: config.momentum,
         settings: Some(&config.opt_kwargs),
     };
+    let patterns = config.wd_exclude.iter().map(|text| {
+        Pattern::new(text)
+            .map_err(|error| TrainError::flag("--wd-exclude", format!("{text}: {error}")))
+    });
     Ok(Optim {
         algorithm: Algorithm::named(&config.opt, &config.model, &given)?,
         weight_decay: config.wd,
-        wd_exclude: config.wd_exclude.clone(),
+        wd_exclude: patterns.collect::<Result<_, _>>()?,
     })
 }
 
