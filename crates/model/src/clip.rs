@@ -145,6 +145,31 @@ impl Clip {
         (self, images)
     }
 
+    /// The same model, whose MLPs multiply 8-bit operands (SwitchBack), in training and inference.
+    ///
+    /// # Errors
+    /// When neither tower is a native transformer, whose MLPs alone do so, as in OpenCLIP.
+    pub fn with_int8_linear(mut self) -> Result<Self, ModelError> {
+        let mut blocks = Vec::new();
+        if let VisionTower::Vit(tower) = &mut self.visual {
+            blocks.extend(&mut tower.transformer.resblocks);
+        }
+        if let TextTower::Native(tower) = &mut self.text {
+            blocks.extend(&mut tower.transformer.resblocks);
+        }
+        if let Some(decoder) = &mut self.text_decoder {
+            blocks.extend(&mut decoder.resblocks);
+            blocks.extend(&mut decoder.cross_attn);
+        }
+        if blocks.is_empty() {
+            let reason =
+                "neither tower is a native transformer, whose MLPs alone are computed in 8 bits";
+            return Err(ModelError::invalid("int8_linear", reason));
+        }
+        blocks.into_iter().for_each(|block| block.mlp.int8 = true);
+        Ok(self)
+    }
+
     /// Makes BatchNorm normalise by the statistics of all ranks' batches together, in this model and its copies.
     ///
     /// Every rank then has to encode batches in training mode, and to take their gradients, the same number of times. False where

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
+use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
 /// Widths and switches of a [`Transformer`].
@@ -34,12 +35,27 @@ pub struct Mlp {
     pub c_proj: Linear,
     #[module(skip)]
     activation: Activation,
+    /// The layers multiply 8-bit operands; see [`switch_back`].
+    #[module(skip)]
+    pub int8: bool,
 }
 
 impl Mlp {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.c_proj
-            .forward(self.activation.forward(self.c_fc.forward(x)))
+        let hidden = self.activation.forward(self.layer(&self.c_fc, x));
+        self.layer(&self.c_proj, hidden)
+    }
+
+    fn layer(&self, linear: &Linear, x: Tensor<3>) -> Tensor<3> {
+        if !self.int8 {
+            return linear.forward(x);
+        }
+        let dtype = x.dtype();
+        let product = switch_back(x, linear.weight.val());
+        match &linear.bias {
+            Some(bias) => product + bias.val().cast(dtype).unsqueeze(),
+            None => product,
+        }
     }
 }
 
@@ -78,6 +94,7 @@ impl ResidualBlock {
                 c_fc: Linear::new(width, hidden, true, device),
                 c_proj: Linear::new(hidden, width, true, device),
                 activation: config.activation,
+                int8: false,
             },
             ls_2: layer_scale(),
         }

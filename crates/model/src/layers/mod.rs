@@ -24,6 +24,7 @@
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
 //! * [`squeeze_excite`] – a gate per channel
+//! * [`switch_back`] – a matrix product of 8-bit operands
 //! * [`rope`] – rotary positions of patches
 //! * [`recompute`] – blocks that are computed again in the backward pass
 //! * [`relative`] – attention scores by the displacement of key and query
@@ -52,6 +53,7 @@ pub mod recompute;
 pub mod relative;
 pub mod rope;
 pub mod squeeze_excite;
+pub mod switch_back;
 pub mod timm;
 
 pub use activation::Activation;
