@@ -361,7 +361,7 @@ fn addresses_are_downloaded_with_the_checksum_they_contain() {
         .misbehave(&[Fault::Status(500), Fault::Cut(700)]);
     assert_eq!(load("/files/tiny.safetensors").ok().stdout, expected);
     assert!(
-        server
+        site.server
             .requests()
             .contains(&"/files/tiny.safetensors 700-".to_owned())
     );

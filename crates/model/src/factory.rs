@@ -34,6 +34,8 @@ pub struct CreateOptions {
     pub force_context_length: Option<usize>,
     /// Text tower under `text.` whatever the configuration says.
     pub force_custom_text: bool,
+    /// MLPs of native towers multiply 8-bit operands; see [`crate::layers::switch_back`].
+    pub int8_linear: bool,
     /// Start values of the logit scale's logarithm and of the logit bias, which the model then has.
     pub init_logits: Option<[f64; 2]>,
     /// Seed of the initial weights.
@@ -153,6 +155,9 @@ pub fn create(
         }
     }
     loaded.preprocess = prescribed.unwrap_or(loaded.preprocess);
+    if options.int8_linear {
+        loaded.model = loaded.model.with_int8_linear()?;
+    }
     Ok(loaded)
 }
 

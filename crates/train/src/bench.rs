@@ -36,6 +36,8 @@ pub struct BenchOptions {
     pub train: bool,
     /// The training step computes blocks again in the backward pass.
     pub grad_checkpointing: bool,
+    /// MLPs of native towers multiply 8-bit operands.
+    pub int8_linear: bool,
 }
 
 /// Medians over the repetitions.
@@ -64,7 +66,11 @@ pub struct BenchReport {
 /// # Errors
 /// When the model cannot be built or the device fails.
 pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, TrainError> {
-    let mut loaded = factory::create(&options.model, None, device, &CreateOptions::default())?;
+    let create = CreateOptions {
+        int8_linear: options.int8_linear,
+        ..CreateOptions::default()
+    };
+    let mut loaded = factory::create(&options.model, None, device, &create)?;
     options.precision.check(device, options.train)?;
     if let Some(dtype) = options.precision.parameters() {
         loaded.model = params::cast(loaded.model, dtype);

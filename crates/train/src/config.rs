@@ -79,6 +79,8 @@ pub struct TrainConfig {
     pub aug_gray_scale_prob: Option<f64>,
     pub force_image_size: Option<Vec<usize>>,
     pub force_quick_gelu: bool,
+    /// MLPs of native towers multiply 8-bit operands.
+    pub int8_linear: bool,
     pub force_context_length: Option<usize>,
     pub force_patch_dropout: Option<f64>,
     pub force_custom_text: bool,
@@ -182,6 +184,7 @@ impl Default for TrainConfig {
             aug_gray_scale_prob: None,
             force_image_size: None,
             force_quick_gelu: false,
+            int8_linear: false,
             force_context_length: None,
             force_patch_dropout: None,
             force_custom_text: false,

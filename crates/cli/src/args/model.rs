@@ -55,6 +55,9 @@ pub struct ModelArgs {
     /// For weights that were trained with it, such as OpenAI's, under a configuration without `-quickgelu` in its name.
     #[arg(long)]
     pub force_quick_gelu: bool,
+    /// Compute the MLPs of native towers from 8-bit operands (SwitchBack); the numbers of 8 bits without their speed yet
+    #[arg(long, hide_short_help = true)]
+    pub int8_linear: bool,
     /// Keep the text tower's weights under `text.`, whatever the configuration says
     #[arg(long)]
     pub force_custom_text: bool,
@@ -106,6 +109,7 @@ impl ModelArgs {
     pub fn options(&self, seed: u64) -> CreateOptions {
         CreateOptions {
             force_quick_gelu: self.force_quick_gelu,
+            int8_linear: self.int8_linear,
             force_image_size: self.force_image_size.as_deref().map(image_size),
             force_context_length: self.force_context_length,
             force_patch_dropout: None,

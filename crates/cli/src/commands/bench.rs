@@ -17,6 +17,7 @@ pub fn run(args: &BenchArgs) -> Result {
         warmup: args.warmup,
         train: !args.encode_only,
         grad_checkpointing: args.grad_checkpointing,
+        int8_linear: args.model.int8_linear,
     };
     let report = bench(&options, &device::parse(&args.model.device)?)?;
     Output::stdout().json(&report)?;

@@ -43,6 +43,7 @@ pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, Trai
         }
     };
     Ok(CreateOptions {
+        int8_linear: config.int8_linear,
         force_quick_gelu: config.force_quick_gelu,
         force_image_size,
         force_context_length: config.force_context_length,

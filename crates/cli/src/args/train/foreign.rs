@@ -101,7 +101,6 @@ const FOREIGN: &[Foreign] = &[
     later("imagenet-v2", Values::One),
     later("pretrained-image", Values::None),
     later("horovod", Values::None),
-    later("use-bnb-linear", Values::One),
     later("opt-fallback-list", Values::Many),
     later("audio-layer-decay", Values::One),
     later("text-pooler-own-group", Values::None),

@@ -88,6 +88,10 @@ pub struct OptimArgs {
     /// Share of patches that is dropped in training; 0.5 halves the image tower's work at little loss
     #[arg(long, value_name = "SHARE")]
     pub force_patch_dropout: Option<f64>,
+    /// OpenCLIP's name of --int8-linear
+    #[arg(long, value_name = "NAME", hide = true,
+        value_parser = ["SwitchBackLinearGlobal", "SwitchBackLinearGlobalMemEfficient"])]
+    pub use_bnb_linear: Option<String>,
     /// Train with SigLIP's pairwise sigmoid loss; the logit scale starts at 10 and a logit bias at -10
     #[arg(long)]
     pub siglip: bool,
