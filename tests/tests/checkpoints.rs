@@ -238,7 +238,8 @@ fn a_metric_that_nothing_measures_is_refused() {
 fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let straight = run(dir.path(), "straight", |_| {});
-    let damages: [(&str, fn(Vec<u8>) -> Option<Vec<u8>>); 3] = [
+    type Damage = fn(Vec<u8>) -> Option<Vec<u8>>;
+    let damages: [(&str, Damage); 3] = [
         ("cut", |mut bytes| {
             bytes.truncate(bytes.len() - 1);
             Some(bytes)

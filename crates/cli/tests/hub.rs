@@ -315,7 +315,7 @@ fn without_a_network_the_error_says_what_to_do() {
         "{error}"
     );
 
-    let hub = Ran::from(site.run_with(&classify(), "HF_HUB_OFFLINE", "1"));
+    let hub = site.run_with(&classify(), "HF_HUB_OFFLINE", "1");
     let error = hub.error(1);
     assert!(
         error.contains("open_clip_config.json of org/tiny") && error.contains("local-dir:DIR"),
