@@ -55,7 +55,6 @@ fn lines(plan: &Plan, memory: Option<f64>) -> Vec<(&'static str, String)> {
         ("weights", size(fixed.weights)),
         ("gradients", size(fixed.gradients)),
         ("optimizer", size(fixed.optimizer)),
-        ("average", size(fixed.average)),
         (
             "activations",
             plan.activations.map_or_else(unknown, |sample| {
@@ -83,6 +82,9 @@ fn lines(plan: &Plan, memory: Option<f64>) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if fixed.average > 0 {
+        lines.insert(6, ("average", size(fixed.average)));
+    }
     if let Some(gib) = memory {
         let largest = plan.largest_batch((gib * GIB) as u64);
         let text = largest.map_or_else(unknown, |batch| match batch {
