@@ -7,73 +7,26 @@
     clippy::print_stdout
 )]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use support::runs::{self, final_weights, folder, workspace};
+
 const EPOCHS: usize = 4;
 
-/// A tiny model and 48 pictures with captions.
-fn workspace() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let model = r#"{"embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2, "patch_dropout": 0.2},
-        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}}"#;
-    fs::write(dir.path().join("tiny-vit.json"), model).unwrap();
-    let mut rows = String::from("filepath\ttitle\n");
-    for i in 0..48_u32 {
-        let mut ppm = b"P6\n24 30\n255\n".to_vec();
-        ppm.extend((0..24 * 30 * 3_u32).map(|at| (at * (i + 3) % 251) as u8));
-        let path = dir.path().join(format!("{i:02}.ppm"));
-        fs::write(&path, ppm).unwrap();
-        rows += &format!("{}\tpicture {i} with {} stripes\n", path.display(), i % 7);
-    }
-    fs::write(dir.path().join("train.csv"), rows).unwrap();
-    dir
-}
-
 fn start(dir: &Path, name: &str, epochs: usize, flags: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_openclip"))
-        .arg("train")
-        .arg("--model")
-        .arg(dir.join("tiny-vit.json"))
-        .arg("--train-data")
-        .arg(dir.join("train.csv"))
-        .arg("--logs")
-        .arg(dir.join("logs"))
-        .args(["--name", name, "--resume", "latest", "--device", "cpu"])
-        .args([
-            "--batch-size",
-            "2",
-            "--accum-freq",
-            "2",
-            "--workers",
-            "2",
-            "--warmup",
-            "5",
-        ])
-        .args([
-            "--epochs",
-            &epochs.to_string(),
-            "--save-every-n-steps",
-            "1",
-            "--grad-clip-norm",
-            "1",
-        ])
+    let command = Command::new(env!("CARGO_BIN_EXE_openclip"));
+    runs::train(command, dir, name, epochs)
+        .args(["--accum-freq", "2", "--workers", "2"])
         .args(flags)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-fn final_weights(dir: &Path, name: &str, epochs: usize) -> Vec<u8> {
-    fs::read(folder(dir, name).join(format!("epoch_{epochs}/model.safetensors"))).unwrap()
-}
-
-fn folder(dir: &Path, name: &str) -> PathBuf {
-    dir.join("logs").join(name).join("checkpoints")
 }
 
 fn names(dir: &Path, name: &str) -> Vec<String> {

@@ -7,52 +7,29 @@
     clippy::print_stdout
 )]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const EPOCHS: usize = 3;
+use support::runs::{self, complete_checkpoints, workspace};
 
-/// A tiny model and 48 pictures with captions.
-fn workspace() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let model = r#"{"embed_dim": 8,
-        "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "head_width": 8, "layers": 1, "patch_dropout": 0.5},
-        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}}"#;
-    fs::write(dir.path().join("tiny-vit.json"), model).unwrap();
-    let mut rows = String::from("filepath\ttitle\n");
-    for i in 0..48_u32 {
-        let mut ppm = b"P6\n16 18\n255\n".to_vec();
-        ppm.extend((0..16 * 18 * 3_u32).map(|at| (at * (i + 3) % 251) as u8));
-        let path = dir.path().join(format!("{i:02}.ppm"));
-        fs::write(&path, ppm).unwrap();
-        rows += &format!("{}\tpicture {i} with {} stripes\n", path.display(), i % 7);
-    }
-    fs::write(dir.path().join("train.csv"), rows).unwrap();
-    dir
-}
+const EPOCHS: usize = 3;
 
 fn command(dir: &Path, name: &str) -> Command {
     let mut command = Command::new("mpirun");
     command
         .args(["--oversubscribe", "-n", "2"])
         .arg(env!("CARGO_BIN_EXE_openclip"))
-        .arg("train")
-        .arg("--model")
-        .arg(dir.join("tiny-vit.json"))
-        .arg("--train-data")
-        .arg(dir.join("train.csv"))
-        .arg("--logs")
-        .arg(dir.join("logs"))
-        .args(["--name", name, "--resume", "latest", "--device", "cpu"])
-        .args(["--batch-size", "2", "--workers", "1", "--warmup", "5"])
-        .args(["--epochs", &EPOCHS.to_string(), "--save-every-n-steps", "1"])
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
         .env("RAYON_NUM_THREADS", "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let mut command = runs::train(command, dir, name, EPOCHS);
+    command.args(["--workers", "1"]);
     command
 }
 
@@ -61,18 +38,8 @@ fn finish(dir: &Path, name: &str) {
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
 }
 
-fn folder(dir: &Path, name: &str) -> PathBuf {
-    dir.join("logs").join(name).join("checkpoints")
-}
-
 fn final_weights(dir: &Path, name: &str) -> Vec<u8> {
-    fs::read(folder(dir, name).join(format!("epoch_{EPOCHS}/model.safetensors"))).unwrap()
-}
-
-fn complete_checkpoints(dir: &Path, name: &str) -> usize {
-    let entries = fs::read_dir(folder(dir, name)).into_iter().flatten();
-    let whole = |entry: &fs::DirEntry| entry.path().join("state.json").exists();
-    entries.flatten().filter(whole).count()
+    runs::final_weights(dir, name, EPOCHS)
 }
 
 /// The processes that `mpirun` has started.

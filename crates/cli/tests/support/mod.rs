@@ -1,6 +1,7 @@
 //! A folder with a tiny model, pictures and captions, and the binary run in it.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod runs;
 pub mod s3;
 pub mod server;
 

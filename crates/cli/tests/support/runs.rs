@@ -1,0 +1,58 @@
+//! Training runs that are killed and resumed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A tiny model and 48 pictures with captions.
+pub fn workspace() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let model = r#"{"embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2, "patch_dropout": 0.2},
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}}"#;
+    fs::write(dir.path().join("tiny-vit.json"), model).unwrap();
+    let mut rows = String::from("filepath\ttitle\n");
+    for i in 0..48_u32 {
+        let mut ppm = b"P6\n24 30\n255\n".to_vec();
+        ppm.extend((0..24 * 30 * 3_u32).map(|at| (at * (i + 3) % 251) as u8));
+        let path = dir.path().join(format!("{i:02}.ppm"));
+        fs::write(&path, ppm).unwrap();
+        rows += &format!("{}\tpicture {i} with {} stripes\n", path.display(), i % 7);
+    }
+    fs::write(dir.path().join("train.csv"), rows).unwrap();
+    dir
+}
+
+/// Gives `command` the binary and the flags of the run `name`, which goes on where it was and saves every step.
+pub fn train(mut command: Command, dir: &Path, name: &str, epochs: usize) -> Command {
+    command
+        .arg("train")
+        .arg("--model")
+        .arg(dir.join("tiny-vit.json"))
+        .arg("--train-data")
+        .arg(dir.join("train.csv"))
+        .arg("--logs")
+        .arg(dir.join("logs"))
+        .args(["--name", name, "--resume", "latest", "--device", "cpu"])
+        .args(["--batch-size", "2", "--warmup", "5"])
+        .args(["--epochs", &epochs.to_string()])
+        .args(["--save-every-n-steps", "1", "--grad-clip-norm", "1"]);
+    command
+}
+
+/// Where the run keeps its checkpoints.
+pub fn folder(dir: &Path, name: &str) -> PathBuf {
+    dir.join("logs").join(name).join("checkpoints")
+}
+
+/// The weights after all epochs.
+pub fn final_weights(dir: &Path, name: &str, epochs: usize) -> Vec<u8> {
+    fs::read(folder(dir, name).join(format!("epoch_{epochs}/model.safetensors"))).unwrap()
+}
+
+/// How many checkpoints are complete.
+pub fn complete_checkpoints(dir: &Path, name: &str) -> usize {
+    let entries = fs::read_dir(folder(dir, name)).into_iter().flatten();
+    let whole = |entry: &fs::DirEntry| entry.path().join("state.json").exists();
+    entries.flatten().filter(whole).count()
+}
