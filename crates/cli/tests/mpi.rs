@@ -54,7 +54,10 @@ fn ranks(mpirun: &Child) -> Vec<u32> {
 }
 
 fn signal(id: u32, name: &str) {
-    let status = Command::new("kill").args([name, &id.to_string()]).status();
+    let status = Command::new("kill")
+        .args([name, &id.to_string()])
+        .stderr(Stdio::null())
+        .status();
     let _ = status.unwrap();
 }
 
