@@ -317,8 +317,17 @@ fn a_failing_rank_ends_the_run_with_its_reason() {
         batch_size: 12,
         ..good
     };
-    let error = train(config).unwrap_err().to_string();
+    let error = train(config.clone()).unwrap_err().to_string();
     assert!(error.contains("exists already"), "{error}");
+    // A rank without a device leaves no folder behind.
+    let config = TrainConfig {
+        device: "cpu,abacus".into(),
+        name: Some("never".into()),
+        ..config
+    };
+    let error = train(config).unwrap_err().to_string();
+    assert!(error.contains("abacus"), "{error}");
+    assert!(!dir.path().join("logs/never").exists());
 }
 
 /// The same gradients and weights over MPI: this test starts itself again under `mpirun`.

@@ -116,6 +116,8 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
         return Err(TrainError::flag("--resume", reason));
     }
 
+    // The folder is made when every rank has come so far, and no rank goes on unless it is made.
+    ranks.barrier()?;
     let mut journal = Journal::silent();
     if ranks.is_first() {
         prepare_dir(&config, &dir)?;
@@ -131,7 +133,6 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
             journal.report_to(setup::wandb(&config, &dir, resumed_at)?);
         }
     }
-    // No rank goes on from here unless all can.
     ranks.barrier()?;
     for error in passed_over {
         journal.warn(format!("{error}; it is passed over"));
