@@ -11,13 +11,12 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use openclip_model::clip::l2_normalize;
 use openclip_train::loss::ClipLoss;
 use openclip_train::loss::tiles::{self, Temperature};
+use openclip_train::memory::MemoryUse;
 
 /// Largest resident size so far, in MiB.
-fn peak() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.map_or(f64::NAN, |kib| kib / 1024.0)
+fn peak(device: &Device) -> f64 {
+    let bytes = MemoryUse::now(device).host_peak;
+    bytes.map_or(f64::NAN, |bytes| bytes as f64 / (1 << 20) as f64)
 }
 
 fn main() -> ExitCode {
@@ -47,7 +46,7 @@ fn main() -> ExitCode {
         scale: Tensor::from_data(TensorData::from([14.0_f32]), &device),
         bias: None,
     };
-    let (before, started) = (peak(), Instant::now());
+    let (before, started) = (peak(&device), Instant::now());
     let share = tiles::share(
         &[(&ClipLoss, 1.0)],
         &features,
@@ -61,7 +60,7 @@ fn main() -> ExitCode {
         "{pairs} pairs of width {width}, {} rows of one of {ranks} ranks: features {:.0} MiB, {:.0} MiB beyond them, {:.1} s, loss {:.4}",
         pairs / ranks,
         (pairs * width * 8) as f64 / (1 << 20) as f64,
-        peak() - before,
+        peak(&device) - before,
         started.elapsed().as_secs_f64(),
         loss.ok()
             .and_then(|loss| loss.first().copied())

@@ -39,12 +39,7 @@ struct Values(GradientsParams);
 
 impl ModuleVisitor for Values {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        let value = if value.is_autodiff() {
-            value.inner()
-        } else {
-            value
-        };
+        let value = param.val().inner();
         self.0.register(param.id, value.cast(DType::F32));
     }
 }

@@ -122,12 +122,7 @@ impl Journal {
             log: Some(log.map_err(|source| TrainError::Write { path, source })?),
             echo,
             tensorboard: tensorboard.transpose()?,
-            wandb: None,
-            window: Vec::new(),
-            epoch: 0,
-            epoch_losses: [0.0; 4],
-            epoch_steps: 0,
-            plotted: None,
+            ..Self::silent()
         })
     }
 

@@ -10,9 +10,12 @@
 //!
 //! A single micro-batch is encoded once: its graph serves both passes.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Int, Tensor};
+use openclip_eval::run::host;
 use openclip_model::params::Pick;
 use openclip_model::{Clip, ClipOutput, ModelError};
 
@@ -78,16 +81,42 @@ impl MicroBatch {
 
 /// Losses of one step, `[1]` each, on the plain device, with their weights: this rank's shares, whose sum over the ranks is the
 /// whole batch's.
-#[derive(Debug, Clone)]
-pub struct Losses {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Losses<T = Tensor<1>> {
     /// What is minimised.
-    pub total: Tensor<1>,
+    pub total: T,
     /// The contrastive part.
-    pub contrastive: Tensor<1>,
+    pub contrastive: T,
     /// The teacher's part.
-    pub distill: Option<Tensor<1>>,
+    pub distill: Option<T>,
     /// The captions' part.
-    pub caption: Option<Tensor<1>>,
+    pub caption: Option<T>,
+}
+
+impl Losses {
+    /// The whole batch's on the host: one transfer and one exchange for all of them.
+    ///
+    /// # Errors
+    /// When a rank is lost or the device fails.
+    pub fn summed(self, ranks: &dyn Communicator) -> Result<Losses<f64>, TrainError> {
+        let (has_teacher, writes) = (self.distill.is_some(), self.caption.is_some());
+        let parts = [
+            Some(self.total),
+            Some(self.contrastive),
+            self.distill,
+            self.caption,
+        ];
+        let mut values = host(Tensor::cat(parts.into_iter().flatten().collect(), 0))?;
+        ranks.all_reduce(&mut values)?;
+        let mut values = values.into_iter().map(f64::from);
+        let mut next = || values.next().unwrap_or(f64::NAN);
+        Ok(Losses {
+            total: next(),
+            contrastive: next(),
+            distill: has_teacher.then(&mut next),
+            caption: writes.then(&mut next),
+        })
+    }
 }
 
 /// CLIP's loss of one step, `[1]` on the plain device, and the gradient of every trainable parameter.
@@ -237,16 +266,13 @@ impl<'a> Relay<'a> {
                     } = teacher.forward(images, tokens);
                     Ok([image_features, text_features])
                 }))?;
-                Some((self.gather(&features)?, temperature(teacher)))
+                Some((self.gather(&features)?.0, temperature(teacher)))
             }
         };
-        let own = features[0].dims()[0];
-        let counts = self.ranks.all_gather_u64(own as u64)?;
-        let before: u64 = counts.iter().take(self.ranks.rank()).sum();
-        let own = before as usize..before as usize + own;
+        let (features, own) = self.gather(features)?;
         let mut share = tiles::share(
             &losses,
-            &self.gather(features)?,
+            &features,
             own.clone(),
             &temperature(model),
             teacher.as_ref().map(|(features, scale)| (features, scale)),
@@ -258,12 +284,12 @@ impl<'a> Relay<'a> {
         Ok(share)
     }
 
-    fn gather(&self, features: &Features) -> Result<Features, TrainError> {
+    /// The features of all ranks, and which of them are this rank's.
+    fn gather(&self, features: &Features) -> Result<(Features, Range<usize>), TrainError> {
         let [images, texts] = features.clone();
-        Ok([
-            tensors::gather_rows(self.ranks, images)?,
-            tensors::gather_rows(self.ranks, texts)?,
-        ])
+        let (images, own) = tensors::gather_rows(self.ranks, images)?;
+        let (texts, _) = tensors::gather_rows(self.ranks, texts)?;
+        Ok(([images, texts], own))
     }
 
     /// The gradients of the logit scale's logarithm and of the bias.
@@ -307,17 +333,10 @@ fn join(parts: impl Iterator<Item = Result<Features, TrainError>>) -> Result<Fea
 
 /// Of a model, without graph.
 fn temperature(model: &Clip) -> Temperature {
-    let plain = |value: Tensor<1>| value.detach().cast(DType::F32);
-    let inner = |value: Tensor<1>| match value.device().is_autodiff() {
-        true => value.inner(),
-        false => value,
-    };
+    let plain = |param: &Param<Tensor<1>>| param.val().inner().cast(DType::F32);
     Temperature {
-        scale: inner(plain(model.logit_scale.val())).exp(),
-        bias: model
-            .logit_bias
-            .as_ref()
-            .map(|bias| inner(plain(bias.val()))),
+        scale: plain(&model.logit_scale).exp(),
+        bias: model.logit_bias.as_ref().map(plain),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::optim::OptimizerRecord;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::DType;
 use burn::train::{
     EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
@@ -30,7 +30,6 @@ use crate::guard::Verdict;
 use crate::journal::{Journal, Place, StepFigures};
 use crate::loss;
 use crate::memory::MemoryUse;
-use crate::relay::Losses;
 use crate::task::{Step, Task};
 use crate::{TrainConfig, TrainError, remote};
 
@@ -200,38 +199,23 @@ impl Run {
             learner.optimizer_step(output.grads);
 
             let mut item = output.item;
-            let scale = learner.model().clip.logit_scale.val().cast(DType::F32);
-            let scale = scale.exp().inner();
-            let Losses {
-                total,
-                contrastive,
-                distill,
-                caption,
-            } = item.losses.clone();
-            let (has_teacher, writes) = (distill.is_some(), caption.is_some());
-            let [distill, caption] =
-                [distill, caption].map(|loss| loss.unwrap_or_else(|| scale.zeros_like()));
-            // One transfer for all of them.
-            let mut known = host(Tensor::cat(
-                vec![scale, total, contrastive, distill, caption],
-                0,
-            ))?;
-            self.ranks.all_reduce(&mut known[1..])?;
-            let known = |i: usize| known.get(i).map_or(f64::NAN, |x| f64::from(*x));
-            let loss = known(1);
-            let (grad_norm, loss_scale) = {
+            let scale = learner.model().clip.logit_scale.val().inner();
+            let scale = host(scale.cast(DType::F32).exp())?;
+            let (losses, grad_norm, loss_scale) = {
                 let ledger = ledger();
-                (ledger.grad_norm.into(), ledger.guard.loss_scale())
+                let norm = f64::from(ledger.grad_norm);
+                (ledger.losses, norm, ledger.guard.loss_scale())
             };
+            let loss = losses.total;
             item.figures = StepFigures {
                 step: number,
                 epoch: self.progress.epoch,
                 loss,
-                contrastive_loss: known(2),
-                distill_loss: has_teacher.then(|| known(3)),
-                caption_loss: writes.then(|| known(4)),
+                contrastive_loss: losses.contrastive,
+                distill_loss: losses.distill,
+                caption_loss: losses.caption,
                 lr: learner.lr_current().base(),
-                logit_scale: known(0),
+                logit_scale: scale.first().map_or(f64::NAN, |scale| f64::from(*scale)),
                 grad_norm,
                 data_time,
                 batch_time: started.elapsed().as_secs_f64(),

@@ -9,7 +9,6 @@ use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
-use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
@@ -48,8 +47,10 @@ pub struct Setup {
 /// What a step tells the loop beyond Burn's interface.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// This rank's share of the step's loss, until it is judged.
-    total: Option<Tensor<1>>,
+    /// This rank's shares of the step's losses, until it is judged.
+    shares: Option<Losses>,
+    /// Losses of the last step, of all ranks together.
+    pub losses: Losses<f64>,
     /// Global gradient norm of the last step, before clipping.
     pub grad_norm: f32,
     /// What became of the last step.
@@ -221,7 +222,7 @@ impl TrainStep for Task {
         let (losses, grads) = relay
             .step(&self.clip, &batches)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
-        self.with_ledger(|ledger| ledger.total = Some(losses.total.clone()));
+        self.with_ledger(|ledger| ledger.shares = Some(losses.clone()));
         TrainOutput {
             grads,
             item: StepOutput {
@@ -240,12 +241,13 @@ impl TrainStep for Task {
         let (limit, scale) = self
             .with_ledger(|ledger| (self.setup.grad_clip_norm, ledger.guard.grad_scale() as f32));
         let norm = gradient_norm(&self, &grads) / scale;
-        let loss = self
-            .loss()
+        let losses = self
+            .losses()
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
         let verdict = self.with_ledger(|ledger| {
             ledger.grad_norm = norm;
-            ledger.verdict = ledger.guard.judge(loss, norm);
+            ledger.losses = losses;
+            ledger.verdict = ledger.guard.judge(losses.total as f32, norm);
             ledger.skipped += u64::from(ledger.verdict != Verdict::Taken);
             match ledger.verdict {
                 Verdict::Taken => ledger.bad_in_a_row = 0,
@@ -278,12 +280,13 @@ impl TrainStep for Task {
 }
 
 impl Task {
-    /// The step's loss over all ranks, which then judge it alike; zero where no step was made.
-    fn loss(&self) -> Result<f32, TrainError> {
-        let total = self.with_ledger(|ledger| ledger.total.take());
-        let mut loss = total.map(host).transpose()?.unwrap_or_else(|| vec![0.0]);
-        self.ranks.all_reduce(&mut loss)?;
-        Ok(loss.first().copied().unwrap_or(f32::NAN))
+    /// The step's losses over all ranks, which then judge it alike; zero where no step was made.
+    fn losses(&self) -> Result<Losses<f64>, TrainError> {
+        let shares = self.with_ledger(|ledger| ledger.shares.take());
+        shares.map_or_else(
+            || Ok(Losses::default()),
+            |shares| shares.summed(self.ranks.as_ref()),
+        )
     }
 
     /// Leaves the optimizer's state in the ledger where it was asked for.

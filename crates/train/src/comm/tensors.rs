@@ -1,5 +1,7 @@
 //! The exchanges on tensors. They go through the memory of the host.
 
+use std::ops::Range;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -10,26 +12,29 @@ use crate::TrainError;
 /// Gradients of at least so many values (1 MiB) are exchanged by themselves, smaller ones together.
 const LARGE: usize = 1 << 18;
 
-/// Rows of every rank `[rows, width]` in f32, in the order of the ranks, on the same device.
+/// Rows of every rank `[rows, width]` in f32, in the order of the ranks, on the same device; and which of them are this rank's.
 ///
 /// # Errors
 /// When a rank is lost or the device fails.
-pub fn gather_rows(ranks: &dyn Communicator, rows: Tensor<2>) -> Result<Tensor<2>, TrainError> {
+pub fn gather_rows(
+    ranks: &dyn Communicator,
+    rows: Tensor<2>,
+) -> Result<(Tensor<2>, Range<usize>), TrainError> {
+    let ([own, width], device) = (rows.dims(), rows.device());
     if ranks.world_size() == 1 {
-        return Ok(rows);
+        return Ok((rows, 0..own));
     }
-    let ([_, width], device) = (rows.dims(), rows.device());
     let all = ranks.all_gather(bytemuck::cast_slice(&host(rows)?))?;
+    let before: usize = all.iter().take(ranks.rank()).map(Vec::len).sum();
+    let first = before / (4 * width.max(1));
     let all: Vec<f32> = all
         .iter()
         .flat_map(|bytes| bytes.chunks_exact(4))
         .map(bytemuck::pod_read_unaligned)
         .collect();
     let shape = [all.len() / width.max(1), width];
-    Ok(Tensor::from_data(
-        TensorData::new(all, shape),
-        (&device, DType::F32),
-    ))
+    let all = Tensor::from_data(TensorData::new(all, shape), (&device, DType::F32));
+    Ok((all, first..first + own))
 }
 
 /// The sum over the ranks of a tensor in f32.
