@@ -340,3 +340,33 @@ pub fn small_run(
     let file = outcome.checkpoint.unwrap().join("model.safetensors");
     (outcome.run, StateDict::read(&file).unwrap())
 }
+
+/// Asserts equal gradients of the same parameters, relative to the largest value of each, or to a thousandth of the model's largest
+/// where that is more; returns the largest difference.
+pub fn equal_gradients(
+    what: &str,
+    found: &[params::ParamValues],
+    wanted: &[params::ParamValues],
+    tolerance: f32,
+) -> f32 {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+    let total = wanted
+        .iter()
+        .map(|p| largest(&p.values))
+        .fold(0.0, f32::max);
+    assert!(total > 0.0, "{what}: no gradient");
+    let mut worst = 0.0_f32;
+    for (found, wanted) in found.iter().zip(wanted) {
+        assert_eq!(found.key, wanted.key, "{what}");
+        let scale = largest(&wanted.values).max(1e-3 * total);
+        let apart = max_difference(&found.values, &wanted.values) / scale;
+        assert!(
+            apart <= tolerance,
+            "{what}: {} differs by {apart:e}",
+            found.key
+        );
+        worst = worst.max(apart);
+    }
+    worst
+}

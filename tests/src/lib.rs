@@ -15,6 +15,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use openclip_model::Clip;
 use openclip_model::config::ModelConfig;
 use openclip_model::weights::{StateDict, bind};
+use openclip_train::comm::threads::{self, ThreadRank};
 
 /// A committed file made by one of the exporters in `tests/parity/`; an absolute path stays itself.
 pub fn fixture(name: &str) -> PathBuf {
@@ -169,4 +170,23 @@ pub fn write_squares(dir: &Path) {
         rows += &format!("{}\ta {colour} square\n", path.display());
     }
     std::fs::write(dir.join("train.csv"), rows).unwrap();
+}
+
+/// Names and values of the tensors, in the order of the names.
+pub fn named_values(dict: &StateDict) -> Vec<(String, Vec<f32>)> {
+    let tensors = dict.tensors.iter();
+    tensors
+        .map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap()))
+        .collect()
+}
+
+/// Runs `work` on each rank of a world of threads.
+pub fn on_threads<T: Send>(size: usize, work: impl Fn(ThreadRank) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let ranks = threads::ranks(size).into_iter();
+        let running: Vec<_> = ranks.map(|rank| scope.spawn(move || work(rank))).collect();
+        let ended = running.into_iter().map(|rank| rank.join().unwrap());
+        ended.collect()
+    })
 }

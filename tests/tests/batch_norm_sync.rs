@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use openclip_model::{Clip, params};
-use openclip_tests::{Tensors, device, json, max_difference, model_config, values};
+use openclip_tests::{Tensors, device, json, max_difference, model_config, on_threads, values};
 use openclip_train::comm::batch_norm::BatchNormRanks;
-use openclip_train::comm::{Communicator, Single, threads};
+use openclip_train::comm::{Communicator, Single};
 use openclip_train::loss::{ClipLoss, Objective};
 use openclip_train::relay::{MicroBatch, PickGradient, Relay};
 
@@ -101,15 +101,8 @@ fn step_of(
     found
 }
 
-fn on_ranks(path: &'static str, size: usize, synchronise: bool, parts: usize) -> Vec<Found> {
-    let ranks = threads::ranks(size).into_iter();
-    let running: Vec<_> = ranks
-        .map(|rank| std::thread::spawn(move || step(path, Arc::new(rank), synchronise, parts)))
-        .collect();
-    running
-        .into_iter()
-        .map(|rank| rank.join().unwrap())
-        .collect()
+fn on_ranks(path: &str, size: usize, synchronise: bool, parts: usize) -> Vec<Found> {
+    on_threads(size, |rank| step(path, Arc::new(rank), synchronise, parts))
 }
 
 /// Largest differences of `found` from `wanted`, relative to the largest value: of features and running statistics, and of

@@ -11,7 +11,7 @@ use openclip_model::factory::{self, CreateOptions};
 use openclip_model::params;
 use openclip_model::weights::StateDict;
 use openclip_tests::family::{self, small_run};
-use openclip_tests::{Tensors, device, json, values};
+use openclip_tests::{Tensors, device, json, named_values, values};
 use openclip_train::guard::{Guard, LossScale, Memory, Rules, ScaleRule, SpikeRule, Verdict};
 use openclip_train::optim::AdamW;
 use openclip_train::relay;
@@ -27,18 +27,8 @@ fn tiny() -> Value {
     })
 }
 
-fn sorted(dict: &StateDict) -> Vec<(String, Vec<f32>)> {
-    let mut weights: Vec<_> = dict
-        .tensors
-        .iter()
-        .map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap()))
-        .collect();
-    weights.sort_by(|a, b| a.0.cmp(&b.0));
-    weights
-}
-
 fn weights(file: &Path) -> Vec<(String, Vec<f32>)> {
-    sorted(&StateDict::read(file).unwrap())
+    named_values(&StateDict::read(file).unwrap())
 }
 
 fn metric(run: &Path, name: &str) -> f64 {
@@ -268,7 +258,7 @@ fn half_precision_scales_its_gradient() {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        (run, steps, sorted(&weights))
+        (run, steps, named_values(&weights))
     };
     let (folder, half, weights) = run("half", Precision::AmpFp16);
     let (_, full, _) = run("full", Precision::Fp32);

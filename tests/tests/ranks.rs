@@ -12,12 +12,12 @@ use std::path::Path;
 use openclip_model::params::ParamValues;
 use openclip_model::weights::StateDict;
 use openclip_model::{Clip, params};
-use openclip_tests::family::{self, same_gradients};
+use openclip_tests::family::{self, equal_gradients, same_gradients};
 use openclip_tests::{
-    Tensors, device, device_name, json, max_difference, model, model_config, relative_difference,
+    Tensors, device, device_name, json, model, model_config, on_threads, relative_difference,
     values,
 };
-use openclip_train::comm::{Communicator, Single, threads};
+use openclip_train::comm::{Communicator, Single};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective, SigLipLoss};
 use openclip_train::relay::{MicroBatch, PickGradient, Relay};
 use openclip_train::{TrainConfig, train};
@@ -109,36 +109,8 @@ impl Case {
             let apart = (found / wanted - 1.0).abs();
             assert!(apart <= FROM_WHOLE, "{what}: loss {found}, not {wanted}");
         }
-        assert_eq!(found.1.len(), whole.1.len());
-        let size = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-        let total = whole.1.iter().map(|p| size(&p.values)).fold(0.0, f32::max);
-        let mut worst = 0.0_f32;
-        for (found, wanted) in found.1.iter().zip(&whole.1) {
-            assert_eq!(found.key, wanted.key);
-            let scale = size(&wanted.values).max(1e-3 * total);
-            let apart = max_difference(&found.values, &wanted.values) / scale;
-            assert!(
-                apart <= FROM_WHOLE,
-                "{what}: {} differs by {apart:e}",
-                found.key
-            );
-            worst = worst.max(apart);
-        }
-        worst
+        equal_gradients(what, &found.1, &whole.1, FROM_WHOLE)
     }
-}
-
-/// Runs `work` on the ranks of a world of threads.
-fn on_threads<T: Send>(size: usize, work: impl Fn(&dyn Communicator) -> T + Sync) -> Vec<T> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let ranks = threads::ranks(size).into_iter();
-        let running: Vec<_> = ranks.map(|rank| scope.spawn(move || work(&rank))).collect();
-        running
-            .into_iter()
-            .map(|rank| rank.join().unwrap())
-            .collect()
-    })
 }
 
 #[test]
@@ -172,7 +144,7 @@ fn every_split_gives_the_gradient_of_the_whole_batch() {
             (4, 1),
         ] {
             let what = format!("{name} on {world} ranks in micro-batches of {size}");
-            let all = on_threads(world, |ranks| case.gradient(ranks, size));
+            let all = on_threads(world, |rank| case.gradient(&rank, size));
             for found in &all {
                 worst = worst.max(case.same(&what, found, &whole));
                 let same = found

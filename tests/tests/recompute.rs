@@ -10,7 +10,8 @@ use burn::tensor::Tensor;
 use openclip_model::Clip;
 use openclip_model::lock::Lock;
 use openclip_model::params::{self, ParamValues};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config};
+use openclip_tests::family::equal_gradients;
+use openclip_tests::{Tensors, device, fixture, json, model_config};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 
@@ -62,27 +63,6 @@ fn gradient(model: &Clip, batches: &[MicroBatch]) -> Vec<ParamValues> {
     params::export_with(model, &mut PickGradient(&gradients))
 }
 
-/// Asserts equal gradients of the same parameters; returns the largest difference relative to a gradient's largest value.
-fn same(path: &str, found: &[ParamValues], wanted: &[ParamValues]) -> f32 {
-    let keys = |all: &[ParamValues]| -> Vec<String> { all.iter().map(|p| p.key.clone()).collect() };
-    assert_eq!(keys(found), keys(wanted), "{path}");
-    let size = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let total = wanted.iter().map(|p| size(&p.values)).fold(0.0, f32::max);
-    assert!(total > 0.0, "{path}: no gradient");
-    let mut worst = 0.0_f32;
-    for (found, wanted) in found.iter().zip(wanted) {
-        let scale = size(&wanted.values).max(1e-3 * total);
-        let apart = max_difference(&found.values, &wanted.values) / scale;
-        assert!(
-            apart <= TOLERANCE,
-            "{path}: {} differs by {apart:e}",
-            found.key
-        );
-        worst = worst.max(apart);
-    }
-    worst
-}
-
 const FAMILIES: [&str; 12] = [
     "models/vit_layer_scale",
     "models/text_no_causal_mask",
@@ -108,7 +88,12 @@ fn gradients_do_not_depend_on_recomputation() {
         for count in [1, 2] {
             let batches = batches(path, count);
             let wanted = gradient(&model, &batches);
-            worst = worst.max(same(path, &gradient(&again, &batches), &wanted));
+            worst = worst.max(equal_gradients(
+                path,
+                &gradient(&again, &batches),
+                &wanted,
+                TOLERANCE,
+            ));
         }
         println!("{path}: {worst:e}");
     }
@@ -133,7 +118,7 @@ fn locked_layers_stay_without_gradient() {
         let everything = gradient(&model(path), &batches).len();
         assert!(wanted.len() < everything, "{path}: nothing is locked");
         let (again, _) = locked.clone().with_grad_checkpointing();
-        same(path, &gradient(&again, &batches), &wanted);
+        equal_gradients(path, &gradient(&again, &batches), &wanted, TOLERANCE);
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use openclip_model::weights::StateDict;
+use openclip_tests::named_values;
 use openclip_train::{Outcome, Precision, TrainConfig, TrainError, train};
 use serde_json::Value;
 
@@ -66,14 +67,7 @@ fn config(dir: &Path, name: &str) -> TrainConfig {
 }
 
 fn weights(checkpoint: &Path) -> Vec<(String, Vec<f32>)> {
-    let dict = StateDict::read(&checkpoint.join("model.safetensors")).unwrap();
-    let mut weights: Vec<_> = dict
-        .tensors
-        .iter()
-        .map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap()))
-        .collect();
-    weights.sort_by(|a, b| a.0.cmp(&b.0));
-    weights
+    named_values(&StateDict::read(&checkpoint.join("model.safetensors")).unwrap())
 }
 
 fn checkpoint(outcome: Outcome) -> PathBuf {

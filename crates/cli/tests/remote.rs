@@ -15,25 +15,7 @@ const TRAIN: &str = "train --model tiny.json --train-data train.csv --batch-size
 
 /// A room with eight captioned pictures, four of them different: four steps an epoch.
 fn room() -> Room {
-    let room = Room::empty();
-    room.write(
-        "tiny.json",
-        r#"{"embed_dim": 16,
-            "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 1},
-            "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}"#,
-    );
-    let mut rows = String::new();
-    for (name, colour) in [
-        ("red", [220, 20, 30]),
-        ("green", [10, 200, 40]),
-        ("blue", [30, 40, 210]),
-        ("gray", [90, 90, 90]),
-    ] {
-        room.picture(&format!("{name}.png"), colour);
-        rows += &format!("{name}.png\ta {name} picture\n");
-    }
-    room.write("train.csv", format!("filepath\ttitle\n{rows}{rows}"));
-    room
+    Room::captioned(2)
 }
 
 fn train(room: &Room, server: Option<&S3>, flags: &str) -> Ran {

@@ -55,6 +55,27 @@ impl Room {
         }
     }
 
+    /// With a `tiny.json` of one layer a tower and a `train.csv` that lists four captioned pictures so many times.
+    pub fn captioned(times: usize) -> Self {
+        let room = Self::empty();
+        room.write("tiny.json", MODEL.replace("\"layers\": 2", "\"layers\": 1"));
+        let mut rows = String::new();
+        for (name, colour) in [
+            ("red", [220, 20, 30]),
+            ("green", [10, 200, 40]),
+            ("blue", [30, 40, 210]),
+            ("gray", [90, 90, 90]),
+        ] {
+            room.picture(&format!("{name}.png"), colour);
+            rows += &format!("{name}.png\ta {name} picture\n");
+        }
+        room.write(
+            "train.csv",
+            format!("filepath\ttitle\n{}", rows.repeat(times)),
+        );
+        room
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
