@@ -11,25 +11,32 @@ use openclip_model::Clip;
 use openclip_model::lock::Lock;
 use openclip_model::params::{self, ParamValues};
 use openclip_tests::family::equal_gradients;
-use openclip_tests::{Tensors, device, fixture, json, model_config};
+use openclip_tests::{Tensors, device, json, model_config};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
 
-/// Sums in another order, should a backend choose one; on the CPU the bits are equal.
-const TOLERANCE: f32 = 1e-6;
+/// Relative to the largest value of a gradient. On the CPU the bits are equal but where more than two branches of a block flow
+/// back into its input, whose sum then has another order, which MobileCLIP's norms over few values enlarge.
+fn tolerance(path: &str) -> f32 {
+    match path.starts_with("mobileclip/mci") {
+        true => 5e-4,
+        false => 1e-6,
+    }
+}
 
 /// A model of a fixture whose training is random wherever its family can be.
 fn model(path: &str) -> Clip {
     let mut config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
     let vision = &mut config.vision_cfg;
     match vision.timm_model_name().map(str::to_owned) {
-        Some(name) if name.contains("convnext") => {
+        Some(name) => {
             vision.extra.insert("timm_drop_path".into(), 0.4.into());
+            let keeps_patches = ["convnext", "fastvit", "swin", "relpos"];
+            if !keeps_patches.iter().any(|family| name.contains(family)) {
+                vision.patch_dropout = 0.5;
+            }
         }
-        Some(_) => {
-            vision.patch_dropout = 0.5;
-            vision.extra.insert("timm_drop_path".into(), 0.4.into());
-        }
+        None if vision.is_resnet() => {}
         None => vision.patch_dropout = 0.5,
     }
     let device = device().autodiff();
@@ -63,7 +70,7 @@ fn gradient(model: &Clip, batches: &[MicroBatch]) -> Vec<ParamValues> {
     params::export_with(model, &mut PickGradient(&gradients))
 }
 
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 20] = [
     "models/vit_layer_scale",
     "models/text_no_causal_mask",
     "coca/pool",
@@ -73,6 +80,14 @@ const FAMILIES: [&str; 12] = [
     "eva/eva02",
     "eva/giant",
     "convnext/linear",
+    "resnet/odd_image",
+    "mobileclip/mci0",
+    "mobileclip/mci3",
+    "mobileclip/vit",
+    "vitamin/channels",
+    "timm_towers/swin",
+    "timm_towers/relpos",
+    "timm_towers/gap",
     "hftext/roberta_dropout",
     "hftext/mt5_dropout",
     "hftext/nllb_dropout",
@@ -82,8 +97,7 @@ const FAMILIES: [&str; 12] = [
 fn gradients_do_not_depend_on_recomputation() {
     for path in FAMILIES {
         let model = model(path);
-        let (again, images) = model.clone().with_grad_checkpointing();
-        assert!(images, "{path}");
+        let again = model.clone().with_grad_checkpointing();
         let mut worst = 0.0_f32;
         for count in [1, 2] {
             let batches = batches(path, count);
@@ -92,7 +106,7 @@ fn gradients_do_not_depend_on_recomputation() {
                 path,
                 &gradient(&again, &batches),
                 &wanted,
-                TOLERANCE,
+                tolerance(path),
             ));
         }
         println!("{path}: {worst:e}");
@@ -105,6 +119,9 @@ fn locked_layers_stay_without_gradient() {
         "models/vit_plain",
         "siglip/plain",
         "convnext/linear",
+        "vitamin/channels",
+        "timm_towers/swin",
+        "mobileclip/mci0",
         "hftext/roberta_mean",
     ] {
         let lock = Lock {
@@ -117,17 +134,29 @@ fn locked_layers_stay_without_gradient() {
         let wanted = gradient(&locked, &batches);
         let everything = gradient(&model(path), &batches).len();
         assert!(wanted.len() < everything, "{path}: nothing is locked");
-        let (again, _) = locked.clone().with_grad_checkpointing();
-        equal_gradients(path, &gradient(&again, &batches), &wanted, TOLERANCE);
+        let again = locked.clone().with_grad_checkpointing();
+        equal_gradients(path, &gradient(&again, &batches), &wanted, tolerance(path));
     }
 }
 
+/// A block that is computed twice normalises one batch.
 #[test]
-fn towers_of_convolutions_say_that_they_keep_everything() {
-    for path in ["resnet/odd_image", "mobileclip/mci0", "timm_towers/swin"] {
-        assert!(fixture(&format!("{path}.json")).is_file());
-        let config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
-        let model = Clip::new(&config, &device()).unwrap();
-        assert!(!model.with_grad_checkpointing().1, "{path}");
+fn running_statistics_count_each_batch_once() {
+    for path in ["resnet/odd_image", "mobileclip/mci0"] {
+        let statistics = |model: Clip, count| {
+            gradient(&model, &batches(path, count));
+            let settled = params::export(&model.apply_pending_statistics());
+            let running = settled.into_iter();
+            running
+                .filter(|param| param.key.contains(".running_"))
+                .collect::<Vec<_>>()
+        };
+        let model = || model(path);
+        for count in [1, 2] {
+            let wanted = statistics(model(), count);
+            assert_ne!(wanted, statistics(model(), 3 - count), "{path}");
+            let again = model().with_grad_checkpointing();
+            assert_eq!(statistics(again, count), wanted, "{path}");
+        }
     }
 }

@@ -133,16 +133,14 @@ impl Clip {
 
     /// The same model, whose blocks keep nothing for the backward pass but their inputs and are computed again there: the same
     /// gradients in less memory and more time.
-    ///
-    /// Also tells whether the image tower does so: one of convolutions, or of windows, keeps everything.
     #[must_use]
-    pub fn with_grad_checkpointing(mut self) -> (Self, bool) {
+    pub fn with_grad_checkpointing(mut self) -> Self {
         self.text.recompute_blocks();
         if let Some(decoder) = &mut self.text_decoder {
             decoder.recompute = Recompute(true);
         }
-        let images = self.visual.recompute_blocks();
-        (self, images)
+        self.visual.recompute_blocks();
+        self
     }
 
     /// The same model, whose MLPs multiply 8-bit operands (SwitchBack), in training and inference.

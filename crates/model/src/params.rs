@@ -128,7 +128,7 @@ pub fn describe(model: &Clip) -> Vec<ParamInfo> {
 }
 
 /// A parameter's values for a state dict.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ParamValues {
     /// Key in OpenCLIP's state dict.
     pub key: String,

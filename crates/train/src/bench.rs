@@ -114,7 +114,7 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     };
     if options.train {
         if options.grad_checkpointing {
-            loaded.model = loaded.model.with_grad_checkpointing().0;
+            loaded.model = loaded.model.with_grad_checkpointing();
         }
         let setup = Setup {
             device: device.clone().autodiff(),

@@ -83,7 +83,14 @@ pub enum Command {
 /// Parses the arguments; the error knows its own text and exit status, `--help` and `--version` included.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let cli = parse_words(&args)?;
+    let command = command();
+    let train = command.find_subcommand("train").unwrap_or(&command);
+    let trains = args.get(1).is_some_and(|word| word == train.get_name());
+    let settled = |args: &[OsString]| match trains {
+        true => recipe::settle_switches(args, train),
+        false => args.to_vec(),
+    };
+    let cli = parse_words(&settled(&args))?;
     let config = match &cli.command {
         Command::Train(train) => train.run.config.as_deref(),
         _ => None,
@@ -91,13 +98,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     let Some(config) = config else {
         return Ok(cli);
     };
-    let command = command();
-    let train = command.find_subcommand("train").unwrap_or(&command);
     let flags = recipe::flags(config, train)
         .map_err(|text| clap::Error::raw(ErrorKind::ValueValidation, text + "\n"))?;
     // Behind the program's and the command's name, and before all that was typed.
     args.splice(2..2, flags);
-    parse_words(&args)
+    parse_words(&settled(&args))
 }
 
 fn parse_words(args: &[OsString]) -> Result<Cli, clap::Error> {

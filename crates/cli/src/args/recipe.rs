@@ -1,7 +1,7 @@
 //! `train --config FILE.toml`: flags from a file, under their names.
 //!
 //! A key is a flag's name, with `-` or `_`. `true` gives a switch, a list several values, and a table the `key=value` settings of
-//! `aug-cfg` and `opt-kwargs`. What stands on the command line comes later and so wins.
+//! `aug-cfg` and `opt-kwargs`. What stands on the command line comes later and so wins; `--switch=false` takes a switch back.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -77,6 +77,29 @@ fn flag(arg: &Arg, name: &str, value: &Value) -> Result<Vec<String>, &'static st
     }
 }
 
+/// The command line with each switch at most once: `--switch`, where the last of `--switch`, `--switch=true` and `--switch=false`
+/// is none of the latter.
+pub fn settle_switches(args: &[OsString], train: &Command) -> Vec<OsString> {
+    let switch = |word: &OsString| {
+        let (name, value) = word.to_str()?.strip_prefix("--")?.split_once('=')?;
+        let mut known = train.get_arguments();
+        let arg = known.find(|arg| arg.get_long() == Some(name))?;
+        let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        Some((format!("--{name}"), value.parse::<bool>().ok()?)).filter(|_| is_switch)
+    };
+    let mut settled: Vec<OsString> = Vec::new();
+    for word in args {
+        match switch(word) {
+            Some((name, on)) => {
+                settled.retain(|word| *word != *name);
+                settled.extend(on.then(|| name.into()));
+            }
+            None => settled.push(word.clone()),
+        }
+    }
+    settled
+}
+
 fn word(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -143,6 +166,16 @@ mod tests {
             ([0.4, 1.0], Some(0.2))
         );
         assert_eq!(parse(text, "").unwrap().lr, 1e-3);
+        for (flags, on) in [
+            ("", true),
+            ("--lock-image=false", false),
+            ("--lock-image=false --lock-image", true),
+            ("--lock-image=true --lock-image=false", false),
+        ] {
+            assert_eq!(parse(text, flags).unwrap().lock_image, on, "{flags}");
+        }
+        assert!(parse(text, "--lock-image=no").is_err());
+        assert!(parse(text, "--batch-size=false").is_err());
     }
 
     #[test]

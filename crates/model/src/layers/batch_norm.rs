@@ -12,6 +12,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData, module};
 
 use super::parameter;
+use super::recompute::is_repeated;
 use crate::custom::{Value, differentiable};
 
 /// Share of a batch's statistics in the running ones (PyTorch's default).
@@ -55,6 +56,9 @@ impl PendingStatistics {
     }
 
     fn push(&self, statistics: [(ParamId, Tensor<1>); 2]) {
+        if is_repeated() {
+            return;
+        }
         let mut state = self.state();
         for (id, value) in statistics {
             state.batches.entry(id).or_default().push(value);
@@ -178,31 +182,47 @@ impl BatchNorm2d {
         (x.cast(DType::F32) * wide(scale) + wide(shift)).cast(dtype)
     }
 
-    /// In training, by the statistics of all ranks' batches.
+    /// In training, by the statistics of all ranks' batches; `x` is in f32.
     fn forward_over(&self, x: Tensor<4>, ranks: Arc<dyn RankSum>) -> Tensor<4> {
+        let [weight, bias] = [&self.weight, &self.bias].map(|param| param.val().cast(DType::F32));
+        let inputs = vec![
+            Value::from(x.clone()),
+            Value::from(weight.clone()),
+            Value::from(bias.clone()),
+        ];
+        let (x, weight) = (x.inner(), weight.inner());
         let [batch, channels, height, width] = x.dims();
-        let wide = |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
+        let wide = move |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
         let sums = |x: Tensor<4>| x.sum_dims_squeeze::<1, _>(&[0, 2, 3]);
-        // Squares are summed about the running mean, which all ranks share: little is lost to cancellation.
-        let centre = self.running_mean.val().cast(DType::F32);
-        let x = x - wide(centre.clone());
+        let halves = move |both: Tensor<1>| {
+            [0, 1].map(|i| both.clone().slice_dim(0, i * channels..(i + 1) * channels))
+        };
         let count = Tensor::full([1], (batch * height * width) as f32, &x.device());
-        let here = vec![sums(x.clone()), sums(x.clone().square()), count];
-        let all = sum_over_ranks(Tensor::cat(here, 0), ranks);
-        let part = |from, to| all.clone().slice_dim(0, from..to);
-        let count = part(2 * channels, 2 * channels + 1);
-        let mean = part(0, channels) / count.clone();
-        let variance = part(channels, 2 * channels) / count.clone() - mean.clone().square();
-        let variance = variance.clamp_min(0.0);
-        let count = count.inner();
-        let unbiased = count.clone() / count.sub_scalar(1.0).clamp_min(1.0);
+        let total = sum_over_ranks(Tensor::cat(vec![sums(x.clone()), count], 0), &*ranks);
+        let count = total.clone().slice_dim(0, channels..channels + 1);
+        let mean = total.slice_dim(0, 0..channels) / count.clone();
+        let centred = x - wide(mean.clone());
+        let squares = sum_over_ranks(sums(centred.clone().square()), &*ranks);
+        let unbiased = squares.clone() / count.clone().sub_scalar(1.0).clamp_min(1.0);
         self.pending.push([
-            (self.running_mean.id, mean.clone().inner() + centre.inner()),
-            (self.running_var.id, variance.clone().inner() * unbiased),
+            (self.running_mean.id, mean),
+            (self.running_var.id, unbiased),
         ]);
-        let scale = self.weight.val().cast(DType::F32) / (variance + EPS).sqrt();
-        let shift = self.bias.val().cast(DType::F32) - mean * scale.clone();
-        x * wide(scale) + wide(shift)
+        let inverse = (squares / count.clone() + EPS).sqrt().recip();
+        let normal = centred * wide(inverse.clone());
+        let output = normal.clone() * wide(weight.clone()) + wide(bias.inner());
+        differentiable(inputs, output, move |gradient| {
+            let of_bias = sums(gradient.clone());
+            let of_weight = sums(gradient.clone() * normal.clone());
+            let both = Tensor::cat(vec![of_bias.clone(), of_weight.clone()], 0);
+            let [level, slope] = halves(sum_over_ranks(both, &*ranks) / count);
+            let of_x = (gradient - wide(level) - normal * wide(slope)) * wide(weight * inverse);
+            vec![
+                Some(of_x.into()),
+                Some(of_weight.into()),
+                Some(of_bias.into()),
+            ]
+        })
     }
 
     /// What evaluation multiplies each channel by and then adds to it, `[channels]` both, in f32.
@@ -220,21 +240,14 @@ impl BatchNorm2d {
     }
 }
 
-/// The sum over all ranks; its derivative is the same sum of the gradients.
-fn sum_over_ranks(values: Tensor<1>, ranks: Arc<dyn RankSum>) -> Tensor<1> {
-    let sum = |values: Tensor<1>, ranks: &dyn RankSum| {
-        let device = values.device();
-        // A tensor that cannot be read back has failed on its device, which the next use of any tensor reports.
-        let mut numbers = values.try_into_vec_as::<f32>().unwrap_or_default();
-        ranks.sum(&mut numbers);
-        let shape = [numbers.len()];
-        Tensor::<1>::from_data(TensorData::new(numbers, shape), (&device, DType::F32))
-    };
-    let inputs = vec![Value::from(values.clone())];
-    let total = sum(values.inner(), ranks.as_ref());
-    differentiable(inputs, total, move |gradient| {
-        vec![Some(sum(gradient, ranks.as_ref()).into())]
-    })
+/// The sum over all ranks, off the graph.
+fn sum_over_ranks(values: Tensor<1>, ranks: &dyn RankSum) -> Tensor<1> {
+    let device = values.device();
+    // A tensor that cannot be read back has failed on its device, which the next use of any tensor reports.
+    let mut numbers = values.try_into_vec_as::<f32>().unwrap_or_default();
+    ranks.sum(&mut numbers);
+    let shape = [numbers.len()];
+    Tensor::from_data(TensorData::new(numbers, shape), (&device, DType::F32))
 }
 
 /// Whether a key names a running statistic: a buffer of PyTorch, not one of its parameters.

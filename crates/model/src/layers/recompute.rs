@@ -1,6 +1,8 @@
 //! Blocks that keep nothing for the backward pass but their input, and are computed again there (Chen et al. 2016,
 //! <https://arxiv.org/abs/1604.06174>; PyTorch's `checkpoint`).
 
+use std::cell::Cell;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
@@ -42,7 +44,8 @@ impl Recompute {
         differentiable(values, output, move |gradient| {
             let module = module.train();
             let leaves = inputs.map(|(tracked, x)| Tensor::from_inner(x).set_require_grad(tracked));
-            let product = forward(&module, leaves.clone()) * Tensor::from_inner(gradient);
+            let output = repeated(|| forward(&module, leaves.clone()));
+            let product = output * Tensor::from_inner(gradient);
             let mut gradients = product.sum().backward();
             let found = leaves.iter().map(|leaf| take(leaf, &mut gradients));
             let found = found.collect();
@@ -51,6 +54,27 @@ impl Recompute {
             parameters.1
         })
     }
+}
+
+thread_local! {
+    static REPEATED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread computes a block again, whose first pass has left its statistics already.
+pub(super) fn is_repeated() -> bool {
+    REPEATED.get()
+}
+
+fn repeated<T>(pass: impl FnOnce() -> T) -> T {
+    /// Ends the repetition, also when a lost rank unwinds.
+    struct Until(bool);
+    impl Drop for Until {
+        fn drop(&mut self) {
+            REPEATED.set(self.0);
+        }
+    }
+    let _until = Until(REPEATED.replace(true));
+    pass()
 }
 
 fn take<const D: usize>(leaf: &Tensor<D>, gradients: &mut Gradients) -> Option<Value> {

@@ -16,7 +16,7 @@ use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
 use crate::layers::folded::Folded;
 use crate::layers::mobile_one::{MobileOneBlock, MobileOneConfig, ReparamLargeKernelConv};
-use crate::layers::{Activation, Conv2d, Linear};
+use crate::layers::{Activation, Conv2d, Linear, Recompute};
 
 /// Side of the kernels that shrink the map between stages.
 const DOWN_KERNEL: usize = 7;
@@ -130,6 +130,9 @@ pub struct FastVit {
     pub head: FastVitHead,
     #[module(skip)]
     pending: PendingStatistics,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 /// timm's FastViT and the map behind it.
@@ -180,6 +183,7 @@ impl FastVitTower {
                     fc: classifier.then(|| Linear::new(features, config.embed_dim, true, device)),
                 },
                 pending,
+                recompute: Recompute::default(),
             },
             head: TimmHead::new(&options, features, config.embed_dim, device)?,
         })
@@ -276,7 +280,7 @@ impl FastVitStage {
         }
     }
 
-    fn forward(&self, mut x: Tensor<4>, training: Option<u64>) -> Tensor<4> {
+    fn forward(&self, mut x: Tensor<4>, training: Option<u64>, recompute: Recompute) -> Tensor<4> {
         let trains = training.is_some();
         if let Some(Downsample { proj: (large, mix) }) = &self.downsample {
             x = mix.forward(large.forward(x, trains), trains);
@@ -285,7 +289,9 @@ impl FastVitStage {
             x = positions.forward(x, trains);
         }
         let blocks = self.blocks.iter();
-        blocks.fold(x, |x, block| block.forward(x, training))
+        blocks.fold(x, |x, block| {
+            recompute.block(block, [x], move |block, [x]| block.forward(x, training))
+        })
     }
 }
 
@@ -296,7 +302,7 @@ impl FastVit {
         let stem = self.stem.iter();
         let x = stem.fold(image, |x, block| block.forward(x, trains));
         let stages = self.stages.iter();
-        let x = stages.fold(x, |x, stage| stage.forward(x, training));
+        let x = stages.fold(x, |x, stage| stage.forward(x, training, self.recompute));
         let x = self.final_conv.forward(x, trains);
         let [batch, channels, height, width] = x.dims();
         let mean = x.reshape([batch, channels, height * width]).mean_dim(2);

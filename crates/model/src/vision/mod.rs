@@ -143,22 +143,23 @@ impl VisionTower {
         }
     }
 
-    /// Makes training compute the tower's blocks again in the backward pass; false where it has none that can be, as in OpenCLIP
-    /// ResNet has not.
-    pub(crate) fn recompute_blocks(&mut self) -> bool {
-        let recompute = match self {
-            Self::Vit(tower) => &mut tower.transformer.recompute,
-            Self::TimmVit(tower) => &mut tower.trunk.recompute,
-            Self::ConvNext(tower) => &mut tower.trunk.recompute,
-            Self::Eva(tower) => &mut tower.trunk.recompute,
-            Self::ResNet(_)
-            | Self::Vitamin(_)
-            | Self::FastVit(_)
-            | Self::Swin(_)
-            | Self::RelPos(_) => return false,
-        };
-        *recompute = Recompute(true);
-        true
+    /// Makes training compute the tower's blocks again in the backward pass.
+    pub(crate) fn recompute_blocks(&mut self) {
+        let again = Recompute(true);
+        match self {
+            Self::Vit(tower) => tower.transformer.recompute = again,
+            Self::ResNet(tower) => tower.recompute = again,
+            Self::TimmVit(tower) => tower.trunk.recompute = again,
+            Self::ConvNext(tower) => tower.trunk.recompute = again,
+            Self::Vitamin(tower) => {
+                tower.trunk.patch_embed.backbone.recompute = again;
+                tower.trunk.recompute = again;
+            }
+            Self::FastVit(tower) => tower.trunk.recompute = again,
+            Self::Eva(tower) => tower.trunk.recompute = again,
+            Self::Swin(tower) => tower.trunk.recompute = again,
+            Self::RelPos(tower) => tower.trunk.recompute = again,
+        }
     }
 
     /// Makes evaluation use one convolution where several layers amount to one, in a tower that was made for that.

@@ -13,7 +13,7 @@ use crate::init::Init;
 use crate::layers::drop_path::{DropPath, branch_seed, drop_path_shares};
 use crate::layers::relative::{biased_attention, displacements, scores};
 use crate::layers::{
-    Activation, LayerNorm, LayerScale, Linear, Noise, PatchEmbed, TimmMlp, parameter,
+    Activation, LayerNorm, LayerScale, Linear, Noise, PatchEmbed, Recompute, TimmMlp, parameter,
 };
 
 /// Added to the variance in every LayerNorm.
@@ -49,6 +49,7 @@ pub struct RelPosAttention {
 }
 
 /// Places of the patches, the same for all blocks.
+#[derive(Clone)]
 struct Places {
     /// `[(2·rows − 1)·(2·columns − 1), 2]`: for each displacement down and right, `sign·ln(1 + |·|)` of both.
     coordinates: Tensor<2>,
@@ -181,6 +182,9 @@ pub struct RelPosVit {
     pub head: Option<Linear>,
     #[module(skip)]
     pool: TokenPool,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 /// timm's vision transformer with relative positions and the map behind it.
@@ -219,6 +223,7 @@ impl RelPosTower {
                 fc_norm: arch.fc_norm.then(norm),
                 head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
                 pool: arch.pool(&options)?,
+                recompute: Recompute::default(),
             },
             head: TimmHead::new(&options, width, config.embed_dim, device)?,
         })
@@ -245,7 +250,12 @@ impl RelPosVit {
             tokens = Tensor::cat(vec![class.expand([batch, 1, features]), tokens], 1);
         }
         let blocks = self.blocks.iter();
-        let tokens = blocks.fold(tokens, |x, block| block.forward(x, &places, training));
+        let tokens = blocks.fold(tokens, |x, block| {
+            let places = places.clone();
+            self.recompute.block(block, [x], move |block, [x]| {
+                block.forward(x, &places, training)
+            })
+        });
         let tokens = match self.pool {
             TokenPool::Token => tokens.slice_dim(1, 0..1),
             _ => tokens.slice_dim(1, prefix..prefix + places.count),

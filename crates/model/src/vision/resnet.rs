@@ -9,7 +9,7 @@ use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::batch_norm::PendingStatistics;
-use crate::layers::{AttentionPool2d, BatchNorm2d, Conv2d};
+use crate::layers::{AttentionPool2d, BatchNorm2d, Conv2d, Recompute};
 
 /// Channels that leave a bottleneck relative to those inside.
 const EXPANSION: usize = 4;
@@ -107,6 +107,9 @@ pub struct ModifiedResNet {
     pub attnpool: AttentionPool2d,
     #[module(skip)]
     pending: PendingStatistics,
+    /// What becomes of the bottlenecks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 impl ModifiedResNet {
@@ -151,6 +154,7 @@ impl ModifiedResNet {
                 device,
             ),
             pending,
+            recompute: Recompute::default(),
         })
     }
 
@@ -166,7 +170,10 @@ impl ModifiedResNet {
         let x = stages
             .into_iter()
             .flatten()
-            .fold(average_pool(x, 2), |x, block| block.forward(x, training));
+            .fold(average_pool(x, 2), |x, block| {
+                self.recompute
+                    .block(block, [x], move |block, [x]| block.forward(x, training))
+            });
         self.attnpool.forward(x)
     }
 

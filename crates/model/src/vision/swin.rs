@@ -13,7 +13,7 @@ use crate::config::{ModelConfig, TimmProj};
 use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::drop_path::{DropPath, drop_path_shares};
-use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, TimmMlp};
+use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, Recompute, TimmMlp};
 
 /// Added to the variance in every LayerNorm.
 const NORM_EPS: f64 = 1e-5;
@@ -104,6 +104,9 @@ pub struct Swin {
     pub norm: LayerNorm,
     /// Pooled features.
     pub head: SwinHead,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 /// timm's Swin transformer and the map behind it.
@@ -173,6 +176,7 @@ impl SwinTower {
                 head: SwinHead {
                     fc: classifier.then(|| Linear::new(features, config.embed_dim, true, device)),
                 },
+                recompute: Recompute::default(),
             },
             head: TimmHead::new(&options, features, config.embed_dim, device)?,
         })
@@ -199,7 +203,10 @@ impl Swin {
                 x = merging.forward(x);
             }
             let blocks = stage.blocks.iter();
-            x = blocks.fold(x, |x, block| block.forward(x, training));
+            x = blocks.fold(x, |x, block| {
+                self.recompute
+                    .block(block, [x], move |block, [x]| block.forward(x, training))
+            });
         }
         let [_, rows, columns, features] = x.dims();
         let tokens = self

@@ -14,7 +14,7 @@ use crate::error::ModelError;
 use crate::init::Init;
 use crate::layers::drop_path::{DropPath, drop_path_shares};
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
-use crate::layers::{Activation, LayerNorm, Linear, QkvAttention, parameter};
+use crate::layers::{Activation, LayerNorm, Linear, QkvAttention, Recompute, parameter};
 
 /// Gated MLP with a norm of its own: `w2(GELU(w0·x) ⊙ w1·x)` of the normalised input (timm's `GeGluMlp`).
 #[derive(Module, Debug)]
@@ -98,6 +98,9 @@ pub struct Vitamin {
     grid: (usize, usize),
     #[module(skip)]
     patch_dropout: f64,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 /// timm's ViTamin and the map behind it.
@@ -141,6 +144,7 @@ impl VitaminTower {
                 head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
                 grid,
                 patch_dropout: vision.patch_dropout,
+                recompute: Recompute::default(),
             },
             head: TimmHead::new(&options, width, config.embed_dim, device)?,
         })
@@ -174,7 +178,10 @@ impl Vitamin {
             tokens = patch_dropout(tokens, self.patch_dropout, seed);
         }
         let blocks = self.blocks.iter();
-        let tokens = blocks.fold(tokens, |x, block| block.forward(x, training));
+        let tokens = blocks.fold(tokens, |x, block| {
+            self.recompute
+                .block(block, [x], move |block, [x]| block.forward(x, training))
+        });
         let pooled = self
             .fc_norm
             .forward(tokens.mean_dim(1).reshape([batch, width]));

@@ -7,7 +7,7 @@ use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 
 use super::vitamin_arch::StagesConfig;
-use crate::layers::{Activation, Conv2d, LayerNorm};
+use crate::layers::{Activation, Conv2d, LayerNorm, Recompute};
 
 /// Added to the variance in every LayerNorm.
 pub const NORM_EPS: f64 = 1e-6;
@@ -65,6 +65,9 @@ pub struct ConvStages {
     pub stages: Vec<Vec<MbConvBlock>>,
     /// A sixteenth.
     pub pool: StridedConv,
+    /// What becomes of the blocks' activations.
+    #[module(skip)]
+    pub recompute: Recompute,
 }
 
 impl ConvStages {
@@ -97,6 +100,7 @@ impl ConvStages {
                 proj: convolution(second, width, 2),
                 norm: norm(second),
             },
+            recompute: Recompute::default(),
         }
     }
 
@@ -106,7 +110,10 @@ impl ConvStages {
         let x = Activation::Gelu.forward(self.stem.norm1.forward(x));
         let x = self.stem.conv2.forward_channels_last(x);
         let blocks = self.stages.iter().flatten();
-        let x = blocks.fold(x, |x, block| block.forward(x));
+        let x = blocks.fold(x, |x, block| {
+            self.recompute
+                .block(block, [x], |block, [x]| block.forward(x))
+        });
         self.pool
             .proj
             .forward_channels_last(self.pool.norm.forward(x))

@@ -176,14 +176,7 @@ pub(super) fn computation(
         loaded.model.synchronise_batch_norm(Arc::new(ranks));
     }
     if config.grad_checkpointing {
-        let (model, images) = loaded.model.clone().with_grad_checkpointing();
-        loaded.model = model;
-        if !images {
-            loaded.warnings.push(format!(
-                "--grad-checkpointing: the image tower of {} keeps all activations",
-                loaded.name
-            ));
-        }
+        loaded.model = loaded.model.clone().with_grad_checkpointing();
     }
 }
 

@@ -22,7 +22,7 @@ pub struct OptimArgs {
     pub accum_freq: usize,
     /// Compute the blocks again in the backward pass in place of keeping their activations: less memory, more time
     ///
-    /// Gradients stay the same. Towers of convolutions (ResNet, MobileCLIP) or windows (Swin) and ViTamin keep everything and say so.
+    /// Gradients stay the same. OpenCLIP's ResNets keep everything; these do not.
     #[arg(long)]
     pub grad_checkpointing: bool,
     /// Let BatchNorm normalise by the statistics of all ranks' batches together

@@ -29,7 +29,7 @@ pub struct RunArgs {
     /// Flags from a file, such as those in configs/train/; flags given here win
     ///
     /// A key is a flag's name, with `-` or `_`: batch-size = 128, lock-image = true, image-mean = [0.5, 0.5, 0.5],
-    /// aug-cfg = { scale = [0.4, 1.0] }.
+    /// aug-cfg = { scale = [0.4, 1.0] }. --lock-image=false takes back a switch of the file.
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Say what the run would need – memory, exchange between ranks, largest batch – and stop
