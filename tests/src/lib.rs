@@ -7,6 +7,8 @@
 )]
 
 pub mod family;
+#[cfg(feature = "mpi")]
+pub mod processes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -21,6 +21,8 @@ use openclip_train::relay::{MicroBatch, PickGradient, Relay};
 const VALUES: f32 = 1e-4;
 /// Of gradients, through dozens of norms of few values: no more than from upstream.
 const GRADIENTS: f32 = 4e-4;
+/// Models with BatchNorm.
+const PATHS: [&str; 2] = ["resnet/odd_image", "mobileclip/mci0"];
 /// Samples of the whole batch.
 const SAMPLES: usize = 6;
 
@@ -132,18 +134,20 @@ fn differences(found: &[Found], wanted: &Found) -> [f32; 2] {
     worst
 }
 
+fn close(what: &str, found: &[Found], whole: &Found) {
+    let [values, gradients] = differences(found, whole);
+    println!("{what}: {values:e}, gradients {gradients:e}");
+    assert!(values <= VALUES, "{what}: {values:e}");
+    assert!(gradients <= GRADIENTS, "{what}: {gradients:e}");
+}
+
 #[test]
 fn ranks_together_normalise_as_one() {
-    for path in ["resnet/odd_image", "mobileclip/mci0"] {
+    for path in PATHS {
         let whole = step(path, Arc::new(Single), false, 1);
         for size in [2, 3] {
-            let [values, gradients] = differences(&on_ranks(path, size, true, 1), &whole);
-            println!("{path}, {size} ranks: {values:e}, gradients {gradients:e}");
-            assert!(values <= VALUES, "{path}, {size} ranks: {values:e}");
-            assert!(
-                gradients <= GRADIENTS,
-                "{path}, {size} ranks: {gradients:e}"
-            );
+            let found = on_ranks(path, size, true, 1);
+            close(&format!("{path}, {size} ranks"), &found, &whole);
         }
         // The comparison can tell: each rank by itself is far off.
         let [values, gradients] = differences(&on_ranks(path, 2, false, 1), &whole);
@@ -167,6 +171,45 @@ fn micro_batches_of_ranks_normalise_as_micro_batches_of_one() {
             let size = b.1.iter().fold(1e-2_f32, |max, x| max.max(x.abs()));
             let apart = max_difference(&a.1, &b.1) / size;
             assert!(apart <= GRADIENTS, "{}: {apart:e}", a.0);
+        }
+    }
+}
+
+/// The same over MPI: this test starts itself again under `mpirun`.
+#[cfg(feature = "mpi")]
+mod mpi {
+    use openclip_tests::processes::{folder, launch};
+    use openclip_train::comm::mpi::MpiRank;
+
+    use super::*;
+
+    #[test]
+    #[ignore = "run by processes_together_normalise_as_one"]
+    fn step_of_a_process() {
+        let ranks = Arc::new(MpiRank::join().unwrap());
+        for path in PATHS {
+            let found = step(path, ranks.clone(), true, 1);
+            let file = folder().join(format!("{}.{}", path.replace('/', "."), ranks.rank()));
+            std::fs::write(file, serde_json::to_vec(&found).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn processes_together_normalise_as_one() {
+        for world in [2, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            launch(world, "mpi::step_of_a_process", dir.path());
+            for path in PATHS {
+                let read = |rank| {
+                    let file = dir
+                        .path()
+                        .join(format!("{}.{rank}", path.replace('/', ".")));
+                    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+                };
+                let found: Vec<Found> = (0..world).map(read).collect();
+                let whole = step(path, Arc::new(Single), false, 1);
+                close(&format!("{path}, {world} processes"), &found, &whole);
+            }
         }
     }
 }

@@ -305,39 +305,10 @@ fn a_failing_rank_ends_the_run_with_its_reason() {
 /// The same gradients and weights over MPI: this test starts itself again under `mpirun`.
 #[cfg(feature = "mpi")]
 mod mpi {
-    use std::path::PathBuf;
-    use std::process::Command;
-
+    use openclip_tests::processes::{folder, launch};
     use openclip_train::comm::mpi::MpiRank;
 
     use super::*;
-
-    const FOLDER: &str = "OPENCLIP_RANKS_FOLDER";
-
-    fn folder() -> PathBuf {
-        std::env::var_os(FOLDER).expect(FOLDER).into()
-    }
-
-    /// Runs the ignored test `name` as `world` processes.
-    fn launch(world: usize, name: &str, dir: &Path) {
-        let output = Command::new("mpirun")
-            .args(["--oversubscribe", "-n", &world.to_string()])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--ignored", "--test-threads", "1"])
-            .env(FOLDER, dir)
-            .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-            .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-            .env("RAYON_NUM_THREADS", "1")
-            .output()
-            .expect("mpirun");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success(),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(said.contains("1 passed"), "{said}");
-    }
 
     #[test]
     #[ignore = "run by processes_give_the_gradient_of_the_whole_batch"]
