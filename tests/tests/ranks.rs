@@ -7,7 +7,11 @@
     clippy::print_stdout
 )]
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use openclip_model::params::ParamValues;
 use openclip_model::weights::StateDict;
@@ -17,7 +21,8 @@ use openclip_tests::{
     Tensors, device, device_name, json, model, model_config, on_threads, relative_difference,
     values,
 };
-use openclip_train::comm::{Communicator, Single};
+use openclip_train::comm::threads::ThreadRank;
+use openclip_train::comm::{CommError, Communicator, Single};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective, SigLipLoss};
 use openclip_train::relay::{MicroBatch, PickGradient, Relay};
 use openclip_train::{TrainConfig, train};
@@ -156,6 +161,93 @@ fn every_split_gives_the_gradient_of_the_whole_batch() {
             }
         }
         println!("{name}: upstream {upstream:e}, splits {worst:e}");
+    }
+}
+
+/// A rank behind a slow network that notes which threads exchange.
+#[derive(Debug)]
+struct Watched {
+    rank: ThreadRank,
+    nanoseconds_a_value: u64,
+    threads: Mutex<HashSet<ThreadId>>,
+}
+
+impl Watched {
+    fn new(rank: ThreadRank, nanoseconds_a_value: u64) -> Self {
+        Self {
+            rank,
+            nanoseconds_a_value,
+            threads: Mutex::default(),
+        }
+    }
+}
+
+impl Communicator for Watched {
+    fn rank(&self) -> usize {
+        self.rank.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.rank.world_size()
+    }
+
+    fn all_gather(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>, CommError> {
+        self.rank.all_gather(bytes)
+    }
+
+    fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommError> {
+        self.threads.lock().unwrap().insert(thread::current().id());
+        thread::sleep(Duration::from_nanos(
+            values.len() as u64 * self.nanoseconds_a_value,
+        ));
+        self.rank.all_reduce(values)
+    }
+}
+
+#[test]
+fn pictures_gradients_travel_while_captions_are_back_propagated() {
+    for (name, threads) in [("clip", 2), ("siglip", 2), ("distill", 2), ("coca", 1)] {
+        let case = Case::read(name);
+        let found = on_threads(2, |rank| {
+            let ranks = Watched::new(rank, 0);
+            case.gradient(&ranks, 4);
+            ranks.threads.into_inner().unwrap().len()
+        });
+        assert_eq!(found, [threads; 2], "{name}");
+    }
+}
+
+/// How much of an exchange the backward pass hides, for `OPENCLIP_BENCH_MODEL` and a network of 100 MB/s.
+#[test]
+#[ignore = "measures"]
+fn hidden_exchange() {
+    let name = std::env::var("OPENCLIP_BENCH_MODEL").unwrap_or("ViT-B-32".into());
+    let options = openclip_model::factory::CreateOptions::default();
+    let device = device().autodiff();
+    let loaded = openclip_model::factory::create(&name, None, &device, &options).unwrap();
+    let model = loaded.model;
+    let values: usize = params::export(&model).iter().map(|p| p.values.len()).sum();
+    let images = burn::tensor::Tensor::ones([4, 3, 224, 224], &device);
+    let tokens = burn::tensor::Tensor::ones([4, 77], &device);
+    for nanoseconds in [0, 40, 0, 40] {
+        let took = on_threads(2, |rank| {
+            let batch = MicroBatch {
+                images: images.clone(),
+                tokens: tokens.clone(),
+                dropout: 0,
+            };
+            let ranks = Watched::new(rank, nanoseconds);
+            let objective = Objective::of(&ClipLoss);
+            let relay = Relay {
+                ranks: &ranks,
+                ..Relay::new(&objective)
+            };
+            let start = Instant::now();
+            relay.step(&model, &[batch]).unwrap();
+            start.elapsed()
+        });
+        let network = Duration::from_nanos(values as u64 * nanoseconds);
+        println!("{name}: exchange {network:?}, step {took:?}");
     }
 }
 

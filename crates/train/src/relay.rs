@@ -6,7 +6,7 @@
 //!    feature, tile by tile; the sum over the ranks gives each its own features' gradient.
 //! 3. Encode each micro-batch again with graph and the same dropout, and back-propagate `Σ features · gradient`, to which a model
 //!    that writes captions adds its share of the mean over all tokens of the step.
-//! 4. Sum the gradients of the parameters over the ranks.
+//! 4. Sum the gradients of the parameters over the ranks: those of the image tower while the text tower's backward pass runs.
 //!
 //! A single micro-batch is encoded once: its graph serves both passes.
 
@@ -198,6 +198,12 @@ impl<'a> Relay<'a> {
         let count = self.token_count(batches)?;
         let mut caption = None;
         let mut row = 0;
+        let backward = |surrogate: Tensor<1>| {
+            let gradients = surrogate.mul_scalar(self.grad_scale).backward();
+            GradientsParams::from_grads(gradients, model)
+        };
+        let shared = self.ranks.world_size() > 1;
+        let mut summed = GradientsParams::new();
         for batch in batches {
             let encoded = match graph.take() {
                 Some(encoded) => encoded,
@@ -221,11 +227,25 @@ impl<'a> Relay<'a> {
                 caption = Some(caption.map_or(known.clone(), |sum: Tensor<1>| sum + known));
                 terms.push(share);
             }
-            if let Some(surrogate) = terms.into_iter().reduce(|a, b| a + b) {
-                let gradients = surrogate.mul_scalar(self.grad_scale).backward();
-                all.accumulate(model, GradientsParams::from_grads(gradients, model));
-            }
             row += rows;
+            // The towers' graphs are apart, unless captions are written.
+            let apart = shared && !writes && row == features[0].dims()[0] && terms.len() == 2;
+            let texts = if apart { terms.pop() } else { None };
+            if let Some(surrogate) = terms.into_iter().reduce(|a, b| a + b) {
+                all.accumulate(model, backward(surrogate));
+            }
+            if let Some(texts) = texts {
+                let mut ready = all.grads();
+                let last = tensors::sum_gradients_during(
+                    self.ranks,
+                    &model.visual,
+                    &mut ready,
+                    &mut summed,
+                    || backward(texts),
+                )?;
+                all.accumulate(model, ready);
+                all.accumulate(model, last);
+            }
         }
         let mut losses = share.losses.into_iter();
         let contrastive = losses.next().unwrap_or_else(|| share.scale.zeros_like());
@@ -237,7 +257,11 @@ impl<'a> Relay<'a> {
             distill,
             caption,
         };
-        let gradients = tensors::sum_gradients(self.ranks, model, all.grads())?;
+        let mut gradients = all.grads();
+        if shared {
+            tensors::sum_gradients(self.ranks, model, &mut gradients, &mut summed)?;
+            gradients = summed;
+        }
         Ok((losses, gradients))
     }
 

@@ -57,26 +57,24 @@ pub fn sum<const D: usize>(
     ))
 }
 
-/// The sum over the ranks of every parameter's gradient.
+/// Moves the gradients of a module's parameters to `to`, each as its sum over the ranks.
 ///
 /// # Errors
 /// When a rank is lost or the device fails.
 pub fn sum_gradients<M: Module>(
     ranks: &dyn Communicator,
-    model: &M,
-    gradients: GradientsParams,
-) -> Result<GradientsParams, TrainError> {
-    if ranks.world_size() == 1 {
-        return Ok(gradients);
-    }
+    module: &M,
+    from: &mut GradientsParams,
+    to: &mut GradientsParams,
+) -> Result<(), TrainError> {
     let mut large = Large {
         ranks,
-        from: gradients,
-        to: GradientsParams::new(),
+        from,
+        to,
         small: Vec::new(),
         failed: None,
     };
-    model.visit(&mut large);
+    module.visit(&mut large);
     let Large {
         from,
         to,
@@ -86,20 +84,36 @@ pub fn sum_gradients<M: Module>(
     } = large;
     failed.map_or(Ok(()), Err)?;
     ranks.all_reduce(&mut small)?;
-    let mut rest = Small {
-        from,
-        to,
-        values: &small,
-    };
-    model.visit(&mut rest);
-    Ok(rest.to)
+    let values = &small;
+    module.visit(&mut Small { from, to, values });
+    Ok(())
+}
+
+/// The same on another thread while this one does `work`, which exchanges nothing.
+///
+/// # Errors
+/// When a rank is lost or the device fails.
+pub fn sum_gradients_during<M: Module + Sync, T>(
+    ranks: &dyn Communicator,
+    module: &M,
+    from: &mut GradientsParams,
+    to: &mut GradientsParams,
+    work: impl FnOnce() -> T,
+) -> Result<T, TrainError> {
+    std::thread::scope(|scope| {
+        let exchange = scope.spawn(|| sum_gradients(ranks, module, from, to));
+        let done = work();
+        let exchanged = exchange.join();
+        exchanged.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(done)
+    })
 }
 
 /// Sums large gradients and collects small ones, in the order of the model's parameters.
 struct Large<'a> {
     ranks: &'a dyn Communicator,
-    from: GradientsParams,
-    to: GradientsParams,
+    from: &'a mut GradientsParams,
+    to: &'a mut GradientsParams,
     small: Vec<f32>,
     failed: Option<TrainError>,
 }
@@ -130,8 +144,8 @@ impl ModuleVisitor for Large<'_> {
 
 /// Takes the sums of the small ones in the same order.
 struct Small<'a> {
-    from: GradientsParams,
-    to: GradientsParams,
+    from: &'a mut GradientsParams,
+    to: &'a mut GradientsParams,
     values: &'a [f32],
 }
 
