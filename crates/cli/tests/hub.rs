@@ -7,11 +7,19 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
+use openclip_model::weights::StateDict;
 use support::server::{Fault, Server, sha256};
 use support::{Ran, Room};
 
 const CONFIG: &str = "/org/tiny/resolve/main/open_clip_config.json";
 const WEIGHTS: &str = "/org/tiny/resolve/main/open_clip_model.safetensors";
+
+/// A text encoder by itself, as Hugging Face publishes it.
+const ENCODER: &str = "/org/roberta-base/resolve/main/model.safetensors";
+const PUBLISHED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/parity/data/hftext/encoders/roberta/model.safetensors"
+);
 
 /// Variables that would lead elsewhere than to the server and the room's own cache.
 const ELSEWHERE: [&str; 11] = [
@@ -52,6 +60,7 @@ impl Site {
                 weights.clone(),
             ),
             ("/files/tiny.safetensors", weights.clone()),
+            (ENCODER, fs::read(PUBLISHED).unwrap()),
             (
                 &format!("/openaipublic/{}/own.safetensors", sha256(&weights)),
                 weights.clone(),
@@ -386,4 +395,59 @@ fn addresses_are_downloaded_with_the_checksum_they_contain() {
     assert!(!site.room.path(".cache/clip/wrong.safetensors").exists());
     let error = load("/files/nothing.pt").error(1);
     assert!(error.contains("404"), "{error}");
+}
+
+#[test]
+fn a_text_tower_starts_from_its_published_encoder() {
+    let site = Site::new();
+    let sizes = serde_json::json!({
+        "vocab_size": 24, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 10, "max_position_embeddings": 16, "type_vocab_size": 2
+    });
+    let model = serde_json::json!({
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": 10, "patch_size": 5, "width": 8, "head_width": 4, "layers": 1},
+        "text_cfg": {
+            "hf_model_name": "org/roberta-base", "hf_tokenizer_name": "roberta-base", "context_length": 12,
+            "hf_model_config": sizes
+        }
+    });
+    site.room.write("roberta.json", &model.to_string());
+    let args = [
+        "convert",
+        "--model",
+        "roberta.json",
+        "--output",
+        "out.safetensors",
+    ];
+    let start = |offline| {
+        let ran = site.run_with(&args, "HF_HUB_OFFLINE", offline).ok();
+        let read = |path: &std::path::Path| StateDict::read(path).unwrap();
+        let [found, wanted] = [
+            (
+                read(&site.room.path("out.safetensors")),
+                "text.transformer.",
+            ),
+            (read(PUBLISHED.as_ref()), "roberta."),
+        ]
+        .map(|(dict, prefix)| {
+            let key = format!("{prefix}encoder.layer.1.output.dense.weight");
+            dict.tensors[&key].to_f32().unwrap()
+        });
+        (found == wanted, ran.stderr)
+    };
+    let (same, said) = start("1");
+    assert!(!same);
+    for word in [
+        "org/roberta-base starts from random weights",
+        "HF_HUB_OFFLINE",
+        "model.safetensors or pytorch_model.bin into",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let (same, said) = start("0");
+    assert!(same && !said.contains("starts from random weights"), "{said}");
+    site.server.requests();
+    assert!(start("0").0);
+    assert_eq!(site.server.requests(), Vec::<String>::new());
 }

@@ -176,13 +176,11 @@ fn with_encoder(mut loaded: Loaded, cache_dir: Option<&Path>) -> Result<Loaded, 
     };
     let name = &options.model_name;
     match encoder::find(name, cache_dir) {
-        Some(path) => {
+        Ok(path) => {
             loaded.model = encoder::load(loaded.model, StateDict::read(&path)?, &path)?;
         }
-        None => loaded.warnings.push(format!(
-            "the text tower {name} starts from random weights, where OpenCLIP starts from its published ones; \
-             put its model.safetensors or pytorch_model.bin into {}",
-            encoder::folder(name, cache_dir).display()
+        Err(error) => loaded.warnings.push(format!(
+            "the text tower {name} starts from random weights, not from its published ones: {error}"
         )),
     }
     Ok(loaded)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::family::{Part, other_families};
 use super::{Difference, StateDict, WeightsError};
-use crate::hub::{self, Places};
+use crate::hub::{self, HubError, Places};
 use crate::{Clip, params};
 
 /// Names of the weights in a model's folder, the preferred first.
@@ -16,20 +16,23 @@ const PREFIXES: [&str; 5] = ["", "roberta.", "bert.", "model.encoder.", "encoder
 /// Where a model keeps the vectors of its tokens when encoder and decoder share them.
 const SHARED: [&str; 2] = ["shared.weight", "model.shared.weight"];
 
-/// The file of the model `name`: in the folder of that name, in the one that [`folder`] says, or in Hugging Face's cache.
-pub(crate) fn find(name: &str, cache_dir: Option<&Path>) -> Option<PathBuf> {
-    let places = Places::new(cache_dir);
-    let folders = [PathBuf::from(name), folder(name, cache_dir)];
-    let files = folders
+/// The file of the model `name`: in the folder of that name, where a user may have put it, or on the Hugging Face hub.
+///
+/// # Errors
+/// When it is nowhere, with the place to put it.
+pub(crate) fn find(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, HubError> {
+    let own = hub::by_hand(name, cache_dir);
+    let folders = [Path::new(name), &own];
+    let mut files = folders
         .iter()
         .flat_map(|folder| FILES.map(|file| folder.join(file)));
-    let cached = FILES.iter().filter_map(|file| places.cached(name, file));
-    files.chain(cached).find(|file| file.is_file())
-}
-
-/// Where a user may put the weights of the model `name` by hand.
-pub(crate) fn folder(name: &str, cache_dir: Option<&Path>) -> PathBuf {
-    hub::by_hand(name, cache_dir)
+    match files.find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => {
+            let by_hand = format!("put {} into {}", FILES.join(" or "), own.display());
+            hub::file(name, &FILES, &Places::new(cache_dir), &by_hand)
+        }
+    }
 }
 
 /// Loads the parameters under `text.transformer.` from `dict`, which came from `file`. What else is in the file, such as a
