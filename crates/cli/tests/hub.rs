@@ -446,7 +446,10 @@ fn a_text_tower_starts_from_its_published_encoder() {
         assert!(said.contains(word), "{word}: {said}");
     }
     let (same, said) = start("0");
-    assert!(same && !said.contains("starts from random weights"), "{said}");
+    assert!(
+        same && !said.contains("starts from random weights"),
+        "{said}"
+    );
     site.server.requests();
     assert!(start("0").0);
     assert_eq!(site.server.requests(), Vec::<String>::new());

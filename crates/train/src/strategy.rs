@@ -23,14 +23,14 @@ use openclip_eval::validation::{Due, Validation};
 use openclip_model::config::{ModelConfig, PreprocessConfig};
 use openclip_model::factory::Loaded;
 
-use crate::checkpoint::{Progress, Saver, Snapshot};
+use crate::checkpoint::{Progress, SavePlan, Saver, Snapshot};
 use crate::comm::Communicator;
 use crate::data::Position;
 use crate::guard::Verdict;
 use crate::journal::{Journal, Place, StepFigures};
 use crate::loss;
 use crate::memory::MemoryUse;
-use crate::task::{Step, Task};
+use crate::task::{Ledger, Step, Task};
 use crate::{TrainConfig, TrainError, remote};
 
 /// Name, configuration and preprocessing that go into every checkpoint.
@@ -105,24 +105,58 @@ impl SupervisedLearningStrategy<Task> for Driver {
     ) -> (Task, SupervisedTrainingEventProcessor<Task>) {
         let (run, _) = self.finish();
         let mut processor = components.event_processor;
-        let interrupter = components.interrupter;
         if let Some(mut run) = run {
-            let outcome = run.train(&mut learner, train.as_ref(), &mut processor, &interrupter);
+            let mut burn = Burn {
+                ledger: Arc::clone(learner.model().ledger()),
+                learner: &mut learner,
+                processor: &mut processor,
+                interrupter: &components.interrupter,
+            };
+            let outcome = run.train(&mut burn, train.as_ref());
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (Some(run), outcome);
         }
         (learner.model(), processor)
     }
 }
 
+/// What Burn gives a strategy to work with.
+struct Burn<'a> {
+    learner: &'a mut Learner<Task>,
+    processor: &'a mut SupervisedTrainingEventProcessor<Task>,
+    interrupter: &'a Interrupter,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Burn<'_> {
+    fn tell(&mut self, event: LearnerEvent<StepFigures>) {
+        let told = self.processor.process_train(event);
+        self.interrupter.fail_on_error(told);
+    }
+
+    fn with_ledger<T>(&self, read: impl FnOnce(&mut Ledger) -> T) -> T {
+        read(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is known of a step before it is taken.
+struct Ahead {
+    /// Its number in the run, from one.
+    number: u64,
+    /// It is the last of its epoch.
+    ends_epoch: bool,
+    /// The run stops behind it, before its end.
+    stops: bool,
+    /// What to save of it.
+    checkpoint: Option<SavePlan>,
+}
+
 impl Run {
     fn train(
         &mut self,
-        learner: &mut Learner<Task>,
+        burn: &mut Burn<'_>,
         train: &dyn DataLoader<Step>,
-        processor: &mut SupervisedTrainingEventProcessor<Task>,
-        interrupter: &Interrupter,
     ) -> Result<(), TrainError> {
-        let ended = self.epochs(learner, train, processor, interrupter);
+        let ended = self.epochs(burn, train);
         let saved = self.saver.finish(&mut self.journal);
         if let Some(remote) = self.remote.take() {
             remote.finish(&mut self.journal);
@@ -132,22 +166,18 @@ impl Run {
 
     fn epochs(
         &mut self,
-        learner: &mut Learner<Task>,
+        burn: &mut Burn<'_>,
         train: &dyn DataLoader<Step>,
-        processor: &mut SupervisedTrainingEventProcessor<Task>,
-        interrupter: &Interrupter,
     ) -> Result<(), TrainError> {
         while self.progress.epoch < self.config.epochs && !self.stopped {
             let epoch_number = self.progress.epoch as usize + 1;
             let total_items = train.num_items();
-            let start = LearnerEvent::StartSplit {
+            burn.tell(LearnerEvent::StartSplit {
                 epoch_number,
                 total_items,
-            };
-            interrupter.fail_on_error(processor.process_train(start));
-            self.epoch(learner, train, processor, interrupter)?;
-            let end = LearnerEvent::EndSplit(epoch_number);
-            interrupter.fail_on_error(processor.process_train(end));
+            });
+            self.epoch(burn, train)?;
+            burn.tell(LearnerEvent::EndSplit(epoch_number));
         }
         self.journal.plot()
     }
@@ -155,10 +185,8 @@ impl Run {
     /// The rest of the current epoch, or up to the step at which the run is stopped.
     fn epoch(
         &mut self,
-        learner: &mut Learner<Task>,
+        burn: &mut Burn<'_>,
         train: &dyn DataLoader<Step>,
-        processor: &mut SupervisedTrainingEventProcessor<Task>,
-        interrupter: &Interrupter,
     ) -> Result<(), TrainError> {
         *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Position {
             epoch: self.progress.epoch,
@@ -171,111 +199,25 @@ impl Run {
         while let Some(step) = steps.next() {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
-            let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
-            let samples = samples * self.ranks.world_size();
-            let cursor = step
-                .batches
-                .last()
-                .map_or(self.progress.cursor, |batch| batch.cursor);
-
-            let number = self.progress.step + 1;
-            let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
-            let ends_run = ends_epoch && self.progress.epoch + 1 == self.config.epochs;
-            let wanted = self.stop.load(Relaxed)
-                || interrupter.should_stop()
-                || self.config.max_steps.is_some_and(|most| number >= most);
-            let stops = self.ranks.any(wanted)? && !ends_run;
-            let epoch_done = ends_epoch.then_some(self.progress.epoch + 1);
-            let overdue = self.is_overdue()?;
-            let plan = self
-                .saver
-                .plan(number, epoch_done, overdue, ends_run || stops);
-            let ledger = Arc::clone(learner.model().ledger());
-            let ledger = || ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger().keep_optimizer = plan.is_some() && self.ranks.is_first();
-
-            let output = learner.train_step(step);
-            learner.lr_step();
-            learner.optimizer_step(output.grads);
-
-            let mut item = output.item;
-            let scale = learner.model().clip.logit_scale.val().inner();
-            let scale = host(scale.cast(DType::F32).exp())?;
-            let (losses, grad_norm, loss_scale) = {
-                let ledger = ledger();
-                let norm = f64::from(ledger.grad_norm);
-                (ledger.losses, norm, ledger.guard.loss_scale())
-            };
-            let loss = losses.total;
-            item.figures = StepFigures {
-                step: number,
-                epoch: self.progress.epoch,
-                loss,
-                contrastive_loss: losses.contrastive,
-                distill_loss: losses.distill,
-                caption_loss: losses.caption,
-                lr: learner.lr_current().base(),
-                logit_scale: scale.first().map_or(f64::NAN, |scale| f64::from(*scale)),
-                grad_norm,
-                data_time,
-                batch_time: started.elapsed().as_secs_f64(),
-                loss_scale,
-                samples,
-            };
+            let ahead = self.look_ahead(burn)?;
+            let mut figures = self.take(burn, step, &ahead)?;
+            figures.data_time = data_time;
+            figures.batch_time = started.elapsed().as_secs_f64();
             started = Instant::now();
-            self.progress.step = number;
-            self.progress.step_in_epoch += 1;
-            self.progress.samples_seen += samples as u64;
-            self.progress.cursor = cursor;
 
-            let logged =
-                ends_epoch || stops || (number - 1).is_multiple_of(self.config.log_every_n_steps);
-            self.journal.step(
-                item.figures,
-                logged.then(|| self.place(samples, learner.model().memory())),
-            )?;
-            let progress = steps.progress();
-            let lr = Some(learner.lr_current());
-            let item = TrainingItem::new(item, progress, Some(number as usize), lr);
-            let event = processor.process_train(LearnerEvent::ProcessedItem(item));
-            interrupter.fail_on_error(event);
-
-            let (verdict, count) = {
-                let ledger = ledger();
-                (ledger.verdict, ledger.bad_in_a_row)
-            };
-            if verdict != Verdict::Taken {
-                let (reason, norm) = (verdict.reason(), ledger().grad_norm);
-                self.journal.warn(format!(
-                    "step {number}: {reason} (loss {loss}, gradient norm {norm}); step skipped, {count} bad ones in a row"
-                ));
-                if count >= self.config.max_bad_steps {
-                    return Err(TrainError::BadSteps {
-                        count,
-                        reason,
-                        checkpoint: self.newest(),
-                    });
-                }
-            }
-            if ends_epoch {
+            self.log(burn, figures, &ahead)?;
+            let lr = Some(burn.learner.lr_current());
+            let item =
+                TrainingItem::new(figures, steps.progress(), Some(figures.step as usize), lr);
+            burn.tell(LearnerEvent::ProcessedItem(item));
+            self.check(burn, &figures)?;
+            if ahead.ends_epoch {
                 self.progress.epoch += 1;
                 self.progress.step_in_epoch = 0;
                 self.progress.cursor = 0;
             }
-            self.progress.guard = ledger().guard.memory().clone();
-            self.saver.poll(&mut self.journal);
-            if let Some(remote) = &self.remote {
-                remote.poll(&mut self.journal);
-            }
-            if let Some(plan) = plan {
-                self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
-                if self.ranks.is_first() {
-                    let optimizer = ledger().optimizer.take();
-                    let snapshot = self.snapshot(learner, optimizer);
-                    self.saver.save(plan, snapshot, &mut self.journal);
-                }
-            }
-            if stops {
+            self.keep(burn, ahead.checkpoint)?;
+            if ahead.stops {
                 self.stopped = true;
                 break;
             }
@@ -283,11 +225,127 @@ impl Run {
         drop(steps);
         self.report_problems()?;
         if self.progress.step_in_epoch == 0 {
-            self.evaluate(learner)?;
+            self.evaluate(burn.learner)?;
         } else if !self.stopped {
             return Err(TrainError::Learner(
                 "the training data ended in mid-epoch".into(),
             ));
+        }
+        Ok(())
+    }
+
+    fn look_ahead(&self, burn: &Burn<'_>) -> Result<Ahead, TrainError> {
+        let number = self.progress.step + 1;
+        let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
+        let ends_run = ends_epoch && self.progress.epoch + 1 == self.config.epochs;
+        let wanted = self.stop.load(Relaxed)
+            || burn.interrupter.should_stop()
+            || self.config.max_steps.is_some_and(|most| number >= most);
+        let stops = self.ranks.any(wanted)? && !ends_run;
+        let epoch = ends_epoch.then_some(self.progress.epoch + 1);
+        let last = ends_run || stops;
+        Ok(Ahead {
+            number,
+            ends_epoch,
+            stops,
+            checkpoint: self.saver.plan(number, epoch, self.is_overdue()?, last),
+        })
+    }
+
+    /// One step of the optimizer, and how far the run is behind it; times are left out.
+    fn take(
+        &mut self,
+        burn: &mut Burn<'_>,
+        step: Step,
+        ahead: &Ahead,
+    ) -> Result<StepFigures, TrainError> {
+        let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
+        let samples = samples * self.ranks.world_size();
+        let cursor = step.batches.last().map(|batch| batch.cursor);
+        let keep_optimizer = ahead.checkpoint.is_some() && self.ranks.is_first();
+        burn.with_ledger(|ledger| ledger.keep_optimizer = keep_optimizer);
+
+        let output = burn.learner.train_step(step);
+        burn.learner.lr_step();
+        burn.learner.optimizer_step(output.grads);
+
+        let scale = burn.learner.model().clip.logit_scale.val().inner();
+        let scale = host(scale.cast(DType::F32).exp())?;
+        let lr = burn.learner.lr_current().base();
+        let figures = burn.with_ledger(|ledger| StepFigures {
+            step: ahead.number,
+            epoch: self.progress.epoch,
+            loss: ledger.losses.total,
+            contrastive_loss: ledger.losses.contrastive,
+            distill_loss: ledger.losses.distill,
+            caption_loss: ledger.losses.caption,
+            lr,
+            logit_scale: scale.first().map_or(f64::NAN, |scale| f64::from(*scale)),
+            grad_norm: f64::from(ledger.grad_norm),
+            loss_scale: ledger.guard.loss_scale(),
+            samples,
+            ..output.item
+        });
+        self.progress.step = ahead.number;
+        self.progress.step_in_epoch += 1;
+        self.progress.samples_seen += samples as u64;
+        self.progress.cursor = cursor.unwrap_or(self.progress.cursor);
+        Ok(figures)
+    }
+
+    fn log(
+        &mut self,
+        burn: &Burn<'_>,
+        figures: StepFigures,
+        ahead: &Ahead,
+    ) -> Result<(), TrainError> {
+        let due = (ahead.number - 1).is_multiple_of(self.config.log_every_n_steps);
+        let place = (due || ahead.ends_epoch || ahead.stops)
+            .then(|| self.place(figures.samples, burn.learner.model().memory()));
+        self.journal.step(figures, place)
+    }
+
+    /// Tells of a step that was passed over, and ends the run at one too many.
+    fn check(&mut self, burn: &Burn<'_>, figures: &StepFigures) -> Result<(), TrainError> {
+        let StepFigures {
+            step,
+            loss,
+            grad_norm,
+            ..
+        } = figures;
+        let (verdict, count) = burn.with_ledger(|ledger| (ledger.verdict, ledger.bad_in_a_row));
+        if verdict == Verdict::Taken {
+            return Ok(());
+        }
+        let reason = verdict.reason();
+        self.journal.warn(format!(
+            "step {step}: {reason} (loss {loss}, gradient norm {grad_norm}); step skipped, {count} bad ones in a row"
+        ));
+        if count < self.config.max_bad_steps {
+            return Ok(());
+        }
+        Err(TrainError::BadSteps {
+            count,
+            reason,
+            checkpoint: self.newest(),
+        })
+    }
+
+    /// Hands a checkpoint to the saver where one is due.
+    fn keep(&mut self, burn: &Burn<'_>, checkpoint: Option<SavePlan>) -> Result<(), TrainError> {
+        self.progress.guard = burn.with_ledger(|ledger| ledger.guard.memory().clone());
+        self.saver.poll(&mut self.journal);
+        if let Some(remote) = &self.remote {
+            remote.poll(&mut self.journal);
+        }
+        let Some(plan) = checkpoint else {
+            return Ok(());
+        };
+        self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
+        if self.ranks.is_first() {
+            let optimizer = burn.with_ledger(|ledger| ledger.optimizer.take());
+            let snapshot = self.snapshot(burn.learner, optimizer);
+            self.saver.save(plan, snapshot, &mut self.journal);
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
+use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::{Clip, pixels};
 
@@ -95,24 +96,15 @@ pub struct Step {
     pub index: u64,
 }
 
-/// What a step reports.
-#[derive(Debug, Clone)]
-pub struct StepOutput {
-    /// Still on the device.
-    pub losses: Losses,
-    /// What the loop measured.
-    pub figures: StepFigures,
-}
-
-impl ItemLazy for StepOutput {
+impl ItemLazy for StepFigures {
     fn sync(self) -> Result<Self, ExecutionError> {
         Ok(self)
     }
 }
 
-impl Adaptor<StepFigures> for StepOutput {
+impl Adaptor<StepFigures> for StepFigures {
     fn adapt(&self) -> StepFigures {
-        self.figures
+        *self
     }
 }
 
@@ -202,9 +194,10 @@ impl Task {
 
 impl TrainStep for Task {
     type Input = Step;
-    type Output = StepOutput;
+    type Output = StepFigures;
 
-    fn step(&self, step: Step) -> TrainOutput<StepOutput> {
+    /// The gradients; figures are known to the [`Ledger`] when the optimizer has stepped.
+    fn step(&self, step: Step) -> TrainOutput<StepFigures> {
         // Every micro-batch of every rank has a seed of its own.
         let before = self.ranks.rank() * step.batches.len();
         let first = self.setup.seed.wrapping_add(step.index << 16) + before as u64;
@@ -222,13 +215,10 @@ impl TrainStep for Task {
         let (losses, grads) = relay
             .step(&self.clip, &batches)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
-        self.with_ledger(|ledger| ledger.shares = Some(losses.clone()));
+        self.with_ledger(|ledger| ledger.shares = Some(losses));
         TrainOutput {
             grads,
-            item: StepOutput {
-                losses,
-                figures: StepFigures::default(),
-            },
+            item: StepFigures::default(),
         }
     }
 
@@ -302,24 +292,21 @@ impl Task {
 
 impl InferenceStep for Task {
     type Input = Step;
-    type Output = StepOutput;
+    type Output = StepFigures;
 
     /// CLIP's loss of each micro-batch by itself, averaged.
-    fn step(&self, step: Step) -> StepOutput {
+    fn step(&self, step: Step) -> StepFigures {
         let device = self.setup.device.clone().inner();
         let losses = step.batches.into_iter().map(|batch| {
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
             clip_loss(self.clip.forward(images, tokens))
         });
-        let contrastive = Tensor::cat(losses.collect(), 0).mean();
-        StepOutput {
-            losses: Losses {
-                total: contrastive.clone(),
-                contrastive,
-                distill: None,
-                caption: None,
-            },
-            figures: StepFigures::default(),
+        let mean = host(Tensor::cat(losses.collect(), 0).mean()).unwrap_or_default();
+        let loss = mean.first().map_or(f64::NAN, |loss| f64::from(*loss));
+        StepFigures {
+            loss,
+            contrastive_loss: loss,
+            ..StepFigures::default()
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{TrainError, guard};
 pub use find::{Found, latest, open};
 pub use folder::Snapshot;
 pub use keep::{Retention, sweep};
-pub use saver::{Saver, Saving};
+pub use saver::{SavePlan, Saver, Saving};
 
 /// Folder of a run that holds its checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";

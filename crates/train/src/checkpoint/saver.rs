@@ -46,7 +46,7 @@ impl From<&TrainConfig> for Saving {
 
 /// What is to be done about a step once it is through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
+pub enum SavePlan {
     /// Write a checkpoint.
     Save {
         /// Its name.
@@ -124,7 +124,13 @@ impl Saver {
 
     /// What to do after `step`, which completes `epoch` epochs if it is an epoch's last, and is the `last` of the run, or
     /// the one at which it is stopped. Every rank has the same plan.
-    pub fn plan(&self, step: u64, epoch: Option<u64>, overdue: bool, last: bool) -> Option<Plan> {
+    pub fn plan(
+        &self,
+        step: u64,
+        epoch: Option<u64>,
+        overdue: bool,
+        last: bool,
+    ) -> Option<SavePlan> {
         let Saving {
             every_epochs,
             every_steps,
@@ -139,10 +145,10 @@ impl Saver {
             }
             _ if is_step_due => format!("step_{step}"),
             Some(_) if most_recent => LATEST.to_owned(),
-            Some(_) if self.saving.best.is_some() => return Some(Plan::Hold),
+            Some(_) if self.saving.best.is_some() => return Some(SavePlan::Hold),
             _ => return None,
         };
-        Some(Plan::Save {
+        Some(SavePlan::Save {
             recent: most_recent && epoch.is_some() && name != LATEST,
             must: last,
             name,
@@ -150,9 +156,9 @@ impl Saver {
     }
 
     /// Does it. Returns at once unless an earlier checkpoint is still being written.
-    pub fn save(&mut self, plan: Plan, snapshot: Snapshot, journal: &mut Journal) {
+    pub fn save(&mut self, plan: SavePlan, snapshot: Snapshot, journal: &mut Journal) {
         let ends_epoch = snapshot.progress.step_in_epoch == 0;
-        let Plan::Save { name, must, recent } = plan else {
+        let SavePlan::Save { name, must, recent } = plan else {
             self.epoch = Some(Epoch::Held(Box::new(snapshot)));
             return;
         };
@@ -302,8 +308,8 @@ mod tests {
         let saver = Saver::new("/nowhere".into(), saving, None);
         match saver.plan(step, epoch, saver.is_overdue(), last) {
             None => String::new(),
-            Some(Plan::Hold) => "held".into(),
-            Some(Plan::Save { name, must, recent }) => {
+            Some(SavePlan::Hold) => "held".into(),
+            Some(SavePlan::Save { name, must, recent }) => {
                 let (must, recent) = (if must { "!" } else { "" }, if recent { "+" } else { "" });
                 name + must + recent
             }
