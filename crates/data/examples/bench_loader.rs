@@ -1,5 +1,5 @@
 //! Rate of the loader over a folder of pictures, as one line of JSON. Its counterpart in Python is
-//! `benches/peer_loader.py`; `benches/loader.sh` runs both.
+//! `benches/peer_loader.py`; `benches/compare.py loader` runs both.
 //!
 //! ```text
 //! cargo run --release -p openclip-data --example bench_loader -- --images FOLDER
