@@ -98,6 +98,13 @@ impl Site {
 }
 
 const HUB: [&str; 3] = ["classify", "--model", "hf-hub:org/tiny"];
+const FILE: [&str; 5] = [
+    "classify",
+    "--model",
+    "tiny.json",
+    "--pretrained",
+    "tiny.safetensors",
+];
 const PICTURE: [&str; 6] = ["--image", "red.png", "--text", "red", "green", "--json"];
 
 fn classify() -> Vec<&'static str> {
@@ -106,12 +113,7 @@ fn classify() -> Vec<&'static str> {
 
 /// What the file itself gives under the repository's preprocessing.
 fn expected(room: &Room) -> String {
-    let args = [
-        "classify",
-        "--model",
-        "tiny.json",
-        "--pretrained",
-        "tiny.safetensors",
+    let preprocess = [
         "--image-mean",
         "0.5",
         "--image-std",
@@ -121,7 +123,9 @@ fn expected(room: &Room) -> String {
         "--image-resize-mode",
         "squash",
     ];
-    room.run(&[&args[..], &PICTURE].concat()).ok().stdout
+    room.run(&[&FILE[..], &preprocess, &PICTURE].concat())
+        .ok()
+        .stdout
 }
 
 fn blobs(room: &Room) -> Vec<PathBuf> {
@@ -357,14 +361,7 @@ fn addresses_are_downloaded_with_the_checksum_they_contain() {
         let args = ["classify", "--model", "tiny.json", "--pretrained", &address];
         site.run(&[&args[..], &PICTURE].concat())
     };
-    let args = [
-        "classify",
-        "--model",
-        "tiny.json",
-        "--pretrained",
-        "tiny.safetensors",
-    ];
-    let expected = site.room.run(&[&args[..], &PICTURE].concat()).ok().stdout;
+    let expected = site.room.run(&[&FILE[..], &PICTURE].concat()).ok().stdout;
 
     site.server
         .misbehave(&[Fault::Status(500), Fault::Cut(700)]);

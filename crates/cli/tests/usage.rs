@@ -8,35 +8,26 @@ use std::process::Stdio;
 
 use support::{Ran, Room};
 
+const COMMANDS: [&str; 8] = [
+    "models",
+    "info",
+    "classify",
+    "embed",
+    "eval",
+    "convert",
+    "train",
+    "quickstart",
+];
+
 #[test]
 fn help_names_every_command_and_shows_examples() {
     let room = Room::empty();
     let help = room.run(&["--help"]).ok().stdout;
-    for word in [
-        "models",
-        "info",
-        "classify",
-        "embed",
-        "eval",
-        "convert",
-        "train",
-        "quickstart",
-        "Examples:",
-        "local-dir:DIR",
-        "Exit status",
-    ] {
+    let others = ["Examples:", "local-dir:DIR", "Exit status"];
+    for word in COMMANDS.into_iter().chain(others) {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
-    for command in [
-        "models",
-        "info",
-        "classify",
-        "embed",
-        "eval",
-        "convert",
-        "train",
-        "quickstart",
-    ] {
+    for command in COMMANDS {
         let help = room.run(&[command, "--help"]).ok().stdout;
         assert!(help.contains("Example"), "{command}\n{help}");
         assert!(
