@@ -4,7 +4,7 @@
 
 Tensors: `file/<picture>` holds the encoded bytes, `eval/<picture>/<mode>/<filter>/<h>x<w>` the result of
 `image_transform(is_train=False)` before `ToTensor`, `pilrgb/<picture>` the same for webdataset's order (RGB before
-resizing, shortest/bicubic), `crop/<left>_<top>_<width>_<height>` torchvision's `resized_crop` of
+resizing, shortest/bicubic) where the picture is not RGB, `crop/<left>_<top>_<width>_<height>` torchvision's `resized_crop` of
 `jpeg_420`, and `jitter/<operation>/<factor>` its colour operations on `eval/jpeg_420/squash/bicubic/41x33`.
 """
 
@@ -20,7 +20,17 @@ from skimage import data
 from torchvision.transforms import InterpolationMode
 
 OUT = Path(__file__).parent / "data" / "pixels.safetensors"
-SIZES = {"shortest": [(32, 32), (28, 36)], "longest": [(32, 32)], "squash": [(32, 32)]}
+VIEWS = [
+    (mode, kind, size)
+    for mode, size in (("shortest", (32, 32)), ("shortest", (28, 36)), ("longest", (32, 32)), ("squash", (32, 32)))
+    for kind in ("bicubic", "bilinear")
+]
+# A picture of every kind of pixels and of other shapes is seen in every way, the others differ from them in their decoding alone.
+EVERY_VIEW = (
+    "jpeg_420", "jpeg_420_tall", "jpeg_cmyk", "png_small", "png_exact", "png_grey", "png_rgba", "png_rgba_tall", "png_rgba_exact", "png_la",
+    "png_palette", "png_palette_transparent", "png_16bit", "png_16bit_tall", "png_1bit",
+)  # fmt: skip
+FEW_VIEWS = [("shortest", "bicubic", (28, 36)), ("squash", "bilinear", (32, 32))]
 
 
 def encoded(image, kind, **options):
@@ -45,6 +55,7 @@ def pictures():
     palette = photo.quantize(60)
     wide = np.asarray(grey).astype(np.uint16) * 257 + rng.integers(0, 200, alpha.shape, dtype=np.uint16)
     small = photo.resize((31, 23), 3)
+    part = photo.crop((20, 20, 71, 57))
 
     for name, sampling in [("444", 0), ("422", 1), ("420", 2)]:
         yield f"jpeg_{name}", encoded(photo, "JPEG", quality=88, subsampling=sampling)
@@ -72,19 +83,19 @@ def pictures():
     yield "png_16bit_tall", encoded(Image.fromarray(wide[:, 30:61]), "PNG")
     yield "png_16bit_dark", encoded(Image.fromarray((wide // 200).astype(np.uint16)), "PNG")
     yield "png_1bit", encoded(photo.convert("1"), "PNG")
-    yield "png_rgb_key", encoded(photo, "PNG", transparency=(10, 20, 30))
-    yield "png_rgb16", png16(np.asarray(photo)[:40])
+    yield "png_rgb_key", encoded(part, "PNG", transparency=(10, 20, 30))
+    yield "png_rgb16", png16(np.asarray(part))
     yield "gif", encoded(palette, "GIF")
     yield "gif_transparent", encoded(palette, "GIF", transparency=5)
-    yield "gif_grey", encoded(grey, "GIF")
+    yield "gif_grey", encoded(part.convert("L"), "GIF")
     yield "gif_animated", encoded(palette, "GIF", save_all=True, append_images=[palette.rotate(180)])
     yield "webp_lossy", encoded(photo, "WEBP", quality=80)
-    yield "webp_lossless", encoded(photo, "WEBP", lossless=True)
+    yield "webp_lossless", encoded(part, "WEBP", lossless=True)
     yield "webp_alpha", encoded(rgba, "WEBP", lossless=True, exact=True)
-    yield "bmp_rgb", encoded(photo, "BMP")
-    yield "bmp_grey", encoded(grey, "BMP")
-    yield "tiff_rgb", encoded(photo, "TIFF", compression="tiff_lzw")
-    yield "tiff_grey", encoded(grey, "TIFF")
+    yield "bmp_rgb", encoded(part, "BMP")
+    yield "bmp_grey", encoded(part.convert("L"), "BMP")
+    yield "tiff_rgb", encoded(part, "TIFF", compression="tiff_lzw")
+    yield "tiff_grey", encoded(part.convert("L"), "TIFF")
     yield "ppm", encoded(small, "PPM")
     yield "pgm", encoded(small.convert("L"), "PPM")
 
@@ -123,13 +134,11 @@ def main():
         tensors[f"file/{name}"] = np.frombuffer(blob, dtype=np.uint8)
         image = Image.open(io.BytesIO(blob))
         print(name, image.mode, image.size, len(blob))
-        for mode, sizes in SIZES.items():
-            for filter_name in ("bicubic", "bilinear"):
-                for size in sizes:
-                    key = f"eval/{name}/{mode}/{filter_name}/{size[0]}x{size[1]}"
-                    tensors[key] = transformed(Image.open(io.BytesIO(blob)), mode, filter_name, size)
-        rgb = Image.open(io.BytesIO(blob)).convert("RGB")
-        tensors[f"pilrgb/{name}"] = transformed(rgb, "shortest", "bicubic", (32, 32))
+        for mode, kind, size in VIEWS if name in EVERY_VIEW else FEW_VIEWS:
+            view = transformed(Image.open(io.BytesIO(blob)), mode, kind, size)
+            tensors[f"eval/{name}/{mode}/{kind}/{size[0]}x{size[1]}"] = view
+        if image.mode != "RGB":
+            tensors[f"pilrgb/{name}"] = transformed(image.convert("RGB"), "shortest", "bicubic", (32, 32))
 
     photo = Image.open(io.BytesIO(tensors["file/jpeg_420"].tobytes()))
     for left, top, width, height in [(0, 0, 131, 97), (13, 7, 110, 85), (40, 30, 31, 57), (130, 96, 1, 1)]:
