@@ -4,8 +4,8 @@
   OPENCLIP_SAVED_DIR=DIR cargo test --release -p openclip-tests --test loading -- --ignored write_for_python
   check_saved.py DIR
 
-DIR/CASE holds `open_clip_config.json`, `open_clip_model.safetensors` (loaded as `local-dir:`) and `features.safetensors`. Inputs are
-those of data/models/CASE.safetensors. Prints one line of JSON; exit status 1 when a difference exceeds --tolerance.
+DIR/FAMILY/CASE holds `open_clip_config.json`, `open_clip_model.safetensors` (loaded as `local-dir:`) and `features.safetensors`. Inputs
+are those of data/FAMILY/CASE.safetensors. Prints one line of JSON; exit status 1 when a difference exceeds --tolerance.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
@@ -16,9 +16,15 @@ from pathlib import Path
 
 import open_clip
 import torch
+import upstream
 from safetensors.torch import load_file
 
-DATA = Path(__file__).resolve().parent / "data/models"
+DATA = Path(__file__).resolve().parent / "data"
+
+
+def state(tensors: dict) -> dict:
+    """Without BatchNorm's counters, which are not saved and start at zero."""
+    return {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
 
 
 @torch.inference_mode()
@@ -28,15 +34,16 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, default=1e-4)
     args = parser.parse_args()
     worst, models = 0.0, 0
-    for folder in sorted(p for p in args.folder.iterdir() if (p / "features.safetensors").is_file()):
-        model = open_clip.create_model(f"local-dir:{folder}").eval()
-        case, ours = load_file(DATA / f"{folder.name}.safetensors"), load_file(folder / "features.safetensors")
-        stored = {k.removeprefix("weights/"): v for k, v in case.items() if k.startswith("weights/")}
-        state = model.state_dict()
-        assert set(state) == set(stored), folder.name
-        assert all(torch.equal(state[k], stored[k]) for k in stored), f"{folder.name}: other weights"
-        image = model.encode_image(case["input/image"], normalize=True)
-        text = model.encode_text(case["input/text"], normalize=True)
+    for saved in sorted(args.folder.glob("*/*/features.safetensors")):
+        case = saved.parent.relative_to(args.folder)
+        model = open_clip.create_model(f"local-dir:{saved.parent}").eval()
+        path = DATA / f"{case}.safetensors"
+        loaded, stored = state(model.state_dict()), state(upstream.stored_weights(path))
+        assert set(loaded) == set(stored), case
+        assert all(torch.equal(loaded[k], stored[k]) for k in stored), f"{case}: other weights"
+        inputs, ours = upstream.load(path), load_file(saved)
+        image = model.encode_image(inputs["input/image"], normalize=True)
+        text = model.encode_text(inputs["input/text"], normalize=True)
         apart = max(float((image - ours["image_features"]).abs().max()), float((text - ours["text_features"]).abs().max()))
         worst, models = max(worst, apart), models + 1
     print(json.dumps({"models": models, "max_abs": worst, "open_clip": open_clip.__version__}))

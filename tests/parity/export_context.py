@@ -15,10 +15,9 @@ import tempfile
 from pathlib import Path
 
 import export_hftext
-import export_models
 import open_clip
 import torch
-from safetensors.torch import save_file
+import upstream
 
 DATA = Path(__file__).resolve().parent / "data"
 LENGTHS = (6, 20)
@@ -52,12 +51,12 @@ CASES = {
 def export(name, text, tokenizer, seed):
     hf = "hf_model_name" in text
     config = {"embed_dim": 4, "custom_text": name != "native", "vision_cfg": VISION, "text_cfg": text}
-    model = (export_hftext if hf else export_models).build(config, seed)
-    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
+    model = (export_hftext.FAMILY if hf else upstream).build(config, seed)
+    tensors = upstream.weights(model)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
-        save_file({k: v.contiguous().clone() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+        upstream.save(model.state_dict(), folder / "open_clip_model.safetensors")
         if tokenizer:
             shutil.copytree(DATA / tokenizer, folder, dirs_exist_ok=True)
         for length in LENGTHS:
@@ -75,7 +74,7 @@ def export(name, text, tokenizer, seed):
         tensors |= {"used": used, "weights/token_embedding.weight": tensors["weights/token_embedding.weight"][used]}
     output = DATA / "context"
     output.mkdir(exist_ok=True)
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
+    upstream.save(tensors, output / f"{name}.safetensors")
     description = {"model_cfg": config, "captions": CAPTIONS, "lengths": LENGTHS, "tokenizer": tokenizer, "open_clip": open_clip.__version__}
     (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
     print(name, {k: tuple(v.shape) for k, v in tensors.items() if not k.startswith("weights")})

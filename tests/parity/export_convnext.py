@@ -1,33 +1,13 @@
 #!/usr/bin/env python3
-"""Small random ConvNeXt models of upstream OpenCLIP, and what belongs to that family.
+"""Small random ConvNeXt models of upstream OpenCLIP, and what belongs to that family. `family.py` describes the files under
+data/convnext/ and the options.
 
-Under data/convnext/:
-  <case>.safetensors, <case>.json    as `family.py` describes them
-  sizes.safetensors                  the case `linear` on pictures of other sizes: <height>x<width>/{image,features}
-  drop_path.json                     {"shares": {<name>: [of every block in training]}} of upstream's models
-  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
-
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import functools
-import json
 import random
-from pathlib import Path
 
-import export_profile
 import family
-import timm
-import torch
-from safetensors.torch import save_file
-
-DATA = Path(__file__).resolve().parent / "data/convnext"
-
-SEED = 4000
 
 TRUNK = {"depths": [1, 1, 1, 1], "dims": [3, 4, 5, 6]}
 TEXT = {"context_length": 8, "vocab_size": 24, "width": 8, "heads": 2, "layers": 1}
@@ -59,9 +39,6 @@ class ConvNext(family.Timm):
         return kwargs
 
 
-FAMILY = ConvNext(DATA, SEED, CASES)
-
-
 def random_case(seed: int) -> dict:
     draw = random.Random(seed)
     pick = draw.choice
@@ -89,32 +66,6 @@ def random_case(seed: int) -> dict:
     return case(f"convnext_{pick(sizes)}", vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]), **top)
 
 
-@torch.no_grad()
-def export_sizes(output: Path):
-    case = CASES["linear"]
-    model = FAMILY.build(case["config"], SEED)
-    tensors = {}
-    for height, width in ((39, 63),):
-        image = torch.randn(1, 3, height, width)
-        tensors[f"{height}x{width}/image"] = image
-        tensors[f"{height}x{width}/features"] = model.encode_image(image)
-    save_file(tensors, output / "sizes.safetensors")
-
-
-def export_drop_path(output: Path):
-    shares = {}
-    for name, rate in (("convnext_tiny", 0.1), ("convnext_xxlarge", 0.1), ("convnext_base", 0.35)):
-        with torch.device("meta"):
-            trunk = timm.create_model(name, drop_path_rate=rate)
-        blocks = [block for stage in trunk.stages for block in stage.blocks]
-        shares[name] = {"rate": rate, "shares": [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]}
-    (output / "drop_path.json").write_text(json.dumps(shares) + "\n")
-
-
-def export_parameters(output: Path):
-    family.export_parameters(sorted(path.stem for path in export_profile.CONFIGS.glob("convnext*.json")), output)
-
-
 WIDE = {"depths": [1, 1, 1, 1], "dims": [16, 24, 32, 48]}
 INIT = {
     "linear": case(trunk=WIDE, embed_dim=32),
@@ -123,6 +74,13 @@ INIT = {
 }
 
 
+FAMILY = ConvNext("convnext", 4000, CASES, INIT, ["convnext*"])
+
+
+def others(output):
+    FAMILY.export_sizes({"linear": [(39, 63)]}, output)
+    FAMILY.export_drop_path([("convnext_tiny", 0.1), ("convnext_xxlarge", 0.1), ("convnext_base", 0.35)], output)
+
+
 if __name__ == "__main__":
-    initial = functools.partial(FAMILY.export_initial_weights, INIT)
-    FAMILY.main(__doc__, random_case, [export_sizes, export_drop_path, export_parameters, initial])
+    FAMILY.main(__doc__, random_case, others)

@@ -1,17 +1,9 @@
 #!/usr/bin/env python3
-"""Small random EVA-CLIP and Perception Encoder models of upstream OpenCLIP, and what belongs to that family.
-
-Under data/eva/:
-  <case>.safetensors, <case>.json    as `family.py` describes them
-  resize.safetensors                 cases after `set_input_size`: <case>/<height>x<width>/{image,features,pos_embed}
+"""Small random EVA-CLIP and Perception Encoder models of upstream OpenCLIP, and what belongs to that family. `family.py` describes the
+files under data/eva/ and the options, but for
   training.safetensors               models of TRAINING in training mode: <case>/features, and <case>/grad/<key> of their squares' sum
   training_draws.json                TRAINING
-  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
 
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
@@ -19,17 +11,11 @@ import copy
 import functools
 import json
 import random
-from pathlib import Path
 
-import export_profile
 import family
 import timm
 import torch
-from safetensors.torch import load_file, save_file
-
-DATA = Path(__file__).resolve().parent / "data/eva"
-
-SEED = 6000
+import upstream
 
 TRUNK = {"patch_size": 5, "embed_dim": 8, "depth": 1, "num_heads": 2}
 TEXT = {"context_length": 8, "vocab_size": 24, "width": 8, "heads": 2, "layers": 1}
@@ -66,8 +52,6 @@ CASES = {
     "gigantic": case(PE_G, {"timm_pool": "map"}, trunk={"mlp_ratio": 2.9, "attn_pool_num_heads": 2}, init_logit_bias=-10),
 }
 
-SIZES = {"eva02_map": [(10, 15), (33, 26)], "eva02_pooled": [(31, 23)], "gigantic": [(26, 26)]}
-
 # Training: the case's model with these shares of dropped patches and, in its last block, of dropped branches. `kept` are the
 # patches of each picture and `kept_branches` the samples that keep them, of attention and MLP in every block, as this project
 # draws them for the seed; `family_eva.rs` asserts that it still does.
@@ -100,12 +84,9 @@ class Eva(family.Timm):
             kwargs["norm_layer"] = functools.partial(timm.layers.LayerNorm, eps=kwargs.pop("norm_eps"))
         return kwargs
 
-    def unsettle(self, model, vision):
-        moved = lambda name, parameter, noise: parameter + parameter[0].numel() ** -0.5 * noise
+    def unsettle(self, model, config):
+        moved = lambda name, parameter, noise: parameter + family.redrawn(parameter, noise)
         family.perturb(model.visual, ("bias", "pos_embed", "cls_token", "latent"), weights=moved)
-
-
-FAMILY = Eva(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -152,21 +133,6 @@ def random_case(seed: int) -> dict:
     return case(name, vision, text, trunk, draw.randint(1, 6), embed_dim, **top)
 
 
-@torch.no_grad()
-def export_resize(output: Path):
-    tensors = {}
-    for name, sizes in SIZES.items():
-        for height, width in sizes:
-            model = FAMILY.stored(name, output, seed=6)
-            model.visual.set_input_size((height, width))
-            image = torch.randn(1, 3, height, width)
-            place = f"{name}/{height}x{width}"
-            tensors[f"{place}/image"] = image
-            tensors[f"{place}/features"] = model.encode_image(image)
-            tensors[f"{place}/pos_embed"] = model.visual.trunk.pos_embed.detach().clone()
-    save_file(tensors, output / "resize.safetensors")
-
-
 def draw(trunk: torch.nn.Module, draws: dict, share: float):
     """Puts the given draws in the place of timm's."""
     kept = torch.tensor(draws["kept"])
@@ -187,26 +153,20 @@ def draw(trunk: torch.nn.Module, draws: dict, share: float):
                 module.forward = branch(samples)
 
 
-def export_training(output: Path):
+def export_training(output):
     tensors = {}
     for name, draws in TRAINING.items():
         config = copy.deepcopy(CASES[name]["config"])
         config["vision_cfg"] |= {k: draws[k] for k in ("patch_dropout", "timm_drop_path")}
         model = FAMILY.build(config, 7).train()
-        model.load_state_dict(FAMILY.weights(name, output))
+        model.load_state_dict(upstream.stored_weights(output / f"{name}.safetensors"))
         draw(model.visual.trunk, draws, draws["timm_drop_path"])
-        case = load_file(output / f"{name}.safetensors")
+        case = upstream.load(output / f"{name}.safetensors")
         features = model.encode_image(case["input/image"])
         features.square().sum().backward()
-        tensors[f"{name}/features"] = features.detach()
-        tensors |= {f"{name}/grad/visual.{n}": p.grad.clone() for n, p in model.visual.named_parameters()}
-    save_file(tensors, output / "training.safetensors")
+        tensors |= upstream.prefixed(name, {"features": features, **upstream.gradients(model)})
+    upstream.save(tensors, output / "training.safetensors")
     (output / "training_draws.json").write_text(json.dumps(TRAINING) + "\n")
-
-
-def export_parameters(output: Path):
-    names = sorted(path.stem for pattern in ("EVA*.json", "PE-Core*.json") for path in export_profile.CONFIGS.glob(pattern))
-    family.export_parameters(names, output)
 
 
 WIDE = {"embed_dim": 48, "depth": 2, "num_heads": 4, "attn_pool_num_heads": 4}
@@ -215,8 +175,13 @@ INIT = {
     "giant": case(EVA01, trunk={**WIDE, "patch_size": 7}, vision={"timm_proj": "mlp", "timm_proj_bias": True}, embed_dim=40),
     "perception": case(PE, {"timm_pool": "map"}, trunk=WIDE, embed_dim=32),
 }
+FAMILY = Eva("eva", 6000, CASES, INIT, ["EVA*", "PE-Core*"])
+
+
+def others(output):
+    FAMILY.export_resized({"eva02_map": [(10, 15), (33, 26)], "eva02_pooled": [(31, 23)], "gigantic": [(26, 26)]}, output)
+    export_training(output)
 
 
 if __name__ == "__main__":
-    initial = functools.partial(FAMILY.export_initial_weights, INIT)
-    FAMILY.main(__doc__, random_case, [export_resize, export_training, export_parameters, initial])
+    FAMILY.main(__doc__, random_case, others)

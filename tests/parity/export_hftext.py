@@ -1,41 +1,31 @@
 #!/usr/bin/env python3
-"""Small random models of upstream OpenCLIP with Hugging Face text towers, and what belongs to that family.
-
-Under data/hftext/:
-  <case>.safetensors, <case>.json    as `export_models.py` writes them; features in evaluation mode, loss and gradients in training
-                                     mode with the dropout masks that `layers/dropout.rs` draws for the seed 0
-  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
-  encoders/<kind>/                   a language model as its publishers save it, and `encoder.safetensors`, what upstream takes of it
+"""Small random models of upstream OpenCLIP with Hugging Face text towers, and what belongs to that family. `family.py` describes the
+files under data/hftext/ and the options, but that loss and gradients are of training mode with the dropout masks that
+`layers/dropout.rs` draws for the seed 0, and for
+  encoders/<kind>/       a language model as its publishers save it, and `encoder.safetensors`, what upstream takes of it
 
 The encoders are made smaller by the values under `hf_model_config` of `text_cfg`, which change the `config.json` of the model that
 `hf_model_name` names; OpenCLIP 3.3 reads the result from a folder. The `max_pooler` of that release looks at the padding instead of
 the tokens and stops on captions without padding; it is exported as its later versions compute it.
 
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0 transformers==5.23.0`.
 """
 
 import copy
-import json
+import functools
 import random
 import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
-import export_init
-import export_models
 import family
 import open_clip
 import torch
 import transformers
+import upstream
 from noise import Noise
 from open_clip import hf_model
-from safetensors.torch import save_file
 
-DATA = Path(__file__).resolve().parent / "data/hftext"
 # Of the dropout masks.
 SEED = 0
 
@@ -154,77 +144,14 @@ def encoder_config(text_cfg):
 
 
 @contextmanager
-def upstream(config):
-    """The configuration as OpenCLIP 3.3 knows it."""
-    config = copy.deepcopy(config)
-    text_cfg = config["text_cfg"]
-    encoder = encoder_config(text_cfg)
-    text_cfg.pop("hf_model_config", None)
-    with tempfile.TemporaryDirectory() as folder:
-        encoder.save_pretrained(folder)
-        text_cfg["hf_model_name"] = folder
-        yield config
-
-
-def create(config, name):
-    """Random weights, of the encoder too."""
-    with upstream(config) as plain, tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / f"{name}.json").write_text(json.dumps(plain))
-        open_clip.add_model_config(folder)
-        options = {} if "multimodal_cfg" in plain else {"output_dict": True}
-        return open_clip.create_model(name, pretrained_hf=False, **options)
-
-
-def build(config, seed):
-    torch.manual_seed(seed)
-    model = create(config, f"parity-{seed}")
-    export_models.perturb(model)
-    perturb(model)
-    return model.eval()
-
-
-@torch.no_grad()
-def perturb(model):
-    """What `export_models.perturb` does, under transformers' names."""
-    for name, parameter in model.text.named_parameters():
-        noise = torch.randn_like(parameter)
-        if parameter.ndim == 1 and name.endswith("weight"):
-            parameter.copy_(1 + 0.2 * noise)
-        elif name.endswith("bias"):
-            parameter.add_(0.2 * noise)
-        elif "relative_attention_bias" in name or "embed" in name:
-            parameter.copy_(0.5 * noise)
-        else:
-            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-@contextmanager
-def training(model, noise, layer_drop):
+def training(model):
+    noise, layer_drop = Noise(SEED), getattr(model.text.config, "encoder_layerdrop", 0.0)
     model.train()
     model.text.transformer.set_attn_implementation("eager")
     rand = lambda *_, **__: torch.tensor(1.0 if noise.kept(1, layer_drop)[0] else 0.0)
     with mock.patch.object(torch.nn.functional, "dropout", noise.dropout), mock.patch.object(torch, "rand", rand):
         yield
     model.eval()
-
-
-def evaluate(model, image, text):
-    """`export_models.evaluate`, whose loss is of training mode."""
-    model.zero_grad()
-    layer_drop = getattr(model.text.config, "encoder_layerdrop", 0.0)
-    with training(model, Noise(SEED), layer_drop):
-        loss = open_clip.ClipLoss()(**model(image, text))
-    loss.backward()
-    with torch.no_grad():
-        outputs = {
-            "image_features": model.encode_image(image),
-            "text_features": model.encode_text(text),
-            "image_features_norm": model.encode_image(image, normalize=True),
-            "text_features_norm": model.encode_text(text, normalize=True),
-            "loss": loss.detach(),
-        }
-    gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
-    return outputs, gradients
 
 
 def captions(batch, context, encoder):
@@ -244,13 +171,54 @@ def captions(batch, context, encoder):
     return rows
 
 
-def export(name, case, seed, output):
-    config = case["config"]
-    model = build(config, seed)
-    image = torch.randn(case["batch"], 3, *model.visual.image_size)
-    text = captions(case["batch"], config["text_cfg"]["context_length"], model.text.config)
-    with mock.patch.object(export_models, "evaluate", evaluate):
-        return family.export(name, config, model, (image, text), seed, output, transformers=transformers.__version__)
+class HfText(family.Family):
+    def create(self, config, name, **options):
+        """From the configuration as OpenCLIP 3.3 knows it; with random weights, of the encoder too."""
+        config = copy.deepcopy(config)
+        text_cfg = config["text_cfg"]
+        encoder = encoder_config(text_cfg)
+        text_cfg.pop("hf_model_config", None)
+        with tempfile.TemporaryDirectory() as folder:
+            encoder.save_pretrained(folder)
+            text_cfg["hf_model_name"] = folder
+            return super().create(config, name, pretrained_hf=False, **options)
+
+    @torch.no_grad()
+    def unsettle(self, model, config):
+        """What `upstream.perturb` does, under transformers' names."""
+        for name, parameter in model.text.named_parameters():
+            noise = torch.randn_like(parameter)
+            if parameter.ndim == 1 and name.endswith("weight"):
+                parameter.copy_(1 + 0.2 * noise)
+            elif name.endswith("bias"):
+                parameter.add_(0.2 * noise)
+            elif "relative_attention_bias" in name or "embed" in name:
+                parameter.copy_(0.5 * noise)
+            else:
+                parameter.copy_(family.redrawn(parameter, noise))
+
+    def inputs(self, model, config, batch):
+        image = upstream.pixels(batch, 3, *model.visual.image_size)
+        return image, captions(batch, config["text_cfg"]["context_length"], model.text.config)
+
+    def evaluate(self, model, image, text):
+        return upstream.evaluate(model, image, text, functools.partial(training, model))
+
+    def record(self, name, model, image, text):
+        found, about = super().record(name, model, image, text)
+        return found, about | {"transformers": transformers.__version__}
+
+    def export_parameters(self, output):
+        def described(name):
+            config = open_clip.factory.get_model_config(name)
+            if "hf_model_name" in config["text_cfg"]:
+                config["custom_text"] = True
+                config["text_cfg"]["hf_model_pretrained"] = False
+            return config
+
+        named = lambda name, **_: encoder_config({"hf_model_name": name})
+        with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), mock.patch.object(open_clip, "get_model_config", described):
+            super().export_parameters(output)
 
 
 def random_case(seed):
@@ -300,35 +268,12 @@ def random_case(seed):
     return case(name, model, text, None, draw.randint(4, 8), dropout, embed_dim, **top)
 
 
-def export_parameters(output):
-    def described(name):
-        config = open_clip.factory.get_model_config(name)
-        if "hf_model_name" in config["text_cfg"]:
-            config["custom_text"] = True
-            config["text_cfg"]["hf_model_pretrained"] = False
-        return config
-
-    named = lambda name, **_: encoder_config({"hf_model_name": name})
-    with mock.patch.object(hf_model.AutoConfig, "from_pretrained", named), mock.patch.object(open_clip, "get_model_config", described):
-        family.export_parameters(NAMES, output)
-
-
 INIT = {
     "roberta": case("roberta-base", {"hidden_size": 48, "vocab_size": 300, "initializer_range": 0.05}, embed_dim=20),
     "roberta_pooler": case("xlm-roberta-base", {"hidden_size": 24}, pooler("cls_pooler")),
     "mt5": case("google/mt5-base", {"d_model": 48, "d_kv": 12, "vocab_size": 200, "d_ff": 100, "initializer_factor": 0.5}),
     "nllb": case(NLLB, {"d_model": 48, "vocab_size": 300}, pooler("cls_pooler")),
 }
-
-
-def fresh(config, name):
-    for seed in range(export_init.SEEDS):
-        torch.manual_seed(seed)
-        yield create(config, f"init-{name}")
-
-
-def export_init_moments(output):
-    family.export_initial_weights({name: entry["config"] for name, entry in INIT.items()}, fresh, output)
 
 
 def export_encoders(output):
@@ -345,13 +290,11 @@ def export_encoders(output):
         for path in folder.glob("generation_config.json"):
             path.unlink()
         tower = hf_model.HFTextEncoder(str(folder), 8, pooler_type="mean_pooler", proj_type="mlp")
-        state = {k: v.contiguous().clone() for k, v in tower.transformer.state_dict().items()}
-        save_file(state, folder / "encoder.safetensors")
+        upstream.save(tower.transformer.state_dict(), folder / "encoder.safetensors")
 
 
-def check(folder):
-    family.check_saved(folder, DATA, build, {name: entry["config"] for name, entry in CASES.items()})
+FAMILY = HfText("hftext", 6000, CASES, INIT, NAMES)
 
 
 if __name__ == "__main__":
-    family.main(__doc__, DATA, CASES, export, random_case, 6000, check, [export_parameters, export_init_moments, export_encoders])
+    FAMILY.main(__doc__, random_case, export_encoders)

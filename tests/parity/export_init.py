@@ -13,11 +13,10 @@ Needs `pip install open_clip_torch==3.3.0`.
 
 import argparse
 import json
-import tempfile
 from pathlib import Path
 
-import open_clip
 import torch
+import upstream
 
 DATA = Path(__file__).resolve().parent / "data"
 SEEDS = 4
@@ -54,13 +53,18 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def models(config: dict, name: str):
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / f"init-{name}.json").write_text(json.dumps(config))
-        open_clip.add_model_config(folder)
-        for seed in range(SEEDS):
-            torch.manual_seed(seed)
-            yield open_clip.create_model(f"init-{name}")
+def fresh(config: dict, name: str):
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        yield upstream.create(config, f"init-{name}")
+
+
+def moments(config: dict, models) -> dict:
+    """Of the parameters that `models` of SEEDS seeds hold together."""
+    states = [{k: v.detach() for k, v in model.state_dict().items()} for model in models]
+    keys = [k for k in states[0] if not k.endswith("num_batches_tracked")]
+    parameters = {k: describe(torch.stack([state[k] for state in states])) for k in keys}
+    return {"model_cfg": config, "seeds": SEEDS, "parameters": parameters}
 
 
 def describe(values: torch.Tensor) -> dict:
@@ -85,11 +89,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DATA / "init.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = {}
-    for name, config in CONFIGS.items():
-        states = [{k: v.detach() for k, v in model.state_dict().items()} for model in models(config, name)]
-        parameters = {key: describe(torch.stack([state[key] for state in states])) for key in states[0]}
-        found[name] = {"model_cfg": config, "seeds": SEEDS, "parameters": parameters}
+    found = {name: moments(config, fresh(config, name)) for name, config in CONFIGS.items()}
     lines = []
     for name, content in found.items():
         rows = ",\n".join(f"   {json.dumps(k)}: {json.dumps(v)}" for k, v in content["parameters"].items())

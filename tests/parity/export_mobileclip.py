@@ -1,40 +1,26 @@
 #!/usr/bin/env python3
-"""Small random MobileCLIP models of upstream OpenCLIP, and what belongs to that family.
-
-Under data/mobileclip/:
-  <case>.safetensors, <case>.json    as `family.py` writes them, and of training mode in some
-      train/{image_features,loss}    with the batch's statistics
-      train/grad/<key>               gradient of that loss
-      once/<key>                     running statistics after one forward pass
+"""Small random MobileCLIP models of upstream OpenCLIP, and what belongs to that family. `family.py` and, of some cases, `batch_norm.py`
+describe the files under data/mobileclip/ and the options, but for
   apple_<case>.safetensors           the same weights under the keys of Apple's own checkpoints, which upstream's
                                      `convert_state_dict` turns into the case's, but for a bias that is zero in them
-  parameters.json, init.json         as `export_profile.py` and `export_init.py` write them
 
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know. Where timm
-takes layers, that key has their names.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` checks what the ignored test `save_for_open_clip` wrote. Needs `pip install open_clip_torch==3.3.0`.
+Where timm takes layers, `timm_kwargs` has their names. Needs `pip install open_clip_torch==3.3.0`.
 """
 
 import copy
 import functools
 import random
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import mock
 
-import export_models
-import export_resnet
+import batch_norm
 import family
-import open_clip
 import torch
+import upstream
 from open_clip.convert import convert_state_dict
-from safetensors.torch import load_file, save_file
 from timm.layers import LayerNorm2d
 from timm.models import fastvit, vision_transformer_hybrid
 from timm.utils import reparameterize_model
-
-DATA = Path(__file__).resolve().parent / "data/mobileclip"
 
 FOUR = {"layers": [1, 1, 0, 1], "embed_dims": [1, 2, 4, 32], "mlp_ratios": [3, 3, 3, 0.1]}
 TWO = {"layers": [1, 1], "embed_dims": [2, 32], "mlp_ratios": [3, 0.1], "token_mixers": ["repmixer", "attention"],
@@ -81,45 +67,11 @@ TRAINED = ("mci0", "vit")
 
 
 @torch.no_grad()
-def perturb(model):
-    """Every weight off its neutral value, and branches that are large enough to count."""
-    export_resnet.unsettle(model)
-    for name, parameter in model.visual.named_parameters():
-        noise = torch.randn_like(parameter)
-        leaf = name.rsplit(".", 1)[-1]
-        if leaf == "gamma":
-            parameter.copy_(0.5 + 0.2 * noise)
-        elif leaf in ("pos_embed", "cls_token"):
-            parameter.add_(0.2 * noise)
-        elif parameter.ndim == 1 and leaf == "bias":
-            parameter.add_(0.2 * noise)
-        elif parameter.ndim == 1:
-            parameter.add_(0.1 * noise)
-        else:
-            parameter.copy_(parameter[0].numel() ** -0.5 * noise)
-
-
-@torch.no_grad()
 def folded(model, image) -> torch.Tensor:
     """Features after upstream's own joining of branches."""
     model = copy.deepcopy(model)
     model.visual.trunk = reparameterize_model(model.visual.trunk)
     return model.encode_image(image)
-
-
-def training(model, image, text) -> tuple[dict, dict]:
-    """Results in training mode, and how far they are from f64: statistics of a few values can be ill-conditioned."""
-    found = export_resnet.evaluate(copy.deepcopy(model).train(), image, text)
-    exact = export_resnet.evaluate(copy.deepcopy(model).double().train(), image.double(), text)
-    largest = max(float(v.abs().max()) for k, v in exact.items() if k.startswith("grad/"))
-    noise = {
-        "features_abs": float((found["image_features"] - exact["image_features"]).abs().max()),
-        "gradients": max(
-            float((found[k] - v).abs().max()) / max(float(v.abs().max()), 1e-3 * largest) for k, v in exact.items() if k.startswith("grad/")
-        ),
-    }
-    tensors = {f"train/{k}": v for k, v in found.items() if k != "text_features"}
-    return tensors | {f"once/{k}": v for k, v in export_resnet.after(model, [image]).items()}, noise
 
 
 class MobileClip(family.Timm):
@@ -140,27 +92,29 @@ class MobileClip(family.Timm):
         with mock.patch.object(vision_transformer_hybrid, "ConvStem", smaller), super().trunk(config) as plain:
             yield plain
 
-    def unsettle(self, model, vision):
-        perturb(model)
+    @torch.no_grad()
+    def unsettle(self, model, config):
+        """Branches that are large enough to count, too."""
+        batch_norm.unsettle(model)
+        for name, parameter in model.visual.named_parameters():
+            noise = torch.randn_like(parameter)
+            leaf = name.rsplit(".", 1)[-1]
+            if leaf == "gamma":
+                parameter.copy_(0.5 + 0.2 * noise)
+            elif leaf in ("pos_embed", "cls_token", "bias"):
+                parameter.add_(0.2 * noise)
+            elif parameter.ndim == 1:
+                parameter.add_(0.1 * noise)
+            else:
+                parameter.copy_(family.redrawn(parameter, noise))
 
-    def export(self, name, case, seed, output):
-        config, batch = case["config"], case["batch"]
-        model = self.build(config, seed)
-        model.visual.image_size = open_clip.utils.to_2tuple(config["vision_cfg"]["image_size"])
-        image, text = export_models.inputs(model, config, batch)
-        more, trained = {"batch": batch}, {}
+    def record(self, name, model, image, text):
+        found, about = super().record(name, model, image, text)
+        about["upstream_folded_abs"] = float((folded(model, image) - found["output/image_features"]).abs().max())
         if name in TRAINED or name not in CASES:
-            trained, more["training_f32_against_f64"] = training(model, image, text)
-        line = family.export(name, config, model, (image, text), seed, output, **more)
-        file = output / f"{name}.safetensors"
-        tensors = {**load_file(file), **trained}
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, file)
-        apart = float((folded(model, image) - tensors["output/image_features"]).abs().max())
-        return f"{line}  {file.stat().st_size // 1000} kB with training  upstream folded {apart:.1e}"
-
-
-SEED = 5200
-FAMILY = MobileClip(DATA, SEED, CASES)
+            trained, error = batch_norm.training(model, image, text)
+            found, about = found | trained, about | error
+        return found, about
 
 
 def random_case(seed: int) -> dict:
@@ -254,10 +208,10 @@ def apple_vit(key: str) -> str:
 
 
 @torch.no_grad()
-def export_apple(output: Path):
+def export_apple(output):
     """Apple's image projection has no bias, which is zero in OpenCLIP's form of the weights."""
     for name in ("mci0", "vit"):
-        model = FAMILY.build(CASES[name]["config"], SEED + list(CASES).index(name))
+        model = FAMILY.stored(name, output)
         trunk = model.visual.trunk
         (trunk.head if name == "vit" else trunk.head.fc).bias.zero_()
         state = {"an.optimizer": torch.zeros(2)}
@@ -276,10 +230,10 @@ def export_apple(output: Path):
             elif key.startswith("visual.trunk."):
                 key = "image_encoder.model." + (apple_vit(inner) if name == "vit" else apple_fastvit(inner, trunk))
             assert key not in state, key
-            state[key] = value.contiguous().clone()
+            state[key] = value
         back, expected = convert_state_dict(model, dict(state)), model.state_dict()
         assert set(back) == set(expected) and all(torch.equal(back[k], v) for k, v in expected.items())
-        save_file({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, output / f"apple_{name}.safetensors")
+        upstream.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, output / f"apple_{name}.safetensors")
 
 
 WIDE = {**TWO, "embed_dims": [16, 32], "mlp_ratios": [1, 2]}
@@ -288,13 +242,8 @@ INIT = {
     "mlp": case("fastvit_mci3", {**WIDE, "norm_layer": "layernorm2d"}, {"timm_proj": "mlp", "timm_proj_bias": True}, embed_dim=24),
     "vit": case("vit_base_mci_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}, TOKEN, embed_dim=24),
 }
-
-
-def others(output: Path):
-    export_apple(output)
-    family.export_parameters(sorted(n for n in open_clip.list_models() if n.startswith("MobileCLIP")), output)
-    FAMILY.export_initial_weights(INIT, output)
+FAMILY = MobileClip("mobileclip", 5200, CASES, INIT, ["MobileCLIP*"])
 
 
 if __name__ == "__main__":
-    FAMILY.main(__doc__, random_case, [others])
+    FAMILY.main(__doc__, random_case, export_apple)

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import export_coca
 import open_clip
-import torch
-from export_models import build, captions
-from safetensors.torch import save_file
+import upstream
 
 PAIRS = 24
 VISION = {"image_size": 9, "patch_size": 3, "width": 8, "head_width": 4, "layers": 1}
@@ -58,19 +56,17 @@ CASES = {"clip": (PLAIN, clip), "siglip": (SIGLIP, siglip), "distill": (PLAIN, d
 
 def export(name: str, seed: int, output: Path) -> dict:
     config, objective = CASES[name]
-    model = export_coca.build(config, seed) if name == "coca" else build(config, seed)
-    teacher = build(TEACHER, seed + 50).requires_grad_(False)
-    image = torch.randn(PAIRS, 3, 9, 9)
-    text = captions(PAIRS, TEXT["context_length"], TEXT["vocab_size"], None)
+    model = (export_coca.FAMILY if name == "coca" else upstream).build(config, seed)
+    teacher = upstream.build(TEACHER, seed + 50).requires_grad_(False)
+    image = upstream.pixels(PAIRS, 3, 9, 9)
+    text = upstream.captions(PAIRS, TEXT["context_length"], TEXT["vocab_size"], None)
     losses = objective(model(image, text), teacher(image, text) if name == "distill" else None)
     sum(losses.values()).backward()
-    tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"grad/{k}": p.grad for k, p in model.named_parameters()}
-    tensors |= {"input/image": image, "input/text": text}
+    tensors = {**upstream.weights(model), **upstream.gradients(model), "input/image": upstream.in_bytes(image), "input/text": text}
     tensors |= {f"output/{k}": v.reshape(1) for k, v in losses.items()}
     if name == "distill":
-        tensors |= {f"teacher/{k}": v for k, v in teacher.state_dict().items()}
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
+        tensors |= upstream.prefixed("teacher", teacher.state_dict())
+    upstream.save(tensors, output / f"{name}.safetensors")
     print(name, {k: float(v) for k, v in losses.items()})
     return {"model_cfg": config, "teacher_cfg": TEACHER}
 

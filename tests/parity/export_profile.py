@@ -19,12 +19,12 @@ from pathlib import Path
 
 import open_clip
 import torch
-from export_training import excluded_from_decay
 from open_clip.zero_shot_metadata import (
     IMAGENET_CLASSNAMES,
     OPENAI_IMAGENET_TEMPLATES,
     SIMPLE_IMAGENET_TEMPLATES,
 )
+from upstream import excluded_from_decay
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(open_clip.__file__).parent / "model_configs"
@@ -77,6 +77,14 @@ def count(name: str) -> dict:
     }
 
 
+def write_parameters(names: list[str], path: Path) -> dict:
+    """Writes and returns the `count` of each."""
+    counted = {name: count(name) for name in names}
+    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())
+    path.write_text("{\n" + lines + "\n}\n")
+    return counted
+
+
 def table(path: Path, names: list[str]) -> dict:
     """`#total/visual/keys` of a text table with one "- `name` … #a/b/c" line per model."""
     found = {}
@@ -105,15 +113,13 @@ def main() -> None:
     for name in names:
         shutil.copyfile(CONFIGS / f"{name}.json", models / f"{name}.json")
 
-    counted = {name: count(name) for name in names}
+    parameters = args.output / "tests/parity/data/parameters.json"
+    parameters.parent.mkdir(parents=True, exist_ok=True)
+    counted = write_parameters(names, parameters)
     if args.table:
         published = table(args.table, names)
         own = {n: {k: c[k] for k in COUNTS} for n, c in counted.items()}
         assert published == own, {n: (published.get(n), own[n]) for n in names if published.get(n) != own[n]}
-    parameters = args.output / "tests/parity/data/parameters.json"
-    parameters.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(f"  {json.dumps(n)}: {json.dumps(c)}" for n, c in counted.items())
-    parameters.write_text("{\n" + lines + "\n}\n")
 
     imagenet = args.output / "configs/eval/imagenet.json"
     imagenet.parent.mkdir(parents=True, exist_ok=True)

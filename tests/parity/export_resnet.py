@@ -1,41 +1,26 @@
 #!/usr/bin/env python3
-"""Small random ModifiedResNets of upstream OpenCLIP: features, loss, gradients in both modes, running statistics.
-
-One <case>.safetensors and one <case>.json per case under data/resnet/. Tensors of a case:
-  weights/<key>                        every entry of the state dict, counters included
-  input/image                          f32 [B, 3, S, S]
-  input/text                           i64 [B, context]
-  {eval,train}/image_features, {eval,train}/text_features, {eval,train}/loss    not normalised features, `ClipLoss`
-  {eval,train}/grad/<key>              gradient of that loss for every parameter; of the committed cases
-                                       every max(1, n // 48)-th of its n values alone, flattened
-  once/<key>, twice/<key>              running statistics after one forward pass in training mode, and after a second one over the
-                                       batch in reverse order with its pixels doubled
-  halves/<key>                         running statistics after an `--accum-freq 2` step: both halves of the batch, twice
-
-`parameters.json` has the format of data/parameters.json. `openai.pt` is a TorchScript archive with the keys of OpenAI's ResNets in f16 and
-`openai.safetensors` its features.
-
-  export_resnet.py                                the committed cases
-  export_resnet.py --fuzz SEED COUNT --output DIR random ones, for the ignored test `random_resnets`
+"""Small random ModifiedResNets of upstream OpenCLIP, and what belongs to that family. `family.py` and `batch_norm.py` describe the files
+under data/resnet/ and the options, but for
+  <case>.safetensors     in addition
+      twice/<key>        running statistics after a second pass in training mode, over the batch in reverse order with its pixels doubled
+      halves/<key>       after an `--accum-freq 2` step: both halves of the batch, twice
+    and of large gradients of the committed cases every max(1, n // 48)-th of the n values alone, flattened
+  openai.pt              a TorchScript archive with the keys of OpenAI's ResNets in f16, openai.safetensors its features
 
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import argparse
 import copy
 import json
 import random
 import tempfile
 import zipfile
-from pathlib import Path
 
+import batch_norm
 import family
-import open_clip
 import torch
-from export_models import build, captions
-from safetensors.torch import save_file
+import upstream
 
-DATA = Path(__file__).resolve().parent / "data/resnet"
 TEXT = {"context_length": 8, "vocab_size": 40, "width": 8, "heads": 2, "layers": 1}
 
 
@@ -63,75 +48,25 @@ def random_case(seed: int) -> dict:
     return case(layers, width, size, rng.randint(4, 7), head_width=channels // heads, quick_gelu=rng.random() < 0.5)
 
 
-@torch.no_grad()
-def unsettle(model: torch.nn.Module) -> None:
-    """Norms off their neutral values, so that a swapped or ignored one shows."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.weight.copy_(0.8 + 0.3 * torch.randn_like(module.weight))
-            module.bias.copy_(0.3 * torch.randn_like(module.bias))
-            module.running_mean.copy_(0.3 * torch.randn_like(module.running_mean))
-            module.running_var.copy_(0.5 + torch.rand_like(module.running_var))
-            module.num_batches_tracked.fill_(7)
+class ResNet(family.Family):
+    def unsettle(self, model, config):
+        batch_norm.unsettle(model)
+
+    def record(self, name, model, image, text):
+        found, about = super().record(name, model, image, text)
+        trained, error = batch_norm.training(model, image, text)
+        halves = 2 * list(image.split((len(image) + 1) // 2))
+        for place, batches in {"twice": [image, 2 * image.flip(0)], "halves": halves}.items():
+            trained |= upstream.prefixed(place, batch_norm.statistics(model, batches))
+        exact = batch_norm.statistics(upstream.in_f64(model), [half.double() for half in halves])
+        error["training_f32_against_f64"]["halves_abs"] = max(float((trained[f"halves/{k}"] - v).abs().max()) for k, v in exact.items())
+        found |= trained
+        if name in CASES:
+            found = {k: v.flatten()[:: max(1, v.numel() // SAMPLES)] if "grad/" in k else v for k, v in found.items()}
+        return found, about | error
 
 
-def evaluate(model, image, text) -> dict:
-    model.zero_grad()
-    # Features first: a pass in training mode does not depend on the running statistics it changes.
-    with torch.no_grad():
-        outputs = {"image_features": model.encode_image(image), "text_features": model.encode_text(text)}
-    loss = open_clip.ClipLoss()(**model(image, text))
-    loss.backward()
-    outputs["loss"] = loss.detach()
-    return outputs | {f"grad/{n}": p.grad.clone() for n, p in model.named_parameters()}
-
-
-def statistics(model) -> dict:
-    return {k: v.clone() for k, v in model.state_dict().items() if "running_" in k}
-
-
-@torch.no_grad()
-def after(model, batches) -> dict:
-    model = copy.deepcopy(model).train()
-    for image in batches:
-        model.encode_image(image)
-    return statistics(model)
-
-
-def export(name: str, case: dict, seed: int, output: Path, sample: bool) -> str:
-    config, batch = case["config"], case["batch"]
-    model = build(config, seed)
-    unsettle(model)
-    size = config["vision_cfg"]["image_size"]
-    image = torch.randn(batch, 3, size, size)
-    text = captions(batch, config["text_cfg"]["context_length"], config["text_cfg"]["vocab_size"], None)
-    tensors = {f"weights/{k}": v.clone() for k, v in model.state_dict().items()}
-    tensors |= {"input/image": image, "input/text": text}
-    outputs = {mode: evaluate(copy.deepcopy(model).train(mode == "train"), image, text) for mode in ("eval", "train")}
-    for mode, found in outputs.items():
-        for key, value in found.items():
-            if sample and key.startswith("grad/"):
-                value = value.flatten()[:: max(1, value.numel() // SAMPLES)]
-            tensors[f"{mode}/{key}"] = value
-    noise = {}
-    for mode, found in outputs.items():
-        exact = evaluate(copy.deepcopy(model).double().train(mode == "train"), image.double(), text)
-        noise[mode] = {
-            "features_abs": float((found["image_features"] - exact["image_features"]).abs().max()),
-            "gradients_rel_to_tensor_max": max(
-                float((found[k] - v).abs().max() / v.abs().max()) for k, v in exact.items() if k.startswith("grad/") and v.abs().max() > 1e-9
-            ),
-        }
-    halves = list(image.split((batch + 1) // 2))
-    for place, batches in {"once": [image], "twice": [image, 2 * image.flip(0)], "halves": halves + halves}.items():
-        tensors |= {f"{place}/{k}": v for k, v in after(model, batches).items()}
-    exact = after(copy.deepcopy(model).double(), [half.double() for half in halves + halves])
-    noise["train"]["halves_abs"] = max(float((tensors[f"halves/{k}"] - v).abs().max()) for k, v in exact.items())
-    assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
-    description = {"case": name, "model_cfg": config, "batch": batch, "seed": seed, "f32_against_f64": noise, "open_clip": open_clip.__version__}
-    (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
-    return f"{name:16} {(output / f'{name}.safetensors').stat().st_size // 1000} kB  {noise}"
+FAMILY = ResNet("resnet", 4000, CASES, configurations=["RN*"])
 
 
 class Archive(torch.nn.Module):
@@ -152,20 +87,18 @@ class Archive(torch.nn.Module):
 
 
 @torch.no_grad()
-def export_openai(output: Path) -> None:
+def export_openai(output) -> None:
     """Heads of 64 features in both towers, as all of OpenAI's models have."""
     made = case([1, 2, 1, 1], 2, 32, text={"width": 64, "heads": 1}, quick_gelu=True)
     config = made["config"]
-    model = build(config, 77)
-    unsettle(model)
+    model = FAMILY.build(config, 77)
     half = copy.deepcopy(model)
     for tensor in [*half.parameters(), *half.buffers()]:
         if tensor.is_floating_point():
             tensor.data = tensor.data.half().float()
-    image = torch.randn(1, 3, 32, 32)
-    text = captions(1, 8, 40, None)
-    features = {"input/image": image, "input/text": text, "image_features": half.encode_image(image), "text_features": half.encode_text(text)}
-    save_file({k: v.contiguous() for k, v in features.items()}, output / "openai.safetensors")
+    image, text = upstream.inputs(model, config, 1)
+    features = {"input/image": upstream.in_bytes(image), "input/text": text, "image_features": half.encode_image(image), "text_features": half.encode_text(text)}
+    upstream.save(features, output / "openai.safetensors")
     archive = torch.jit.trace(Archive(half, config).eval(), image[:1], check_trace=False)
     with tempfile.NamedTemporaryFile(suffix=".pt") as file:
         archive.half().save(file.name)
@@ -177,24 +110,5 @@ def export_openai(output: Path) -> None:
     (output / "openai_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=DATA)
-    parser.add_argument("--fuzz", type=int, nargs=2, metavar=("SEED", "COUNT"))
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    args.output.mkdir(parents=True, exist_ok=True)
-    if args.fuzz:
-        first, number = args.fuzz
-        for seed in range(first, first + number):
-            print(export(f"random_{seed}", random_case(seed), seed, args.output, False))
-        return
-    for i, (name, made) in enumerate(CASES.items()):
-        print(export(name, made, 4000 + i, args.output, True))
-    names = [n for n in open_clip.list_models() if n.startswith("RN")]
-    family.export_parameters(sorted(names), args.output)
-    export_openai(args.output)
-
-
 if __name__ == "__main__":
-    main()
+    FAMILY.main(__doc__, random_case, export_openai)

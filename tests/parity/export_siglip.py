@@ -1,41 +1,29 @@
 #!/usr/bin/env python3
-"""Small random SigLIP models of upstream OpenCLIP, and what belongs to that family.
-
-Under data/siglip/:
-  <case>.safetensors, <case>.json    as `export_models.py` writes them, with in addition
+"""Small random SigLIP models of upstream OpenCLIP, and what belongs to that family. `family.py` describes the files under data/siglip/ and
+the options, but for
+  <case>.safetensors                 in addition
       output/siglip_loss             f32 [], `SigLipLoss` on the model's output
       siglip_grad/<key>              f32, gradient of that loss for every trainable parameter, in some cases
   big_vision.npz, big_vision_stacked.npz    the weights of the case `plain` under big_vision's names, a block at a time or all
                                      blocks in one array; upstream's `load_big_vision_weights` gives the weights back
   hf.safetensors                     a `SiglipModel` of transformers; input/ and output/ of it in hf_features.safetensors
-  resize.safetensors                 the case `plain` after `set_input_size`: size, features and the new positions
-  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
   tokenizer/, tokens.json            a small T5-like `tokenizer.json` and ids of `HFTokenizer` for the SigLIP configurations
 
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0 transformers`.
 """
 
-import functools
 import json
 import math
 import random
 from pathlib import Path
 
-import export_models
-import export_profile
 import family
 import numpy as np
 import open_clip
-import timm
 import torch
+import upstream
 from open_clip.convert import load_big_vision_weights
 from safetensors.torch import save_file
-
-DATA = Path(__file__).resolve().parent / "data/siglip"
 
 TRUNK = {"patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2}
 EXACT, TANH = "vit_base_patch16_siglip_224", "vit_base_patch32_siglip_256"
@@ -75,51 +63,23 @@ CASES = {
 SIGLIP_GRADIENTS = ("plain", "siglip2")
 
 
-def siglip(model, image, text):
-    model.zero_grad()
-    loss = open_clip.loss.SigLipLoss()(**model(image, text))
-    loss.backward()
-    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters()}
-
-
 class SigLip(family.Timm):
-    def unsettle(self, model, vision):
+    def unsettle(self, model, config):
         moved = lambda name, parameter, noise: parameter + parameter.shape[-1] ** -0.5 * noise
         family.perturb(model.visual, ("bias", "pos_embed", "cls_token", "latent"), gamma=0.4, weights=moved)
 
-    def export(self, name, case, seed, output):
-        config, batch = case["config"], case["batch"]
-        model = self.build(config, seed)
-        image, text = export_models.inputs(model, config, batch)
-        outputs, gradients = export_models.evaluate(model, image, text)
-        outputs["siglip_loss"], siglip_gradients = siglip(model, image, text)
-        tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-        tensors |= {"input/image": image, "input/text": text}
-        tensors |= {f"output/{k}": v for k, v in outputs.items()}
-        tensors |= {f"grad/{k}": v for k, v in gradients.items()}
+    def evaluate(self, model, image, text):
+        found = super().evaluate(model, image, text)
+        model.zero_grad()
+        loss = open_clip.loss.SigLipLoss()(**model(image, text))
+        loss.backward()
+        return {**found, "output/siglip_loss": loss.detach(), **{f"siglip_{k}": v for k, v in upstream.gradients(model).items()}}
+
+    def record(self, name, model, image, text):
+        found, about = super().record(name, model, image, text)
         if name in CASES and name not in SIGLIP_GRADIENTS:
-            siglip_gradients = {}
-        tensors |= {f"siglip_grad/{k}": v for k, v in siglip_gradients.items()}
-        assert all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point())
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / f"{name}.safetensors")
-        vanishing = sorted(n for n, g in gradients.items() if float(g.abs().max()) < 1e-6)
-        siglip_vanishing = sorted(n for n, g in siglip_gradients.items() if float(g.abs().max()) < 1e-6)
-        description = {
-            "case": name,
-            "model_cfg": config,
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "vanishing_gradients": vanishing,
-            "vanishing_siglip_gradients": siglip_vanishing,
-            "batch": batch,
-            "seed": seed,
-            "versions": {"open_clip": open_clip.__version__, "timm": timm.__version__, "torch": torch.__version__.split("+")[0]},
-        }
-        (output / f"{name}.json").write_text(json.dumps(description, indent=1) + "\n")
-        size = (output / f"{name}.safetensors").stat().st_size
-        return f"{name:24} {size // 1000:4} kB  loss {float(outputs['loss']):.4f}  siglip {float(outputs['siglip_loss']):.4f}"
-
-
-FAMILY = SigLip(DATA, 3000, CASES)
+            found = {k: v for k, v in found.items() if not k.startswith("siglip_grad/")}
+        return found, about
 
 
 def random_case(seed: int) -> dict:
@@ -224,7 +184,7 @@ def big_vision(state: dict, config: dict, stacked: bool, prefix: str) -> dict:
 
 
 def export_big_vision(output: Path):
-    config, stored = CASES["plain"]["config"], FAMILY.weights("plain", output)
+    config, stored = CASES["plain"]["config"], upstream.stored_weights(output / "plain.safetensors")
     for name, stacked, prefix, save in (
         ("big_vision", False, "params/", np.savez),
         ("big_vision_stacked", True, "", np.savez_compressed),
@@ -234,20 +194,6 @@ def export_big_vision(output: Path):
         model = FAMILY.build(config, 5)
         load_big_vision_weights(model, str(path))
         assert all(torch.equal(v, stored[k]) for k, v in model.state_dict().items())
-
-
-@torch.no_grad()
-def export_resize(output: Path):
-    tensors = {}
-    for height, width in ((8, 8), (24, 24), (29, 15), (12, 12)):
-        model = FAMILY.stored("plain", output, seed=6)
-        model.visual.set_input_size((height, width))
-        image = torch.randn(1, 3, height, width)
-        name = f"{height}x{width}"
-        tensors[f"{name}/image"] = image
-        tensors[f"{name}/features"] = model.encode_image(image)
-        tensors[f"{name}/pos_embed"] = model.visual.trunk.pos_embed.detach().clone()
-    save_file(tensors, output / "resize.safetensors")
 
 
 @torch.no_grad()
@@ -264,22 +210,13 @@ def export_hugging_face(output: Path):
     ).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    image, text = torch.randn(3, 3, 20, 20), torch.randint(2, 30, (3, 6))
+    image, text = upstream.pixels(3, 3, 20, 20), torch.randint(2, 30, (3, 6))
     state = {k: v.clone().contiguous() for k, v in model.state_dict().items()}
     save_file(state, output / "hf.safetensors", metadata={"format": "pt"})
     out = model(input_ids=text, pixel_values=image)
-    tensors = {"input/image": image, "input/text": text, "logits_per_image": out.logits_per_image}
+    tensors = {"input/image": upstream.in_bytes(image), "input/text": text, "logits_per_image": out.logits_per_image}
     tensors |= {"image_features": out.image_embeds, "text_features": out.text_embeds}
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, output / "hf_features.safetensors")
-
-
-def names() -> list[str]:
-    found = (path.stem for path in sorted(export_profile.CONFIGS.glob("*SigLIP*.json")))
-    return [name for name in found if "naflex" not in name]
-
-
-def export_parameters(output: Path):
-    family.export_parameters(names(), output)
+    upstream.save(tensors, output / "hf_features.safetensors")
 
 
 INIT = {
@@ -321,6 +258,15 @@ def export_tokens(output: Path):
     (output / "tokens.json").write_text(json.dumps({"captions": captions, "rows": rows}, separators=(",", ":")) + "\n")
 
 
+FAMILY = SigLip("siglip", 3000, CASES, INIT, ["*SigLIP*"])
+
+
+def others(output):
+    FAMILY.export_resized({"plain": [(8, 8), (24, 24), (29, 15), (12, 12)]}, output)
+    export_big_vision(output)
+    export_hugging_face(output)
+    export_tokens(output)
+
+
 if __name__ == "__main__":
-    initial = functools.partial(FAMILY.export_initial_weights, INIT)
-    FAMILY.main(__doc__, random_case, [export_big_vision, export_resize, export_hugging_face, export_parameters, initial, export_tokens])
+    FAMILY.main(__doc__, random_case, others)

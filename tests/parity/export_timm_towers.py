@@ -2,41 +2,23 @@
 """Small random models of upstream OpenCLIP with the three timm towers that have one configuration each: `vit_medium_patch16_gap_256`,
 `vit_relpos_medium_patch16_cls_224` and `swin_base_patch4_window7_224`.
 
-Under data/timm_towers/:
-  <case>.safetensors, <case>.json    as `family.py` describes them; the loss of the towers with relative positions is that of training
-                                     mode with the dropout masks that `vision/relpos.rs` draws for the seed 0
-  sizes.safetensors                  the case `relpos_avg` on pictures of other sizes: <height>x<width>/{image,features}
-  windows.safetensors                the case `swin` after `set_input_size`: <height>x<width>/{image,features,<key of a table>}
-  drop_path.json                     {<name>: {rate, shares of every block}} of upstream's models; the rate is null where the
-                                     configuration does not say it
-  parameters.json                    of every configuration, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
+`family.py` describes the files under data/timm_towers/ and the options. The loss of the towers with relative positions is that of
+training mode with the dropout masks that `vision/relpos.rs` draws for the seed 0. A trunk with another `img_size` under `timm_kwargs`
+than the configuration's `image_size` is brought to the latter by `set_input_size`.
 
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know. A trunk
-with another `img_size` there than the configuration's `image_size` is brought to the latter by `set_input_size`.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
 import functools
-import json
 import random
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from unittest import mock
 
-import export_models
 import family
 import noise
-import open_clip
-import timm
 import torch
-from safetensors.torch import save_file
-
-DATA = Path(__file__).resolve().parent / "data/timm_towers"
-
-SEED = 10000
+import upstream
+from open_clip.utils import to_2tuple
 
 GAP, RELPOS, SWIN = "vit_medium_patch16_gap_256", "vit_relpos_medium_patch16_cls_224", "swin_base_patch4_window7_224"
 TRUNK = {
@@ -68,7 +50,7 @@ CASES = {
         trunk={"class_token": False, "global_pool": "avg", "fc_norm": True, "init_values": 0.3, "embed_dim": 9, "num_heads": 3},
         embed_dim=9,
     ),
-    "swin": case(SWIN, trunk={"embed_dim": 3, "num_heads": [1, 2, 3, 4], "depths": [2, 2, 1, 1], "mlp_ratio": 4.0}, batch=3),
+    "swin": case(SWIN, trunk={"embed_dim": 3, "num_heads": [1, 2, 3, 4], "depths": [2, 2, 1, 1], "mlp_ratio": 2.5}),
     "swin_odd": case(
         SWIN,
         {"image_size": [37, 50], "timm_proj": None, "timm_pool": "avg", "timm_drop_path": 0.0},
@@ -101,41 +83,23 @@ def score_dropout(model):
         module.eval()
 
 
-def evaluate(model, image, text):
-    """`export_models.evaluate`, whose loss is of training mode."""
-    outputs, _ = in_evaluation(model, image, text)
-    model.zero_grad()
-    with score_dropout(model):
-        loss = open_clip.ClipLoss()(**model(image, text))
-    loss.backward()
-    outputs["loss"] = loss.detach()
-    return outputs, {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
-in_evaluation = export_models.evaluate
-
-
 class Towers(family.Timm):
     def arguments(self, vision, kwargs):
         kwargs = super().arguments(vision, kwargs)
         return {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs.items()}
 
-    def unsettle(self, model, vision):
-        size = vision["image_size"]
-        model.visual.set_input_size(tuple(size) if isinstance(size, list) else size)
+    def unsettle(self, model, config):
+        model.visual.set_input_size(to_2tuple(config["vision_cfg"]["image_size"]))
 
         def drawn(name, parameter, noise):
-            return noise if name.endswith("relative_position_bias_table") else parameter[0].numel() ** -0.5 * noise
+            return noise if name.endswith("relative_position_bias_table") else family.redrawn(parameter, noise)
 
         family.perturb(model.visual, ("bias", "pos_embed", "cls_token"), weights=drawn)
 
-    def export(self, name, case, seed, output):
-        relative = case["config"]["vision_cfg"]["timm_model_name"] == RELPOS
-        with mock.patch.object(export_models, "evaluate", evaluate if relative else in_evaluation):
-            return super().export(name, case, seed, output)
-
-
-FAMILY = Towers(DATA, SEED, CASES)
+    def evaluate(self, model, image, text):
+        relative = hasattr(model.visual.trunk, "blocks") and hasattr(model.visual.trunk.blocks[0].attn, "rel_pos")
+        mode = functools.partial(score_dropout, model) if relative else nullcontext
+        return upstream.evaluate(model, image, text, mode)
 
 
 def random_case(seed: int) -> dict:
@@ -174,49 +138,6 @@ def random_case(seed: int) -> dict:
     return case(name, vision, text, trunk, draw.randint(2, 6), embed_dim, custom_text=pick([True, False]))
 
 
-@torch.no_grad()
-def export_windows(output: Path):
-    tensors = {}
-    for height, width in ((64, 64), (48, 40), (20, 22)):
-        model = FAMILY.stored("swin", output)
-        model.visual.set_input_size((height, width))
-        image = torch.randn(1, 3, height, width)
-        tensors[f"{height}x{width}/image"] = image
-        tensors[f"{height}x{width}/features"] = model.encode_image(image)
-        for key in ("layers.0.blocks.1", "layers.2.blocks.0"):
-            key = f"visual.trunk.{key}.attn.relative_position_bias_table"
-            tensors[f"{height}x{width}/{key}"] = model.get_parameter(key).detach().clone()
-    save_file(tensors, output / "windows.safetensors")
-
-
-@torch.no_grad()
-def export_sizes(output: Path):
-    model = FAMILY.stored("relpos_avg", output)
-    tensors = {}
-    for height, width in ((5, 5), (32, 11)):
-        model.visual.set_input_size((height, width))
-        image = torch.randn(1, 3, height, width)
-        tensors[f"{height}x{width}/image"] = image
-        tensors[f"{height}x{width}/features"] = model.encode_image(image)
-    save_file(tensors, output / "sizes.safetensors")
-
-
-def export_drop_path(output: Path):
-    shares = {}
-    for name, rate in ((SWIN, None), (RELPOS, None), (RELPOS, 0.2)):
-        with torch.device("meta"):
-            trunk = timm.create_model(name, **({} if rate is None else {"drop_path_rate": rate}))
-        blocks = [block for stage in trunk.layers for block in stage.blocks] if name == SWIN else trunk.blocks
-        blocks = [[getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)] for block in blocks]
-        assert all(first == second for first, second in blocks)
-        shares[f"{name} {rate}"] = {"name": name, "rate": rate, "shares": [first for first, _ in blocks]}
-    (output / "drop_path.json").write_text(json.dumps(shares) + "\n")
-
-
-def export_parameters(output: Path):
-    family.export_parameters([GAP, RELPOS, SWIN], output)
-
-
 WIDE = {"embed_dim": 32, "num_heads": 4}
 INIT = {
     "gap": case(GAP, trunk=WIDE, embed_dim=24),
@@ -225,8 +146,15 @@ INIT = {
     "swin": case(SWIN, trunk={"embed_dim": 8, "window_size": 4}, embed_dim=24),
     "swin_classifier": case(SWIN, {"timm_proj": None, "timm_pool": "avg"}, trunk={"embed_dim": 8}, embed_dim=24),
 }
+FAMILY = Towers("timm_towers", 10100, CASES, INIT, [GAP, RELPOS, SWIN])
+
+
+def others(output):
+    FAMILY.export_sizes({"relpos_avg": [(5, 5), (32, 11)]}, output, fit=True)
+    tables = [f"visual.trunk.layers.{place}.attn.relative_position_bias_table" for place in ("0.blocks.1", "2.blocks.0")]
+    FAMILY.export_resized({"swin": [(64, 64), (48, 40), (20, 22)]}, output, tables)
+    FAMILY.export_drop_path([(SWIN, None), (RELPOS, None), (RELPOS, 0.2)], output)
 
 
 if __name__ == "__main__":
-    initial = functools.partial(FAMILY.export_initial_weights, INIT)
-    FAMILY.main(__doc__, random_case, [export_sizes, export_windows, export_drop_path, export_parameters, initial])
+    FAMILY.main(__doc__, random_case, others)

@@ -20,10 +20,10 @@ from types import SimpleNamespace
 
 import open_clip
 import torch
-from export_models import CASES, build, captions
+from export_models import CASES, FAMILY
 from open_clip_train import scheduler
-from open_clip_train import train as upstream
-from safetensors.torch import load_file, save_file
+from open_clip_train import train as upstream_train
+from upstream import build, captions, excluded_from_decay, in_bytes, pixels, save
 
 DATA = Path(__file__).resolve().parent / "data"
 VERSIONS = {"torch": torch.__version__.split("+")[0], "open_clip": open_clip.__version__}
@@ -33,17 +33,8 @@ def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps({**content, **VERSIONS}, indent=1) + "\n")
 
 
-def write_tensors(path: Path, tensors: dict) -> None:
-    save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, path)
-
-
 def snapshot(model) -> dict:
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
-
-
-def excluded_from_decay(name: str, parameter: torch.Tensor) -> bool:
-    """The rule inside `open_clip_train.main.main`, which cannot be called without a full run."""
-    return parameter.ndim < 2 or any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
 
 
 def adamw(model, lr: float, wd: float, betas: tuple, eps: float) -> torch.optim.AdamW:
@@ -72,7 +63,7 @@ class Run:
         clip_grad_norm = torch.nn.utils.clip_grad_norm_
         torch.nn.utils.clip_grad_norm_ = lambda p, n, **kw: self.norms.append(float(clip_grad_norm(p, n, **kw)))
         try:
-            upstream.train_one_epoch(model, data, self.loss, 0, self, None, schedule, None, args)
+            upstream_train.train_one_epoch(model, data, self.loss, 0, self, None, schedule, None, args)
         finally:
             torch.nn.utils.clip_grad_norm_ = clip_grad_norm
 
@@ -100,7 +91,7 @@ class Run:
 def batches(config: dict, count: int, size: int) -> list:
     side, text = config["vision_cfg"]["image_size"], config["text_cfg"]
     return [
-        (torch.randn(size, 3, side, side), captions(size, text["context_length"], text["vocab_size"], None))
+        (pixels(size, 3, side, side), captions(size, text["context_length"], text["vocab_size"], None))
         for _ in range(count)
     ]
 
@@ -112,8 +103,8 @@ def export_adamw(output: Path) -> None:
         "vision_cfg": {
             "image_size": 12,
             "patch_size": 6,
-            "width": 20,
-            "head_width": 10,
+            "width": 12,
+            "head_width": 6,
             "layers": 2,
             "ls_init_value": 0.1,
         },
@@ -134,7 +125,7 @@ def export_adamw(output: Path) -> None:
     start = snapshot(model)
     tensors = {f"weights/{k}": v for k, v in start.items()}
     for i, (image, text) in enumerate(steps):
-        tensors |= {f"input/image.{i}": image, f"input/text.{i}": text}
+        tensors |= {f"input/image.{i}": in_bytes(image), f"input/text.{i}": text}
 
     def optimizer():
         return adamw(model, hyper["lr"], hyper["wd"], (hyper["beta1"], hyper["beta2"]), hyper["eps"])
@@ -181,7 +172,7 @@ def export_adamw(output: Path) -> None:
         query, _, value = apart[k].chunk(3)
         apart[k] = torch.cat([query, value])
 
-    write_tensors(output / "adamw.safetensors", tensors)
+    save(tensors, output / "adamw.safetensors")
     write_json(
         output / "adamw.json",
         {
@@ -223,9 +214,9 @@ def export_accumulation(output: Path) -> None:
         if n != "logit_scale"
     }
     tensors = {f"weights/{k}": v for k, v in model.state_dict().items()}
-    tensors |= {"input/image": image, "input/text": text}
+    tensors |= {"input/image": in_bytes(image), "input/text": text}
     tensors |= {f"grad/{k}": v for k, v in whole.gradients.items()}
-    write_tensors(output / "accumulation.safetensors", tensors)
+    save(tensors, output / "accumulation.safetensors")
     write_json(
         output / "accumulation.json",
         {
@@ -251,11 +242,11 @@ def export_patch_dropout(output: Path) -> None:
         model = build(config, 2100 + i).train()
         with torch.no_grad():
             model.visual.positional_embedding[1:] = model.visual.positional_embedding[1]
-            image = torch.randn(3, 3, 3, 3).tile(side // 3, side // 3)
+            image = pixels(3, 3, 3, 3).tile(side // 3, side // 3)
             tensors |= {f"{i}/weights/{k}": v for k, v in model.state_dict().items()}
-            tensors |= {f"{i}/input/image": image, f"{i}/image_features": model.encode_image(image)}
+            tensors |= {f"{i}/input/image": in_bytes(image), f"{i}/image_features": model.encode_image(image)}
         cases.append(config)
-    write_tensors(output / "patch_dropout.safetensors", tensors)
+    save(tensors, output / "patch_dropout.safetensors")
     write_json(output / "patch_dropout.json", {"cases": cases})
 
 
@@ -310,13 +301,7 @@ def export_groups(output: Path) -> None:
 def export_zeroshot(output: Path, models: Path) -> None:
     """Seven classes in four templates; a caption's tokens come from a toy vocabulary (start 62, end 63)."""
     config = CASES["vit_plain"]["config"]
-    model = build(config, 1000).eval()
-    weights = {
-        k.removeprefix("weights/"): v
-        for k, v in load_file(models / "vit_plain.safetensors").items()
-        if k.startswith("weights/")
-    }
-    model.load_state_dict(weights)
+    model = FAMILY.stored("vit_plain", models, seed=1000)
     classes = ["cat", "dog", "tree", "red car", "house", "old boat", "bird"]
     templates = ["a photo of a {}.", "{}", "a bad drawing of the {}.", "many {}s"]
     words = sorted({w for c in classes for t in templates for w in t.format(c).split()})
@@ -336,7 +321,7 @@ def export_zeroshot(output: Path, models: Path) -> None:
 
     classifier = open_clip.build_zero_shot_classifier(model, tokenizer, classes, templates, num_classes_per_batch=3)
     torch.manual_seed(2002)
-    image = torch.randn(24, 3, 18, 18)
+    image = pixels(24, 3, *model.visual.image_size)
     target = torch.randint(0, len(classes), (24,))
     with torch.no_grad():
         logits = 100.0 * model(image=image)["image_features"] @ classifier
@@ -345,13 +330,13 @@ def export_zeroshot(output: Path, models: Path) -> None:
     hits = logits.topk(5, dim=1).indices == target[:, None]
     top1, top5 = (int(hits[:, :k].sum()) / len(target) for k in (1, 5))
     tensors = {
-        "input/image": image,
+        "input/image": in_bytes(image),
         "input/target": target,
         "input/text": torch.cat(tokens),
         "output/classifier": classifier,
         "output/logits": logits,
     }
-    write_tensors(output / "zeroshot.safetensors", tensors)
+    save(tensors, output / "zeroshot.safetensors")
     write_json(
         output / "zeroshot.json",
         {
@@ -376,7 +361,7 @@ def stable_metrics(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor)
     argsort = torch.argsort
     torch.argsort = lambda x, **options: argsort(x, stable=True, **options)
     try:
-        return {k: float(v) for k, v in upstream.get_clip_metrics(image, text, scale).items()}
+        return {k: float(v) for k, v in upstream_train.get_clip_metrics(image, text, scale).items()}
     finally:
         torch.argsort = argsort
 
@@ -400,14 +385,14 @@ def export_retrieval(output: Path) -> None:
     for name, (image, text) in features.items():
         tensors |= {f"{name}/image_features": image, f"{name}/text_features": text}
         scale = torch.tensor(8.0)
-        unstable = {k: float(v) for k, v in upstream.get_clip_metrics(image, text, scale).items()}
+        unstable = {k: float(v) for k, v in upstream_train.get_clip_metrics(image, text, scale).items()}
         logits = scale * image @ text.T
         cases[name] = {
             "metrics": stable_metrics(image, text, scale),
             "ranks": {"image_to_text": by_lower_index(logits), "text_to_image": by_lower_index(logits.T.contiguous())},
             "metrics_of_3_3_0_with_unstable_sort": unstable,
         }
-    write_tensors(output / "retrieval.safetensors", tensors)
+    save(tensors, output / "retrieval.safetensors")
     write_json(output / "retrieval.json", {"logit_scale": 8.0, "cases": cases})
 
 

@@ -1,35 +1,14 @@
 #!/usr/bin/env python3
-"""Small random ViTamin models of upstream OpenCLIP, and what belongs to that family.
+"""Small random ViTamin models of upstream OpenCLIP, and what belongs to that family. `family.py` describes the files under
+data/vitamin/ and the options.
 
-Under data/vitamin/:
-  <case>.safetensors, <case>.json    as `family.py` describes them
-  sizes.safetensors                  the case `no_positions` on pictures of other sizes: <height>x<width>/{image,features}
-  resize.safetensors                 the case `linear` after `set_input_size`: <height>x<width>/{image,features,pos_embed}
-  drop_path.json                     {<name>: {rate, shares of every block}} of upstream's models
-  parameters.json                    of every configuration of the family, as `export_profile.py` writes it
-  init.json                          as `export_init.py` writes it
-
-The trunks are timm's, made smaller by the arguments under `timm_kwargs` of `vision_cfg`, a key that upstream does not know.
-`--fuzz SEED COUNT --output DIR` makes models of random valid configurations instead, for the ignored test `random_models`.
-`--saved DIR` loads every `<case>.saved.safetensors` that the ignored test `save_for_open_clip` wrote there, strictly.
 Needs `pip install open_clip_torch==3.3.0`.
 """
 
-import functools
-import json
 import random
-from pathlib import Path
 
-import export_profile
 import family
-import timm
-import torch
-from safetensors.torch import save_file
 from timm.models.vitamin import VitCfg
-
-DATA = Path(__file__).resolve().parent / "data/vitamin"
-
-SEED = 9000
 
 STAGES = {"stem_width": 4, "embed_dim": [4, 6, 8], "depths": [1, 2, 1]}
 TRUNK = {"embed_dim": 8, "depth": 1, "num_heads": 2}
@@ -64,11 +43,8 @@ class Vitamin(family.Timm):
         stages = {k: tuple(v) if isinstance(v, list) else v for k, v in kwargs["embed_cfg"].items()}
         return {**super().arguments(vision, kwargs), "embed_cfg": VitCfg(**stages)}
 
-    def unsettle(self, model, vision):
+    def unsettle(self, model, config):
         family.perturb(model.visual, ("bias", "pos_embed"))
-
-
-FAMILY = Vitamin(DATA, SEED, CASES)
 
 
 def random_case(seed: int) -> dict:
@@ -104,46 +80,6 @@ def random_case(seed: int) -> dict:
     )
 
 
-@torch.no_grad()
-def export_sizes(output: Path):
-    model = FAMILY.stored("no_positions", output)
-    tensors = {}
-    for height, width in ((16, 16), (41, 7), (49, 33)):
-        image = torch.randn(1, 3, height, width)
-        tensors[f"{height}x{width}/image"] = image
-        tensors[f"{height}x{width}/features"] = model.encode_image(image)
-    save_file(tensors, output / "sizes.safetensors")
-
-
-@torch.no_grad()
-def export_resize(output: Path):
-    tensors = {}
-    for height, width in ((40, 40), (49, 20), (16, 16)):
-        model = FAMILY.stored("linear", output)
-        model.visual.set_input_size((height, width))
-        image = torch.randn(1, 3, height, width)
-        name = f"{height}x{width}"
-        tensors[f"{name}/image"] = image
-        tensors[f"{name}/features"] = model.encode_image(image)
-        tensors[f"{name}/pos_embed"] = model.visual.trunk.pos_embed.detach().clone()
-    save_file(tensors, output / "resize.safetensors")
-
-
-def export_drop_path(output: Path):
-    shares = {}
-    for name, rate in (("vitamin_small_224", 0.1), ("vitamin_xlarge_256", 0.3)):
-        with torch.device("meta"):
-            trunk = timm.create_model(name, drop_path_rate=rate)
-        blocks = [[getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)] for block in trunk.blocks]
-        assert all(first == second for first, second in blocks)
-        shares[name] = {"rate": rate, "shares": [first for first, _ in blocks]}
-    (output / "drop_path.json").write_text(json.dumps(shares) + "\n")
-
-
-def export_parameters(output: Path):
-    family.export_parameters(sorted(path.stem for path in export_profile.CONFIGS.glob("ViTamin*.json")), output)
-
-
 WIDE = {"stem_width": 16, "embed_dim": [16, 24, 32], "depths": [1, 2, 1]}
 INIT = {
     "linear": case(trunk={"embed_dim": 32}, stages=WIDE, embed_dim=24),
@@ -156,8 +92,14 @@ INIT = {
     ),
     "classifier": case(vision={"timm_proj": None, "timm_pool": "avg"}, trunk={"embed_dim": 32}, stages=WIDE, embed_dim=20),
 }
+FAMILY = Vitamin("vitamin", 9000, CASES, INIT, ["ViTamin*"])
+
+
+def others(output):
+    FAMILY.export_sizes({"no_positions": [(16, 16), (41, 7), (49, 33)]}, output)
+    FAMILY.export_resized({"linear": [(40, 40), (49, 20), (16, 16)]}, output)
+    FAMILY.export_drop_path([("vitamin_small_224", 0.1), ("vitamin_xlarge_256", 0.3)], output)
 
 
 if __name__ == "__main__":
-    initial = functools.partial(FAMILY.export_initial_weights, INIT)
-    FAMILY.main(__doc__, random_case, [export_sizes, export_resize, export_drop_path, export_parameters, initial])
+    FAMILY.main(__doc__, random_case, others)

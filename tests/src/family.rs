@@ -2,11 +2,15 @@
 //!
 //! A case is a pair `<case>.json`, `<case>.safetensors` that `tests/parity/family.py` describes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{DType, Tensor};
 use openclip_model::config::ModelConfig;
+use openclip_model::factory::{self, CreateOptions, Loaded};
+use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::weights::{StateDict, TensorOut, bind, write_safetensors};
-use openclip_model::{Clip, init, params, registry};
+use openclip_model::{Clip, ModelError, init, params, registry};
 use openclip_train::loss::{Objective, PairLoss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
@@ -14,7 +18,8 @@ use openclip_train::{TrainConfig, train};
 use serde_json::Value;
 
 use crate::{
-    Tensors, device, fixture, fixture_tensors, json, max_difference, model_config, values,
+    Tensors, device, fixture, fixture_tensors, json, max_difference, model_config,
+    relative_difference, values,
 };
 
 /// Absolute: f32 sums of a few hundred terms in another order than PyTorch's.
@@ -24,6 +29,8 @@ pub const FEATURES: f32 = 1e-4;
 pub const GRADIENTS: f32 = 1e-3;
 /// Largest value of a gradient that is zero to rounding.
 const NOTHING: f32 = 1e-5;
+/// Of a large gradient a fixture may hold every `max(1, n / SAMPLES)`-th of its n values alone.
+const SAMPLES: usize = 48;
 
 /// How much further gradients may be off on the device under test than on the CPU, where they meet [`GRADIENTS`].
 ///
@@ -149,10 +156,11 @@ pub fn same_gradients(
     }
     let mut worst = 0.0_f32;
     for (key, wanted) in wanted {
-        let zeros = vec![0.0; wanted.len()];
         let own = found.iter().find(|param| param.key == key);
-        let own = own.map_or(&zeros, |param| &param.values);
-        let apart = max_difference(own, wanted);
+        let own = own.map_or(vec![0.0; wanted.len()], |param| {
+            sampled(&param.values, wanted.len())
+        });
+        let apart = max_difference(&own, wanted);
         if total <= NOTHING {
             assert!(apart <= NOTHING, "{path}: {key} has a gradient, {apart:e}");
             continue;
@@ -165,6 +173,107 @@ pub fn same_gradients(
         worst = worst.max(apart);
     }
     worst
+}
+
+/// The values of which a fixture holds `count`: all, or some at even distances.
+fn sampled(values: &[f32], count: usize) -> Vec<f32> {
+    let step = match values.len() == count {
+        true => 1,
+        false => (values.len() / SAMPLES).max(1),
+    };
+    values.iter().copied().step_by(step).collect()
+}
+
+/// Asserts equal features of pictures of other sizes than the configuration's: those in the family's `sizes.safetensors`.
+pub fn same_for_other_pictures(family: &str) {
+    let file = format!("{family}/sizes.safetensors");
+    for_other_sizes(family, &file, |path, _| config(path));
+}
+
+/// Asserts equal parameters and features of models of other sizes than their weights, as timm's `set_input_size` fits them: those in
+/// the family's `resize.safetensors`.
+pub fn same_when_resized(family: &str) {
+    let file = format!("{family}/resize.safetensors");
+    for_other_sizes(family, &file, |path, size| {
+        let mut config = config(path);
+        config.vision_cfg.image_size = serde_json::from_value(size.into()).unwrap();
+        config
+    });
+}
+
+fn for_other_sizes(family: &str, file: &str, config: impl Fn(&str, Vec<usize>) -> ModelConfig) {
+    let expected = Tensors::read(file);
+    let all = expected.with_prefix("");
+    let places = all.filter_map(|(name, _)| name.strip_suffix("/features"));
+    for place in places {
+        let (case, size) = place.split_once('/').unwrap();
+        let size = size.split('x').map(|side| side.parse().unwrap()).collect();
+        let path = format!("{family}/{case}");
+        let weights = format!("{path}.safetensors");
+        let model = crate::model(&config(&path, size), &weights, "weights/", &device());
+        for param in params::export(&model) {
+            let name = format!("{place}/{}", param.key);
+            if let Some((shape, wanted)) = expected.find(&name) {
+                assert_eq!(param.shape, shape, "{name}");
+                let apart = max_difference(&param.values, wanted);
+                assert!(apart <= 1e-5, "{name}: {apart:e}");
+            }
+        }
+        let image = expected.tensor(&format!("{place}/image"), &device());
+        let wanted = expected.get(&format!("{place}/features")).1;
+        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
+        assert!(apart <= FEATURES, "{place}: {apart:e}");
+    }
+}
+
+/// Asserts that blocks are left out as often as timm's in a family's `drop_path.json`; `own` is the rate of a model that none is
+/// given.
+pub fn same_drop_path_shares(family: &str, own: impl Fn(&str) -> f64) {
+    for case in json(&format!("{family}/drop_path.json"))
+        .as_array()
+        .unwrap()
+    {
+        let name = case["name"].as_str().unwrap();
+        let rate = case["rate"].as_f64().unwrap_or_else(|| own(name));
+        let wanted: Vec<f64> = serde_json::from_value(case["shares"].clone()).unwrap();
+        let found = drop_path_shares(rate, wanted.len());
+        for (found, wanted) in found.iter().zip(&wanted) {
+            let place = format!("{name}, {rate}");
+            assert!((found - wanted).abs() <= 1e-7, "{place}: {found}, {wanted}");
+        }
+    }
+}
+
+/// How many rows differ in their bits.
+pub fn kinds_of_rows(features: Tensor<2>) -> usize {
+    let [_, width] = features.dims();
+    let features = values(features);
+    let rows = features.chunks(width);
+    let rows = rows.map(|row| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+    rows.collect::<BTreeSet<_>>().len()
+}
+
+/// Asserts that towers compute in the dtype of their input, in bf16 as exactly as bf16 is: 8 bits, rounded at every layer.
+/// `tolerance` is relative to the largest feature.
+pub fn near_in_bf16(path: &str, tolerance: f32) {
+    if !device().supports_dtype(DType::BF16) {
+        return;
+    }
+    let file = format!("{path}.safetensors");
+    let model = crate::model(&config(path), &file, "weights/", &device());
+    let expected = Tensors::read(&file);
+    let image: Tensor<4> = expected.tensor("input/image", &device());
+    let image = model.encode_image(image.cast(DType::BF16), false);
+    let tokens = expected.tokens("input/text", &device());
+    let text = model.encode_text_in(tokens, false, DType::BF16);
+    for (kind, found) in [("image", image), ("text", text)] {
+        let wanted = expected.get(&format!("output/{kind}_features")).1;
+        let apart = relative_difference(&values(found), wanted);
+        assert!(
+            apart <= tolerance && apart > 0.0,
+            "{path}: {kind} {apart:e}"
+        );
+    }
 }
 
 /// Asserts of every configuration in a `parameters.json`, `count` of them, that keys, shapes, totals and weight decay are
@@ -288,6 +397,40 @@ pub fn losses(
     (0..steps).map(step).collect()
 }
 
+/// The model of a case as if it had been loaded from a file.
+pub fn loaded(path: &str) -> Loaded {
+    let config = model_config(&json(&format!("{path}.json"))["model_cfg"]);
+    let file = format!("{path}.safetensors");
+    Loaded {
+        model: crate::model(&config, &file, "weights/", &device()),
+        name: path.into(),
+        config,
+        preprocess: Default::default(),
+        warnings: Vec::new(),
+    }
+}
+
+/// A model of this configuration with the weights of a file.
+pub fn create(
+    config: &Value,
+    weights: &Path,
+    options: &CreateOptions,
+) -> Result<Loaded, ModelError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    factory::create(path.to_str().unwrap(), weights.to_str(), &device(), options)
+}
+
+/// Writes a folder that `local-dir:` names, here and in OpenCLIP.
+pub fn save_folder(loaded: &Loaded, folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let weights = folder.join("open_clip_model.safetensors");
+    loaded.save(&weights).unwrap();
+    let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
+    std::fs::write(folder.join("open_clip_config.json"), hub.to_string()).unwrap();
+}
+
 /// Writes `<case>.saved.safetensors` of every committed case into `OPENCLIP_PARITY_DIR`, for `export_<family>.py --saved DIR`.
 pub fn save_for_python(family: &str) {
     let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
@@ -302,28 +445,24 @@ pub fn save_for_python(family: &str) {
     }
 }
 
-/// What is said of the configuration of a case with another value of an image tower's option.
-pub fn refused_option(case: &str, key: &str, value: &Value) -> String {
+/// Asserts that the configuration of a case with another value of an image tower's option is refused with an error that has `word`.
+pub fn refuses(case: &str, key: &str, value: Value, word: &str) {
     let mut cfg = json(&format!("{case}.json"))["model_cfg"].clone();
-    cfg["vision_cfg"][key] = value.clone();
-    let error = Clip::new(&model_config(&cfg), &device());
-    error.expect_err(key).to_string()
+    let place = format!("{case}, {key} {value}");
+    cfg["vision_cfg"][key] = value;
+    let error = serde_json::from_value(cfg)
+        .map_err(|error| error.to_string())
+        .and_then(|config| Clip::new(&config, &device()).map_err(|error| error.to_string()));
+    let error = error.expect_err(&place);
+    assert!(error.contains(word), "{place}: {error}");
 }
 
-/// A run of `train` in `dir` over [`crate::write_squares`]'s pictures with a model of this configuration: eight steps of two
-/// micro-batches on the CPU, unless `change` says otherwise. Gives the run's folder and the weights of its last checkpoint.
-pub fn small_run(
-    dir: &Path,
-    model_cfg: &Value,
-    name: &str,
-    change: impl FnOnce(&mut TrainConfig),
-) -> (PathBuf, StateDict) {
-    let [model, data] = ["tiny-vit.json", "train.csv"].map(|name| dir.join(name));
-    std::fs::write(&model, model_cfg.to_string()).unwrap();
-    crate::write_squares(dir);
-    let mut config = TrainConfig {
-        model: model.display().to_string(),
-        train_data: Some(data.display().to_string()),
+/// A run called `name` in `dir` of the model `tiny-vit.json` over [`crate::write_squares`]'s pictures: eight steps of two
+/// micro-batches on the CPU.
+pub fn run_config(dir: &Path, name: &str) -> TrainConfig {
+    TrainConfig {
+        model: dir.join("tiny-vit.json").display().to_string(),
+        train_data: Some(dir.join("train.csv").display().to_string()),
         logs: dir.join("logs"),
         name: Some(name.into()),
         batch_size: 2,
@@ -334,7 +473,20 @@ pub fn small_run(
         device: "cpu".into(),
         log_every_n_steps: 1,
         ..TrainConfig::default()
-    };
+    }
+}
+
+/// Trains as [`run_config`] says, or `change`, with a model of this configuration. Gives the run's folder and the weights of its last
+/// checkpoint.
+pub fn small_run(
+    dir: &Path,
+    model_cfg: &Value,
+    name: &str,
+    change: impl FnOnce(&mut TrainConfig),
+) -> (PathBuf, StateDict) {
+    crate::write_squares(dir);
+    let mut config = run_config(dir, name);
+    std::fs::write(&config.model, model_cfg.to_string()).unwrap();
     change(&mut config);
     let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
     let file = outcome.checkpoint.unwrap().join("model.safetensors");

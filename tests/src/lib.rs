@@ -6,6 +6,7 @@
     clippy::print_stdout
 )]
 
+pub mod batch_norm;
 pub mod family;
 #[cfg(feature = "mpi")]
 pub mod processes;
@@ -67,7 +68,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub struct Tensors(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Tensors {
-    /// Reads a `.safetensors` fixture.
+    /// Reads a `.safetensors` fixture. Pixels are there in 32nds, as signed bytes.
     pub fn read(name: &str) -> Self {
         let bytes = std::fs::read(fixture(name)).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -94,6 +95,12 @@ impl Tensors {
                     .iter()
                     .map(|b| i64::from_le_bytes(*b) as f32)
                     .collect(),
+                safetensors::Dtype::I8 => view
+                    .data()
+                    .iter()
+                    .map(|b| f32::from(b.cast_signed()) / 32.0)
+                    .collect(),
+                safetensors::Dtype::U8 => view.data().iter().map(|b| f32::from(*b)).collect(),
                 other => panic!("{name}: {other:?}"),
             };
             (name, (view.shape().to_vec(), values))
@@ -103,11 +110,14 @@ impl Tensors {
 
     /// Shape and values of one tensor.
     pub fn get(&self, name: &str) -> (&[usize], &[f32]) {
-        let (shape, values) = self
-            .0
-            .get(name)
-            .unwrap_or_else(|| panic!("no tensor `{name}`"));
-        (shape, values)
+        let tensor = self.find(name);
+        tensor.unwrap_or_else(|| panic!("no tensor `{name}`"))
+    }
+
+    /// The same, where it is there.
+    pub fn find(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        let (shape, values) = self.0.get(name)?;
+        Some((shape, values))
     }
 
     /// One tensor on a device.

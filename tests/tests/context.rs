@@ -10,6 +10,7 @@ use openclip_eval::Encoder;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::params;
 use openclip_model::weights::{TensorOut, write_safetensors};
+use openclip_tests::family;
 use openclip_tests::{Tensors, device, fixture, json, max_difference, values, write_squares};
 use openclip_train::{TrainConfig, train};
 use serde_json::{Value, json as object};
@@ -125,20 +126,13 @@ fn a_run_keeps_its_length() {
         std::fs::create_dir(&model).unwrap();
         write_folder(case, &model);
         write_squares(dir.path());
-        let data = dir.path().join("train.csv").display().to_string();
+        let run = family::run_config(dir.path(), "run");
         let config = TrainConfig {
             model: format!("local-dir:{}", model.display()),
             force_context_length: Some(length),
-            train_data: Some(data.clone()),
-            val_data: Some(data),
-            logs: dir.path().join("logs"),
-            name: Some("run".into()),
-            batch_size: 4,
-            workers: 1,
+            val_data: run.train_data.clone(),
             epochs: 2,
-            warmup: 1,
-            device: "cpu".into(),
-            ..TrainConfig::default()
+            ..run
         };
         let place = format!("{case}, {length} tokens");
         let stopped = TrainConfig {

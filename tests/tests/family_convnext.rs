@@ -10,8 +10,8 @@
 use burn::tensor::Tensor;
 use openclip_model::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
 use openclip_model::layers::patch::patch_dropout;
-use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, values};
+use openclip_tests::family::{self, cases, config as evaluated, kinds_of_rows};
+use openclip_tests::{Tensors, device, fixture, model, values};
 use openclip_train::loss::ClipLoss;
 
 #[test]
@@ -28,18 +28,7 @@ fn random_models() {
 /// A model takes pictures of any size, not only its configuration's.
 #[test]
 fn pictures_of_other_sizes() {
-    let file = "convnext/sizes.safetensors";
-    let expected = Tensors::read(file);
-    let model = model(
-        &evaluated("convnext/linear"),
-        "convnext/linear.safetensors",
-        "weights/",
-        &device(),
-    );
-    let image = expected.tensor("39x63/image", &device());
-    let found = values(model.encode_image(image, false));
-    let apart = max_difference(&found, expected.get("39x63/features").1);
-    assert!(apart <= FEATURES, "{apart:e}");
+    family::same_for_other_pictures("convnext");
 }
 
 #[test]
@@ -54,13 +43,7 @@ fn initial_weights_are_distributed_as_timm_s() {
 
 #[test]
 fn shares_of_stochastic_depth_are_timm_s() {
-    for (name, case) in json("convnext/drop_path.json").as_object().unwrap() {
-        let wanted: Vec<f64> = serde_json::from_value(case["shares"].clone()).unwrap();
-        let found = drop_path_shares(case["rate"].as_f64().unwrap(), wanted.len());
-        for (found, wanted) in found.iter().zip(&wanted) {
-            assert!((found - wanted).abs() <= 1e-7, "{name}: {found}, {wanted}");
-        }
-    }
+    family::same_drop_path_shares("convnext", |name| panic!("{name} is given no rate"));
     assert_eq!(drop_path_shares(0.3, 1), [0.0]);
     assert!(drop_path_shares(0.3, 0).is_empty());
 }
@@ -106,19 +89,13 @@ fn a_tower_in_training_drops_branches_by_its_seed() {
     let model = model(&config, file, "weights/", &device());
     let image = Tensors::read(file).tensor::<4>("input/image", &device());
     let image = image.slice_dim(0, 0..1).repeat_dim(0, 32);
-    let forward = |training| values(model.visual.forward(image.clone(), training));
-    let rows = |features: &[f32]| -> std::collections::BTreeSet<Vec<u32>> {
-        let rows = features.chunks(8);
-        rows.map(|row| row.iter().map(|x| x.to_bits()).collect())
-            .collect()
-    };
-    let (evaluated, trained) = (forward(None), forward(Some(5)));
-    assert_eq!(rows(&evaluated).len(), 1, "evaluation drops nothing");
+    let forward = |training| model.visual.forward(image.clone(), training);
+    assert_eq!(kinds_of_rows(forward(None)), 1, "evaluation drops nothing");
     // Six blocks of which five may be left out.
-    let kinds = rows(&trained).len();
+    let kinds = kinds_of_rows(forward(Some(5)));
     assert!((8..=32).contains(&kinds), "{kinds} kinds of samples");
-    assert_eq!(trained, forward(Some(5)));
-    assert_ne!(trained, forward(Some(6)));
+    assert_eq!(values(forward(Some(5))), values(forward(Some(5))));
+    assert_ne!(values(forward(Some(5))), values(forward(Some(6))));
 }
 
 /// Each patch is kept equally often.
@@ -169,8 +146,7 @@ fn what_no_convnext_has_is_refused_by_name() {
         ("timm_kwargs", serde_json::json!({"dims": [0, 1, 1, 1]})),
         ("timm_kwargs", serde_json::json!({"dpeths": [1, 1, 1, 1]})),
     ] {
-        let error = family::refused_option("convnext/linear", key, &value);
-        assert!(error.contains(key), "{key}: {error}");
+        family::refuses("convnext/linear", key, value, key);
     }
 }
 

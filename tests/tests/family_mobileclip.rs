@@ -10,14 +10,14 @@
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{DType, Distribution, Tensor};
 use openclip_model::weights::{StateDict, bind};
 use openclip_model::{Clip, factory, init, params, registry};
-use openclip_tests::family::{self, FEATURES, GRADIENTS};
-use openclip_tests::{Tensors, device, fixture, fixture_tensors, json, max_difference, values};
-use openclip_train::loss::{ClipLoss, clip_loss};
-use openclip_train::relay::{self, PickGradient};
+use openclip_tests::family::{self, FEATURES};
+use openclip_tests::{
+    Tensors, batch_norm, device, fixture, fixture_tensors, max_difference, values,
+};
+use openclip_train::loss::ClipLoss;
 
 fn committed() -> Vec<String> {
     family::cases(&fixture("mobileclip"))
@@ -37,67 +37,10 @@ fn same_when_folded(path: &str) -> f32 {
     apart
 }
 
-/// Features, loss and gradients in evaluation mode.
-fn same_in_evaluation(path: &str) -> [f32; 2] {
-    let expected = Tensors::read(&format!("{path}.safetensors"));
-    let (model, batch) = (family::model(path), family::batch(&expected, 0));
-    let features = family::same_features(path, &model, &batch, &expected);
-    let loss = clip_loss(model.forward(batch.images, batch.tokens));
-    let apart = max_difference(&values(loss.clone()), expected.get("output/loss").1);
-    assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
-    let gradients = GradientsParams::from_grads(loss.backward(), &model);
-    let found = params::export_with(&model, &mut PickGradient(&gradients));
-    let gradients = family::same_gradients(path, "grad/", &found, &expected, GRADIENTS);
-    [features, gradients]
-}
-
-/// Features, loss, gradients and running statistics in training mode, where a case has them.
-fn same_in_training(path: &str) -> Option<[f32; 2]> {
-    let expected = Tensors::read(&format!("{path}.safetensors"));
-    // Statistics of few values can be so ill-conditioned that upstream itself is further off.
-    let noise = &json(&format!("{path}.json"))["training_f32_against_f64"];
-    let noise = |what: &str| Some(noise.get(what)?.as_f64()? as f32);
-    let features = FEATURES.max(3.0 * noise("features_abs")?);
-    let gradients = GRADIENTS.max(3.0 * noise("gradients")?);
-    let batch = family::batch(&expected, 0);
-    let model = family::model(path);
-    let image = model.visual.forward(batch.images.clone(), Some(0));
-    let apart = max_difference(&values(image), expected.get("train/image_features").1);
-    assert!(
-        apart <= features,
-        "{path}: training features differ by {apart:e}"
-    );
-    model.drop_pending_statistics();
-    let (loss, found) = relay::step(&model, std::slice::from_ref(&batch)).unwrap();
-    let worse = max_difference(&values(loss), expected.get("train/loss").1);
-    assert!(
-        worse <= features,
-        "{path}: training loss differs by {worse:e}"
-    );
-    let found = params::export_with(&model, &mut PickGradient(&found));
-    let gradients = family::same_gradients(path, "train/grad/", &found, &expected, gradients);
-    let model = params::export(&model.apply_pending_statistics());
-    for (key, wanted) in expected.with_prefix("once/") {
-        let found = model.iter().find(|param| param.key == key).unwrap();
-        let apart = max_difference(&found.values, wanted);
-        assert!(apart <= FEATURES, "{path}: {key} differs by {apart:e}");
-    }
-    Some([apart, gradients])
-}
-
 fn compare(paths: &[String]) {
-    let worst = |found: &[[f32; 2]]| {
-        let largest = |i: usize| found.iter().fold(0.0_f32, |worst, x| worst.max(x[i]));
-        let [features, gradients] = [largest(0), largest(1)];
-        format!("features {features:e}, gradients {gradients:e} relative")
-    };
-    let evaluated: Vec<_> = paths.iter().map(|path| same_in_evaluation(path)).collect();
-    println!("{} models: {}", paths.len(), worst(&evaluated));
+    batch_norm::same_models(paths);
     let folded = paths.iter().map(|path| same_when_folded(path));
     println!("folded: features {:e}", folded.fold(0.0, f32::max));
-    let trained = paths.iter().filter_map(|path| same_in_training(path));
-    let trained: Vec<_> = trained.collect();
-    println!("{} in training: {}", trained.len(), worst(&trained));
 }
 
 #[test]
@@ -287,8 +230,7 @@ fn what_no_fastvit_has_is_refused_by_name() {
         ("timm_kwargs", serde_json::json!({"layers": [1, 1]})),
         ("timm_kwargs", serde_json::json!({"depths": [1, 1, 1, 1]})),
     ] {
-        let error = family::refused_option("mobileclip/mci0", key, &value);
-        assert!(error.contains(key), "{key}: {error}");
+        family::refuses("mobileclip/mci0", key, value, key);
     }
 }
 

@@ -8,19 +8,16 @@
 
 use std::path::Path;
 
-use burn::tensor::DType;
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, create};
 use openclip_model::weights::{StateDict, WeightsError, bind};
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
-use openclip_tests::{
-    Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
-    values,
-};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config, values};
 use openclip_train::loss::{ClipLoss, Objective, PairLoss, SigLipLoss};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
+use serde_json::{Value, json};
 
 fn gradients(
     path: &str,
@@ -162,7 +159,7 @@ fn hugging_face_siglip_becomes_openclip() {
     let [width, layers] = [dict.tensors["text.ln_final.weight"].shape[0], 1];
     let hidden = dict.tensors["visual.trunk.blocks.0.mlp.fc1.weight"].shape[0];
     let ratio = hidden as f64 / width as f64;
-    let config = model_config(&serde_json::json!({
+    let config = model_config(&json!({
         "embed_dim": width, "init_logit_bias": 0, "custom_text": true,
         "vision_cfg": {
             "image_size": 20, "timm_model_name": "vit_base_patch32_siglip_256", "timm_pool": "map", "timm_proj": "none",
@@ -190,32 +187,9 @@ fn hugging_face_siglip_becomes_openclip() {
     assert!(max_difference(&values(found.logits()), wanted) <= 1e-3);
 }
 
-/// Weights of one size in a model of another, as timm's `set_input_size` fits them.
 #[test]
 fn positions_are_resized() {
-    let (config, _) = plain();
-    let expected = Tensors::read("siglip/resize.safetensors");
-    for size in [[8, 8], [24, 24], [29, 15], [12, 12]] {
-        let mut config = config.clone();
-        config.vision_cfg.image_size = serde_json::from_value(serde_json::json!(size)).unwrap();
-        let model = model(&config, "siglip/plain.safetensors", "weights/", &device());
-        let name = format!("{}x{}", size[0], size[1]);
-        let found = params::export(&model);
-        let found = found
-            .iter()
-            .find(|param| param.key == "visual.trunk.pos_embed")
-            .unwrap();
-        let (shape, wanted) = expected.get(&format!("{name}/pos_embed"));
-        assert_eq!(found.shape, shape, "{name}");
-        assert!(max_difference(&found.values, wanted) <= 1e-5, "{name}");
-        let features =
-            model.encode_image(expected.tensor(&format!("{name}/image"), &device()), false);
-        let apart = max_difference(
-            &values(features),
-            expected.get(&format!("{name}/features")).1,
-        );
-        assert!(apart <= FEATURES, "{name}: {apart:e}");
-    }
+    family::same_when_resized("siglip");
 }
 
 /// Preprocessing that a file cannot but have comes with it.
@@ -240,28 +214,21 @@ fn weights_bring_their_preprocessing() {
 
 #[test]
 fn configurations_that_make_no_tower_are_refused() {
-    let refusal = |change: &dyn Fn(&mut serde_json::Value)| {
-        let mut config = json("siglip/plain.json")["model_cfg"].clone();
-        change(&mut config["vision_cfg"]);
-        Clip::new(&model_config(&config), &device())
-            .err()
-            .unwrap()
-            .to_string()
-    };
-    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
-    let cases: [(Change<'_>, &str); 8] = [
-        (&|v| v["timm_pool"] = "token".into(), "timm_pool"),
-        (&|v| v["timm_pool"] = "abs_attn".into(), "abs_attn"),
-        (&|v| v["timm_proj"] = "cubic".into(), "cubic"),
-        (&|v| v["timm_drop_path"] = 1.5.into(), "timm_drop_path"),
-        (&|v| v["timm_kwargs"]["num_heads"] = 5.into(), "num_heads"),
-        (&|v| v["timm_kwargs"]["embed_dims"] = 5.into(), "embed_dims"),
-        (&|v| v["timm_kwargs"]["embed_dim"] = 24.into(), "embed_dim"),
-        (&|v| v["image_size"] = 3.into(), "image_size"),
-    ];
-    for (change, word) in cases {
-        let text = refusal(change);
-        assert!(text.contains(word), "{text}");
+    for (key, value, word) in [
+        ("timm_pool", json!("token"), "timm_pool"),
+        ("timm_pool", json!("abs_attn"), "abs_attn"),
+        ("timm_proj", json!("cubic"), "cubic"),
+        ("timm_drop_path", json!(1.5), "timm_drop_path"),
+        ("timm_kwargs", json!({"num_heads": 5}), "num_heads"),
+        ("timm_kwargs", json!({"embed_dims": 5}), "embed_dims"),
+        (
+            "timm_kwargs",
+            json!({"patch_size": 4, "embed_dim": 24}),
+            "embed_dim",
+        ),
+        ("image_size", json!(3), "image_size"),
+    ] {
+        family::refuses("siglip/plain", key, value, word);
     }
 }
 
@@ -296,33 +263,10 @@ fn training_steps_lower_the_loss() {
     }
 }
 
-/// A tower computes in the dtype of its input, in bf16 as exactly as bf16 is: 8 bits, rounded at every layer.
 #[test]
 fn half_precision_is_close() {
-    if !device().supports_dtype(DType::BF16) {
-        return;
-    }
     for name in ["plain", "siglip2", "class_token"] {
-        let path = format!("siglip/{name}");
-        let file = format!("{path}.safetensors");
-        let model = model(&family::config(&path), &file, "weights/", &device());
-        let expected = Tensors::read(&file);
-        let image = expected
-            .tensor::<4>("input/image", &device())
-            .cast(DType::BF16);
-        let tokens = expected.tokens("input/text", &device());
-        let found = [
-            ("image", values(model.encode_image(image, false))),
-            (
-                "text",
-                values(model.encode_text_in(tokens, false, DType::BF16)),
-            ),
-        ];
-        for (kind, found) in found {
-            let wanted = expected.get(&format!("output/{kind}_features")).1;
-            let apart = relative_difference(&found, wanted);
-            assert!(apart <= 3e-2 && apart > 0.0, "{name}: {kind} {apart:e}");
-        }
+        family::near_in_bf16(&format!("siglip/{name}"), 3e-2);
     }
 }
 
@@ -362,7 +306,7 @@ fn a_run_with_the_sigmoid_loss() {
     let bias = value("logit_bias");
     assert!((bias + 10.0).abs() < 0.05 && bias != -10.0, "{bias}");
     let steps = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
-    let steps: Vec<serde_json::Value> = steps
+    let steps: Vec<Value> = steps
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();

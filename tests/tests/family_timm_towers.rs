@@ -3,16 +3,10 @@
 //! `tests/parity/export_timm_towers.py` made the fixtures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
-
-use burn::tensor::DType;
-use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::vision::swin_arch::DROP_PATH;
 use openclip_model::{Clip, params, registry};
-use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
-use openclip_tests::{
-    Tensors, device, fixture, json, max_difference, model, relative_difference, values,
-};
+use openclip_tests::family::{self, cases, config as evaluated, kinds_of_rows};
+use openclip_tests::{Tensors, device, fixture, model, values};
 use openclip_train::loss::ClipLoss;
 
 #[test]
@@ -29,19 +23,7 @@ fn random_models() {
 /// Relative positions are for pictures of any size.
 #[test]
 fn pictures_of_other_sizes() {
-    let expected = Tensors::read("timm_towers/sizes.safetensors");
-    let model = model(
-        &evaluated("timm_towers/relpos_avg"),
-        "timm_towers/relpos_avg.safetensors",
-        "weights/",
-        &device(),
-    );
-    for size in ["5x5", "32x11"] {
-        let image = expected.tensor(&format!("{size}/image"), &device());
-        let wanted = expected.get(&format!("{size}/features")).1;
-        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
-        assert!(apart <= FEATURES, "{size}: {apart:e}");
-    }
+    family::same_for_other_pictures("timm_towers");
 }
 
 #[test]
@@ -56,17 +38,10 @@ fn initial_weights_are_distributed_as_timm_s() {
 
 #[test]
 fn shares_of_stochastic_depth_are_timm_s() {
-    for (case, expected) in json("timm_towers/drop_path.json").as_object().unwrap() {
-        let wanted: Vec<f64> = serde_json::from_value(expected["shares"].clone()).unwrap();
-        let own = match expected["name"].as_str().unwrap().starts_with("swin") {
-            true => DROP_PATH,
-            false => 0.0,
-        };
-        let found = drop_path_shares(expected["rate"].as_f64().unwrap_or(own), wanted.len());
-        for (found, wanted) in found.iter().zip(&wanted) {
-            assert!((found - wanted).abs() <= 1e-7, "{case}: {found}, {wanted}");
-        }
-    }
+    family::same_drop_path_shares("timm_towers", |name| match name.starts_with("swin") {
+        true => DROP_PATH,
+        false => 0.0,
+    });
 }
 
 /// Kinds of feature rows of copies of one picture.
@@ -78,11 +53,10 @@ fn kinds(name: &str, drop_path: f64, seed: Option<u64>) -> usize {
     let model = model(&config, &file, "weights/", &device());
     let image = Tensors::read(&file).tensor::<4>("input/image", &device());
     let image = image.slice_dim(0, 0..1).repeat_dim(0, 64);
-    let features = values(model.visual.forward(image.clone(), seed));
-    assert_eq!(features, values(model.visual.forward(image, seed)));
-    let rows = features.chunks(8);
-    let rows = rows.map(|row| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-    rows.collect::<BTreeSet<_>>().len()
+    let features = model.visual.forward(image.clone(), seed);
+    let again = model.visual.forward(image, seed);
+    assert_eq!(values(features.clone()), values(again));
+    kinds_of_rows(features)
 }
 
 /// A tower's first block is never left out, each branch of the others for its share.
@@ -144,8 +118,7 @@ fn what_the_towers_do_not_have_is_refused_by_name() {
         ("gap", "timm_drop", serde_json::json!(0.1)),
         ("gap", "timm_pool", serde_json::json!("token")),
     ] {
-        let error = family::refused_option(&format!("timm_towers/{name}"), key, &value);
-        assert!(error.contains(key), "{name}, {key}: {error}");
+        family::refuses(&format!("timm_towers/{name}"), key, value, key);
     }
 }
 
@@ -163,41 +136,16 @@ fn windows_grow_with_the_picture() {
     assert_eq!(table.unwrap().shape, [27 * 27, 16]);
 }
 
-/// Weights for windows of one size in a model with windows of another, as timm's `set_input_size` fits them.
+/// Weights for windows of one size in a model with windows of another.
 #[test]
 fn scores_of_displacements_are_resized() {
-    let expected = Tensors::read("timm_towers/windows.safetensors");
-    for size in [[64, 64], [48, 40], [20, 22]] {
-        let mut config = evaluated("timm_towers/swin");
-        config.vision_cfg.image_size = serde_json::from_value(serde_json::json!(size)).unwrap();
-        let file = "timm_towers/swin.safetensors";
-        let model = model(&config, file, "weights/", &device());
-        let name = format!("{}x{}", size[0], size[1]);
-        let params = params::export(&model);
-        for (key, wanted) in expected.with_prefix(&format!("{name}/visual.")) {
-            let found = params.iter().find(|p| p.key == format!("visual.{key}"));
-            let apart = max_difference(&found.unwrap().values, wanted);
-            assert!(apart <= 1e-5, "{name}, {key}: {apart:e}");
-        }
-        let image = expected.tensor(&format!("{name}/image"), &device());
-        let wanted = expected.get(&format!("{name}/features")).1;
-        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
-        assert!(apart <= FEATURES, "{name}: {apart:e}");
-    }
+    family::same_when_resized("timm_towers");
 }
 
-/// Half precision stays near single precision.
 #[test]
 fn half_precision_is_near() {
     for name in ["gap", "swin", "swin_odd", "relpos"] {
-        let path = format!("timm_towers/{name}");
-        let file = format!("{path}.safetensors");
-        let model = model(&evaluated(&path), &file, "weights/", &device());
-        let image = Tensors::read(&file).tensor::<4>("input/image", &device());
-        let exact = values(model.visual.forward(image.clone(), None));
-        let half = model.visual.forward(image.cast(DType::BF16), None);
-        let apart = relative_difference(&values(half.cast(DType::F32)), &exact);
-        assert!(apart <= 0.1, "{name}: {apart}");
+        family::near_in_bf16(&format!("timm_towers/{name}"), 3e-2);
     }
 }
 

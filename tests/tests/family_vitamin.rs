@@ -2,15 +2,9 @@
 //! and saving. `tests/parity/export_vitamin.py` made the fixtures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeSet;
-
-use burn::tensor::DType;
-use openclip_model::layers::drop_path::drop_path_shares;
 use openclip_model::{Clip, params, registry};
-use openclip_tests::family::{self, FEATURES, cases, config as evaluated};
-use openclip_tests::{
-    Tensors, device, fixture, json, max_difference, model, relative_difference, values,
-};
+use openclip_tests::family::{self, cases, config as evaluated, kinds_of_rows};
+use openclip_tests::{Tensors, device, fixture, model, values};
 use openclip_train::loss::ClipLoss;
 
 #[test]
@@ -27,43 +21,12 @@ fn random_models() {
 /// Without positional embedding a model takes pictures of any size.
 #[test]
 fn pictures_of_other_sizes() {
-    let expected = Tensors::read("vitamin/sizes.safetensors");
-    let model = model(
-        &evaluated("vitamin/no_positions"),
-        "vitamin/no_positions.safetensors",
-        "weights/",
-        &device(),
-    );
-    for size in ["16x16", "41x7", "49x33"] {
-        let image = expected.tensor(&format!("{size}/image"), &device());
-        let wanted = expected.get(&format!("{size}/features")).1;
-        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
-        assert!(apart <= FEATURES, "{size}: {apart:e}");
-    }
+    family::same_for_other_pictures("vitamin");
 }
 
-/// Weights of one size in a model of another, as timm's `set_input_size` fits them.
 #[test]
 fn positions_are_resized() {
-    let expected = Tensors::read("vitamin/resize.safetensors");
-    for size in [[40, 40], [49, 20], [16, 16]] {
-        let mut config = evaluated("vitamin/linear");
-        config.vision_cfg.image_size = serde_json::from_value(serde_json::json!(size)).unwrap();
-        let model = model(&config, "vitamin/linear.safetensors", "weights/", &device());
-        let name = format!("{}x{}", size[0], size[1]);
-        let params = params::export(&model);
-        let found = params.iter().find(|p| p.key == "visual.trunk.pos_embed");
-        let (shape, wanted) = expected.get(&format!("{name}/pos_embed"));
-        assert_eq!(found.unwrap().shape, shape, "{name}");
-        assert!(
-            max_difference(&found.unwrap().values, wanted) <= 1e-5,
-            "{name}"
-        );
-        let image = expected.tensor(&format!("{name}/image"), &device());
-        let wanted = expected.get(&format!("{name}/features")).1;
-        let apart = max_difference(&values(model.encode_image(image, false)), wanted);
-        assert!(apart <= FEATURES, "{name}: {apart:e}");
-    }
+    family::same_when_resized("vitamin");
 }
 
 #[test]
@@ -94,13 +57,7 @@ fn initial_weights_are_distributed_as_timm_s() {
 
 #[test]
 fn shares_of_stochastic_depth_are_timm_s() {
-    for (name, case) in json("vitamin/drop_path.json").as_object().unwrap() {
-        let wanted: Vec<f64> = serde_json::from_value(case["shares"].clone()).unwrap();
-        let found = drop_path_shares(case["rate"].as_f64().unwrap(), wanted.len());
-        for (found, wanted) in found.iter().zip(&wanted) {
-            assert!((found - wanted).abs() <= 1e-7, "{name}: {found}, {wanted}");
-        }
-    }
+    family::same_drop_path_shares("vitamin", |name| panic!("{name} is given no rate"));
 }
 
 /// The first of the two blocks is never left out, each branch of the second for the configured share.
@@ -112,18 +69,12 @@ fn a_tower_in_training_drops_branches_by_its_seed() {
     let model = model(&config, file, "weights/", &device());
     let image = Tensors::read(file).tensor::<4>("input/image", &device());
     let image = image.slice_dim(0, 0..1).repeat_dim(0, 64);
-    let forward = |training| values(model.visual.forward(image.clone(), training));
-    let kinds = |features: &[f32]| {
-        let rows = features.chunks(8);
-        let rows = rows.map(|row| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-        rows.collect::<BTreeSet<_>>().len()
-    };
-    assert_eq!(kinds(&forward(None)), 1, "evaluation drops nothing");
-    let trained = forward(Some(5));
+    let forward = |training| model.visual.forward(image.clone(), training);
+    assert_eq!(kinds_of_rows(forward(None)), 1, "evaluation drops nothing");
     // Attention and MLP, each there or not.
-    assert_eq!(kinds(&trained), 4);
-    assert_eq!(trained, forward(Some(5)));
-    assert_ne!(trained, forward(Some(6)));
+    assert_eq!(kinds_of_rows(forward(Some(5))), 4);
+    assert_eq!(values(forward(Some(5))), values(forward(Some(5))));
+    assert_ne!(values(forward(Some(5))), values(forward(Some(6))));
 }
 
 /// A few steps on one batch, with stochastic depth and patch dropout: the loss falls.
@@ -153,28 +104,14 @@ fn what_no_vitamin_has_is_refused_by_name() {
         ),
         ("timm_kwargs", serde_json::json!({"dpeth": 1})),
     ] {
-        let mut cfg = json("vitamin/linear.json")["model_cfg"].clone();
-        cfg["vision_cfg"][key] = value;
-        let error = serde_json::from_value(cfg)
-            .map_err(|error| error.to_string())
-            .and_then(|config| Clip::new(&config, &device()).map_err(|error| error.to_string()));
-        let error = error.err().unwrap();
-        assert!(error.contains(key), "{key}: {error}");
+        family::refuses("vitamin/linear", key, value, key);
     }
 }
 
-/// Half precision stays near single precision.
 #[test]
 fn half_precision_is_near() {
     for name in ["linear", "odd_image", "no_positions"] {
-        let path = format!("vitamin/{name}");
-        let file = format!("{path}.safetensors");
-        let model = model(&evaluated(&path), &file, "weights/", &device());
-        let image = Tensors::read(&file).tensor::<4>("input/image", &device());
-        let exact = values(model.visual.forward(image.clone(), None));
-        let half = model.visual.forward(image.cast(DType::BF16), Some(3));
-        let apart = relative_difference(&values(half.cast(DType::F32)), &exact);
-        assert!(apart <= 0.1, "{name}: {apart}");
+        family::near_in_bf16(&format!("vitamin/{name}"), 3e-2);
     }
 }
 

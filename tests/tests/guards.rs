@@ -10,7 +10,7 @@ use burn::train::TrainStep;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::params;
 use openclip_model::weights::StateDict;
-use openclip_tests::family::{self, small_run};
+use openclip_tests::family::{self, run_config, small_run};
 use openclip_tests::{Tensors, device, json, named_values, values};
 use openclip_train::guard::{Guard, LossScale, Memory, Rules, ScaleRule, SpikeRule, Verdict};
 use openclip_train::optim::AdamW;
@@ -149,22 +149,11 @@ fn a_run_with_everything_on_goes_on_bit_for_bit() {
     assert!(spikes > 0 && spikes < 10, "{log}");
     let broken = dir.path().join("logs/broken");
     for stop in [5, 8, 11] {
-        let config = TrainConfig {
-            model: dir.path().join("tiny-vit.json").display().to_string(),
-            train_data: Some(dir.path().join("train.csv").display().to_string()),
-            logs: dir.path().join("logs"),
-            name: Some("broken".into()),
-            batch_size: 2,
-            accum_freq: 2,
-            workers: 1,
-            warmup: 1,
-            device: "cpu".into(),
-            log_every_n_steps: 1,
+        let mut config = TrainConfig {
             resume: broken.exists().then(|| "latest".into()),
             max_steps: Some(stop),
-            ..TrainConfig::default()
+            ..run_config(dir.path(), "broken")
         };
-        let mut config = config;
         options(&mut config);
         assert!(train(config).unwrap().stopped);
     }
@@ -225,20 +214,13 @@ fn the_average_follows_the_weights_and_is_validated() {
     }
     assert!(moved > 1e-3, "the weights moved by {moved} only");
     // As weights of its own it measures what the run measured.
+    let average = run.join("checkpoints/epoch_8/ema.safetensors");
+    let config = run_config(dir.path(), "alone");
     let alone = train(TrainConfig {
-        model,
-        pretrained: Some(
-            run.join("checkpoints/epoch_8/ema.safetensors")
-                .display()
-                .to_string(),
-        ),
-        val_data: Some(dir.path().join("train.csv").display().to_string()),
-        logs: dir.path().join("logs"),
-        name: Some("alone".into()),
-        batch_size: 2,
-        workers: 1,
-        device: "cpu".into(),
-        ..TrainConfig::default()
+        pretrained: Some(average.display().to_string()),
+        val_data: config.train_data,
+        train_data: None,
+        ..config
     });
     let [run, alone] = [&run, &alone.unwrap().run].map(|run| metric(run, "clip_val_loss"));
     assert!((run - alone).abs() < 1e-6, "{run} {alone}");

@@ -4,33 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
-use openclip_model::config::{ImageSize, Interpolation, ModelConfig, ResizeMode};
+use openclip_model::config::{ImageSize, Interpolation, ResizeMode};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::weights::{
     DType, Difference, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
 };
 use openclip_model::{Clip, ModelError, params};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config, values};
+use openclip_tests::family::{self, create};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, values};
 use serde_json::json;
 
 /// f32 sums in another order than PyTorch's, on weights with a deviation of 0.3 to 0.4.
 const FEATURES: f32 = 1e-4;
-
-fn create(
-    config: &serde_json::Value,
-    weights: &Path,
-    options: &CreateOptions,
-) -> Result<Loaded, ModelError> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.json");
-    std::fs::write(&path, config.to_string()).unwrap();
-    factory::create(
-        path.to_str().unwrap(),
-        Some(weights.to_str().unwrap()),
-        &device(),
-        options,
-    )
-}
 
 fn load(config: &serde_json::Value, weights: &str) -> Loaded {
     create(
@@ -286,7 +271,7 @@ fn forced_options_are_those_of_open_clip() {
 fn another_activation_than_the_files_is_a_loud_warning() {
     let folder = tempfile::tempdir().unwrap();
     for (name, quick_gelu) in [("vit_plain", false), ("vit_quickgelu", true)] {
-        let loaded = saved_case(name);
+        let loaded = family::loaded(&format!("models/{name}"));
         let path = folder.path().join(format!("{name}.safetensors"));
         loaded.save(&path).unwrap();
         let mut config = serde_json::to_value(&loaded.config).unwrap();
@@ -455,7 +440,7 @@ fn what_is_saved_loads_with_equal_values() {
         "vit_sin_cos",
     ];
     for name in names {
-        let loaded = saved_case(name);
+        let loaded = family::loaded(&format!("models/{name}"));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         loaded.save(&path).unwrap();
@@ -486,59 +471,30 @@ fn what_is_saved_loads_with_equal_values() {
     }
 }
 
-/// A model fixture as a loaded model.
-fn saved_case(name: &str) -> Loaded {
-    let config: ModelConfig = model_config(&json(&format!("models/{name}.json"))["model_cfg"]);
-    Loaded {
-        model: openclip_tests::model(
-            &config,
-            &format!("models/{name}.safetensors"),
-            "weights/",
-            &device(),
-        ),
-        name: name.into(),
-        config,
-        preprocess: Default::default(),
-        warnings: Vec::new(),
-    }
-}
-
-/// Writes what `tests/parity/check_saved.py` loads into Python's OpenCLIP: `OPENCLIP_SAVED_DIR/CASE/` in the hub layout with
+/// Writes what `tests/parity/check_saved.py` loads into Python's OpenCLIP: `OPENCLIP_SAVED_DIR/FAMILY/CASE/` in the hub layout with
 /// features beside it.
 #[test]
 #[ignore = "writes to OPENCLIP_SAVED_DIR for check_saved.py"]
 fn write_for_python() {
     let folder = PathBuf::from(std::env::var("OPENCLIP_SAVED_DIR").expect("OPENCLIP_SAVED_DIR"));
-    let cases = std::fs::read_dir(fixture("models"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    for path in cases.filter(|path| path.extension().is_some_and(|e| e == "json")) {
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        let loaded = saved_case(name);
-        let folder = folder.join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        loaded
-            .save(&folder.join("open_clip_model.safetensors"))
-            .unwrap();
-        let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
-        std::fs::write(folder.join("open_clip_config.json"), hub.to_string()).unwrap();
-        let tensors = Tensors::read(&format!("models/{name}.safetensors"));
-        let image = loaded
-            .model
-            .encode_image(tensors.tensor("input/image", &device()), true);
-        let text = loaded
-            .model
-            .encode_text(tensors.tokens("input/text", &device()), true);
-        let features = [("image_features", image), ("text_features", text)]
-            .map(|(name, features)| (name, features.dims(), values(features)));
+    let cases = ["models", "resnet"].map(|family| family::cases(&fixture(family)));
+    for path in cases.concat() {
+        let loaded = family::loaded(&path);
+        let place = Path::new(&path).strip_prefix(fixture("")).unwrap();
+        let folder = folder.join(place);
+        family::save_folder(&loaded, &folder);
+        let tensors = Tensors::read(&format!("{path}.safetensors"));
+        let image = tensors.tensor("input/image", &device());
+        let text = tensors.tokens("input/text", &device());
+        let features = [
+            ("image_features", loaded.model.encode_image(image, true)),
+            ("text_features", loaded.model.encode_text(text, true)),
+        ]
+        .map(|(name, features)| (name, features.dims(), values(features)));
         let out = features
             .iter()
             .map(|(name, shape, values)| TensorOut::f32(name, shape, values));
-        write_safetensors(
-            &folder.join("features.safetensors"),
-            out,
-            &Default::default(),
-        )
-        .unwrap();
+        let file = folder.join("features.safetensors");
+        write_safetensors(&file, out, &Default::default()).unwrap();
     }
 }

@@ -252,7 +252,7 @@ fn spelled_out_defaults_are_accepted() {
             "qk_norm": false, "scaled_cosine_attn": false, "scale_heads": false, "scale_attn_inner": false,
             "scale_attn": false, "scale_fc": false, "timm_model_name": null, "timm_model_pretrained": false,
             "timm_pool": "avg", "timm_proj": "linear", "timm_proj_bias": false, "timm_drop": 0.0, "timm_drop_path": null,
-            "mlp_ratio": 4, "image_size": [18, 18],
+            "mlp_ratio": 4, "image_size": [12, 12],
         });
         let text = serde_json::json!({
             "hf_tokenizer_name": null, "tokenizer_mode": null, "tokenizer_kwargs": null, "mlp_ratio": 4.0,
@@ -319,7 +319,7 @@ fn options_that_are_not_built_are_refused_by_name() {
         ("vision_cfg", "width", serde_json::json!(1_u64 << 40)),
         ("vision_cfg", "layers", serde_json::json!(1_u64 << 62)),
         ("vision_cfg", "image_size", serde_json::json!(1_u64 << 62)),
-        ("vision_cfg", "image_size", serde_json::json!([0, 18])),
+        ("vision_cfg", "image_size", serde_json::json!([0, 12])),
         ("vision_cfg", "patch_dropout", serde_json::json!(1.0)),
         ("vision_cfg", "patch_dropout", serde_json::json!(-0.5)),
         ("vision_cfg", "mlp_ratio", serde_json::json!(-4.0)),
@@ -328,9 +328,8 @@ fn options_that_are_not_built_are_refused_by_name() {
         ("text_cfg", "context_length", serde_json::json!(0)),
         ("text_cfg", "width", serde_json::json!(0)),
         ("vision_cfg", "patch_size", serde_json::json!(0)),
-        ("vision_cfg", "patch_size", serde_json::json!(19)),
+        ("vision_cfg", "patch_size", serde_json::json!(13)),
         ("vision_cfg", "head_width", serde_json::json!(0)),
-        ("vision_cfg", "head_width", serde_json::json!(3)),
         ("vision_cfg", "pool_type", serde_json::json!("none")),
         ("vision_cfg", "pos_embed_type", serde_json::json!("rotary")),
         ("text_cfg", "heads", serde_json::json!(5)),
@@ -338,12 +337,18 @@ fn options_that_are_not_built_are_refused_by_name() {
     ] {
         build(|cfg| cfg[place][key] = value.clone()).expect_err(key);
     }
+    // Two heads of a width of 20, three of 7.
+    build(|cfg| {
+        cfg["vision_cfg"]["width"] = 20.into();
+        cfg["vision_cfg"]["head_width"] = 6.into();
+    })
+    .expect_err("heads that do not divide the width");
     // A table of sines and cosines needs a square grid and a width that four divides.
     let table =
         |cfg: &mut serde_json::Value| cfg["vision_cfg"]["pos_embed_type"] = "sin_cos_2d".into();
     assert!(build(table).is_ok());
     for (key, value) in [
-        ("image_size", serde_json::json!([18, 24])),
+        ("image_size", serde_json::json!([12, 16])),
         ("width", serde_json::json!(30)),
     ] {
         build(|cfg| {

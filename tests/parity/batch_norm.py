@@ -1,0 +1,60 @@
+"""Towers with BatchNorm: weights off their neutral values, and training mode.
+
+A case with training mode has in its .safetensors
+  train/image_features, train/loss    with the statistics of the batch
+  train/grad/<key>                    gradient of that loss
+  once/<key>                          running statistics after one forward pass
+and in its .json how far upstream itself is from f64, as statistics of a few values can be ill-conditioned.
+"""
+
+import copy
+
+import open_clip
+import torch
+import upstream
+
+
+@torch.no_grad()
+def unsettle(model: torch.nn.Module) -> None:
+    """Norms off their neutral values, so that a swapped or ignored one shows."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.copy_(0.8 + 0.3 * torch.randn_like(module.weight))
+            module.bias.copy_(0.3 * torch.randn_like(module.bias))
+            module.running_mean.copy_(0.3 * torch.randn_like(module.running_mean))
+            module.running_var.copy_(0.5 + torch.rand_like(module.running_var))
+            module.num_batches_tracked.fill_(7)
+
+
+def step(model, image, text) -> dict:
+    """The pass of a step does not depend on the running statistics that it changes."""
+    model = copy.deepcopy(model).train()
+    model.zero_grad()
+    with torch.no_grad():
+        features = model.encode_image(image)
+    loss = open_clip.ClipLoss()(**model(image, text))
+    loss.backward()
+    return {"image_features": features, "loss": loss.detach(), **upstream.gradients(model)}
+
+
+@torch.no_grad()
+def statistics(model, batches) -> dict:
+    """Running statistics after a forward pass of each batch."""
+    model = copy.deepcopy(model).train()
+    for image in batches:
+        model.encode_image(image)
+    return {k: v.clone() for k, v in model.state_dict().items() if "running_" in k}
+
+
+def training(model, image, text) -> tuple[dict, dict]:
+    found, exact = step(model, image, text), step(upstream.in_f64(model), image.double(), text)
+    gradients = {k: v for k, v in exact.items() if k.startswith("grad/")}
+    largest = max(float(v.abs().max()) for v in gradients.values())
+    error = {
+        "features_abs": float((found["image_features"] - exact["image_features"]).abs().max()),
+        "gradients": max(
+            float((found[k] - v).abs().max()) / max(float(v.abs().max()), 1e-3 * largest) for k, v in gradients.items()
+        ),
+    }
+    tensors = upstream.prefixed("train", found) | upstream.prefixed("once", statistics(model, [image]))
+    return tensors, {"training_f32_against_f64": error}
