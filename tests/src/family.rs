@@ -3,7 +3,7 @@
 //! A case is a pair `<case>.json`, `<case>.safetensors` that `tests/parity/family.py` describes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::{DType, Tensor};
 use openclip_model::config::ModelConfig;
@@ -14,7 +14,6 @@ use openclip_model::{Clip, ModelError, init, params, registry};
 use openclip_train::loss::{Objective, PairLoss};
 use openclip_train::optim::{AdamW, decays};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
-use openclip_train::{TrainConfig, train};
 use serde_json::Value;
 
 use crate::{
@@ -269,6 +268,7 @@ pub fn near_in_bf16(path: &str, tolerance: f32) {
     for (kind, found) in [("image", image), ("text", text)] {
         let wanted = expected.get(&format!("output/{kind}_features")).1;
         let apart = relative_difference(&values(found), wanted);
+        println!("{path}: {kind} features in bf16 {apart:e}");
         assert!(
             apart <= tolerance && apart > 0.0,
             "{path}: {kind} {apart:e}"
@@ -455,42 +455,6 @@ pub fn refuses(case: &str, key: &str, value: Value, word: &str) {
         .and_then(|config| Clip::new(&config, &device()).map_err(|error| error.to_string()));
     let error = error.expect_err(&place);
     assert!(error.contains(word), "{place}: {error}");
-}
-
-/// A run called `name` in `dir` of the model `tiny-vit.json` over [`crate::write_squares`]'s pictures: eight steps of two
-/// micro-batches on the CPU.
-pub fn run_config(dir: &Path, name: &str) -> TrainConfig {
-    TrainConfig {
-        model: dir.join("tiny-vit.json").display().to_string(),
-        train_data: Some(dir.join("train.csv").display().to_string()),
-        logs: dir.join("logs"),
-        name: Some(name.into()),
-        batch_size: 2,
-        accum_freq: 2,
-        workers: 1,
-        epochs: 8,
-        warmup: 1,
-        device: "cpu".into(),
-        log_every_n_steps: 1,
-        ..TrainConfig::default()
-    }
-}
-
-/// Trains as [`run_config`] says, or `change`, with a model of this configuration. Gives the run's folder and the weights of its last
-/// checkpoint.
-pub fn small_run(
-    dir: &Path,
-    model_cfg: &Value,
-    name: &str,
-    change: impl FnOnce(&mut TrainConfig),
-) -> (PathBuf, StateDict) {
-    crate::write_squares(dir);
-    let mut config = run_config(dir, name);
-    std::fs::write(&config.model, model_cfg.to_string()).unwrap();
-    change(&mut config);
-    let outcome = train(config).unwrap_or_else(|error| panic!("{error}"));
-    let file = outcome.checkpoint.unwrap().join("model.safetensors");
-    (outcome.run, StateDict::read(&file).unwrap())
 }
 
 /// Asserts equal gradients of the same parameters, relative to the largest value of each, or to a thousandth of the model's largest

@@ -10,6 +10,7 @@ pub mod batch_norm;
 pub mod family;
 #[cfg(feature = "mpi")]
 pub mod processes;
+pub mod runs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -167,21 +168,6 @@ pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
 pub fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
     let scale = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     max_difference(found, expected) / scale.max(1e-12)
-}
-
-/// Four pictures of one colour each with their captions, and `train.csv` that lists them.
-pub fn write_squares(dir: &Path) {
-    let mut rows = String::from("filepath\ttitle\n");
-    for (i, colour) in ["red", "green", "blue", "grey"].into_iter().enumerate() {
-        let mut ppm = b"P6\n16 16\n255\n".to_vec();
-        for _ in 0..256 {
-            ppm.extend([0, 1, 2].map(|c| if i == c || i == 3 { 180 } else { 20 }));
-        }
-        let path = dir.join(format!("{i}.ppm"));
-        std::fs::write(&path, ppm).unwrap();
-        rows += &format!("{}\ta {colour} square\n", path.display());
-    }
-    std::fs::write(dir.join("train.csv"), rows).unwrap();
 }
 
 /// Names and values of the tensors, in the order of the names.

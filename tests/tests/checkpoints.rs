@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use openclip_tests::family::small_run;
+use openclip_tests::runs::{lines, small_run};
 use openclip_train::{TrainConfig, TrainError, train};
 use serde_json::{Value, json};
 
@@ -147,11 +147,8 @@ fn the_most_recent_epoch_is_kept_and_resumed_from() {
 
 /// Epoch and value of the best line of `results.jsonl`.
 fn best(folder: &Path, metric: &str, better: fn(f64, f64) -> bool) -> (u64, f64) {
-    let text = fs::read_to_string(folder.parent().unwrap().join("results.jsonl")).unwrap();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines
+    lines(folder.parent().unwrap(), "results.jsonl")
+        .into_iter()
         .map(|line| {
             (
                 line["epoch"].as_u64().unwrap(),

@@ -10,8 +10,8 @@ use openclip_eval::Encoder;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::params;
 use openclip_model::weights::{TensorOut, write_safetensors};
-use openclip_tests::family;
-use openclip_tests::{Tensors, device, fixture, json, max_difference, values, write_squares};
+use openclip_tests::runs::{run_config, write_squares};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, values};
 use openclip_train::{TrainConfig, train};
 use serde_json::{Value, json as object};
 
@@ -126,7 +126,7 @@ fn a_run_keeps_its_length() {
         std::fs::create_dir(&model).unwrap();
         write_folder(case, &model);
         write_squares(dir.path());
-        let run = family::run_config(dir.path(), "run");
+        let run = run_config(dir.path(), "run");
         let config = TrainConfig {
             model: format!("local-dir:{}", model.display()),
             force_context_length: Some(length),

@@ -17,6 +17,7 @@ use openclip_model::generate::{
 use openclip_model::weights::StateDict;
 use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
+use openclip_tests::runs::{lines, small_run};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
 use openclip_train::TrainConfig;
 use openclip_train::loss::{CaptionObjective, Objective};
@@ -452,7 +453,7 @@ fn a_run_learns_to_write() {
     let mut config = json("coca/pool.json")["model_cfg"].clone();
     config["text_cfg"]["vocab_size"] = 49408.into();
     let run = |name: &str, max_steps, resume: Option<&str>, change: fn(&mut TrainConfig)| {
-        family::small_run(dir.path(), &config, name, |run| {
+        small_run(dir.path(), &config, name, |run| {
             run.lr = 3e-3;
             run.val_data = run.train_data.clone();
             run.max_steps = max_steps;
@@ -467,11 +468,7 @@ fn a_run_learns_to_write() {
     for key in straight.tensors.keys() {
         assert_eq!(numbers(&straight, key), numbers(&resumed, key), "{key}");
     }
-    let steps = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
-    let steps: Vec<Value> = steps
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let steps = lines(&folder, "train.jsonl");
     let loss = |step: usize, key: &str| steps[step][key].as_f64().unwrap();
     assert_eq!(steps.len(), 8);
     for step in 0..8 {

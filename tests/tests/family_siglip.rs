@@ -14,10 +14,11 @@ use openclip_model::factory::{CreateOptions, create};
 use openclip_model::weights::{StateDict, WeightsError, bind};
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
+use openclip_tests::runs::{losses, small_run};
 use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config, values};
 use openclip_train::loss::{ClipLoss, Objective, PairLoss, SigLipLoss};
 use openclip_train::relay::{self, MicroBatch, PickGradient};
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn gradients(
     path: &str,
@@ -280,7 +281,7 @@ fn a_run_with_the_sigmoid_loss() {
     }
     config["text_cfg"]["vocab_size"] = 49408.into();
     let run = |name: &str, max_steps, resume: Option<&str>| {
-        family::small_run(dir.path(), &config, name, |run| {
+        small_run(dir.path(), &config, name, |run| {
             run.siglip = true;
             run.lr = 1e-3;
             run.max_steps = max_steps;
@@ -305,16 +306,8 @@ fn a_run_with_the_sigmoid_loss() {
     );
     let bias = value("logit_bias");
     assert!((bias + 10.0).abs() < 0.05 && bias != -10.0, "{bias}");
-    let steps = std::fs::read_to_string(folder.join("train.jsonl")).unwrap();
-    let steps: Vec<Value> = steps
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
     // A pair that belongs together costs about ten nats where the bias is −10, far from the ln 4 of CLIP's loss.
-    let losses: Vec<f64> = steps
-        .iter()
-        .filter_map(|step| step["loss"].as_f64())
-        .collect();
+    let losses = losses(&folder);
     assert!(
         losses.len() == 8 && losses[0] > 5.0 && losses[7] < losses[0],
         "{losses:?}"

@@ -10,7 +10,8 @@ use burn::train::TrainStep;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::params;
 use openclip_model::weights::StateDict;
-use openclip_tests::family::{self, run_config, small_run};
+use openclip_tests::family;
+use openclip_tests::runs::{lines, run_config, small_run};
 use openclip_tests::{Tensors, device, json, named_values, values};
 use openclip_train::guard::{Guard, LossScale, Memory, Rules, ScaleRule, SpikeRule, Verdict};
 use openclip_train::optim::AdamW;
@@ -32,9 +33,8 @@ fn weights(file: &Path) -> Vec<(String, Vec<f32>)> {
 }
 
 fn metric(run: &Path, name: &str) -> f64 {
-    let results = fs::read_to_string(run.join("results.jsonl")).unwrap();
-    let last: Value = serde_json::from_str(results.lines().last().unwrap()).unwrap();
-    last[name].as_f64().unwrap()
+    let results = lines(run, "results.jsonl");
+    results.last().unwrap()[name].as_f64().unwrap()
 }
 
 #[test]
@@ -235,11 +235,7 @@ fn half_precision_scales_its_gradient() {
             config.epochs = 12;
             config.lr = 1e-3;
         });
-        let steps = fs::read_to_string(run.join("train.jsonl")).unwrap();
-        let steps: Vec<Value> = steps
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let steps = lines(&run, "train.jsonl");
         (run, steps, named_values(&weights))
     };
     let (folder, half, weights) = run("half", Precision::AmpFp16);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use openclip_model::weights::StateDict;
 use openclip_tests::named_values;
+use openclip_tests::runs::{lines, losses};
 use openclip_train::{Outcome, Precision, TrainConfig, TrainError, train};
 use serde_json::Value;
 
@@ -124,16 +125,10 @@ fn the_run_folder_tells_the_story() {
     let params: Value = serde_json::from_str(&file("params.json")).unwrap();
     assert_eq!(params["batch_size"], 4);
     assert!(params["beta2"].as_f64().unwrap() - 0.98 < 1e-6);
-    let results: Vec<Value> = file("results.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let results = lines(&outcome.run, "results.jsonl");
     assert_eq!(results.len(), 3);
     assert!(results[2]["image_to_text_R@1"].is_number() && results[2]["clip_val_loss"].is_number());
-    let steps: Vec<Value> = file("train.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let steps = lines(&outcome.run, "train.jsonl");
     assert_eq!(steps.len(), 18);
     assert!(steps[17]["loss"].as_f64().unwrap() < steps[0]["loss"].as_f64().unwrap());
     assert!(file("loss.svg").contains("</svg>"));
@@ -212,15 +207,7 @@ fn bfloat16_learns_as_well() {
             ..config(dir.path(), name)
         })
         .unwrap();
-        let steps = fs::read_to_string(outcome.run.join("train.jsonl")).unwrap();
-        let losses: Vec<f64> = steps
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<Value>(line).unwrap()["loss"]
-                    .as_f64()
-                    .unwrap()
-            })
-            .collect();
+        let losses = losses(&outcome.run);
         assert!(losses[17] < losses[0], "{name}: {losses:?}");
     }
 }
@@ -256,11 +243,7 @@ fn a_student_learns_from_its_teacher() {
         ..config(dir.path(), "student")
     };
     let outcome = train(taught.clone()).unwrap();
-    let steps = fs::read_to_string(outcome.run.join("train.jsonl")).unwrap();
-    let steps: Vec<serde_json::Value> = steps
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let steps = lines(&outcome.run, "train.jsonl");
     let loss = |step: &serde_json::Value, name: &str| step[name].as_f64().unwrap();
     for step in &steps {
         let sum = loss(step, "contrastive_loss") + loss(step, "distill_loss");
@@ -382,10 +365,7 @@ fn without_training_data_a_run_evaluates() {
         ..config(dir.path(), "second")
     })
     .unwrap();
-    let results = |run: &Path| -> Value {
-        let text = fs::read_to_string(run.join("results.jsonl")).unwrap();
-        serde_json::from_str(text.lines().last().unwrap()).unwrap()
-    };
-    let [first, second] = [dir.path().join("logs/first"), outcome.run].map(|run| results(&run));
+    let [first, second] = [dir.path().join("logs/first"), outcome.run]
+        .map(|run| lines(&run, "results.jsonl").pop().unwrap());
     assert_eq!(first["clip_val_loss"], second["clip_val_loss"]);
 }
