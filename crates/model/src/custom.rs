@@ -44,6 +44,21 @@ impl Value {
     }
 }
 
+/// Whether a tensor is on a backend of CubeCL's: cuda, rocm, wgpu, vulkan or metal.
+pub fn is_on_cube<const D: usize>(tensor: &Tensor<D>) -> bool {
+    match tensor.clone().inner().into_dispatch().kind {
+        #[cfg(any(
+            feature = "cuda",
+            feature = "rocm",
+            feature = "wgpu",
+            feature = "vulkan",
+            feature = "metal"
+        ))]
+        DispatchTensorKind::Cube(_) => true,
+        _ => false,
+    }
+}
+
 /// From the gradient of the output to those of the inputs, in their order; `None` for no gradient. All off the graph.
 type Gradient = Box<dyn FnOnce(DispatchTensor) -> Vec<Option<Value>> + Send>;
 
