@@ -65,7 +65,8 @@ type Gradient = Box<dyn FnOnce(DispatchTensor) -> Vec<Option<Value>> + Send>;
 /// `output`, computed off the graph, as a function of `inputs`.
 ///
 /// `backward` gets the gradient of the output and returns one gradient for each input, of that input's shape, both off the
-/// graph. It is never called where no input is tracked, in which case `output` comes back as it is. At most 40 inputs may be
+/// graph. It is never called where no input is tracked, in which case `output` comes back as it is, on
+/// the device of the inputs. At most 40 inputs may be
 /// tracked.
 pub fn differentiable<const D: usize>(
     inputs: Vec<Value>,
@@ -74,11 +75,16 @@ pub fn differentiable<const D: usize>(
 ) -> Tensor<D> {
     let output = output.inner();
     let wanted: Vec<bool> = inputs.iter().map(Value::is_tracked).collect();
+    let autodiff = |input: &Value| input.tensor.autodiff != DispatchAutodiffContext::Disabled;
+    let autodiff = inputs.iter().any(autodiff);
     let tracked: Vec<_> = inputs.into_iter().filter(Value::is_tracked).collect();
     let Some(DispatchAutodiffContext::Enabled(strategy)) =
         tracked.first().map(|input| input.tensor.autodiff)
     else {
-        return output;
+        return match autodiff {
+            true => Tensor::from_inner(output),
+            false => output,
+        };
     };
     let gradient: Gradient = Box::new(move |gradient| {
         let found = backward(Tensor::from_dispatch(gradient));

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData, module};
 
+use super::flex::norm::{affine, batch_norm};
 use super::parameter;
 use super::recompute::is_repeated;
 use crate::custom::{Value, differentiable};
@@ -165,21 +166,33 @@ impl BatchNorm2d {
             let bias = self.bias.val().cast(DType::F32);
             let [batch, _, height, width] = x.dims();
             let count = (batch * height * width) as f64;
-            let normal = module::batch_norm_train(x.cast(DType::F32), weight, bias, EPS);
+            let x = x.cast(DType::F32);
+            let (output, [mean, variance]) = match batch_norm(&x, &weight, &bias, EPS) {
+                Some(found) => found,
+                None => {
+                    let found = module::batch_norm_train(x, weight, bias, EPS);
+                    (
+                        found.output,
+                        [found.mean, found.variance].map(Tensor::inner),
+                    )
+                }
+            };
             let unbiased = count / (count - 1.0).max(1.0);
             self.pending.push([
-                (self.running_mean.id, normal.mean.inner()),
-                (
-                    self.running_var.id,
-                    normal.variance.inner().mul_scalar(unbiased),
-                ),
+                (self.running_mean.id, mean),
+                (self.running_var.id, variance.mul_scalar(unbiased)),
             ]);
-            return normal.output.cast(dtype);
+            return output.cast(dtype);
         }
         let [scale, shift] = self.affine();
         let [channels] = scale.dims();
         let wide = |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
-        (x.cast(DType::F32) * wide(scale) + wide(shift)).cast(dtype)
+        let x = x.cast(DType::F32);
+        let output = match affine(&x, &scale, &shift) {
+            Some(output) => output,
+            None => x * wide(scale) + wide(shift),
+        };
+        output.cast(dtype)
     }
 
     /// In training, by the statistics of all ranks' batches; `x` is in f32.

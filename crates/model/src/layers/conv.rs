@@ -4,6 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 
+use super::flex::dense::dense;
+use super::flex::depthwise::{Channels, depthwise};
 use super::parameter;
 use super::patch::project_patches;
 use crate::device::is_flex;
@@ -80,10 +82,16 @@ impl Conv2d {
     /// The same on `[batch, height, width, input]`, to `[batch, …, …, output]`.
     pub fn forward_channels_last(&self, x: Tensor<4>) -> Tensor<4> {
         let [output, input, kernel, _] = self.weight.dims();
+        let weight = self.weight.val().cast(x.dtype());
+        let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
         if self.groups == 1 && kernel == 1 && self.stride == 1 {
-            let weight = self.weight.val().cast(x.dtype());
-            let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
             return module::linear(x, weight.reshape([output, input]).transpose(), bias);
+        }
+        if self.groups == output {
+            let bias = bias.as_ref();
+            if let Some(found) = depthwise(Channels::Last, &x, &weight, bias, self.stride) {
+                return found;
+            }
         }
         self.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
     }
@@ -123,7 +131,6 @@ pub(crate) fn convolve(
             None => product,
         };
     }
-    let padding = kernel / 2;
     if groups == channels && output > channels {
         // Burn is fast where every channel has one kernel.
         let each = output / channels;
@@ -131,9 +138,17 @@ pub(crate) fn convolve(
             .reshape([batch, channels, 1, height * width])
             .expand([batch, channels, each, height * width])
             .reshape([batch, output, height, width]);
-        let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], output);
-        return module::conv2d(x, weight, bias, options);
+        return convolve(x, weight, bias, stride, output);
     }
+    let found = match groups {
+        1 => dense(&x, &weight, bias.as_ref(), stride),
+        _ if groups == output => depthwise(Channels::First, &x, &weight, bias.as_ref(), stride),
+        _ => None,
+    };
+    if let Some(found) = found {
+        return found;
+    }
+    let padding = kernel / 2;
     let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
     module::conv2d(x, weight, bias, options)
 }

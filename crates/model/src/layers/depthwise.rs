@@ -8,6 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 
+use super::flex::depthwise::{Channels, depthwise};
 use super::parameter;
 
 /// A square kernel of odd side per channel, stride 1, and zeros around the picture so that its size stays.
@@ -32,9 +33,12 @@ impl DepthwiseConv {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let dtype = x.dtype();
         let [channels, _, side, _] = self.weight.dims();
-        let pad = side / 2;
         let weight = self.weight.val().cast(dtype);
         let bias = self.bias.val().cast(dtype);
+        if let Some(output) = depthwise(Channels::Last, &x, &weight, Some(&bias), 1) {
+            return output;
+        }
+        let pad = side / 2;
         let options = ConvOptions::new([1, 1], [pad, pad], [1, 1], channels);
         let x = x.permute([0, 3, 1, 2]);
         module::conv2d(x, weight, Some(bias), options).permute([0, 2, 3, 1])

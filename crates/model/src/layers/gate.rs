@@ -9,6 +9,8 @@
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
+use super::flex::{Values, tensor, vectorized};
+use crate::custom::differentiable;
 use crate::device::is_flex;
 
 /// Values that one core takes at a time.
@@ -214,28 +216,48 @@ pub(super) static QUICK_GELU: Gate = Gate {
 
 impl Gate {
     /// `x·g(x)` in f32 on the CPU; gives `x` back for every other dtype and device.
-    ///
-    /// On an autodiff device the result is `value + slope·(x − x)` with both factors as constants: the value to the last bit, and
-    /// the slope as its derivative.
     #[allow(clippy::result_large_err)] // It is a tensor either way.
-    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Result<Tensor<D>, Tensor<D>> {
-        if x.dtype() != DType::F32 || !is_flex(&x.device()) {
-            return Err(x);
-        }
+    pub(super) fn forward<const D: usize>(
+        &'static self,
+        x: Tensor<D>,
+    ) -> Result<Tensor<D>, Tensor<D>> {
         if !x.is_autodiff() {
-            return map(x, |x| x * (0.5 + self.value.at(x)));
+            return match x.dtype() == DType::F32 && is_flex(&x.device()) {
+                true => map(x, |x| x * (0.5 + self.value.at(x))),
+                false => Err(x),
+            };
         }
-        let plain = x.clone().inner();
-        let value = map(plain.clone(), |x| x * (0.5 + self.value.at(x)));
-        let slope = map(plain.clone(), |x| 0.5 + self.slope.at(x));
-        match (value, slope) {
-            (Ok(value), Ok(slope)) => {
-                let nothing = x - Tensor::from_inner(plain);
-                Ok(nothing * Tensor::from_inner(slope) + Tensor::from_inner(value))
-            }
-            _ => Err(x),
-        }
+        let Some(values) = Values::of(&x) else {
+            return Err(x);
+        };
+        let (shape, device) = (x.dims(), x.device());
+        let value = |x: f32, _| x * (0.5 + self.value.at(x));
+        let output = tensor(pairs(values.get(), values.get(), value), shape, &device);
+        Ok(differentiable(vec![x.into()], output, move |gradient| {
+            let slope = |x: f32, gradient| gradient * (0.5 + self.slope.at(x));
+            let of_x = Values::of(&gradient).map(|gradient| {
+                tensor(pairs(values.get(), gradient.get(), slope), shape, &device).into()
+            });
+            vec![of_x]
+        }))
     }
+}
+
+/// A function of every pair of numbers.
+fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    let parts = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    parts.zip(y.par_chunks(CHUNK)).for_each(|((out, x), y)| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
+                    *out = function(*x, *y);
+                }
+            },
+        );
+    });
+    out
 }
 
 /// Every value through `function`; `x` back if it cannot be read as f32.
@@ -251,9 +273,14 @@ fn map<const D: usize>(
         Err(_) => Err(Tensor::from_data(data, &device)),
         Ok(values) => {
             values.par_chunks_mut(CHUNK).for_each(|values| {
-                for value in values {
-                    *value = function(*value);
-                }
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        values
+                            .iter_mut()
+                            .for_each(|value| *value = function(*value))
+                    },
+                );
             });
             Ok(Tensor::from_data(data, &device))
         }

@@ -17,6 +17,7 @@
 //! * [`embedding`] – table of vectors by id
 //! * [`eva`] – block, attention and gated MLP of timm's `Eva`
 //! * [`conv`] – convolution of feature maps
+//! * `flex` – what Burn's CPU backend takes long for
 //! * [`folded`] – several layers as one convolution, for inference
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`mobile_one`] – convolutions of parallel branches
@@ -42,6 +43,7 @@ pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
 pub mod eva;
+mod flex;
 pub mod folded;
 mod gate;
 pub mod linear;

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, module};
 
+use super::flex::norm::layer_norm;
 use super::parameter;
 
 /// LayerNorm over the last axis, computed in f32 whatever the dtype of its input.
@@ -32,7 +33,12 @@ impl LayerNorm {
         let dtype = x.dtype();
         let weight = self.weight.val().cast(DType::F32);
         let bias = self.bias.val().cast(DType::F32);
-        module::layer_norm(x.cast(DType::F32), weight, Some(bias), self.eps).cast(dtype)
+        let x = x.cast(DType::F32);
+        let normal = match layer_norm(&x, &weight, &bias, self.eps) {
+            Some(normal) => normal,
+            None => module::layer_norm(x, weight, Some(bias), self.eps),
+        };
+        normal.cast(dtype)
     }
 }
 

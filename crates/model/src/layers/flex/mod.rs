@@ -1,0 +1,116 @@
+//! What Burn's `flex` backend takes long for, values and derivatives, in f32 on every core.
+//!
+//! Each function gives `None` for tensors of another device or dtype, for which its caller has Burn's own operation. Sums are
+//! taken in an order that does not depend on the number of threads.
+//!
+//! * [`depthwise`] – convolution with a kernel per channel
+//! * [`dense`] – convolution over all channels, channels first
+//! * [`norm`] – LayerNorm and BatchNorm
+
+pub(super) mod dense;
+pub(super) mod depthwise;
+pub(super) mod norm;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// Numbers that are added side by side.
+const LANES: usize = 32;
+
+/// As many numbers.
+#[derive(Debug, Clone, Copy)]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    const ZERO: Self = Self([0.0; LANES]);
+
+    /// The first numbers of `values`.
+    #[inline(always)]
+    fn of(values: &[f32]) -> Self {
+        let mut lanes = [0.0; LANES];
+        lanes.copy_from_slice(&values[..LANES]);
+        Self(lanes)
+    }
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+    }
+
+    #[inline(always)]
+    fn times(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] * other.0[lane]))
+    }
+}
+
+/// The numbers of a tensor, row after row, where they lie.
+#[cfg(feature = "flex")]
+#[derive(Debug)]
+pub(super) struct Values(burn::backend::flex::FlexTensor);
+
+#[cfg(feature = "flex")]
+impl Values {
+    /// `None` unless `x` is f32 on `flex`.
+    pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        if x.dtype() != DType::F32 {
+            return None;
+        }
+        let plain = x.clone().inner();
+        let plain = plain.try_into_primitive::<burn::backend::Flex>().ok()?;
+        Some(Self(plain.to_contiguous()))
+    }
+
+    pub(super) fn get(&self) -> &[f32] {
+        self.0.storage()
+    }
+}
+
+#[cfg(not(feature = "flex"))]
+#[derive(Debug)]
+pub(super) struct Values(std::convert::Infallible);
+
+#[cfg(not(feature = "flex"))]
+impl Values {
+    pub(super) fn of<const D: usize>(_: &Tensor<D>) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn get(&self) -> &[f32] {
+        match self.0 {}
+    }
+}
+
+pub(super) fn tensor<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D> {
+    let device = device.clone().inner();
+    Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
+}
+
+/// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.
+#[inline]
+pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return pulp::Simd::vectorize(simd, work);
+    }
+    work()
+}
+
+/// The sum of a term over pairs of numbers.
+#[inline(always)]
+fn sum(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest = x.remainder().iter().zip(y.remainder());
+    let rest: f32 = rest.map(|(x, y)| term(*x, *y)).sum();
+    let mut sums = [0.0; LANES];
+    for (x, y) in x.zip(y) {
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += term(*x, *y);
+        }
+    }
+    rest + sums.iter().sum::<f32>()
+}

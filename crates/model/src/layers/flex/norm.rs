@@ -1,0 +1,240 @@
+//! LayerNorm, and BatchNorm by the statistics of the batch.
+//!
+//! With `n = (x − mean)/√(variance + eps)` and the gradient `g` of `n`, the gradient of `x` is
+//! `(g − mean(g) − n·mean(g·n))/√(variance + eps)` in both; means are over what is normalised together.
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::{Values, sum, tensor, vectorized};
+use crate::custom::{Value, differentiable};
+
+/// Rows whose gradients of the parameters one core adds up.
+const ROWS: usize = 32;
+
+/// Mean of a row, and the inverse of the root of variance plus `eps`.
+#[inline(always)]
+fn statistics(x: &[f32], eps: f32) -> [f32; 2] {
+    let count = x.len() as f32;
+    let mean = sum(x, x, |x, _| x) / count;
+    let squares = sum(x, x, |x, _| (x - mean) * (x - mean));
+    [mean, 1.0 / (squares / count + eps).sqrt()]
+}
+
+/// As [`super::super::norm::LayerNorm::forward`].
+pub(in crate::layers) fn layer_norm<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
+    eps: f64,
+) -> Option<Tensor<D>> {
+    let (shape, device, eps) = (x.dims(), x.device(), eps as f32);
+    let [width] = weight.dims();
+    let [values, scale, shift] = [Values::of(x)?, Values::of(weight)?, Values::of(bias)?];
+    let mut out = vec![0.0; values.get().len()];
+    let parts = out.par_chunks_mut(ROWS * width);
+    let parts = parts.zip(values.get().par_chunks(ROWS * width));
+    parts.for_each(|(out, x)| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let [mean, inverse] = statistics(x, eps);
+                    let affine = scale.get().iter().zip(shift.get());
+                    for ((out, x), (scale, shift)) in out.iter_mut().zip(x).zip(affine) {
+                        *out = (x - mean) * inverse * scale + shift;
+                    }
+                }
+            },
+        );
+    });
+    let inputs = vec![x.clone().into(), weight.clone().into(), bias.clone().into()];
+    let output = tensor(out, shape, &device);
+    Some(differentiable(inputs, output, move |gradient| {
+        let Some(gradient) = Values::of(&gradient) else {
+            return vec![None, None, None];
+        };
+        let mut out = vec![0.0; values.get().len()];
+        let parts = out.par_chunks_mut(ROWS * width);
+        let parts = parts.zip(values.get().par_chunks(ROWS * width));
+        let parts = parts.zip(gradient.get().par_chunks(ROWS * width));
+        let parts = parts.map(|((out, x), gradient)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let [mut of_scale, mut of_shift] = [vec![0.0; width], vec![0.0; width]];
+                    let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
+                    for (out, (x, gradient)) in out.chunks_exact_mut(width).zip(rows) {
+                        let [mean, inverse] = statistics(x, eps);
+                        for ((out, gradient), scale) in
+                            out.iter_mut().zip(gradient).zip(scale.get())
+                        {
+                            *out = gradient * scale;
+                        }
+                        let level = sum(out, out, |slope, _| slope) / width as f32;
+                        let tilt = sum(out, x, |slope, x| slope * (x - mean)) / width as f32;
+                        let tilt = tilt * inverse;
+                        let parameters = of_scale.iter_mut().zip(&mut of_shift);
+                        let row = out.iter_mut().zip(x.iter().zip(gradient));
+                        for ((out, (x, gradient)), (of_scale, of_shift)) in row.zip(parameters) {
+                            let normal = (x - mean) * inverse;
+                            *out = (*out - level - normal * tilt) * inverse;
+                            *of_scale += gradient * normal;
+                            *of_shift += gradient;
+                        }
+                    }
+                    [of_scale, of_shift]
+                },
+            )
+        });
+        let parts: Vec<_> = parts.collect();
+        let [of_scale, of_shift] = [0, 1].map(|which| {
+            let mut total = vec![0.0; width];
+            for part in &parts {
+                for (total, part) in total.iter_mut().zip(&part[which]) {
+                    *total += part;
+                }
+            }
+            Some(Value::from(tensor(total, [width], &device)))
+        });
+        vec![Some(tensor(out, shape, &device).into()), of_scale, of_shift]
+    }))
+}
+
+/// BatchNorm of `[batch, channels, height, width]`, with the mean and the biased variance of each channel, off the graph.
+pub(in crate::layers) fn batch_norm(
+    x: &Tensor<4>,
+    weight: &Tensor<1>,
+    bias: &Tensor<1>,
+    eps: f64,
+) -> Option<(Tensor<4>, [Tensor<1>; 2])> {
+    let (shape, device, eps) = (x.dims(), x.device(), eps as f32);
+    let [batch, channels, height, width] = shape;
+    let map = height * width;
+    let count = (batch * map) as f32;
+    let [values, scale, shift] = [Values::of(x)?, Values::of(weight)?, Values::of(bias)?];
+    let maps = Maps {
+        batch,
+        channels,
+        map,
+    };
+    let found = maps.of_channels(|channel| {
+        let x = values.get();
+        let mean = maps.sum(channel, x, x, |x, _| x) / count;
+        let squares = maps.sum(channel, x, x, |x, _| (x - mean) * (x - mean));
+        [mean, squares / count]
+    });
+    let [mean, variance] = [0, 1].map(|which| {
+        let numbers = found.iter().map(|found| found[which]).collect();
+        tensor(numbers, [channels], &device)
+    });
+    let inverse = |[mean, variance]: [f32; 2]| [mean, 1.0 / (variance + eps).sqrt()];
+    let statistics: Vec<[f32; 2]> = found.into_iter().map(inverse).collect();
+    let affine = |channel: usize| {
+        let [mean, inverse] = statistics[channel];
+        [mean, inverse * scale.get()[channel], shift.get()[channel]]
+    };
+    let out = maps.affine(values.get(), affine);
+    let inputs = vec![x.clone().into(), weight.clone().into(), bias.clone().into()];
+    let output = tensor(out, shape, &device);
+    let output = differentiable(inputs, output, move |gradient| {
+        let Some(gradient) = Values::of(&gradient) else {
+            return vec![None, None, None];
+        };
+        let (x, gradient) = (values.get(), gradient.get());
+        let sums = maps.of_channels(|channel| {
+            let [mean, inverse] = statistics[channel];
+            let normal = maps.sum(channel, gradient, x, |gradient, x| gradient * (x - mean));
+            [
+                normal * inverse,
+                maps.sum(channel, gradient, gradient, |gradient, _| gradient),
+            ]
+        });
+        let mut out = vec![0.0; x.len()];
+        let parts = out
+            .par_chunks_mut(map)
+            .zip(x.par_chunks(map).zip(gradient.par_chunks(map)));
+        parts.enumerate().for_each(|(index, (out, (x, gradient)))| {
+            let channel = index % channels;
+            let [mean, inverse] = statistics[channel];
+            let [tilt, level] = sums[channel].map(|sum| sum / count);
+            let (tilt, scale) = (tilt * inverse, inverse * scale.get()[channel]);
+            for (out, (x, gradient)) in out.iter_mut().zip(x.iter().zip(gradient)) {
+                *out = (gradient - level - (x - mean) * tilt) * scale;
+            }
+        });
+        let of = |which: usize| {
+            let sums = sums.iter().map(|sums| sums[which]).collect();
+            Some(Value::from(tensor(sums, [channels], &device)))
+        };
+        vec![Some(tensor(out, shape, &device).into()), of(0), of(1)]
+    });
+    Some((output, [mean, variance]))
+}
+
+/// `x·scale + shift` of each channel of `[batch, channels, height, width]`, without a derivative.
+pub(in crate::layers) fn affine(
+    x: &Tensor<4>,
+    scale: &Tensor<1>,
+    shift: &Tensor<1>,
+) -> Option<Tensor<4>> {
+    let shape = x.dims();
+    let [batch, channels, height, width] = shape;
+    if x.is_autodiff() {
+        return None;
+    }
+    let [values, scale, shift] = [Values::of(x)?, Values::of(scale)?, Values::of(shift)?];
+    let map = height * width;
+    let maps = Maps {
+        batch,
+        channels,
+        map,
+    };
+    let affine = |channel: usize| [0.0, scale.get()[channel], shift.get()[channel]];
+    Some(tensor(
+        maps.affine(values.get(), affine),
+        shape,
+        &x.device(),
+    ))
+}
+
+/// Feature maps of a batch, one behind the other.
+#[derive(Debug, Clone, Copy)]
+struct Maps {
+    batch: usize,
+    channels: usize,
+    /// Places of one.
+    map: usize,
+}
+
+impl Maps {
+    fn of_channels(self, numbers: impl Fn(usize) -> [f32; 2] + Sync + Send) -> Vec<[f32; 2]> {
+        (0..self.channels).into_par_iter().map(numbers).collect()
+    }
+
+    /// `(x − centre)·scale + shift` by the numbers of each channel.
+    fn affine(self, x: &[f32], of: impl Fn(usize) -> [f32; 3] + Sync) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        let parts = out.par_chunks_mut(self.map).zip(x.par_chunks(self.map));
+        parts.enumerate().for_each(|(index, (out, x))| {
+            let [centre, scale, shift] = of(index % self.channels);
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = (x - centre) * scale + shift;
+            }
+        });
+        out
+    }
+
+    /// The sum of a term over the maps of a channel.
+    fn sum(self, channel: usize, x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+        let maps = (0..self.batch).map(|picture| (picture * self.channels + channel) * self.map);
+        let sums = maps.map(|from| {
+            let [x, y] = [x, y].map(|values| &values[from..][..self.map]);
+            vectorized(
+                #[inline(always)]
+                || sum(x, y, &term),
+            )
+        });
+        sums.sum()
+    }
+}

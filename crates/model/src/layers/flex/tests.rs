@@ -1,0 +1,189 @@
+//! Values and gradients beside those of Burn's own operations.
+
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Device, Tensor, TensorData, module};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::dense::dense;
+use super::depthwise::{Channels, depthwise};
+use super::norm::{affine, batch_norm, layer_norm};
+
+type Inputs = (Tensor<4>, Tensor<4>, Tensor<1>);
+
+fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| rng.random_range(-1.0..1.0))
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.inner().try_into_vec_as().unwrap()
+}
+
+/// The value of a function, and its gradients where they are asked for.
+fn run(
+    (x, weight, bias): Inputs,
+    wanted: [bool; 3],
+    function: &dyn Fn(Inputs) -> Tensor<4>,
+) -> Vec<Option<Vec<f32>>> {
+    let x = x.autodiff().set_require_grad(wanted[0]);
+    let weight = weight.autodiff().set_require_grad(wanted[1]);
+    let bias = bias.autodiff().set_require_grad(wanted[2]);
+    let y = function((x.clone(), weight.clone(), bias.clone()));
+    let slopes = random(&mut StdRng::seed_from_u64(1), y.dims());
+    let gradients = (y.clone() * Tensor::from_inner(slopes)).sum().backward();
+    vec![
+        Some(numbers(y)),
+        x.grad(&gradients).map(numbers),
+        weight.grad(&gradients).map(numbers),
+        bias.grad(&gradients).map(numbers),
+    ]
+}
+
+fn compare(
+    name: &str,
+    inputs: Inputs,
+    here: impl Fn(Inputs) -> Tensor<4>,
+    burn: impl Fn(Inputs) -> Tensor<4>,
+) {
+    let some = [[true; 3], [true, false, false], [false, true, false]];
+    for wanted in some.into_iter().chain([[false, false, true]]) {
+        let [found, expected] =
+            [&here as &dyn Fn(_) -> _, &burn].map(|function| run(inputs.clone(), wanted, function));
+        for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let case = format!("{name}, wanted {wanted:?}, result {which}");
+            let (Some(found), Some(expected)) = (found, expected) else {
+                assert_eq!(found.is_some(), expected.is_some(), "{case}");
+                continue;
+            };
+            assert_eq!(found.len(), expected.len(), "{case}");
+            let largest = expected.iter().fold(1e-3, |max: f32, x| max.max(x.abs()));
+            let apart = found.iter().zip(expected).map(|(x, y)| (x - y).abs());
+            let apart = apart.fold(0.0, f32::max);
+            assert!(apart <= 1e-5 * largest, "{case}: {apart:e} of {largest}");
+        }
+    }
+}
+
+fn burn_convolution((x, weight, bias): Inputs, stride: usize, groups: usize) -> Tensor<4> {
+    let padding = weight.dims()[2] / 2;
+    let options = ConvOptions::new([stride; 2], [padding; 2], [1, 1], groups);
+    module::conv2d(x, weight, Some(bias), options)
+}
+
+#[test]
+fn depthwise_convolutions() {
+    let rng = &mut StdRng::seed_from_u64(2);
+    for case in 0..24 {
+        let kernel = [1, 3, 5, 7][case % 4];
+        let stride = rng.random_range(1..=2);
+        let channels = rng.random_range(32..=72);
+        let [batch, height, width] = [3, 11, 11].map(|most| rng.random_range(1..=most));
+        let inputs = (
+            random(rng, [batch, channels, height, width]),
+            random(rng, [channels, 1, kernel, kernel]),
+            random(rng, [channels]),
+        );
+        let name = format!("{:?}, {kernel}, {stride}", inputs.0.dims());
+        let burn = |inputs| burn_convolution(inputs, stride, channels);
+        let first = |(x, weight, bias): Inputs| {
+            depthwise(Channels::First, &x, &weight, Some(&bias), stride).unwrap()
+        };
+        compare(&name, inputs.clone(), first, burn);
+        let last = |(x, weight, bias): Inputs| {
+            let x = x.permute([0, 2, 3, 1]);
+            let y = depthwise(Channels::Last, &x, &weight, Some(&bias), stride).unwrap();
+            y.permute([0, 3, 1, 2])
+        };
+        compare(&name, inputs, last, burn);
+    }
+}
+
+#[test]
+fn dense_convolutions() {
+    let rng = &mut StdRng::seed_from_u64(3);
+    // The last has more columns than exist at a time.
+    for case in 0..25 {
+        let kernel = [3, 5, 7, 1][case % 4];
+        let stride = rng.random_range(1..=2);
+        let [batch, inputs, outputs, height, width] = match case {
+            24 => [3, 24, 4, 75, 66],
+            _ => [3, 7, 7, 11, 11].map(|most| rng.random_range(1..=most)),
+        };
+        let parameters = (
+            random(rng, [batch, inputs, height, width]),
+            random(rng, [outputs, inputs, kernel, kernel]),
+            random(rng, [outputs]),
+        );
+        let name = format!("{:?}, {outputs}, {kernel}, {stride}", parameters.0.dims());
+        let here = |(x, weight, bias): Inputs| dense(&x, &weight, Some(&bias), stride).unwrap();
+        let burn = |inputs| burn_convolution(inputs, stride, 1);
+        compare(&name, parameters.clone(), here, burn);
+        let turned = |(x, weight, bias): Inputs| {
+            let x = x.permute([0, 2, 3, 1]).permute([0, 3, 1, 2]);
+            dense(&x, &weight, None, stride).unwrap() + bias.reshape([1, outputs, 1, 1])
+        };
+        compare(&name, parameters, turned, burn);
+    }
+}
+
+#[test]
+fn norms() {
+    let rng = &mut StdRng::seed_from_u64(4);
+    for _ in 0..20 {
+        let [batch, channels, height, width] = [4, 70, 9, 9].map(|most| rng.random_range(1..=most));
+        let x = random(rng, [batch, channels, height, width]).mul_scalar(3.0) + 2.0;
+        let affine = random(rng, [channels, 1, 1, 1]);
+        let inputs = (x, affine, random(rng, [channels]));
+        let name = format!("{:?}", inputs.0.dims());
+        let flat = |weight: Tensor<4>| weight.reshape([channels]);
+        let here = |(x, weight, bias): Inputs| {
+            layer_norm(&x.permute([0, 2, 3, 1]), &flat(weight), &bias, 1e-5).unwrap()
+        };
+        let burn = |(x, weight, bias): Inputs| {
+            module::layer_norm(x.permute([0, 2, 3, 1]), flat(weight), Some(bias), 1e-5)
+        };
+        compare(&format!("LayerNorm {name}"), inputs.clone(), here, burn);
+        // The variance of one number has no sensible slope.
+        if batch * height * width < 4 {
+            continue;
+        }
+        let here =
+            |(x, weight, bias): Inputs| batch_norm(&x, &flat(weight), &bias, 1e-5).unwrap().0;
+        let burn = |(x, weight, bias): Inputs| {
+            module::batch_norm_train(x, flat(weight), bias, 1e-5).output
+        };
+        compare(&format!("BatchNorm {name}"), inputs.clone(), here, burn);
+        let (x, weight, bias) = inputs;
+        let scaled = affine(&x, &flat(weight.clone()), &bias).unwrap();
+        let expected =
+            x.clone() * weight.clone().swap_dims(0, 1) + bias.clone().reshape([1, channels, 1, 1]);
+        for (found, expected) in numbers(scaled).iter().zip(numbers(expected)) {
+            assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+        }
+        let (_, found) = batch_norm(&x, &flat(weight.clone()), &bias, 1e-5).unwrap();
+        let expected = module::batch_norm_train(x, flat(weight), bias, 1e-5);
+        for (found, expected) in found.into_iter().zip([expected.mean, expected.variance]) {
+            for (found, expected) in numbers(found).iter().zip(numbers(expected)) {
+                assert!((found - expected).abs() < 1e-5, "{found} for {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_dtypes_and_few_channels_are_left_to_burn() {
+    let rng = &mut StdRng::seed_from_u64(5);
+    let x = random(rng, [1, 40, 5, 5]);
+    let weight = random(rng, [40, 1, 3, 3]);
+    let few = (x.clone().narrow(1, 0, 31), weight.clone().narrow(0, 0, 31));
+    let [first, last] = [Channels::First, Channels::Last];
+    assert!(depthwise(first, &x, &weight, None, 1).is_some());
+    assert!(depthwise(first, &few.0, &few.1, None, 1).is_none());
+    assert!(depthwise(last, &few.0.permute([0, 2, 3, 1]), &few.1, None, 1).is_none());
+    let half = |x: Tensor<4>| x.cast(DType::BF16);
+    assert!(depthwise(first, &half(x.clone()), &half(weight.clone()), None, 1).is_none());
+    assert!(dense(&half(x), &half(random(rng, [2, 40, 3, 3])), None, 1).is_none());
+}
