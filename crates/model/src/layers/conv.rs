@@ -132,7 +132,7 @@ pub(crate) fn convolve(
         };
     }
     if groups == channels && output > channels {
-        // Burn is fast where every channel has one kernel.
+        // What follows is fast where every channel has one kernel.
         let each = output / channels;
         let x = x
             .reshape([batch, channels, 1, height * width])

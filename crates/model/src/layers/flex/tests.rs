@@ -105,11 +105,11 @@ fn depthwise_convolutions() {
 fn dense_convolutions() {
     let rng = &mut StdRng::seed_from_u64(3);
     // The last has more columns than exist at a time.
-    for case in 0..25 {
+    for case in 0..27 {
         let kernel = [3, 5, 7, 1][case % 4];
         let stride = rng.random_range(1..=2);
         let [batch, inputs, outputs, height, width] = match case {
-            24 => [3, 24, 4, 75, 66],
+            26 => [3, 24, 4, 75, 66],
             _ => [3, 7, 7, 11, 11].map(|most| rng.random_range(1..=most)),
         };
         let parameters = (
@@ -135,8 +135,8 @@ fn norms() {
     for _ in 0..20 {
         let [batch, channels, height, width] = [4, 70, 9, 9].map(|most| rng.random_range(1..=most));
         let x = random(rng, [batch, channels, height, width]).mul_scalar(3.0) + 2.0;
-        let affine = random(rng, [channels, 1, 1, 1]);
-        let inputs = (x, affine, random(rng, [channels]));
+        let scale = random(rng, [channels, 1, 1, 1]);
+        let inputs = (x, scale, random(rng, [channels]));
         let name = format!("{:?}", inputs.0.dims());
         let flat = |weight: Tensor<4>| weight.reshape([channels]);
         let here = |(x, weight, bias): Inputs| {
