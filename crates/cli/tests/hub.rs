@@ -409,7 +409,7 @@ fn a_text_tower_starts_from_its_published_encoder() {
             "hf_model_config": sizes
         }
     });
-    site.room.write("roberta.json", &model.to_string());
+    site.room.write("roberta.json", model.to_string());
     let args = [
         "convert",
         "--model",
