@@ -31,16 +31,6 @@ const NOTHING: f32 = 1e-5;
 /// Of a large gradient a fixture may hold every `max(1, n / SAMPLES)`-th of its n values alone.
 const SAMPLES: usize = 48;
 
-/// How much further gradients may be off on the device under test than on the CPU, where they meet [`GRADIENTS`].
-///
-/// WGSL has no error function, and CubeCL's polynomial for GELU is off by up to 1.5e-7, more than f32 rounds.
-fn slack() -> f32 {
-    match crate::device_name().as_str() {
-        "wgpu" | "vulkan" | "metal" => 4.0,
-        _ => 1.0,
-    }
-}
-
 /// Paths of the cases in a folder, without extension, sorted.
 pub fn cases(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -141,7 +131,6 @@ pub fn same_gradients(
     expected: &Tensors,
     tolerance: f32,
 ) -> f32 {
-    let tolerance = tolerance * slack();
     let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let wanted: Vec<_> = expected.with_prefix(prefix).collect();
     assert!(!wanted.is_empty(), "{path}: no gradients under {prefix}");

@@ -4,9 +4,8 @@
 //! step, W ranks and D values in an embedding:
 //!
 //! * weights `4P` (`2P` in `pure_bf16`), their average `4P`, gradients `4T`, optimizer `4T` for every moment it keeps
-//! * activations: for every block of a tower what its backward pass needs, see `Tower::activations`; with
-//!   `--grad-checkpointing` that of one block, and the input of every other; an estimate, with which the whole
-//!   was 10 to 16 % below the measured peak of two models on the CPU backend (docs/EXPERIMENTS.md)
+//! * activations of the towers that learn: see [`Activations`]; with `--grad-checkpointing` those of one block, and the input of every
+//!   other; an estimate, which docs/EXPERIMENTS.md compares with measured peaks
 //! * features of all ranks and their gradients `2·2·4·W·b·k·D`
 //! * features are gathered, `2·4·b·k·D·(W−1)` bytes received; their gradients are summed over the ranks, twice as much; the
 //!   parameters' gradients are summed, `4T·2(W−1)/W` (a ring)
@@ -15,6 +14,7 @@ use burn::tensor::{Device, FloatDType};
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::CreateOptions;
 use openclip_model::params::{self, ParamInfo};
+use openclip_model::profile::flops::Activations;
 use openclip_model::{Clip, registry};
 
 use crate::optim::Algorithm;
@@ -32,7 +32,7 @@ pub struct Plan {
     pub trainable: u64,
     /// Memory whatever the batch is.
     pub fixed: Fixed,
-    /// Memory for each sample of a micro-batch that its activations take; absent for towers that are no plain transformers.
+    /// Memory for each sample of a micro-batch that its activations take; absent for a family whose layers are not counted.
     pub activations: Option<u64>,
     /// Memory for each sample of a step that its features and their gradients take, those of all ranks.
     pub features: u64,
@@ -119,17 +119,20 @@ impl Plan {
                 gradients: value * trainable,
                 optimizer: moments(&algorithm) * value * trainable,
             },
-            activations: towers(&model_config).map(|towers| {
-                let (height, width) = model_config.vision_cfg.image_size.dims();
-                // The picture, and its patches side by side.
-                let picture = 2 * 3 * (height * width) as u64;
-                let towers = towers.iter();
-                let values: u64 = match config.grad_checkpointing {
-                    false => towers.map(Tower::activations).sum(),
-                    true => towers.map(Tower::checkpointed).sum(),
-                };
-                compute * (values + picture)
-            }),
+            activations: Activations::of(&model_config, &all, config.grad_checkpointing).map(
+                |kept| {
+                    let (height, width) = model_config.vision_cfg.image_size.dims();
+                    // The picture, and its patches side by side.
+                    let picture = 2 * 3 * (height * width) as u64;
+                    let learns = |image: bool| {
+                        let mut own = all
+                            .iter()
+                            .filter(|param| param.key.starts_with("visual.") == image);
+                        u64::from(own.any(|param| !frozen.contains(&param.id)))
+                    };
+                    compute * (learns(true) * kept.image + learns(false) * kept.text + picture)
+                },
+            ),
             features: 2 * 2 * 4 * world_size * embed,
             batch,
             accum_freq,
@@ -189,69 +192,9 @@ fn moments(algorithm: &Algorithm) -> u64 {
     }
 }
 
-/// A stack of transformer blocks.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Tower {
-    layers: u64,
-    tokens: u64,
-    width: u64,
-    hidden: u64,
-    heads: u64,
-    quick_gelu: bool,
-}
-
-impl Tower {
-    /// Values that the backward pass of one sample needs: of each token ten vectors of the block's width (the stream twice, both
-    /// norms, query, key, value, the heads' result before and after they are joined, the branch), two of the hidden width (four
-    /// with QuickGELU, which is a product), and of each head three rows of the attention (scores, their scaling, weights).
-    fn activations(&self) -> u64 {
-        let hidden = if self.quick_gelu { 4 } else { 2 };
-        let token = 10 * self.width + hidden * self.hidden + 3 * self.heads * self.tokens;
-        self.layers * self.tokens * token
-    }
-
-    /// The same where a block keeps its input alone and is computed again when its turn comes.
-    fn checkpointed(&self) -> u64 {
-        self.layers * self.tokens * self.width + self.activations() / self.layers.max(1)
-    }
-}
-
-/// The towers of a plain CLIP: native ViT and native text transformer.
-fn towers(config: &ModelConfig) -> Option<[Tower; 2]> {
-    let (vision, text) = (&config.vision_cfg, &config.text_cfg);
-    let is_plain = vision.timm_model_name().is_none()
-        && !vision.is_resnet()
-        && text.hf().ok()?.is_none()
-        && !config.extra.contains_key("multimodal_cfg");
-    let layers = vision.layers.as_u64().filter(|_| is_plain)?;
-    let patch = vision.patch_size?;
-    let (height, width) = vision.image_size.dims();
-    let patches = (height / patch * (width / patch)) as f64;
-    let kept = (patches * (1.0 - vision.patch_dropout)).max(1.0) as u64;
-    let hidden = |width: usize, ratio: f64| (width as f64 * ratio) as u64;
-    Some([
-        Tower {
-            layers,
-            tokens: kept + 1,
-            width: vision.width as u64,
-            hidden: hidden(vision.width, vision.mlp_ratio),
-            heads: (vision.width / vision.head_width) as u64,
-            quick_gelu: config.quick_gelu,
-        },
-        Tower {
-            layers: text.layers as u64,
-            tokens: text.context_length as u64,
-            width: text.width as u64,
-            hidden: hidden(text.width, text.mlp_ratio),
-            heads: text.heads as u64,
-            quick_gelu: config.quick_gelu,
-        },
-    ])
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn plan(change: impl FnOnce(&mut TrainConfig), world_size: u64) -> Plan {
@@ -315,11 +258,40 @@ mod tests {
         assert!(plan.memory(batch).unwrap() <= memory);
         assert!(plan.memory(batch + 1).unwrap() > memory);
         assert_eq!(plan.largest_batch(1 << 30), Some(0));
-        let other = Plan::of(&TrainConfig::default(), 1).unwrap();
-        assert_eq!(
-            other.largest_batch(memory),
-            None,
-            "a ResNet is not estimated"
-        );
+    }
+
+    /// Each family has an estimate, which recomputation lowers; a tower that does not learn keeps nothing.
+    #[test]
+    fn every_family_is_estimated() {
+        for model in [
+            "RN50",
+            "convnext_base",
+            "ViT-B-16-SigLIP",
+            "EVA02-B-16",
+            "ViTamin-S",
+            "MobileCLIP-S1",
+            "swin_base_patch4_window7_224",
+            "vit_relpos_medium_patch16_cls_224",
+            "coca_ViT-B-32",
+            "roberta-ViT-B-32",
+            "mt5-base-ViT-B-32",
+        ] {
+            let of = |change: fn(&mut TrainConfig)| {
+                let found = plan(
+                    |config| {
+                        config.model = model.into();
+                        change(config);
+                    },
+                    1,
+                );
+                found.activations.unwrap_or_else(|| panic!("{model}"))
+            };
+            let whole = of(|_| {});
+            assert!(
+                of(|config| config.grad_checkpointing = true) < whole / 2,
+                "{model}"
+            );
+            assert!(of(|config| config.lock_image = true) < whole, "{model}");
+        }
     }
 }

@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use super::cost::Cost;
 use super::{is_decoder, is_image, is_text, windows};
 use crate::config::ModelConfig;
 use crate::params::ParamInfo;
@@ -33,12 +34,7 @@ pub struct Flops {
 impl Flops {
     /// Counts those of a model with these parameters; `None` for a family that has no rule here.
     pub fn of(config: &ModelConfig, params: &[ParamInfo]) -> Option<Self> {
-        let select = |part: fn(&str) -> bool| -> Vec<&ParamInfo> {
-            params.iter().filter(|param| part(&param.key)).collect()
-        };
-        let image = image(config, &select(is_image))?;
-        let text = text(config, &select(is_text))?;
-        let decoder = decoder(config, &select(is_decoder))?;
+        let [image, text, decoder] = parts(config, params)?.map(|cost| cost.flops);
         Some(Self {
             total: image + text + decoder,
             image,
@@ -47,26 +43,52 @@ impl Flops {
     }
 }
 
-/// `4·q·k·d`, of `layers` layers.
-pub(super) fn attention(layers: u64, [queries, keys]: [u64; 2], width: u64) -> u64 {
-    layers * 4 * queries * keys * width
+/// Values of one sample that training keeps for its backward pass, an estimate from the shapes of the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activations {
+    /// In the image tower, without the picture.
+    pub image: u64,
+    /// In the text tower and the caption decoder.
+    pub text: u64,
 }
 
-/// A packed matrix of query, key and value, of which the first third sees `queries` and the rest `keys`.
-fn packed([queries, keys]: [u64; 2], width: u64) -> u64 {
-    2 * width * width * (queries + 2 * keys)
+impl Activations {
+    /// Those of a model with these parameters, whose blocks may be computed again in the backward pass; `None` for a family that
+    /// has no rule here.
+    pub fn of(config: &ModelConfig, params: &[ParamInfo], recomputed: bool) -> Option<Self> {
+        let [image, text, decoder] = parts(config, params)?.map(|cost| match recomputed {
+            true => cost.recomputed(config.quick_gelu),
+            false => cost.kept(config.quick_gelu),
+        });
+        Some(Self {
+            image,
+            text: text + decoder,
+        })
+    }
 }
 
-/// Sum of `2·n·p` over the parameters with at least two axes. `positions` gets a key without `prefix`; `None` ends the count.
+/// Of image tower, text tower and caption decoder.
+fn parts(config: &ModelConfig, params: &[ParamInfo]) -> Option<[Cost; 3]> {
+    let select = |part: fn(&str) -> bool| -> Vec<&ParamInfo> {
+        params.iter().filter(|param| part(&param.key)).collect()
+    };
+    Some([
+        image(config, &select(is_image))?,
+        text(config, &select(is_text))?,
+        decoder(config, &select(is_decoder))?,
+    ])
+}
+
+/// What the parameters with at least two axes cost. `positions` gets a key without `prefix`; `None` ends the count.
 pub(super) fn sum(
     params: &[&ParamInfo],
     prefix: &str,
     positions: impl Fn(&str) -> Option<u64>,
-) -> Option<u64> {
+) -> Option<Cost> {
     let matrices = params.iter().filter(|param| param.shape.len() > 1);
     let costs = matrices.map(|param| {
         let key = param.key.strip_prefix(prefix).unwrap_or(&param.key);
-        Some(2 * param.numel() as u64 * positions(key)?)
+        Some(Cost::matrix(param, positions(key)?))
     });
     costs.sum()
 }
@@ -88,7 +110,7 @@ pub(super) fn find<'a>(params: &[&'a ParamInfo], key: &str) -> Option<&'a ParamI
     params.iter().find(|param| param.key == key).copied()
 }
 
-fn image(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+fn image(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     let vision = &config.vision_cfg;
     let (height, width) = vision.image_size.dims();
     let size = [height as u64, width as u64];
@@ -120,7 +142,7 @@ fn image(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
 const POOL_PACKED: &str = "attn_pool.attn.in_proj_weight";
 
 /// Native ViT, with CoCa's attention pool where there is one.
-fn vit(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+fn vit(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     let vision = &config.vision_cfg;
     let (rows, columns) = vision.grid().ok()?;
     let grid = (rows * columns) as u64;
@@ -139,16 +161,18 @@ fn vit(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     })?;
     let layers = blocks(params, "visual.transformer.resblocks.");
     let embed_dim = config.embed_dim as u64;
-    let pool = queries.map_or(0, |queries| {
+    let pool = queries.map_or_else(Cost::default, |queries| {
         let in_proj = find(params, &format!("visual.{POOL_PACKED}"));
-        let in_proj = in_proj.map_or(0, |_| packed([queries, tokens], embed_dim));
-        in_proj + attention(1, [queries, tokens], embed_dim)
+        let in_proj = in_proj.map_or_else(Cost::default, |_| {
+            Cost::packed(1, [queries, tokens], embed_dim)
+        });
+        in_proj + Cost::attention(1, [queries, tokens], embed_dim)
     });
-    Some(matrices + attention(layers, [tokens; 2], vision.width as u64) + pool)
+    Some(matrices + Cost::attention(layers, [tokens; 2], vision.width as u64) + pool)
 }
 
 /// timm's vision transformers: patches, blocks whose matrices see every token, perhaps attention pooling by one query.
-fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
+fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<Cost> {
     // MobileCLIP's makes a patch of 16 pixels in three layers.
     const STEM: &str = "trunk.patch_embed.backbone.";
     let stem = find(params, &format!("visual.{STEM}2.conv.weight"));
@@ -180,11 +204,15 @@ fn timm_vit(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
     let layers = blocks(params, "visual.trunk.blocks.");
     let pool = find(params, "visual.trunk.attn_pool.latent").map_or(0, |_| tokens);
     let features = features as u64;
-    Some(matrices + attention(layers, [tokens; 2], features) + attention(1, [1, pool], features))
+    Some(
+        matrices
+            + Cost::attention(layers, [tokens; 2], features)
+            + Cost::attention(1, [1, pool], features),
+    )
 }
 
 /// timm's ConvNeXt: a stem of squares of four pixels, then stages of half the resolution each.
-fn convnext(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
+fn convnext(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<Cost> {
     let map = |stage: u32| ((height / 4) >> stage) * ((width / 4) >> stage);
     sum(params, "visual.", |key| {
         if let Some(rest) = key.strip_prefix("trunk.stages.") {
@@ -200,7 +228,7 @@ fn convnext(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
 }
 
 /// timm's FastViT: strides of two in the stem and where a stage begins, a pixel more where a side is odd; gates see the mean.
-fn fastvit(params: &[&ParamInfo], size: [u64; 2]) -> Option<u64> {
+fn fastvit(params: &[&ParamInfo], size: [u64; 2]) -> Option<Cost> {
     let map = |halvings: u64| -> u64 {
         let [height, width] = size.map(|side| (0..halvings).fold(side, |side, _| side.div_ceil(2)));
         height * width
@@ -234,15 +262,15 @@ fn fastvit(params: &[&ParamInfo], size: [u64; 2]) -> Option<u64> {
         let prefix = format!("visual.trunk.stages.{stage}.blocks.");
         let qkv = find(params, &format!("{prefix}0.token_mixer.qkv.weight"));
         let layers = blocks(params, &prefix);
-        qkv.map_or(0, |qkv| {
-            attention(layers, [map(halvings(stage)); 2], qkv.shape[1] as u64)
+        qkv.map_or_else(Cost::default, |qkv| {
+            Cost::attention(layers, [map(halvings(stage)); 2], qkv.shape[1] as u64)
         })
     });
-    Some(matrices + attention.sum::<u64>())
+    Some(matrices + attention.sum())
 }
 
 /// CLIP's ResNet: the strides of a stage come between the second and the third convolution of its first block.
-fn resnet(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
+fn resnet(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<Cost> {
     let stem = height.div_ceil(2) * width.div_ceil(2);
     let side = |side: u64, halvings: u32| side.div_ceil(2) >> halvings;
     let map = |stage: u32| side(height, stage) * side(width, stage);
@@ -266,11 +294,11 @@ fn resnet(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
         }
     })?;
     let features = find(params, "visual.attnpool.q_proj.weight")?.shape[0];
-    Some(matrices + attention(1, [tokens; 2], features as u64))
+    Some(matrices + Cost::attention(1, [tokens; 2], features as u64))
 }
 
 /// OpenCLIP's own text tower.
-fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     if let Some(arch) = hf::arch(config).ok()? {
         return hugging_face(config, &arch, params);
     }
@@ -286,11 +314,11 @@ fn text(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
         None => "text.transformer.resblocks.",
     };
     let layers = blocks(params, prefix);
-    Some(matrices + attention(layers, [tokens; 2], text.width as u64))
+    Some(matrices + Cost::attention(layers, [tokens; 2], text.width as u64))
 }
 
 /// A text tower of Hugging Face.
-fn hugging_face(config: &ModelConfig, arch: &HfArch, params: &[&ParamInfo]) -> Option<u64> {
+fn hugging_face(config: &ModelConfig, arch: &HfArch, params: &[&ParamInfo]) -> Option<Cost> {
     let tokens = config.text_cfg.context_length as u64;
     let matrices = sum(params, "text.", |key| {
         let table = key.contains("embed") || key.contains("relative_attention_bias");
@@ -302,14 +330,14 @@ fn hugging_face(config: &ModelConfig, arch: &HfArch, params: &[&ParamInfo]) -> O
         })
     })?;
     let width = (arch.heads * arch.head_width) as u64;
-    Some(matrices + attention(arch.layers as u64, [tokens; 2], width))
+    Some(matrices + Cost::attention(arch.layers as u64, [tokens; 2], width))
 }
 
 /// CoCa's caption decoder, on the tokens of the text without the last, after which nothing is predicted, and on the picture's
 /// without the first. OpenCLIP's published table is older: there the last token was decoded as well.
-fn decoder(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+fn decoder(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     let Some(decoder) = config.multimodal().ok()? else {
-        return Some(0);
+        return Some(Cost::default());
     };
     let vision = &config.vision_cfg;
     let picture = match vision.attention_pool().ok()? {
@@ -325,7 +353,7 @@ fn decoder(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
         let on_picture = key.starts_with("cross_attn.") && key.ends_with("in_proj_weight");
         Some(if on_picture { 0 } else { tokens })
     })?;
-    let own = attention(layers, [tokens; 2], width);
-    let cross = attention(layers, [tokens, picture], width);
-    Some(matrices + layers * packed([tokens, picture], width) + own + cross)
+    let own = Cost::attention(layers, [tokens; 2], width);
+    let cross = Cost::attention(layers, [tokens, picture], width);
+    Some(matrices + Cost::packed(layers, [tokens, picture], width) + own + cross)
 }

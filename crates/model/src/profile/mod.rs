@@ -1,9 +1,11 @@
 //! Size and cost of a model, with the columns of OpenCLIP's `docs/model_profile.csv`. Nothing is allocated: everything follows
 //! from the configuration and from the shapes of the parameters that it asks for.
 //!
-//! * [`flops`] – operations of a forward pass
+//! * [`flops`] – operations of a forward pass, and what training keeps of it
+//! * [`cost`](self) – both, of a matrix, a kernel, an attention
 //! * [`windows`] – those of timm towers whose maps and windows have rules of their own
 
+mod cost;
 pub mod flops;
 mod windows;
 

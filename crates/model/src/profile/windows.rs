@@ -1,6 +1,7 @@
 //! Operations of the timm towers whose positions are not those of one grid of patches: ViTamin, Swin, relative positions.
 
-use super::flops::{attention, blocks, find, sum};
+use super::cost::Cost;
+use super::flops::{blocks, find, sum};
 use crate::config::ModelConfig;
 use crate::params::ParamInfo;
 use crate::vision::relpos_arch::RelPosConfig;
@@ -8,7 +9,7 @@ use crate::vision::swin_arch::SwinConfig;
 
 /// ViTamin: each of four groups of convolutions halves the map and works at half the resolution, apart from what comes before the
 /// stride in it; the transformer sees the last map.
-pub(super) fn vitamin(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<u64> {
+pub(super) fn vitamin(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Option<Cost> {
     let map = |halvings: u32| height.div_ceil(1 << halvings) * width.div_ceil(1 << halvings);
     let tokens = map(4);
     let matrices = sum(params, "visual.trunk.", |key| {
@@ -29,11 +30,11 @@ pub(super) fn vitamin(params: &[&ParamInfo], [height, width]: [u64; 2]) -> Optio
     })?;
     let layers = blocks(params, "visual.trunk.blocks.");
     let features = find(params, "visual.trunk.fc_norm.weight")?.shape[0] as u64;
-    Some(matrices + attention(layers, [tokens; 2], features))
+    Some(matrices + Cost::attention(layers, [tokens; 2], features))
 }
 
 /// Vision transformer with relative positions: every block makes scores of all displacements once for a batch.
-pub(super) fn relpos(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+pub(super) fn relpos(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     let arch = RelPosConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
     let grid = arch.grid(config.vision_cfg.image_size).ok()?;
     let patches: u64 = grid.map(|side| side as u64).iter().product();
@@ -47,11 +48,11 @@ pub(super) fn relpos(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64>
         _ if key.starts_with("head.") || key.starts_with("visual.head.") => Some(1),
         _ => None,
     })?;
-    Some(matrices + attention(arch.depth as u64, [tokens; 2], arch.embed_dim as u64))
+    Some(matrices + Cost::attention(arch.depth as u64, [tokens; 2], arch.embed_dim as u64))
 }
 
 /// Swin: attention and its matrices see whole windows, the zeros that fill up the last ones included; the rest sees the map.
-pub(super) fn swin(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
+pub(super) fn swin(config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
     let arch = SwinConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
     let image_size = config.vision_cfg.image_size;
     let sizes = arch.stages(image_size).ok()?;
@@ -83,7 +84,8 @@ pub(super) fn swin(config: &ModelConfig, params: &[&ParamInfo]) -> Option<u64> {
     })?;
     let scores = (0..sizes.len()).map(|stage| {
         let window = [area(stage); 2];
-        windows(stage) * attention(arch.depths[stage] as u64, window, sizes[stage].width as u64)
+        let layers = windows(stage) * arch.depths[stage] as u64;
+        Cost::attention(layers, window, sizes[stage].width as u64)
     });
-    Some(matrices + scores.sum::<u64>())
+    Some(matrices + scores.sum())
 }
