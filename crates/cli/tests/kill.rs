@@ -9,8 +9,8 @@
 
 mod support;
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,9 +24,21 @@ fn start(dir: &Path, name: &str, epochs: usize, flags: &[&str]) -> Child {
         .args(["--accum-freq", "2", "--workers", "2"])
         .args(flags)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(File::create(said(dir, name)).unwrap())
         .spawn()
         .unwrap()
+}
+
+/// What the run said when it was last started.
+fn said(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name).with_extension("stderr")
+}
+
+/// Waits for a run that has to end well.
+fn ends_well(mut child: Child, dir: &Path, name: &str) {
+    let status = child.wait().unwrap();
+    let said = fs::read_to_string(said(dir, name)).unwrap();
+    assert!(status.success(), "{name}: {status}\n{said}");
 }
 
 fn names(dir: &Path, name: &str) -> Vec<String> {
@@ -69,20 +81,15 @@ impl Dice {
 fn kill_and_compare(kills: u64, epochs: usize, seed: u64) -> usize {
     let dir = workspace();
     let dir = dir.path();
-    assert!(
-        start(dir, "straight", epochs, &[])
-            .wait()
-            .unwrap()
-            .success()
-    );
+    ends_well(start(dir, "straight", epochs, &[]), dir, "straight");
     // Older checkpoints go meanwhile, and `latest` is replaced.
     let flags = ["--keep-last", "3", "--save-most-recent"];
     let mut dice = Dice(seed);
     let (mut killed, mut while_writing) = (0, 0);
-    let status = loop {
+    let child = loop {
         let mut child = start(dir, "killed", epochs, &flags);
         if killed == kills {
-            break child.wait().unwrap();
+            break child;
         }
         if killed % 10 == 5 {
             std::thread::sleep(Duration::from_millis(dice.roll(300)));
@@ -107,7 +114,7 @@ fn kill_and_compare(kills: u64, epochs: usize, seed: u64) -> usize {
                 .any(|name| name.starts_with('.')),
         );
     };
-    assert!(status.success());
+    ends_well(child, dir, "killed");
     assert!(
         final_weights(dir, "straight", epochs) == final_weights(dir, "killed", epochs),
         "the weights differ"
@@ -150,7 +157,7 @@ fn sigterm_saves_and_says_so() {
     );
     assert_eq!(child.wait().unwrap().code(), Some(3));
     for name in ["asked", "straight"] {
-        assert!(start(dir, name, EPOCHS, &[]).wait().unwrap().success());
+        ends_well(start(dir, name, EPOCHS, &[]), dir, name);
     }
     assert!(final_weights(dir, "straight", EPOCHS) == final_weights(dir, "asked", EPOCHS));
 }

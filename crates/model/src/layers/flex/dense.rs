@@ -128,7 +128,7 @@ impl Shape {
             }
         ];
         let mut of_matrix: Option<Tensor<2>> = None;
-        let mut of_bias = vec![0.0; self.outputs];
+        let mut of_bias = vec![0.0_f64; self.outputs];
         for part in self.parts() {
             let gradient = self.side_by_side(gradient.get(), &part);
             if wanted.get(2) == Some(&true) {
@@ -161,6 +161,7 @@ impl Shape {
         });
         let kernel = [self.outputs, self.inputs, self.kernel, self.kernel];
         let of_weight = of_matrix.map(|sum| sum.reshape(kernel).into());
+        let of_bias = of_bias.into_iter().map(|sum| sum as f32).collect();
         let of_bias = tensor(of_bias, [self.outputs], &self.device).into();
         let gradients = [of_x, of_weight, Some(of_bias)];
         Some(gradients.into_iter().take(wanted.len()).collect())

@@ -100,17 +100,25 @@ pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// The sum of a term over pairs of numbers.
+/// Numbers that one lane adds up in f32.
+const DEPTH: usize = 32;
+
+/// The sum of a term over pairs of numbers: of short stretches in f32, and of those in f64, as terms may cancel.
 #[inline(always)]
-fn sum(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest = x.remainder().iter().zip(y.remainder());
-    let rest: f32 = rest.map(|(x, y)| term(*x, *y)).sum();
-    let mut sums = [0.0; LANES];
-    for (x, y) in x.zip(y) {
-        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *sum += term(*x, *y);
+fn sum(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
+    let stretches = x.chunks(DEPTH * LANES).zip(y.chunks(DEPTH * LANES));
+    let mut total = 0.0;
+    for (x, y) in stretches {
+        let (x, y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+        let rest = x.remainder().iter().zip(y.remainder());
+        let rest: f32 = rest.map(|(x, y)| term(*x, *y)).sum();
+        let mut sums = [0.0; LANES];
+        for (x, y) in x.zip(y) {
+            for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+                *sum += term(*x, *y);
+            }
         }
+        total += sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() + f64::from(rest);
     }
-    rest + sums.iter().sum::<f32>()
+    total
 }

@@ -15,10 +15,10 @@ const ROWS: usize = 32;
 /// Mean of a row, and the inverse of the root of variance plus `eps`.
 #[inline(always)]
 fn statistics(x: &[f32], eps: f32) -> [f32; 2] {
-    let count = x.len() as f32;
-    let mean = sum(x, x, |x, _| x) / count;
+    let count = x.len() as f64;
+    let mean = (sum(x, x, |x, _| x) / count) as f32;
     let squares = sum(x, x, |x, _| (x - mean) * (x - mean));
-    [mean, 1.0 / (squares / count + eps).sqrt()]
+    [mean, 1.0 / ((squares / count) as f32 + eps).sqrt()]
 }
 
 /// As [`super::super::norm::LayerNorm::forward`].
@@ -71,9 +71,9 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
                         {
                             *out = gradient * scale;
                         }
-                        let level = sum(out, out, |slope, _| slope) / width as f32;
-                        let tilt = sum(out, x, |slope, x| slope * (x - mean)) / width as f32;
-                        let tilt = tilt * inverse;
+                        let level = sum(out, out, |slope, _| slope) / width as f64;
+                        let tilt = sum(out, x, |slope, x| slope * (x - mean)) / width as f64;
+                        let (level, tilt) = (level as f32, tilt as f32 * inverse);
                         let parameters = of_scale.iter_mut().zip(&mut of_shift);
                         let row = out.iter_mut().zip(x.iter().zip(gradient));
                         for ((out, (x, gradient)), (of_scale, of_shift)) in row.zip(parameters) {
@@ -89,13 +89,12 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
         });
         let parts: Vec<_> = parts.collect();
         let [of_scale, of_shift] = [0, 1].map(|which| {
-            let mut total = vec![0.0; width];
-            for part in &parts {
-                for (total, part) in total.iter_mut().zip(&part[which]) {
-                    *total += part;
-                }
-            }
-            Some(Value::from(tensor(total, [width], &device)))
+            let total = |column: usize| {
+                let parts = parts.iter().map(|part| f64::from(part[which][column]));
+                parts.sum::<f64>() as f32
+            };
+            let totals = (0..width).map(total).collect();
+            Some(Value::from(tensor(totals, [width], &device)))
         });
         vec![Some(tensor(out, shape, &device).into()), of_scale, of_shift]
     }))
@@ -111,7 +110,7 @@ pub(in crate::layers) fn batch_norm(
     let (shape, device, eps) = (x.dims(), x.device(), eps as f32);
     let [batch, channels, height, width] = shape;
     let map = height * width;
-    let count = (batch * map) as f32;
+    let count = (batch * map) as f64;
     let [values, scale, shift] = [Values::of(x)?, Values::of(weight)?, Values::of(bias)?];
     let maps = Maps {
         batch,
@@ -120,9 +119,9 @@ pub(in crate::layers) fn batch_norm(
     };
     let found = maps.of_channels(|channel| {
         let x = values.get();
-        let mean = maps.sum(channel, x, x, |x, _| x) / count;
+        let mean = (maps.sum(channel, x, x, |x, _| x) / count) as f32;
         let squares = maps.sum(channel, x, x, |x, _| (x - mean) * (x - mean));
-        [mean, squares / count]
+        [mean, (squares / count) as f32]
     });
     let [mean, variance] = [0, 1].map(|which| {
         let numbers = found.iter().map(|found| found[which]).collect();
@@ -145,10 +144,8 @@ pub(in crate::layers) fn batch_norm(
         let sums = maps.of_channels(|channel| {
             let [mean, inverse] = statistics[channel];
             let normal = maps.sum(channel, gradient, x, |gradient, x| gradient * (x - mean));
-            [
-                normal * inverse,
-                maps.sum(channel, gradient, gradient, |gradient, _| gradient),
-            ]
+            let level = maps.sum(channel, gradient, gradient, |gradient, _| gradient);
+            [normal as f32 * inverse, level as f32]
         });
         let mut out = vec![0.0; x.len()];
         let parts = out
@@ -157,7 +154,7 @@ pub(in crate::layers) fn batch_norm(
         parts.enumerate().for_each(|(index, (out, (x, gradient)))| {
             let channel = index % channels;
             let [mean, inverse] = statistics[channel];
-            let [tilt, level] = sums[channel].map(|sum| sum / count);
+            let [tilt, level] = sums[channel].map(|sum| sum / count as f32);
             let (tilt, scale) = (tilt * inverse, inverse * scale.get()[channel]);
             for (out, (x, gradient)) in out.iter_mut().zip(x.iter().zip(gradient)) {
                 *out = (gradient - level - (x - mean) * tilt) * scale;
@@ -226,7 +223,7 @@ impl Maps {
     }
 
     /// The sum of a term over the maps of a channel.
-    fn sum(self, channel: usize, x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    fn sum(self, channel: usize, x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
         let maps = (0..self.batch).map(|picture| (picture * self.channels + channel) * self.map);
         let sums = maps.map(|from| {
             let [x, y] = [x, y].map(|values| &values[from..][..self.map]);
