@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::runs::{self, final_weights, folder, workspace};
+use support::runs::{self, final_weights, names, newest_step, workspace};
 
 const EPOCHS: usize = 4;
 
@@ -41,27 +41,6 @@ fn ends_well(mut child: Child, dir: &Path, name: &str) {
     assert!(status.success(), "{name}: {status}\n{said}");
 }
 
-fn names(dir: &Path, name: &str) -> Vec<String> {
-    let entries = fs::read_dir(folder(dir, name)).into_iter().flatten();
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
-}
-
-/// The highest step of a complete checkpoint; 0 without any.
-fn newest_step(dir: &Path, name: &str) -> u64 {
-    let states = names(dir, name).into_iter().filter_map(|checkpoint| {
-        if checkpoint.starts_with('.') {
-            return None;
-        }
-        let text = fs::read(folder(dir, name).join(checkpoint).join("state.json")).ok()?;
-        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        state["step"].as_u64()
-    });
-    states.max().unwrap_or(0)
-}
-
 /// Numbers from 0 up to `below`, without any order.
 struct Dice(u64);
 
@@ -82,8 +61,8 @@ fn kill_and_compare(kills: u64, epochs: usize, seed: u64) -> usize {
     let dir = workspace();
     let dir = dir.path();
     ends_well(start(dir, "straight", epochs, &[]), dir, "straight");
-    // Older checkpoints go meanwhile, and `latest` is replaced.
-    let flags = ["--keep-last", "3", "--save-most-recent"];
+    // `latest` is replaced meanwhile.
+    let flags = ["--save-most-recent"];
     let mut dice = Dice(seed);
     let (mut killed, mut while_writing) = (0, 0);
     let child = loop {

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::runs::{self, complete_checkpoints, workspace};
+use support::runs::{self, newest_step, workspace};
 
 const EPOCHS: usize = 3;
 
@@ -61,11 +61,11 @@ fn signal(id: u32, name: &str) {
     let _ = status.unwrap();
 }
 
-/// Waits until the run has saved `more` checkpoints; true if it ended first.
-fn ended_before(child: &mut Child, dir: &Path, name: &str, more: usize) -> bool {
-    let wanted = complete_checkpoints(dir, name) + more;
+/// Waits until the run has saved its state `more` steps on; true if it ended first.
+fn ended_before(child: &mut Child, dir: &Path, name: &str, more: u64) -> bool {
+    let wanted = newest_step(dir, name) + more;
     let started = Instant::now();
-    while complete_checkpoints(dir, name) < wanted {
+    while newest_step(dir, name) < wanted {
         if child.try_wait().unwrap().is_some() {
             return true;
         }
@@ -87,7 +87,7 @@ fn killed_ranks_go_on_bit_for_bit() {
     while killed < kills || runs == 0 {
         let name = format!("killed{runs}");
         let mut child = command(dir, &name).spawn().expect("mpirun");
-        if ended_before(&mut child, dir, &name, 1 + killed % 3) || killed == kills {
+        if ended_before(&mut child, dir, &name, 1 + killed as u64 % 3) || killed == kills {
             let output = child.wait_with_output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{said}");

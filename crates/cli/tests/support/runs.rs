@@ -23,7 +23,8 @@ pub fn workspace() -> tempfile::TempDir {
     dir
 }
 
-/// Gives `command` the binary and the flags of the run `name`, which goes on where it was and saves every step.
+/// Gives `command` the flags of the run `name`, which goes on where it was and saves every step. A checkpoint has 19 MB: older ones
+/// go meanwhile.
 pub fn train(mut command: Command, dir: &Path, name: &str, epochs: usize) -> Command {
     command
         .arg("train")
@@ -36,7 +37,8 @@ pub fn train(mut command: Command, dir: &Path, name: &str, epochs: usize) -> Com
         .args(["--name", name, "--resume", "latest", "--device", "cpu"])
         .args(["--batch-size", "2", "--warmup", "5"])
         .args(["--epochs", &epochs.to_string()])
-        .args(["--save-every-n-steps", "1", "--grad-clip-norm", "1"]);
+        .args(["--save-every-n-steps", "1", "--keep-last", "3"])
+        .args(["--grad-clip-norm", "1"]);
     command
 }
 
@@ -50,9 +52,24 @@ pub fn final_weights(dir: &Path, name: &str, epochs: usize) -> Vec<u8> {
     fs::read(folder(dir, name).join(format!("epoch_{epochs}/model.safetensors"))).unwrap()
 }
 
-/// How many checkpoints are complete.
-pub fn complete_checkpoints(dir: &Path, name: &str) -> usize {
+/// The checkpoints of the run, finished or not.
+pub fn names(dir: &Path, name: &str) -> Vec<String> {
     let entries = fs::read_dir(folder(dir, name)).into_iter().flatten();
-    let whole = |entry: &fs::DirEntry| entry.path().join("state.json").exists();
-    entries.flatten().filter(whole).count()
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// The highest step of a complete checkpoint; 0 without any.
+pub fn newest_step(dir: &Path, name: &str) -> u64 {
+    let states = names(dir, name).into_iter().filter_map(|checkpoint| {
+        if checkpoint.starts_with('.') {
+            return None;
+        }
+        let text = fs::read(folder(dir, name).join(checkpoint).join("state.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        state["step"].as_u64()
+    });
+    states.max().unwrap_or(0)
 }
