@@ -70,6 +70,9 @@ pub struct Communication {
     pub parameter_gradients: u64,
 }
 
+/// Keys of what learns behind a locked tower, and needs its features alone.
+const BEHIND: [&str; 4] = ["visual.head.", "text.proj.", "logit_scale", "logit_bias"];
+
 impl Plan {
     /// Of the run that `config` describes, on `world_size` ranks. Nothing is allocated and no data is read.
     ///
@@ -125,9 +128,10 @@ impl Plan {
                     // The picture, and its patches side by side.
                     let picture = 2 * 3 * (height * width) as u64;
                     let learns = |image: bool| {
-                        let mut own = all
-                            .iter()
-                            .filter(|param| param.key.starts_with("visual.") == image);
+                        let mut own = all.iter().filter(|param| {
+                            param.key.starts_with("visual.") == image
+                                && !BEHIND.iter().any(|key| param.key.starts_with(key))
+                        });
                         u64::from(own.any(|param| !frozen.contains(&param.id)))
                     };
                     compute * (learns(true) * kept.image + learns(false) * kept.text + picture)
@@ -292,6 +296,7 @@ mod tests {
                 "{model}"
             );
             assert!(of(|config| config.lock_image = true) < whole, "{model}");
+            assert!(of(|config| config.lock_text = true) < whole, "{model}");
         }
     }
 }
