@@ -296,7 +296,27 @@ mod tests {
                 "{model}"
             );
             assert!(of(|config| config.lock_image = true) < whole, "{model}");
-            assert!(of(|config| config.lock_text = true) < whole, "{model}");
         }
+    }
+
+    /// A projection that learns behind a locked tower needs nothing of its inside; a LayerNorm in it does.
+    #[test]
+    fn locked_texts_keep_nothing() {
+        let of = |model: &str, lock: bool, norms: bool| {
+            let found = plan(
+                |config| {
+                    config.model = model.into();
+                    config.lock_text = lock;
+                    config.lock_text_freeze_layer_norm = norms;
+                },
+                1,
+            );
+            found.activations.unwrap()
+        };
+        for model in ["ViT-B-32", "roberta-ViT-B-32"] {
+            assert!(of(model, true, true) < of(model, false, false), "{model}");
+        }
+        let roberta = "roberta-ViT-B-32";
+        assert_eq!(of(roberta, true, false), of(roberta, false, false));
     }
 }
