@@ -1,4 +1,5 @@
 //! Milliseconds of layers on the CPU, forward and with their derivatives, here and by Burn's own operation.
+#![allow(clippy::print_stdout, reason = "the result goes to stdout")]
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
 //! Values and gradients beside those of Burn's own operations.
+#![allow(clippy::unwrap_used)]
 
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Tensor, TensorData, module};
