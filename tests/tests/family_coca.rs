@@ -211,7 +211,7 @@ fn captions_are_those_of_open_clip() {
     compare_captions(&fixture("coca"));
 }
 
-/// `OPENCLIP_PARITY_DIR` and `OPENCLIP_CAPTIONS_DIR` are what `export_coca.py --fuzz` and `--generate` wrote.
+/// `OPENCLIP_PARITY_DIR` is what `export_coca.py --fuzz` wrote.
 #[test]
 #[ignore = "needs models of `export_coca.py`"]
 fn random_models() {
@@ -220,6 +220,7 @@ fn random_models() {
     ));
 }
 
+/// `OPENCLIP_CAPTIONS_DIR` is what `export_captions.py` wrote.
 #[test]
 #[ignore = "needs captions of `export_captions.py`"]
 fn random_captions() {

@@ -9,8 +9,7 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -18,27 +17,22 @@ use support::runs::{self, final_weights, names, newest_step, workspace};
 
 const EPOCHS: usize = 4;
 
-fn start(dir: &Path, name: &str, epochs: usize, flags: &[&str]) -> Child {
+fn command(dir: &Path, name: &str, epochs: usize, flags: &[&str]) -> Command {
     let command = Command::new(env!("CARGO_BIN_EXE_openclip"));
-    runs::train(command, dir, name, epochs)
+    let mut command = runs::train(command, dir, name, epochs);
+    command
         .args(["--accum-freq", "2", "--workers", "2"])
-        .args(flags)
+        .args(flags);
+    command
+}
+
+/// Starts what will be killed or asked to stop.
+fn start(mut command: Command) -> Child {
+    command
         .stdout(Stdio::null())
-        .stderr(File::create(said(dir, name)).unwrap())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// What the run said when it was last started.
-fn said(dir: &Path, name: &str) -> PathBuf {
-    dir.join(name).with_extension("stderr")
-}
-
-/// Waits for a run that has to end well.
-fn ends_well(mut child: Child, dir: &Path, name: &str) {
-    let status = child.wait().unwrap();
-    let said = fs::read_to_string(said(dir, name)).unwrap();
-    assert!(status.success(), "{name}: {status}\n{said}");
 }
 
 /// Numbers from 0 up to `below`, without any order.
@@ -60,16 +54,13 @@ impl Dice {
 fn kill_and_compare(kills: u64, epochs: usize, seed: u64) -> usize {
     let dir = workspace();
     let dir = dir.path();
-    ends_well(start(dir, "straight", epochs, &[]), dir, "straight");
+    runs::ends_well(command(dir, "straight", epochs, &[]));
     // `latest` is replaced meanwhile.
     let flags = ["--save-most-recent"];
     let mut dice = Dice(seed);
     let (mut killed, mut while_writing) = (0, 0);
-    let child = loop {
-        let mut child = start(dir, "killed", epochs, &flags);
-        if killed == kills {
-            break child;
-        }
+    while killed < kills {
+        let mut child = start(command(dir, "killed", epochs, &flags));
         if killed % 10 == 5 {
             std::thread::sleep(Duration::from_millis(dice.roll(300)));
         } else {
@@ -92,8 +83,8 @@ fn kill_and_compare(kills: u64, epochs: usize, seed: u64) -> usize {
                 .iter()
                 .any(|name| name.starts_with('.')),
         );
-    };
-    ends_well(child, dir, "killed");
+    }
+    runs::ends_well(command(dir, "killed", epochs, &flags));
     assert!(
         final_weights(dir, "straight", epochs) == final_weights(dir, "killed", epochs),
         "the weights differ"
@@ -121,7 +112,7 @@ fn fifty_kills() {
 fn sigterm_saves_and_says_so() {
     let dir = workspace();
     let dir = dir.path();
-    let mut child = start(dir, "asked", EPOCHS, &[]);
+    let mut child = start(command(dir, "asked", EPOCHS, &[]));
     while newest_step(dir, "asked") < 3 {
         assert!(child.try_wait().unwrap().is_none());
         std::thread::sleep(Duration::from_millis(1));
@@ -136,7 +127,7 @@ fn sigterm_saves_and_says_so() {
     );
     assert_eq!(child.wait().unwrap().code(), Some(3));
     for name in ["asked", "straight"] {
-        ends_well(start(dir, name, EPOCHS, &[]), dir, name);
+        runs::ends_well(command(dir, name, EPOCHS, &[]));
     }
     assert!(final_weights(dir, "straight", EPOCHS) == final_weights(dir, "asked", EPOCHS));
 }

@@ -11,7 +11,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::runs::{self, newest_step, workspace};
@@ -31,11 +31,6 @@ fn command(dir: &Path, name: &str) -> Command {
     let mut command = runs::train(command, dir, name, EPOCHS);
     command.args(["--workers", "1"]);
     command
-}
-
-fn finish(dir: &Path, name: &str) {
-    let Output { status, stderr, .. } = command(dir, name).output().expect("mpirun");
-    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
 }
 
 fn final_weights(dir: &Path, name: &str) -> Vec<u8> {
@@ -80,7 +75,7 @@ fn ended_before(child: &mut Child, dir: &Path, name: &str, more: u64) -> bool {
 fn killed_ranks_go_on_bit_for_bit() {
     let dir = workspace();
     let dir = dir.path();
-    finish(dir, "straight");
+    runs::ends_well(command(dir, "straight"));
     let wanted = final_weights(dir, "straight");
     let kills = std::env::var("OPENCLIP_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let (mut killed, mut runs) = (0, 0);
@@ -121,8 +116,8 @@ fn a_stop_on_one_rank_stops_all_with_a_checkpoint() {
     assert!(!ended_before(&mut child, dir, "asked", 3));
     signal(ranks(&child)[1], "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(3));
-    finish(dir, "asked");
-    finish(dir, "straight");
+    runs::ends_well(command(dir, "asked"));
+    runs::ends_well(command(dir, "straight"));
     assert!(final_weights(dir, "straight") == final_weights(dir, "asked"));
 }
 

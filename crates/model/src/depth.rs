@@ -64,6 +64,12 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// All parameters, in a layer or in none. The map of `head` is not among them.
+    pub fn params(&self) -> impl Iterator<Item = &'a ParamInfo> {
+        let layers = self.groups.iter().flatten();
+        layers.chain(&self.rest).copied()
+    }
+
     fn sorted(
         params: impl Iterator<Item = &'a ParamInfo>,
         prefix: &str,

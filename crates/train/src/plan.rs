@@ -12,6 +12,7 @@
 
 use burn::tensor::{Device, FloatDType};
 use openclip_model::config::ModelConfig;
+use openclip_model::depth::Layers;
 use openclip_model::factory::CreateOptions;
 use openclip_model::params::{self, ParamInfo};
 use openclip_model::profile::flops::Activations;
@@ -70,9 +71,6 @@ pub struct Communication {
     pub parameter_gradients: u64,
 }
 
-/// Keys of what learns behind a locked tower, and needs its features alone.
-const BEHIND: [&str; 4] = ["visual.head.", "text.proj.", "logit_scale", "logit_bias"];
-
 impl Plan {
     /// Of the run that `config` describes, on `world_size` ranks. Nothing is allocated and no data is read.
     ///
@@ -108,6 +106,21 @@ impl Plan {
             FloatDType::F32 => 4,
             _ => 2,
         };
+        let activations = Activations::of(&model_config, &all, config.grad_checkpointing);
+        let activations = activations.map(|kept| {
+            let (height, width) = model_config.vision_cfg.image_size.dims();
+            // The picture, and its patches side by side.
+            let picture = 2 * 3 * (height * width) as u64;
+            let learns = |param: &ParamInfo| !frozen.contains(&param.id);
+            // A head that learns behind a locked tower needs nothing of its inside.
+            let image = Layers::of_image(&model, &all).params().any(learns);
+            let decoder = all
+                .iter()
+                .filter(|param| param.key.starts_with("text_decoder."));
+            let text = Layers::of_text(&model, &all);
+            let text = text.params().chain(decoder).any(learns);
+            u64::from(image) * kept.image + u64::from(text) * kept.text + picture
+        });
         let (batch, accum_freq) = (config.batch_size as u64, config.accum_freq as u64);
         let embed = model_config.embed_dim as u64;
         let others = world_size - 1;
@@ -122,21 +135,7 @@ impl Plan {
                 gradients: value * trainable,
                 optimizer: moments(&algorithm) * value * trainable,
             },
-            activations: Activations::of(&model_config, &all, config.grad_checkpointing).map(
-                |kept| {
-                    let (height, width) = model_config.vision_cfg.image_size.dims();
-                    // The picture, and its patches side by side.
-                    let picture = 2 * 3 * (height * width) as u64;
-                    let learns = |image: bool| {
-                        let mut own = all.iter().filter(|param| {
-                            param.key.starts_with("visual.") == image
-                                && !BEHIND.iter().any(|key| param.key.starts_with(key))
-                        });
-                        u64::from(own.any(|param| !frozen.contains(&param.id)))
-                    };
-                    compute * (learns(true) * kept.image + learns(false) * kept.text + picture)
-                },
-            ),
+            activations: activations.map(|values| compute * values),
             features: 2 * 2 * 4 * world_size * embed,
             batch,
             accum_freq,
@@ -211,6 +210,15 @@ mod tests {
         Plan::of(&config, world_size).unwrap()
     }
 
+    fn activations(model: &str, change: impl FnOnce(&mut TrainConfig)) -> u64 {
+        let of_model = |config: &mut TrainConfig| {
+            config.model = model.into();
+            change(config);
+        };
+        let found = plan(of_model, 1).activations;
+        found.unwrap_or_else(|| panic!("{model}"))
+    }
+
     /// OpenCLIP's `model_profile.csv`: 151.28 M parameters, of which the image tower 87.85 M.
     #[test]
     fn parameters_and_fixed_memory() {
@@ -280,16 +288,7 @@ mod tests {
             "roberta-ViT-B-32",
             "mt5-base-ViT-B-32",
         ] {
-            let of = |change: fn(&mut TrainConfig)| {
-                let found = plan(
-                    |config| {
-                        config.model = model.into();
-                        change(config);
-                    },
-                    1,
-                );
-                found.activations.unwrap_or_else(|| panic!("{model}"))
-            };
+            let of = |change: fn(&mut TrainConfig)| activations(model, change);
             let whole = of(|_| {});
             assert!(
                 of(|config| config.grad_checkpointing = true) < whole / 2,
@@ -302,21 +301,16 @@ mod tests {
     /// A projection that learns behind a locked tower needs nothing of its inside; a LayerNorm in it does.
     #[test]
     fn locked_texts_keep_nothing() {
-        let of = |model: &str, lock: bool, norms: bool| {
-            let found = plan(
-                |config| {
-                    config.model = model.into();
-                    config.lock_text = lock;
-                    config.lock_text_freeze_layer_norm = norms;
-                },
-                1,
-            );
-            found.activations.unwrap()
+        let lock = |config: &mut TrainConfig| config.lock_text = true;
+        let lock_norms = |config: &mut TrainConfig| {
+            config.lock_text = true;
+            config.lock_text_freeze_layer_norm = true;
         };
         for model in ["ViT-B-32", "roberta-ViT-B-32"] {
-            assert!(of(model, true, true) < of(model, false, false), "{model}");
+            let whole = activations(model, |_| {});
+            assert!(activations(model, lock_norms) < whole, "{model}");
         }
         let roberta = "roberta-ViT-B-32";
-        assert_eq!(of(roberta, true, false), of(roberta, false, false));
+        assert_eq!(activations(roberta, lock), activations(roberta, |_| {}));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// A tiny model and 48 pictures with captions.
 pub fn workspace() -> tempfile::TempDir {
@@ -40,6 +40,13 @@ pub fn train(mut command: Command, dir: &Path, name: &str, epochs: usize) -> Com
         .args(["--save-every-n-steps", "1", "--keep-last", "3"])
         .args(["--grad-clip-norm", "1"]);
     command
+}
+
+/// Runs what has to end well.
+pub fn ends_well(mut command: Command) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {status}\n{said}");
 }
 
 /// Where the run keeps its checkpoints.

@@ -89,11 +89,13 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
         });
         let parts: Vec<_> = parts.collect();
         let [of_scale, of_shift] = [0, 1].map(|which| {
-            let total = |column: usize| {
-                let parts = parts.iter().map(|part| f64::from(part[which][column]));
-                parts.sum::<f64>() as f32
-            };
-            let totals = (0..width).map(total).collect();
+            let mut totals = vec![0.0_f64; width];
+            for part in &parts {
+                for (total, part) in totals.iter_mut().zip(&part[which]) {
+                    *total += f64::from(*part);
+                }
+            }
+            let totals = totals.into_iter().map(|total| total as f32).collect();
             Some(Value::from(tensor(totals, [width], &device)))
         });
         vec![Some(tensor(out, shape, &device).into()), of_scale, of_shift]
