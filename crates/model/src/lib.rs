@@ -1,5 +1,6 @@
 //! What a contrastive image–text network computes, and how its weights are read and written.
 //!
+//! * [`files`] – what lies on the disk or on the hub
 //! * [`config`] – the OpenCLIP JSON schema and the preprocessing that belongs to a set of weights
 //! * [`registry`] – built-in configurations by name, and `local-dir:` folders
 //! * [`layers`], [`vision`], [`text`], [`clip`] – the network itself
@@ -24,6 +25,7 @@ pub mod depth;
 pub mod device;
 mod error;
 pub mod factory;
+pub mod files;
 pub mod generate;
 pub mod hub;
 pub mod init;
