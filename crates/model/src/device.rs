@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use crate::error::ModelError;
+use crate::files::ModelError;
 
 /// Backends that this build contains, by the name `--device` knows them under.
 pub fn compiled() -> Vec<&'static str> {

@@ -1,5 +1,18 @@
-//! What lies on the disk or on the hub, and knows no tensor of Burn and no network.
+//! What lies on the disk or on the hub; nothing here knows a tensor of Burn or a network.
 //!
 //! * [`atomic`] – files that are whole or not there
+//! * [`config`] – OpenCLIP's JSON schema and the preprocessing that belongs to a set of weights
+//! * [`registry`] – built-in configurations by name, `local-dir:` folders and `hf-hub:` repositories
+//! * [`pretrained`] – tags of published weights
+//! * [`hub`] – files of the Hugging Face hub and of plain addresses
+//! * [`weights`] – readers of weights files, each under the keys that it has; the writer of `.safetensors`
 
 pub mod atomic;
+pub mod config;
+mod error;
+pub mod hub;
+pub mod pretrained;
+pub mod registry;
+pub mod weights;
+
+pub use error::ModelError;

@@ -4,9 +4,9 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::gate::{self, Gate};
-use crate::config::{ActivationOptions, Approximation};
-use crate::custom::{Value, differentiable, is_on_cube};
+use super::flex::activation::{GELU, Gated, QUICK_GELU, TANH_GELU};
+use crate::files::config::{ActivationOptions, Approximation};
+use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
 /// Non-linearity inside an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,11 +49,11 @@ impl Activation {
         }
     }
 
-    fn gate(self) -> Option<&'static Gate> {
+    fn gate(self) -> Option<&'static Gated> {
         match self {
-            Self::Gelu => Some(&gate::GELU),
-            Self::TanhGelu => Some(&gate::TANH_GELU),
-            Self::QuickGelu => Some(&gate::QUICK_GELU),
+            Self::Gelu => Some(&GELU),
+            Self::TanhGelu => Some(&TANH_GELU),
+            Self::QuickGelu => Some(&QUICK_GELU),
             Self::Relu => None,
         }
     }

@@ -14,7 +14,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData, module};
 use super::flex::norm::{affine, batch_norm};
 use super::parameter;
 use super::recompute::is_repeated;
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Share of a batch's statistics in the running ones (PyTorch's default).
 const MOMENTUM: f64 = 0.1;

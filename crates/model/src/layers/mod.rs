@@ -3,65 +3,52 @@
 //! A layer computes in the dtype of its input: parameters stay in the dtype they were loaded in and are cast on
 //! use. Reductions that lose accuracy in half precision (LayerNorm, softmax of the loss) run in f32.
 //!
-//! Parameters are declared lazily and as zeros; [`crate::init`] or [`crate::weights`] gives them their values.
+//! Parameters are declared lazily and as zeros; [`crate::init`] or [`crate::files::weights`] gives them their values.
 //!
 //! * [`activation`] – GELU and QuickGELU
 //! * [`attention`] – multi-head self-attention with one packed projection
-//! * [`attention_pool`] – a feature map into one vector
 //! * [`batch_norm`] – BatchNorm and its running statistics
-//! * [`attentional_pool`] – CoCa's learned queries on a picture's tokens
 //! * [`block`] – pre-norm residual block and the stack of them
 //! * [`depthwise`] – convolution with one kernel per channel
+//! * [`derivative`] – functions whose derivative is written by hand
 //! * [`dropout`] – dropout whose masks follow from a seed
 //! * [`drop_path`] – stochastic depth
 //! * [`embedding`] – table of vectors by id
-//! * [`eva`] – block, attention and gated MLP of timm's `Eva`
 //! * [`conv`] – convolution of feature maps
 //! * `flex` – what Burn's CPU backend takes long for
 //! * [`folded`] – several layers as one convolution, for inference
 //! * [`linear`] – matrix product in the dtype of the input
-//! * [`mobile_one`] – convolutions of parallel branches
 //! * [`norm`] – LayerNorm, RMSNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`position`] – fixed sine–cosine positions
-//! * [`squeeze_excite`] – a gate per channel
 //! * [`switch_back`] – a matrix product of 8-bit operands
-//! * [`rope`] – rotary positions of patches
 //! * [`recompute`] – blocks that are computed again in the backward pass
 //! * [`relative`] – attention scores by the displacement of key and query
 //! * [`timm`] – block, attention and attention pool of timm's vision transformers
 
 pub mod activation;
 pub mod attention;
-pub mod attention_pool;
-pub mod attentional_pool;
 pub mod batch_norm;
 pub mod block;
 pub mod conv;
 pub mod depthwise;
+pub mod derivative;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
-pub mod eva;
 mod flex;
 pub mod folded;
-mod gate;
 pub mod linear;
-pub mod mobile_one;
 pub mod norm;
 pub mod patch;
 pub mod position;
 pub mod recompute;
 pub mod relative;
-pub mod rope;
-pub mod squeeze_excite;
 pub mod switch_back;
 pub mod timm;
 
 pub use activation::Activation;
 pub use attention::Attention;
-pub use attention_pool::AttentionPool2d;
-pub use attentional_pool::AttentionalPooler;
 pub use batch_norm::BatchNorm2d;
 pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;
@@ -71,7 +58,6 @@ pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;
 pub use recompute::Recompute;
-pub use squeeze_excite::SqueezeExcite;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 
 use burn::module::{Param, ParamId};

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::index;
 
 use super::parameter;
-use crate::error::ModelError;
+use crate::files::ModelError;
 
 /// A convolution whose stride is its kernel, written as one matrix product.
 #[derive(Module, Debug)]

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Whether a tower's blocks are computed again in the backward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Largest 8-bit value.
 const MAX: f64 = 127.0;

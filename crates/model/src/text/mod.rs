@@ -1,42 +1,83 @@
 //! Text towers: token ids → one vector.
 //!
+//! A family is one folder, which answers the questions of [`TextFamily`], and one line in the table below.
+//!
+//! * [`native`] – OpenCLIP's own text transformer
 //! * [`hf`] – Hugging Face's encoders: RoBERTa, mT5, NLLB
-//! * [`multimodal`] – CoCa's caption decoder
-//! * [`transformer`] – OpenCLIP's native text transformer
 
 pub mod hf;
-pub mod multimodal;
-pub mod transformer;
+pub mod native;
 
 pub use hf::HfTextTower;
-pub use multimodal::MultimodalTransformer;
-pub use transformer::TextTransformer;
+pub use native::TextTransformer;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::config::ModelConfig;
-use crate::error::ModelError;
-use crate::init::Init;
-use crate::layers::Recompute;
+use crate::family::TextFamily;
+use crate::family::keys::Marks;
+use crate::files::ModelError;
+use crate::files::config::{ModelConfig, TextConfig};
 
-/// A text tower of any family.
-#[allow(clippy::large_enum_variant)] // There is one tower per model.
-#[derive(Module, Debug)]
-pub enum TextTower {
+/// A line of the table.
+struct Row {
+    configures: fn(&TextConfig) -> bool,
+    new: fn(&ModelConfig, &Device) -> Result<TextTower, ModelError>,
+    marks: fn() -> &'static [Marks],
+}
+
+/// Makes the enum of the towers and the table of their families.
+macro_rules! families {
+    ($($(#[$doc:meta])* $variant:ident($tower:ty),)*) => {
+        /// A text tower of any family.
+        #[allow(clippy::large_enum_variant)] // There is one tower per model.
+        #[derive(Module, Debug)]
+        pub enum TextTower {
+            $($(#[$doc])* $variant($tower),)*
+        }
+
+        const FAMILIES: &[Row] = &[$(Row {
+            configures: <$tower as TextFamily>::configures,
+            new: |config, device| Ok(TextTower::$variant(TextFamily::new(config, device)?)),
+            marks: <$tower as TextFamily>::marks,
+        },)*];
+
+        impl TextTower {
+            /// The tower's answers as its family gives them.
+            pub fn family(&self) -> &dyn TextFamily {
+                match self {
+                    $(Self::$variant(tower) => tower,)*
+                }
+            }
+
+            pub(crate) fn family_mut(&mut self) -> &mut dyn TextFamily {
+                match self {
+                    $(Self::$variant(tower) => tower,)*
+                }
+            }
+        }
+    };
+}
+
+// Weights are of the first family whose marks they have.
+families! {
     /// Native transformer.
-    Native(TextTransformer),
+    Native(native::TextTransformer),
     /// Hugging Face's encoder.
-    Hf(HfTextTower),
+    Hf(hf::HfTextTower),
 }
 
 impl TextTower {
     /// Builds the tower that `config` describes.
+    ///
+    /// # Errors
+    /// No family has such a tower, or not with these sizes and switches.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
-        if config.text_cfg.hf_model_name().is_some() {
-            return Ok(Self::Hf(HfTextTower::new(config, device)?));
+        let mut families = FAMILIES.iter();
+        match families.find(|family| (family.configures)(&config.text_cfg)) {
+            Some(family) => (family.new)(config, device),
+            None => Err(ModelError::invalid("text_cfg", "of no family")),
         }
-        Ok(Self::Native(TextTransformer::new(config, device)?))
     }
 
     /// Token ids `[batch, length]` → features `[batch, embed_dim]`, computed in `dtype`.
@@ -48,10 +89,7 @@ impl TextTower {
         dtype: DType,
         training: Option<u64>,
     ) -> Tensor<2> {
-        match self {
-            Self::Native(tower) => tower.forward(tokens, dtype),
-            Self::Hf(tower) => tower.forward(tokens, dtype, training),
-        }
+        self.family().forward(tokens, dtype, training)
     }
 
     /// Like [`Self::forward`], with the tokens `[batch, length, width]` that a caption decoder reads.
@@ -61,53 +99,26 @@ impl TextTower {
         dtype: DType,
         training: Option<u64>,
     ) -> (Tensor<2>, Tensor<3>) {
-        match self {
-            Self::Native(tower) => {
-                let (pooled, tokens) = tower.forward_with_tokens(tokens, dtype);
-                (pooled, tower.decoder_tokens(tokens))
-            }
-            Self::Hf(tower) => tower.forward_with_tokens(tokens, dtype, training),
-        }
+        self.family().forward_with_tokens(tokens, dtype, training)
     }
 
     /// Tokens for a caption decoder of ids `[batch, length]`, `[batch, length, width]`.
     pub fn decoder_input(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
-        match self {
-            Self::Native(tower) => tower.decoder_input(tokens, dtype),
-            Self::Hf(tower) => tower.forward_with_tokens(tokens, dtype, None).1,
-        }
-    }
-
-    /// Makes training compute the tower's blocks again in the backward pass.
-    pub(crate) fn recompute_blocks(&mut self) {
-        *match self {
-            Self::Native(tower) => &mut tower.transformer.recompute,
-            Self::Hf(tower) => match &mut tower.transformer {
-                hf::HfEncoder::Roberta(encoder) => &mut encoder.recompute,
-                hf::HfEncoder::T5(encoder) => &mut encoder.recompute,
-                hf::HfEncoder::M2m100(encoder) => &mut encoder.recompute,
-            },
-        } = Recompute(true);
+        self.family().decoder_input(tokens, dtype)
     }
 
     /// Id of padding.
     pub fn pad_id(&self) -> usize {
-        match self {
-            Self::Native(tower) => tower.pad_id(),
-            Self::Hf(tower) => tower.pad_id(),
-        }
+        self.family().pad_id()
     }
 
     /// Most tokens of a caption, a class token not counted, where there is a limit.
     pub fn longest(&self) -> Option<usize> {
-        match self {
-            Self::Native(tower) => Some(tower.context_length()),
-            Self::Hf(tower) => tower.longest(),
-        }
+        self.family().longest()
     }
 }
 
-/// How a parameter of a text tower with rules of its own starts; `None` for the native tower and everything else.
-pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
-    hf::initial(key, shape, config)
+/// By which keys the families are known, in the order in which they are looked for.
+pub(crate) fn marks() -> impl Iterator<Item = &'static Marks> {
+    FAMILIES.iter().flat_map(|family| (family.marks)())
 }

@@ -1,214 +1,137 @@
 //! Image towers: pixels → one vector.
 //!
+//! A family is one folder, which answers the questions of [`ImageFamily`], and one line in the table below.
+//!
 //! * [`vit`] – OpenCLIP's native vision transformer
 //! * [`resnet`] – CLIP's ResNets
-//! * [`timm_vit`] – timm's vision transformer: SigLIP, SigLIP2 and some of MobileCLIP, with its sizes in [`timm_arch`] and the
-//!   convolutions before it in [`conv_stem`]
-//! * [`convnext`] – timm's ConvNeXt, with its sizes in [`convnext_arch`]
-//! * [`vitamin`] – timm's ViTamin: convolutions of [`vitamin_stem`], then a transformer; its sizes in [`vitamin_arch`]
-//! * [`fastvit`] – timm's FastViT: MobileCLIP, with its sizes in [`fastvit_arch`] and its blocks in [`fastvit_block`]
-//! * [`eva`] – timm's `Eva`: EVA-CLIP and the Perception Encoder, with their sizes in [`eva_arch`]
-//! * [`swin`] – timm's Swin transformer: attention in the windows of [`swin_window`]; its sizes in [`swin_arch`]
-//! * [`relpos`] – timm's vision transformer with relative positions; its sizes in [`relpos_arch`]
-//! * [`timm_head`] – the map behind a timm tower
+//! * [`convnext`] – timm's ConvNeXt
+//! * [`mobileclip`] – timm's FastViT
+//! * [`vitamin`] – timm's ViTamin: convolutions, then a transformer
+//! * [`swin`] – timm's Swin transformer: attention in windows
+//! * [`relpos`] – timm's vision transformer with relative positions
+//! * [`eva`] – timm's `Eva`: EVA-CLIP and the Perception Encoder
+//! * [`timm_vit`] – timm's vision transformer: SigLIP, SigLIP2 and some of MobileCLIP
+//! * [`timm`] – what timm's towers have in common
 
-pub mod conv_stem;
 pub mod convnext;
-pub mod convnext_arch;
 pub mod eva;
-pub mod eva_arch;
-pub mod fastvit;
-pub mod fastvit_arch;
-pub mod fastvit_block;
+pub mod mobileclip;
 pub mod relpos;
-pub mod relpos_arch;
 pub mod resnet;
 pub mod swin;
-pub mod swin_arch;
-pub mod swin_window;
-pub mod timm_arch;
-pub mod timm_head;
+pub mod timm;
 pub mod timm_vit;
 pub mod vit;
 pub mod vitamin;
-pub mod vitamin_arch;
-pub mod vitamin_stem;
-
-pub use convnext::ConvNextTower;
-pub use eva::EvaTower;
-pub use fastvit::FastVitTower;
-pub use relpos::RelPosTower;
-pub use resnet::ModifiedResNet;
-pub use swin::SwinTower;
-pub use timm_vit::TimmVitTower;
-pub use vit::VisionTransformer;
-pub use vitamin::VitaminTower;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::config::ModelConfig;
-use crate::error::ModelError;
-use crate::init::Init;
-use crate::layers::Recompute;
+use crate::family::ImageFamily;
+use crate::family::keys::{Foreign, Marks};
+use crate::files::ModelError;
+use crate::files::config::{ModelConfig, VisionConfig};
 use crate::layers::batch_norm::PendingStatistics;
-use convnext_arch::ConvNextConfig;
-use eva_arch::EvaConfig;
-use fastvit_arch::FastVitConfig;
-use relpos_arch::RelPosConfig;
-use swin_arch::SwinConfig;
-use timm_arch::TimmVitConfig;
-use vitamin_arch::VitaminConfig;
 
-/// An image tower of any family.
-#[allow(clippy::large_enum_variant)] // There is one tower per model.
-#[derive(Module, Debug)]
-pub enum VisionTower {
+/// A line of the table.
+struct Row {
+    configures: fn(&VisionConfig) -> bool,
+    new: fn(&ModelConfig, &Device) -> Result<VisionTower, ModelError>,
+    marks: fn() -> &'static [Marks],
+    foreign: fn() -> &'static [Foreign],
+}
+
+/// Makes the enum of the towers and the table of their families.
+macro_rules! families {
+    ($($(#[$doc:meta])* $variant:ident($tower:ty),)*) => {
+        /// An image tower of any family.
+        #[allow(clippy::large_enum_variant)] // There is one tower per model.
+        #[derive(Module, Debug)]
+        pub enum VisionTower {
+            $($(#[$doc])* $variant($tower),)*
+        }
+
+        const FAMILIES: &[Row] = &[$(Row {
+            configures: <$tower as ImageFamily>::configures,
+            new: |config, device| Ok(VisionTower::$variant(ImageFamily::new(config, device)?)),
+            marks: <$tower as ImageFamily>::marks,
+            foreign: <$tower as ImageFamily>::foreign,
+        },)*];
+
+        impl VisionTower {
+            /// The tower's answers as its family gives them.
+            pub fn family(&self) -> &dyn ImageFamily {
+                match self {
+                    $(Self::$variant(tower) => tower,)*
+                }
+            }
+
+            pub(crate) fn family_mut(&mut self) -> &mut dyn ImageFamily {
+                match self {
+                    $(Self::$variant(tower) => tower,)*
+                }
+            }
+        }
+    };
+}
+
+// Weights are of the first family whose marks they have.
+families! {
     /// Native ViT.
-    Vit(VisionTransformer),
+    Vit(vit::VisionTransformer),
     /// CLIP's ResNet.
-    ResNet(ModifiedResNet),
-    /// timm's ViT.
-    TimmVit(TimmVitTower),
+    ResNet(resnet::ModifiedResNet),
     /// timm's ConvNeXt.
-    ConvNext(ConvNextTower),
-    /// timm's ViTamin.
-    Vitamin(VitaminTower),
+    ConvNext(convnext::ConvNextTower),
     /// timm's FastViT.
-    FastVit(FastVitTower),
-    /// timm's `Eva`.
-    Eva(EvaTower),
+    FastVit(mobileclip::FastVitTower),
+    /// timm's ViTamin.
+    Vitamin(vitamin::VitaminTower),
     /// timm's Swin transformer.
-    Swin(SwinTower),
+    Swin(swin::SwinTower),
     /// timm's ViT with relative positions.
-    RelPos(RelPosTower),
+    RelPos(relpos::RelPosTower),
+    /// timm's `Eva`.
+    Eva(eva::EvaTower),
+    /// timm's ViT.
+    TimmVit(timm_vit::TimmVitTower),
 }
 
 impl VisionTower {
     /// Builds the tower that `config` describes.
+    ///
+    /// # Errors
+    /// No family has such a tower, or not with these sizes and switches.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
-        Ok(match config.vision_cfg.timm_model_name() {
-            Some(name) if TimmVitConfig::named(name).is_some() => {
-                Self::TimmVit(TimmVitTower::new(config, device)?)
-            }
-            Some(name) if ConvNextConfig::named(name).is_some() => {
-                Self::ConvNext(ConvNextTower::new(config, device)?)
-            }
-            Some(name) if VitaminConfig::named(name).is_some() => {
-                Self::Vitamin(VitaminTower::new(config, device)?)
-            }
-            Some(name) if FastVitConfig::named(name).is_some() => {
-                Self::FastVit(FastVitTower::new(config, device)?)
-            }
-            Some(name) if EvaConfig::named(name).is_some() => {
-                Self::Eva(EvaTower::new(config, device)?)
-            }
-            Some(name) if SwinConfig::named(name).is_some() => {
-                Self::Swin(SwinTower::new(config, device)?)
-            }
-            Some(name) if RelPosConfig::named(name).is_some() => {
-                Self::RelPos(RelPosTower::new(config, device)?)
-            }
-            _ if config.vision_cfg.is_resnet() => {
-                Self::ResNet(ModifiedResNet::new(config, device)?)
-            }
-            _ => Self::Vit(VisionTransformer::new(config, device)?),
-        })
+        let mut families = FAMILIES.iter();
+        match families.find(|family| (family.configures)(&config.vision_cfg)) {
+            Some(family) => (family.new)(config, device),
+            None => Err(ModelError::Family {
+                field: "timm_model_name",
+                value: format!("{:?}", config.vision_cfg.timm_model_name().unwrap_or("")),
+            }),
+        }
     }
 
     /// Normalised pixels `[batch, 3, height, width]` → features `[batch, embed_dim]`.
     ///
     /// `training` seeds what is random in training, such as patch dropout; without it the tower is in evaluation mode.
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
-        match self {
-            Self::Vit(tower) => tower.forward(image, training),
-            Self::ResNet(tower) => tower.forward(image, training),
-            Self::TimmVit(tower) => tower.forward(image, training),
-            Self::ConvNext(tower) => tower.forward(image, training),
-            Self::Vitamin(tower) => tower.forward(image, training),
-            Self::FastVit(tower) => tower.forward(image, training),
-            Self::Eva(tower) => tower.forward(image, training),
-            Self::Swin(tower) => tower.forward(image, training),
-            Self::RelPos(tower) => tower.forward(image, training),
-        }
+        self.family().forward(image, training)
     }
 
     /// Statistics of batches that wait for the running ones, in a tower that has BatchNorm.
     pub fn pending_statistics(&self) -> Option<&PendingStatistics> {
-        match self {
-            Self::ResNet(tower) => Some(tower.pending()),
-            Self::FastVit(tower) => Some(tower.pending()),
-            Self::TimmVit(tower) => Some(tower.pending()),
-            _ => None,
-        }
-    }
-
-    /// Makes training compute the tower's blocks again in the backward pass.
-    pub(crate) fn recompute_blocks(&mut self) {
-        let again = Recompute(true);
-        match self {
-            Self::Vit(tower) => tower.transformer.recompute = again,
-            Self::ResNet(tower) => tower.recompute = again,
-            Self::TimmVit(tower) => tower.trunk.recompute = again,
-            Self::ConvNext(tower) => tower.trunk.recompute = again,
-            Self::Vitamin(tower) => {
-                tower.trunk.patch_embed.backbone.recompute = again;
-                tower.trunk.recompute = again;
-            }
-            Self::FastVit(tower) => tower.trunk.recompute = again,
-            Self::Eva(tower) => tower.trunk.recompute = again,
-            Self::Swin(tower) => tower.trunk.recompute = again,
-            Self::RelPos(tower) => tower.trunk.recompute = again,
-        }
-    }
-
-    /// Makes evaluation use one convolution where several layers amount to one, in a tower that was made for that.
-    pub(crate) fn fold(&mut self) {
-        match self {
-            Self::FastVit(tower) => tower.fold(),
-            Self::TimmVit(tower) => tower.fold(),
-            _ => {}
-        }
-    }
-
-    /// Rows and columns of patches that the `pos_embed` of a timm transformer is for.
-    pub(crate) fn timm_grid(&self) -> Option<(usize, usize)> {
-        match self {
-            Self::TimmVit(tower) => Some(tower.grid()),
-            Self::Vitamin(tower) => Some(tower.grid()),
-            Self::Eva(tower) => Some(tower.grid()),
-            _ => None,
-        }
+        self.family().pending_statistics()
     }
 }
 
-/// How a parameter of an image tower with rules of its own starts; `None` for the native ViT and the text tower.
-pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
-    if !key.starts_with("visual.") {
-        return None;
-    }
-    if config.vision_cfg.is_resnet() {
-        return resnet::initial(key, shape, config);
-    }
-    let name = config.vision_cfg.timm_model_name()?;
-    if ConvNextConfig::named(name).is_some() {
-        return convnext::initial(key, shape, config);
-    }
-    if VitaminConfig::named(name).is_some() {
-        return vitamin::initial(key, shape, config);
-    }
-    if FastVitConfig::named(name).is_some() {
-        return fastvit::initial(key, shape, config);
-    }
-    if EvaConfig::named(name).is_some() {
-        return eva::initial(key, shape, config);
-    }
-    if SwinConfig::named(name).is_some() {
-        return swin::initial(key, shape, config);
-    }
-    if RelPosConfig::named(name).is_some() {
-        return relpos::initial(key, shape, config);
-    }
-    TimmVitConfig::named(name)?;
-    timm_vit::initial(key, shape, config)
+/// By which keys the families are known, in the order in which they are looked for.
+pub(crate) fn marks() -> impl Iterator<Item = &'static Marks> {
+    FAMILIES.iter().flat_map(|family| (family.marks)())
+}
+
+/// The forms in which other libraries publish models.
+pub(crate) fn foreign() -> impl Iterator<Item = &'static Foreign> {
+    FAMILIES.iter().flat_map(|family| (family.foreign)())
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::{Values, sum, tensor};
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Numbers of the matrix of columns that exist at a time, unless one picture has more.
 const COLUMNS: usize = 1 << 20;

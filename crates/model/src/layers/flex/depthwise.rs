@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, module};
 use rayon::prelude::*;
 
 use super::{LANES, Lanes, Values, tensor, vectorized};
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Where the channels of a feature map are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

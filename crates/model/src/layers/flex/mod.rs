@@ -6,7 +6,9 @@
 //! * [`depthwise`] – convolution with a kernel per channel
 //! * [`dense`] – convolution over all channels, channels first
 //! * [`norm`] – LayerNorm and BatchNorm
+//! * [`activation`] – GELU and its relatives
 
+pub(super) mod activation;
 pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod norm;

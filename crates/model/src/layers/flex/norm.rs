@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::{Values, sum, tensor, vectorized};
-use crate::custom::{Value, differentiable};
+use crate::layers::derivative::{Value, differentiable};
 
 /// Rows whose gradients of the parameters one core adds up.
 const ROWS: usize = 32;

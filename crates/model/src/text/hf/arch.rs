@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{HfPool, HfTextOptions, check_extent, check_hidden, check_layers};
-use crate::error::ModelError;
+use crate::files::ModelError;
+use crate::files::config::{HfPool, HfTextOptions, check_extent, check_hidden, check_layers};
 use crate::layers::Activation;
 
 /// Which blocks an encoder is made of.

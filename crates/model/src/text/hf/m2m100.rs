@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::arch::HfArch;
 use super::attention::{Pass, Scores, attend};
 use super::roberta::places;
-use crate::init::Init;
+use crate::family::Init;
 use crate::layers::attention::split_heads;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Recompute};
 

@@ -22,10 +22,12 @@ pub use t5::T5Encoder;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::config::{HfPool, ModelConfig};
-use crate::error::ModelError;
-use crate::init::Init;
-use crate::layers::Noise;
+use crate::family::depth::{Depth, number_under};
+use crate::family::keys::Marks;
+use crate::family::{Cost, Init, ParamInfo, TextFamily};
+use crate::files::ModelError;
+use crate::files::config::{HfPool, ModelConfig, TextConfig};
+use crate::layers::{Noise, Recompute};
 use attention::Pass;
 
 /// An encoder of any family.
@@ -55,9 +57,20 @@ pub struct HfTextTower {
     longest: usize,
 }
 
-impl HfTextTower {
-    /// Builds the tower of a configuration whose `text_cfg` has an `hf_model_name`.
-    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+impl TextFamily for HfTextTower {
+    fn configures(text: &TextConfig) -> bool {
+        text.hf_model_name().is_some()
+    }
+
+    fn marks() -> &'static [Marks] {
+        &[
+            ("a RoBERTa or BERT", &["encoder.layer."]),
+            ("a T5 encoder", &[".SelfAttention."]),
+            ("an M2M100 encoder (NLLB)", &[".self_attn_layer_norm."]),
+        ]
+    }
+
+    fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
         let Some(options) = config.text_cfg.hf()? else {
             return Err(ModelError::invalid("text_cfg.hf_model_name", "absent"));
         };
@@ -91,31 +104,20 @@ impl HfTextTower {
         })
     }
 
-    /// Id of padding.
-    pub fn pad_id(&self) -> usize {
+    fn pad_id(&self) -> usize {
         self.pad_id
     }
 
-    /// Most tokens of a caption, where there is a limit.
-    pub fn longest(&self) -> Option<usize> {
+    fn longest(&self) -> Option<usize> {
         (self.longest < usize::MAX).then_some(self.longest)
     }
 
-    /// Token ids `[batch, length]` → features `[batch, embed_dim]`, computed in `dtype`.
-    ///
-    /// `training` seeds dropout; without it nothing is dropped.
-    pub fn forward(
-        &self,
-        tokens: Tensor<2, Int>,
-        dtype: DType,
-        training: Option<u64>,
-    ) -> Tensor<2> {
+    fn forward(&self, tokens: Tensor<2, Int>, dtype: DType, training: Option<u64>) -> Tensor<2> {
         self.forward_with_tokens(tokens, dtype, training).0
     }
 
-    /// Like [`Self::forward`], with the encoder's tokens `[batch, length, width]`, without the first where it alone stands for
-    /// the caption.
-    pub fn forward_with_tokens(
+    /// The encoder's tokens, without the first where it alone stands for the caption.
+    fn forward_with_tokens(
         &self,
         tokens: Tensor<2, Int>,
         dtype: DType,
@@ -144,25 +146,71 @@ impl HfTextTower {
         let [_, length, _] = x.dims();
         (pooled, x.slice_dim(1, first..length))
     }
+
+    /// transformers' rules, and PyTorch's defaults behind the encoder.
+    fn initial(&self, key: &str, _: &[usize], config: &ModelConfig) -> Option<Init> {
+        let arch = arch(config).ok()??;
+        let name = key.strip_prefix("transformer.")?;
+        Some(match arch.family {
+            HfFamily::Roberta | HfFamily::Bert => roberta::initial(name, &arch),
+            HfFamily::T5 => t5::initial(name, &arch),
+            HfFamily::M2m100 => m2m100::initial(name, &arch),
+        })
+    }
+
+    fn root(&self) -> &'static str {
+        "transformer."
+    }
+
+    /// Embeddings, then each layer.
+    fn depth(&self, key: &str) -> Option<Depth> {
+        if key.starts_with("embeddings.") || key.starts_with("embed_tokens.") {
+            return Some(vec![0]);
+        }
+        let layers = ["encoder.layer", "block", "layers"];
+        let layer = layers.iter().find_map(|name| number_under(key, name))?;
+        Some(vec![1, layer])
+    }
+
+    fn is_head(&self, key: &str) -> bool {
+        key.starts_with("proj.") || key.starts_with("transformer.pooler.")
+    }
+
+    /// What is in no layer learns on unless all of them are frozen.
+    fn freezes_rest(&self, unlocked: usize) -> bool {
+        unlocked == 0
+    }
+
+    fn keeps_norms(&self) -> bool {
+        true
+    }
+
+    fn cost(&self, config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
+        let arch = arch(config).ok()??;
+        let tokens = config.text_cfg.context_length as u64;
+        let matrices = Cost::of_matrices(params, "text.", |key| {
+            let table = key.contains("embed") || key.contains("relative_attention_bias");
+            Some(match (table, self.is_head(key)) {
+                (true, _) => 0,
+                (_, true) => 1,
+                _ => tokens,
+            })
+        })?;
+        let width = (arch.heads * arch.head_width) as u64;
+        Some(matrices + Cost::attention(arch.layers as u64, [tokens; 2], width))
+    }
+
+    fn recompute_blocks(&mut self) {
+        *match &mut self.transformer {
+            HfEncoder::Roberta(encoder) => &mut encoder.recompute,
+            HfEncoder::T5(encoder) => &mut encoder.recompute,
+            HfEncoder::M2m100(encoder) => &mut encoder.recompute,
+        } = Recompute(true);
+    }
 }
 
 /// The encoder of a configuration that names one.
 pub fn arch(config: &ModelConfig) -> Result<Option<HfArch>, ModelError> {
     let options = config.text_cfg.hf()?;
     options.as_ref().map(HfArch::of).transpose()
-}
-
-/// How a parameter of the tower starts: transformers' rules, and PyTorch's defaults behind the encoder; `None` for every other.
-pub(crate) fn initial(key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
-    let name = key.strip_prefix("text.")?;
-    let arch = arch(config).ok()??;
-    let Some(name) = name.strip_prefix("transformer.") else {
-        let inputs = shape.get(1).copied().unwrap_or(1).max(1);
-        return Some(Init::Uniform((inputs as f64).powf(-0.5)));
-    };
-    Some(match arch.family {
-        HfFamily::Roberta | HfFamily::Bert => roberta::initial(name, &arch),
-        HfFamily::T5 => t5::initial(name, &arch),
-        HfFamily::M2m100 => m2m100::initial(name, &arch),
-    })
 }

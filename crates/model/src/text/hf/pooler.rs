@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, Tensor};
 
 use super::arch::HfArch;
-use crate::config::{HfPool, HfProj};
-use crate::error::ModelError;
+use crate::files::ModelError;
+use crate::files::config::{HfPool, HfProj};
 use crate::layers::{Activation, Linear};
 
 /// Map from the encoder's width to the shared embedding.

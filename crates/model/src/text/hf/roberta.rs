@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::arch::{HfArch, HfFamily};
 use super::attention::{Pass, Scores, attend};
-use crate::init::Init;
+use crate::family::Init;
 use crate::layers::attention::split_heads;
 use crate::layers::{Activation, Embedding, LayerNorm, Linear, Recompute};
 

@@ -1,0 +1,25 @@
+//! Weights files in and out.
+//!
+//! * [`StateDict::open`] – any file that is read, recognised by its content, under the keys that it has;
+//!   [`StateDict::read`] brings them into OpenCLIP's form
+//! * [`write_safetensors`] – the one format that is written
+//! * [`resize`] – positional embeddings for another grid or context
+//!
+//! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
+//! file is executed, and its size bounds the memory that reading takes.
+
+mod dict;
+mod error;
+mod format;
+mod npz;
+mod pickle;
+pub mod resize;
+mod safetensors;
+mod tensor;
+mod torch;
+mod zip;
+
+pub use dict::StateDict;
+pub use error::{Difference, OtherFamily, Part, WeightsError};
+pub use safetensors::{CONFIG_METADATA, TensorOut, write_safetensors};
+pub use tensor::{DType, RawTensor};

@@ -1,0 +1,99 @@
+//! Weights that Hugging Face publishes for an encoder alone: what OpenCLIP's text towers start from.
+
+use std::path::{Path, PathBuf};
+
+use super::difference::other_families;
+use crate::files::hub::{self, HubError, Places};
+use crate::files::weights::{Difference, Part, StateDict, WeightsError};
+use crate::network::clip::Clip;
+use crate::network::params;
+
+/// Names of the weights in a model's folder, the preferred first.
+const FILES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
+/// What stands before an encoder's keys, by the model that was published around it.
+const PREFIXES: [&str; 5] = ["", "roberta.", "bert.", "model.encoder.", "encoder."];
+
+/// Where a model keeps the vectors of its tokens when encoder and decoder share them.
+const SHARED: [&str; 2] = ["shared.weight", "model.shared.weight"];
+
+/// The file of the model `name`: in the folder of that name, where a user may have put it, or on the Hugging Face hub.
+///
+/// # Errors
+/// When it is nowhere, with the place to put it.
+pub(crate) fn find(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, HubError> {
+    let own = hub::by_hand(name, cache_dir);
+    let folders = [Path::new(name), &own];
+    let mut files = folders
+        .iter()
+        .flat_map(|folder| FILES.map(|file| folder.join(file)));
+    match files.find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => {
+            let by_hand = format!("put {} into {}", FILES.join(" or "), own.display());
+            hub::file(name, &FILES, &Places::new(cache_dir), &by_hand)
+        }
+    }
+}
+
+/// Loads the parameters under `text.transformer.` from `dict`, which came from `file`. What else is in the file, such as a
+/// decoder or the head of a language model, is passed over. A layer on the first token that the file does not have keeps its value.
+///
+/// # Errors
+/// Parameters that are not in the file or have another shape there, all of them.
+pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, WeightsError> {
+    let mut dict = dict;
+    let (mut missing, mut shapes) = (Vec::new(), Vec::new());
+    let mut places = std::collections::HashMap::new();
+    let wanted = params::describe(&model);
+    let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key));
+    families.retain(|family| family.part == Part::Text);
+    for param in wanted {
+        let Some(name) = param.key.strip_prefix("text.transformer.") else {
+            continue;
+        };
+        let Some(place) = place(name, &dict) else {
+            if !name.starts_with("pooler.") {
+                missing.push(param.key);
+            }
+            continue;
+        };
+        let found = dict.tensors.get(&place).map(|tensor| tensor.shape.clone());
+        match found {
+            Some(found) if found != param.shape => shapes.push((param.key, param.shape, found)),
+            _ => drop(places.insert(param.key, place)),
+        }
+    }
+    if !(missing.is_empty() && shapes.is_empty()) {
+        return Err(WeightsError::Mismatch {
+            file: file.to_path_buf(),
+            difference: Box::new(Difference {
+                families,
+                missing,
+                shapes,
+                ..Difference::default()
+            }),
+        });
+    }
+    let mut failure = None;
+    let model = params::assign(model, |key, _| {
+        let tensor = dict.tensors.remove(places.get(key)?)?;
+        tensor.to_f32().map_err(|error| failure = Some(error)).ok()
+    });
+    failure.map_or(Ok(model), Err)
+}
+
+/// The key in `dict` of the encoder's parameter `name`.
+fn place(name: &str, dict: &StateDict) -> Option<String> {
+    // Names of LayerNorm's parameters in the oldest files.
+    let old = name
+        .replace("LayerNorm.weight", "LayerNorm.gamma")
+        .replace("LayerNorm.bias", "LayerNorm.beta");
+    let shared = SHARED.map(String::from).into_iter();
+    let shared = shared.filter(|_| name == "embed_tokens.weight");
+    let prefixed = PREFIXES
+        .iter()
+        .flat_map(|prefix| [name, &old].map(|name| format!("{prefix}{name}")));
+    let mut candidates = prefixed.chain(shared);
+    candidates.find(|key| dict.tensors.contains_key(key))
+}

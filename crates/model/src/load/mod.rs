@@ -1,0 +1,15 @@
+//! From a model's name and its weights to a ready model.
+//!
+//! * [`factory`] – name, weights and changes → [`Loaded`](factory::Loaded)
+//! * [`load_state_dict`] – a state dict into a model: completeness, shapes, positions for another size
+//! * [`keys`] – names of wrappers, other libraries and the other text layout turned into the model's
+//! * `encoder` – published weights of a Hugging Face encoder alone
+//! * `difference` – whose towers the keys of a state dict are
+
+mod difference;
+mod encoder;
+pub mod factory;
+pub mod keys;
+mod state_dict;
+
+pub use state_dict::load_state_dict;

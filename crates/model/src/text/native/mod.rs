@@ -1,0 +1,381 @@
+//! OpenCLIP's native text transformer (`transformer.py::TextTransformer`).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
+
+use crate::family::cost::{Cost, blocks, find};
+use crate::family::depth::{self, Depth};
+use crate::family::init::leaf;
+use crate::family::keys::Marks;
+use crate::family::{Init, ParamInfo, TextFamily};
+use crate::files::ModelError;
+use crate::files::config::{
+    ModelConfig, NormOptions, TextConfig, TextPool, check_extent, check_extra, check_hidden,
+    check_layers, plain_block,
+};
+use crate::files::weights::resize::{fitted, resize_text_pos_embed};
+use crate::files::weights::{RawTensor, WeightsError};
+use crate::layers::attention::KeyValues;
+use crate::layers::{
+    Activation, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
+    TransformerConfig, parameter,
+};
+
+/// Map from the tower's width to the shared embedding.
+#[derive(Module, Debug)]
+pub enum TextProjection {
+    /// A bare matrix `[width, embed_dim]`, not transposed.
+    Matrix(Param<Tensor<2>>),
+    /// With bias.
+    Linear(Linear),
+}
+
+/// Text transformer with learned absolute positions.
+#[derive(Module, Debug)]
+pub struct TextTransformer {
+    /// Token vectors.
+    pub token_embedding: Embedding,
+    /// Class token behind the caption, `[width]` (CoCa).
+    pub cls_emb: Option<Param<Tensor<1>>>,
+    /// `[context_length, width]`, with a class token one row more.
+    pub positional_embedding: Param<Tensor<2>>,
+    /// Residual blocks.
+    pub transformer: Transformer,
+    /// After the last block.
+    pub ln_final: LayerNorm,
+    /// To the shared embedding; absent where the configuration says `proj_type: none`.
+    pub text_projection: Option<TextProjection>,
+    #[module(skip)]
+    causal: bool,
+    #[module(skip)]
+    pool: TextPool,
+    #[module(skip)]
+    eos_id: usize,
+    #[module(skip)]
+    pad_id: usize,
+}
+
+impl TextFamily for TextTransformer {
+    fn configures(text: &TextConfig) -> bool {
+        text.hf_model_name().is_none()
+    }
+
+    fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let text = &config.text_cfg;
+        check(text)?;
+        let width = text.width;
+        let norm_eps = NormOptions::eps(text.norm_kwargs);
+        if text.heads == 0 || !width.is_multiple_of(text.heads) {
+            return Err(ModelError::invalid(
+                "text_cfg.heads",
+                format!("{} does not divide the width {width}", text.heads),
+            ));
+        }
+        if text.pool_type == TextPool::None {
+            return Err(ModelError::invalid(
+                "text_cfg.pool_type",
+                "`none` gives no vector to compare with a picture",
+            ));
+        }
+        if text.embed_cls() && text.no_causal_mask {
+            return Err(ModelError::invalid(
+                "text_cfg.embed_cls",
+                "a class token needs the causal mask",
+            ));
+        }
+        let text_projection = match text.proj_type.as_str() {
+            "none" => None,
+            "linear" if text.proj_bias => Some(TextProjection::Linear(Linear::new(
+                width,
+                config.embed_dim,
+                true,
+                device,
+            ))),
+            "linear" => Some(TextProjection::Matrix(parameter(
+                [width, config.embed_dim],
+                device,
+            ))),
+            other => {
+                return Err(ModelError::invalid(
+                    "text_cfg.proj_type",
+                    format!("`{other}`, expected `linear` or `none`"),
+                ));
+            }
+        };
+        let transformer = TransformerConfig {
+            width,
+            layers: text.layers,
+            heads: text.heads,
+            mlp_ratio: text.mlp_ratio,
+            activation: Activation::of(config.quick_gelu, text.act_kwargs),
+            norm_eps,
+            layer_scale: text.ls_init_value.is_some(),
+        };
+        Ok(Self {
+            token_embedding: Embedding::new(text.vocab_size, width, device),
+            cls_emb: text.embed_cls().then(|| parameter([width], device)),
+            positional_embedding: parameter(
+                [text.context_length + usize::from(text.embed_cls()), width],
+                device,
+            ),
+            transformer: Transformer::new(&transformer, device),
+            ln_final: LayerNorm::new(width, norm_eps, device),
+            text_projection,
+            causal: !text.no_causal_mask,
+            pool: text.pool_type,
+            eos_id: text.eos_id,
+            pad_id: text.pad_id,
+        })
+    }
+
+    fn marks() -> &'static [Marks] {
+        &[("OpenCLIP's own", &["token_embedding."])]
+    }
+
+    /// `length ≤ context_length`.
+    fn forward(&self, tokens: Tensor<2, Int>, dtype: DType, _: Option<u64>) -> Tensor<2> {
+        self.encode(tokens, dtype).0
+    }
+
+    fn forward_with_tokens(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        _: Option<u64>,
+    ) -> (Tensor<2>, Tensor<3>) {
+        let (pooled, tokens) = self.encode(tokens, dtype);
+        (pooled, self.decoder_tokens(tokens))
+    }
+
+    fn decoder_input(&self, tokens: Tensor<2, Int>, dtype: DType) -> Tensor<3> {
+        let x = self.embed(tokens, 0).cast(dtype);
+        self.decoder_tokens(self.transformer.forward(x, true))
+    }
+
+    fn pad_id(&self) -> usize {
+        self.pad_id
+    }
+
+    fn longest(&self) -> Option<usize> {
+        Some(self.context_length())
+    }
+
+    /// OpenCLIP's `init_parameters`, and PyTorch's defaults for what it leaves alone.
+    fn initial(&self, key: &str, shape: &[usize], config: &ModelConfig) -> Option<Init> {
+        let text = &config.text_cfg;
+        let width = text.width as f64;
+        let std = width.powf(-0.5);
+        Some(match (key, leaf(key)) {
+            ("token_embedding.weight", _) => Init::Normal(0.02),
+            ("positional_embedding" | "cls_emb", _) => Init::Normal(0.01),
+            ("text_projection" | "text_projection.weight", _) => Init::Normal(std),
+            ("text_projection.bias", _) => Init::Constant(0.0),
+            (_, (_, "in_proj_weight")) => Init::Normal(std),
+            (_, ("out_proj" | "c_proj", "weight")) => {
+                Init::Normal(std * (2.0 * text.layers as f64).powf(-0.5))
+            }
+            (_, ("c_fc", "weight")) => Init::Normal((2.0 * width).powf(-0.5)),
+            _ => {
+                let hidden = (width * text.mlp_ratio) as usize;
+                Init::of_block(key, shape, [text.width, hidden], text.ls_init_value)
+            }
+        })
+    }
+
+    /// Embeddings, each block with the last one's norm, projection.
+    fn depth(&self, key: &str) -> Option<Depth> {
+        const EMBEDDINGS: [&str; 3] = ["token_embedding", "positional_embedding", "cls_emb"];
+        depth::native(key, &EMBEDDINGS, "ln_final", "text_projection")
+    }
+
+    fn cost(&self, config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
+        let text = &config.text_cfg;
+        let tokens = (text.context_length + usize::from(text.embed_cls())) as u64;
+        let matrices = Cost::of_matrices(params, "text.", |key| match key {
+            "token_embedding.weight" | "positional_embedding" => Some(0),
+            "text_projection" | "text_projection.weight" => Some(1),
+            key => key.starts_with("transformer.resblocks.").then_some(tokens),
+        })?;
+        let prefix = match find(params, "token_embedding.weight") {
+            Some(_) => "transformer.resblocks.",
+            None => "text.transformer.resblocks.",
+        };
+        let layers = blocks(params, prefix);
+        Some(matrices + Cost::attention(layers, [tokens; 2], text.width as u64))
+    }
+
+    fn resized(
+        &self,
+        key: &str,
+        table: &RawTensor,
+        shape: &[usize],
+    ) -> Result<Option<RawTensor>, WeightsError> {
+        if key != "positional_embedding" {
+            return Ok(None);
+        }
+        fitted(table, shape, |values, old| {
+            resize_text_pos_embed(values, old, shape[0])
+        })
+    }
+
+    fn recompute_blocks(&mut self) {
+        self.transformer.recompute = Recompute(true);
+    }
+
+    fn resblocks(&mut self) -> &mut [ResidualBlock] {
+        &mut self.transformer.resblocks
+    }
+}
+
+impl TextTransformer {
+    /// Ids `[batch, length]` → features `[batch, embed_dim]` and the last block's tokens `[batch, length, width]`, without the class
+    /// token.
+    fn encode(&self, tokens: Tensor<2, Int>, dtype: DType) -> (Tensor<2>, Tensor<3>) {
+        if let Some(class) = &self.cls_emb {
+            return self.forward_class(tokens, class.val(), dtype);
+        }
+        let x = self.embed(tokens.clone(), 0).cast(dtype);
+        let x = self.transformer.forward(x, self.causal);
+        let pooled = self.pool(x.clone(), tokens);
+        (pooled, x)
+    }
+
+    /// Vectors of ids `[batch, length]` at the positions from `start`, `[batch, length, width]`.
+    fn embed(&self, tokens: Tensor<2, Int>, start: usize) -> Tensor<3> {
+        let [_, length] = tokens.dims();
+        let positions = self
+            .positional_embedding
+            .val()
+            .slice_dim(0, start..start + length);
+        self.token_embedding.forward(tokens) + positions.unsqueeze()
+    }
+
+    fn pool(&self, x: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, length, width] = x.dims();
+        // LayerNorm treats each token alone, so norm and pick of one token commute.
+        let pooled = x
+            .reshape([batch * length, width])
+            .select(0, self.pool_rows(tokens));
+        self.project(pooled)
+    }
+
+    fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let dtype = pooled.dtype();
+        let pooled = self.ln_final.forward(pooled);
+        match &self.text_projection {
+            None => pooled,
+            Some(TextProjection::Linear(linear)) => linear.forward(pooled),
+            Some(TextProjection::Matrix(matrix)) => pooled.matmul(matrix.val().cast(dtype)),
+        }
+    }
+
+    /// With a class token that follows the caption and stands for it.
+    ///
+    /// The class token sees position `j` if the token at `j − 1` is no padding, and position 0 always: OpenCLIP's mask is one
+    /// place off, and the published weights were trained with it.
+    fn forward_class(
+        &self,
+        tokens: Tensor<2, Int>,
+        class: Tensor<1>,
+        dtype: DType,
+    ) -> (Tensor<2>, Tensor<3>) {
+        let [batch, length] = tokens.dims();
+        let [_, width] = self.positional_embedding.dims();
+        let position = self
+            .positional_embedding
+            .val()
+            .slice_dim(0, length..length + 1);
+        let class = (class.unsqueeze::<2>() + position)
+            .unsqueeze::<3>()
+            .expand([batch, 1, width]);
+        let x = Tensor::cat(vec![self.embed(tokens.clone(), 0), class], 1).cast(dtype);
+        let device = tokens.device();
+        // `true` hides a key from a query.
+        let causal = Tensor::<2, Bool>::tril_mask([length, length + 1], 0, &device);
+        let causal = causal.unsqueeze::<3>().expand([batch, length, length + 1]);
+        let first = tokens
+            .clone()
+            .slice_dim(1, 0..1)
+            .not_equal(tokens.clone().slice_dim(1, 0..1));
+        let shifted = Tensor::cat(vec![first, tokens.equal_scalar(self.pad_id as i64)], 1);
+        let hidden = Tensor::cat(vec![causal, shifted.unsqueeze_dim::<3>(1)], 1);
+        let x = self.transformer.forward_masked(x, hidden);
+        let pooled = x
+            .clone()
+            .slice_dim(1, length..length + 1)
+            .reshape([batch, width]);
+        (self.project(pooled), x.slice_dim(1, 0..length))
+    }
+
+    /// Tokens for a caption decoder of the ids `[batch, n]` that follow those in `past`, one entry a block: any number of them at
+    /// first, then one by one. `start` is the position of the first.
+    pub fn step(
+        &self,
+        tokens: Tensor<2, Int>,
+        start: usize,
+        dtype: DType,
+        past: &mut [KeyValues],
+    ) -> Tensor<3> {
+        let x = self.embed(tokens, start).cast(dtype);
+        let blocks = self.transformer.resblocks.iter().zip(past);
+        let x = blocks.fold(x, |x, (block, past)| block.step(x, past));
+        self.decoder_tokens(x)
+    }
+
+    /// Most tokens of a caption, the class token not counted.
+    pub fn context_length(&self) -> usize {
+        self.positional_embedding.dims()[0] - usize::from(self.cls_emb.is_some())
+    }
+
+    /// What a decoder reads of the last block's tokens: normalised where no class token stands for the caption.
+    fn decoder_tokens(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.cls_emb {
+            Some(_) => x,
+            None => self.ln_final.forward(x),
+        }
+    }
+
+    /// For each caption the row of its pooled token among `[batch·length]` rows.
+    fn pool_rows(&self, tokens: Tensor<2, Int>) -> Tensor<1, Int> {
+        let [batch, length] = tokens.dims();
+        let device = tokens.device();
+        let count = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device);
+        // The device's own integers throughout: LibTorch makes no tensor of narrower ones.
+        let dtype = count(1).dtype();
+        let tokens = tokens.cast(dtype);
+        let starts = count(batch).mul_scalar(length as i64);
+        // The earliest of equal maxima: a later position lowers the key, less than any step between two ids.
+        let first_max = |score: Tensor<2, Int>| {
+            let key = score.mul_scalar(length as i64) - count(length).unsqueeze();
+            key.argmax(1).reshape([batch]).cast(dtype)
+        };
+        match self.pool {
+            TextPool::First | TextPool::None => starts,
+            TextPool::Last => starts.add_scalar(length as i64 - 1),
+            TextPool::Argmax => starts + first_max(tokens),
+            TextPool::Eos => {
+                starts + first_max(tokens.equal_scalar(self.eos_id as i64).int().cast(dtype))
+            }
+        }
+    }
+}
+
+/// Refuses other families by the key that names them, and sizes that no tower has.
+fn check(text: &TextConfig) -> Result<(), ModelError> {
+    check_extra(
+        &text.extra,
+        "text_cfg",
+        &["hf_model_name", "text_arch", "variable_text"],
+        |key, value| {
+            plain_block(key, value)
+                || key == "embed_cls"
+                || key.starts_with("hf_")
+                || key == "tokenizer_mode"
+        },
+    )?;
+    check_extent("text_cfg.context_length", text.context_length)?;
+    check_extent("text_cfg.vocab_size", text.vocab_size)?;
+    check_extent("text_cfg.width", text.width)?;
+    check_hidden("text_cfg.mlp_ratio", text.width, text.mlp_ratio)?;
+    check_layers("text_cfg.layers", text.layers)
+}
