@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use super::activity::Board;
 use super::budget::Budget;
-use super::{Body, Job, LoaderOptions, Message, Outcome, panic_message};
+use super::message::{Body, Job, Message, Outcome};
+use super::options::LoaderOptions;
 use crate::error::DataError;
+use crate::panic;
 use crate::source::{Item, Order, Sink, Source};
 
 /// Numbers the items of the source and sends them on, leaving out those before the starting cursor.
@@ -58,7 +60,7 @@ impl Reader {
         let walked = catch_unwind(AssertUnwindSafe(|| self.walk(source)));
         self.board.source(false);
         if let Err(payload) = walked {
-            let (place, message) = (source.describe(), panic_message(payload.as_ref()));
+            let (place, message) = (source.describe(), panic::message(payload.as_ref()));
             self.send(Body::Failed(DataError::WorkerPanicked { place, message }));
         }
     }
