@@ -31,6 +31,7 @@ pub mod hub;
 pub mod init;
 pub mod layers;
 pub mod lock;
+pub mod loss;
 pub mod params;
 pub mod pixels;
 pub mod pretrained;

@@ -28,7 +28,6 @@ use crate::comm::Communicator;
 use crate::data::Position;
 use crate::guard::Verdict;
 use crate::journal::{Journal, Place, StepFigures};
-use crate::loss;
 use crate::memory::MemoryUse;
 use crate::task::{Ledger, Step, Task};
 use crate::{TrainConfig, TrainError, remote};
@@ -411,9 +410,7 @@ impl Run {
         let average = task.average();
         self.encoder
             .set_model(average.as_ref().unwrap_or(&task.clip));
-        let metrics =
-            self.validation
-                .run(&self.encoder, &self.tokenizer, due, &loss::VALIDATION)?;
+        let metrics = self.validation.run(&self.encoder, &self.tokenizer, due)?;
         self.saver.evaluated(&metrics, &mut self.journal);
         if metrics.is_empty() {
             return Ok(());

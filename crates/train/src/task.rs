@@ -11,6 +11,7 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
 use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
+use openclip_model::loss::clip_loss;
 use openclip_model::{Clip, pixels};
 
 use crate::TrainError;
@@ -18,7 +19,7 @@ use crate::comm::{Communicator, Single};
 use crate::ema::Ema;
 use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
-use crate::loss::{Objective, clip_loss};
+use crate::loss::Objective;
 use crate::memory::MemoryUse;
 use crate::optim::{clip_factor, gradient_norm, scale_gradients};
 use crate::relay::{Losses, MicroBatch, Relay};

@@ -27,7 +27,6 @@ use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::guard::Guard;
 use crate::journal::{self, Journal};
-use crate::loss;
 use crate::remote::{self, RemoteError, Store};
 use crate::renderer::{Forgetful, Gauge, Silent};
 use crate::schedule::StepSchedule;
@@ -158,8 +157,7 @@ fn one_rank(config: TrainConfig, seat: Seat) -> Result<Outcome, TrainError> {
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let metrics =
-                validation.run(&encoder, &tokenizer, due(&config, 0), &loss::VALIDATION)?;
+            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
             journal.evaluation(0, 0, &metrics)?;
             journal.finish()?;
         }
@@ -460,5 +458,5 @@ pub fn evaluate(
     encoder: &Encoder,
     tokenizer: &Arc<dyn Tokenizer>,
 ) -> Result<Vec<(String, f64)>, TrainError> {
-    Ok(validation.run(encoder, tokenizer, Due::ALL, &loss::VALIDATION)?)
+    Ok(validation.run(encoder, tokenizer, Due::ALL)?)
 }
