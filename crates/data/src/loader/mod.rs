@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use self::activity::Board;
+use self::activity::Activities;
 use self::assemble::Assembler;
 use self::budget::Budget;
 use self::message::Event;
@@ -49,7 +49,7 @@ pub struct Loader {
     events: Option<Receiver<Event>>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
-    board: Arc<Board>,
+    activities: Arc<Activities>,
     stall_after: Duration,
     threads: Vec<JoinHandle<()>>,
 }
@@ -70,7 +70,7 @@ impl Loader {
         let workers = options.workers.max(1);
         let budget = Arc::new(Budget::new(batch_size.max(8 * workers), options.max_bytes));
         let counters = Arc::new(Counters::default());
-        let board = Arc::new(Board::new(source.describe(), workers));
+        let activities = Arc::new(Activities::new(source.describe(), workers));
         let (event_sender, events) = sync_channel(options.prefetch.max(1));
         let (job_sender, jobs) = crossbeam_channel::unbounded();
         let (used_buffer_sender, used_buffers) = crossbeam_channel::unbounded();
@@ -80,7 +80,7 @@ impl Loader {
             events: Some(events),
             budget: Arc::clone(&budget),
             counters: Arc::clone(&counters),
-            board: Arc::clone(&board),
+            activities: Arc::clone(&activities),
             stall_after: options.stall_after,
             threads: Vec::with_capacity(workers + 2),
         };
@@ -91,7 +91,7 @@ impl Loader {
             order: options.order,
             image_bytes: 3 * options.image_size[0] * options.image_size[1],
             budget: Arc::clone(&budget),
-            board: Arc::clone(&board),
+            activities: Arc::clone(&activities),
             used_buffers,
         });
         for n in 0..workers {
@@ -114,7 +114,7 @@ impl Loader {
             options,
             worker.image_bytes,
             budget,
-            board,
+            activities,
             job_sender,
             message_sender,
         );
@@ -143,7 +143,7 @@ impl Loader {
                 Ok(event) => return Some(event),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {
-                    let stall = self.board.stall(start.elapsed());
+                    let stall = self.activities.stall(start.elapsed());
                     log::warn!("{stall}");
                     self.counters.add_stall(stall);
                     patience = patience.saturating_mul(2);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use super::activity::Board;
+use super::activity::Activities;
 use super::budget::Budget;
 use super::message::{Body, Job, Message, Outcome};
 use super::options::LoaderOptions;
@@ -20,7 +20,7 @@ pub(super) struct Reader {
     wraps: bool,
     image_bytes: usize,
     budget: Arc<Budget>,
-    board: Arc<Board>,
+    activities: Arc<Activities>,
     jobs: crossbeam_channel::Sender<Job>,
     messages: mpsc::Sender<Message>,
     /// Items still to be left out.
@@ -37,7 +37,7 @@ impl Reader {
         options: &LoaderOptions,
         image_bytes: usize,
         budget: Arc<Budget>,
-        board: Arc<Board>,
+        activities: Arc<Activities>,
         jobs: crossbeam_channel::Sender<Job>,
         messages: mpsc::Sender<Message>,
     ) -> Self {
@@ -46,7 +46,7 @@ impl Reader {
             wraps: options.num_batches.is_some(),
             image_bytes,
             budget,
-            board,
+            activities,
             jobs,
             messages,
             skip: options.start_cursor,
@@ -58,7 +58,7 @@ impl Reader {
 
     pub fn run(mut self, source: &dyn Source) {
         let walked = catch_unwind(AssertUnwindSafe(|| self.walk(source)));
-        self.board.source(false);
+        self.activities.source(false);
         if let Err(payload) = walked {
             let (place, message) = (source.describe(), panic::message(payload.as_ref()));
             self.send(Body::Failed(DataError::WorkerPanicked { place, message }));
@@ -66,7 +66,7 @@ impl Reader {
     }
 
     fn walk(&mut self, source: &dyn Source) {
-        self.board.source(true);
+        self.activities.source(true);
         let order = self.order;
         for pass in 0.. {
             let whole = self.skip == 0;
@@ -130,7 +130,7 @@ impl Sink for Reader {
             Item::Sample(sample) => sample.bytes() + self.image_bytes,
             Item::Problem(_) => 0,
         };
-        self.board.source(false);
+        self.activities.source(false);
         if !self.budget.enter(room) {
             return ControlFlow::Break(());
         }
@@ -160,7 +160,7 @@ impl Sink for Reader {
             }
         }
         self.reading_since = Instant::now();
-        self.board.source(true);
+        self.activities.source(true);
         ControlFlow::Continue(())
     }
 }

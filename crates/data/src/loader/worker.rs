@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::activity::{Board, Stage};
+use super::activity::{Activities, Stage};
 use super::budget::Budget;
 use super::message::{Body, Job, Message, Outcome, Ready};
 use super::stats::Timing;
@@ -24,7 +24,7 @@ pub(super) struct Worker {
     /// Bytes of a transformed image.
     pub image_bytes: usize,
     pub budget: Arc<Budget>,
-    pub board: Arc<Board>,
+    pub activities: Arc<Activities>,
     /// Pixel buffers that were copied into a batch and can be written again: fresh ones would cost a page fault for
     /// every 4 KiB.
     pub used_buffers: crossbeam_channel::Receiver<Vec<u8>>,
@@ -50,7 +50,7 @@ impl Worker {
                 read,
             } = job;
             let place = sample.place();
-            self.board.begin(n, &place);
+            self.activities.begin(n, &place);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 self.process(n, sample, &place, index, read)
             }));
@@ -58,7 +58,7 @@ impl Worker {
                 let message = panic::message(payload.as_ref());
                 Outcome::Panicked { place, message }
             });
-            self.board.idle(n);
+            self.activities.idle(n);
             let body = Body::Item {
                 cursor: index + 1,
                 room,
@@ -111,7 +111,7 @@ impl Worker {
             },
         };
         timing.read += lap();
-        self.board.enter(n, Stage::Decoding);
+        self.activities.enter(n, Stage::Decoding);
 
         let mut pixels = self
             .used_buffers
@@ -127,7 +127,7 @@ impl Worker {
             None => pixels.fill(0),
         }
         timing.transform = lap();
-        self.board.enter(n, Stage::Tokenizing);
+        self.activities.enter(n, Stage::Tokenizing);
 
         let caption = caption.unwrap_or_default();
         let tokens = self
