@@ -4,11 +4,10 @@
 //! * [`image`] – encoded pictures to `u8` planes, with Pillow's arithmetic
 //! * [`source`] – CSV, webdataset shards, image folders: samples in a reproducible order
 //! * [`loader`] – samples to batches, on several threads
-//! * [`error`], [`panic`] – what can go wrong, and where
+//! * [`error`] – what can go wrong, and where
 
 pub mod error;
 pub mod image;
 pub mod loader;
-pub mod panic;
 pub mod source;
 pub mod tokenizer;

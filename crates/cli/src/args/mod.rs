@@ -6,7 +6,7 @@
 //! * [`json`] – whether the output is JSON
 //! * [`inspect`] – `models` and `info`
 //! * [`caption`], [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
-//! * [`bench`], [`quickstart`] – measuring the machine, and a first try
+//! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
 

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The reader numbers the items of an epoch; that number, the *cursor*, is all it takes to resume. The random transform
-//! of a sample is seeded by it too, so batches are the same whatever the number of workers. [`budget`] bounds what is
+//! of a sample is seeded by it too, so batches are the same whatever the number of workers. `budget` bounds what is
 //! under way; everything else waits on channels that end when either side goes.
 
 mod activity;

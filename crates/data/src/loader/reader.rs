@@ -10,8 +10,7 @@ use super::activity::Activities;
 use super::budget::Budget;
 use super::message::{Body, Job, Message, Outcome};
 use super::options::LoaderOptions;
-use crate::error::DataError;
-use crate::panic;
+use crate::error::{DataError, panic_message};
 use crate::source::{Item, Order, Sink, Source};
 
 /// Numbers the items of the source and sends them on, leaving out those before the starting cursor.
@@ -60,7 +59,7 @@ impl Reader {
         let walked = catch_unwind(AssertUnwindSafe(|| self.walk(source)));
         self.activities.source(false);
         if let Err(payload) = walked {
-            let (place, message) = (source.describe(), panic::message(payload.as_ref()));
+            let (place, message) = (source.describe(), panic_message(payload.as_ref()));
             self.send(Body::Failed(DataError::WorkerPanicked { place, message }));
         }
     }

@@ -11,8 +11,8 @@ use super::activity::{Activities, Stage};
 use super::budget::Budget;
 use super::message::{Body, Job, Message, Outcome, Ready};
 use super::stats::Timing;
+use crate::error::panic_message;
 use crate::image::Transform;
-use crate::panic;
 use crate::source::order::Stream;
 use crate::source::{ImageData, MAX_MEMBER_BYTES, Order, Problem, ProblemKind, Sample};
 use crate::tokenizer::Tokenizer;
@@ -55,7 +55,7 @@ impl Worker {
                 self.process(n, sample, &place, index, read)
             }));
             let outcome = outcome.unwrap_or_else(|payload| {
-                let message = panic::message(payload.as_ref());
+                let message = panic_message(payload.as_ref());
                 Outcome::Panicked { place, message }
             });
             self.activities.idle(n);

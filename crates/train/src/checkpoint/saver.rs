@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use openclip_data::panic;
+use openclip_data::error::panic_message;
 
 use super::folder::{Snapshot, duplicate};
 use super::keep::Retention;
@@ -266,7 +266,7 @@ impl Saver {
             return true;
         };
         let written = thread.join().unwrap_or_else(|panic| {
-            let text = panic::message(panic.as_ref());
+            let text = panic_message(panic.as_ref());
             Err(TrainError::Learner(format!("writing a checkpoint: {text}")))
         });
         self.report(role, written, journal)

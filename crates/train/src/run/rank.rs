@@ -10,7 +10,7 @@ use std::time::Duration;
 use burn::module::Module;
 use burn::train::metric::LearningRateMetric;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
-use openclip_data::panic;
+use openclip_data::error::panic_message;
 use openclip_data::tokenizer;
 use openclip_eval::Encoder;
 use openclip_model::hub::Places;
@@ -313,7 +313,7 @@ fn launch(
     match result {
         Err(panic) => Err(match panic.downcast::<TrainError>() {
             Ok(error) => *error,
-            Err(panic) => TrainError::Learner(panic::message(panic.as_ref())),
+            Err(panic) => TrainError::Learner(panic_message(panic.as_ref())),
         }),
         Ok(result) => match (result.error, run) {
             (Some(error), _) => Err(TrainError::Learner(error.to_string())),
