@@ -13,7 +13,6 @@ use openclip_eval::retrieval::{RetrievalMetrics, ranks_of_chunk};
 use openclip_eval::run::{ZERO_SHOT_SCALE, pairs, ranks, zero_shot_classifier};
 use openclip_eval::zero_shot::{Accuracy, Prompts, top_k};
 use openclip_tests::{Tensors, device, family, json, max_difference, model, model_config, values};
-use openclip_train::loss;
 use serde_json::Value;
 
 /// The rows that upstream's run of the same prompts saw.
@@ -230,7 +229,7 @@ fn a_model_that_writes_captions_reports_their_loss() {
             ..Batch::default()
         })
     });
-    let found = pairs(&encoder, batches, &loss::VALIDATION, &Progress::hidden()).unwrap();
+    let found = pairs(&encoder, batches, &Progress::hidden()).unwrap();
     let found: HashMap<_, _> = found.named().into_iter().collect();
     assert_eq!(found["num_samples"], 5.0);
     for name in ["clip_val_loss", "val_generative_loss"] {

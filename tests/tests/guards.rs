@@ -117,8 +117,8 @@ fn a_batch_with_a_nan_changes_nothing() {
             }
             let (_, gradients) = relay::step(&task.clip, &[batch]).unwrap();
             task = task.optimize(&mut optimizer, 1e-2.into(), gradients);
-            let ledger = task.ledger().lock().unwrap();
-            assert_eq!(ledger.verdict == Verdict::Taken, step != 2);
+            let state = task.state().lock().unwrap();
+            assert_eq!(state.verdict == Verdict::Taken, step != 2);
         }
         let found = params::export(&task.clip).into_iter();
         found.map(|param| param.values).collect::<Vec<_>>()

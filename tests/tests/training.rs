@@ -117,7 +117,7 @@ fn ten_steps_of_adamw() {
             &format!("loss of step {step}"),
         );
         task = task.optimize(&mut optimizer, lr.into(), gradients);
-        let norm = f64::from(task.ledger().lock().unwrap().grad_norm);
+        let norm = f64::from(task.state().lock().unwrap().grad_norm);
         close(
             norm,
             norms[step],
@@ -222,7 +222,7 @@ fn steps_in_bf16() {
                 &format!("pure {pure}: loss of step {step}"),
             );
             task = task.optimize(&mut optimizer, lrs[step].into(), gradients);
-            let norm = f64::from(task.ledger().lock().unwrap().grad_norm);
+            let norm = f64::from(task.state().lock().unwrap().grad_norm);
             close(
                 norm,
                 norms[step],

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openclip_data::image::{Augmentation, EvalTransform, Limits, TrainTransform, decode};
-use openclip_data::loader::{Loader, LoaderOptions, Transform};
+use openclip_data::image::{Augmentation, eval_transform, train_transform};
+use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::files::Files;
 use openclip_model::config::PreprocessConfig;
@@ -69,24 +69,22 @@ fn parse() -> Result<Args, Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     let args = parse()?;
     let config = PreprocessConfig::default();
-    let transform: Arc<Transform> = if args.train {
-        let train = TrainTransform::new(args.size, args.size, Augmentation::default())?;
-        Arc::new(move |bytes, rng, out| train.apply(&decode(bytes, Limits::default())?, rng, out))
-    } else {
-        let eval = EvalTransform::new(args.size, args.size, &config)?;
-        Arc::new(move |bytes, _, out| eval.apply(&decode(bytes, Limits::default())?, out))
+    let size = [args.size; 2];
+    let transform = match args.train {
+        true => train_transform(size, Augmentation::default(), false)?,
+        false => eval_transform(size, &config, false)?,
     };
     let once = Files::directory(&args.images)?.paths().to_vec();
     let files = vec![once; args.repeat.max(1)].concat();
     let options = LoaderOptions {
         workers: args.workers.max(1),
-        ..LoaderOptions::new(args.batch, [args.size; 2], Order::sequential())
+        ..LoaderOptions::new(args.batch, size, Order::sequential())
     };
     let plane = args.size * args.size;
     let (start, processor) = (Instant::now(), processor_seconds());
     let mut loader = Loader::start(Arc::new(Files::list(files)), transform, None, &options)?;
     let mut count = 0;
-    while let Some(batch) = loader.next() {
+    for batch in loader.by_ref() {
         let batch = batch?;
         count += batch.size;
         if args.float {
@@ -101,7 +99,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .collect();
             black_box(floats);
         }
-        loader.recycle(batch.images);
     }
     let seconds = start.elapsed().as_secs_f64();
     let processor = processor_seconds()

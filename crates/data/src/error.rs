@@ -1,5 +1,6 @@
 //! What can go wrong between the bytes on disk and a batch.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 /// An error of this crate. The caller adds which file or sample it belongs to.
@@ -237,4 +238,12 @@ pub enum DataError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+/// What a panic said, for the error that it becomes; `panic` where it said nothing.
+pub fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+        .to_owned()
 }

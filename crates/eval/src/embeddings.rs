@@ -6,29 +6,19 @@
 //! DIR/metadata/metadata_0.parquet        image_path, caption: one row per embedding row
 //! ```
 //!
-//! Rows stream to disk. Each file is written beside its place under the name `*.partial` and moved there once it is
-//! complete, so a reader never sees half a file.
+//! Rows stream to disk. Each file takes its name once it is complete, so a reader never sees half a file.
 
-mod atomic;
+mod contents;
 mod metadata;
 mod npy;
 
 use std::path::Path;
 
+use self::metadata::MetadataWriter;
+use self::npy::NpyWriter;
 use crate::error::EvalError;
-use metadata::MetadataWriter;
-use npy::NpyWriter;
 
-/// Which embeddings a run produces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contents {
-    /// `img_emb` only; `caption` is null.
-    Images,
-    /// `text_emb` only; `image_path` is null.
-    Texts,
-    /// Both; row i of the metadata names image i and caption i, and is null where one of the two has run out.
-    Both,
-}
+pub use self::contents::Contents;
 
 /// How many rows an [`EmbeddingWriter`] wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

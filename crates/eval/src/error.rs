@@ -1,6 +1,6 @@
 //! What can go wrong while evaluating, and where.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of this crate; each variant names the file, row or value at fault and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -65,4 +65,13 @@ pub enum EvalError {
     /// A model that cannot be built.
     #[error(transparent)]
     Model(#[from] openclip_model::ModelError),
+}
+
+impl EvalError {
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
 }

@@ -1,14 +1,11 @@
 //! Whole evaluations: a loader's batches in, metrics out.
 
-use std::sync::Arc;
-
-use burn::tensor::{Int, Tensor, TensorReadError};
+use burn::tensor::{Tensor, TensorReadError};
 use openclip_data::error::DataError;
-use openclip_data::image::{EvalTransform, Limits, decode};
-use openclip_data::loader::{Batch, Transform};
+use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_model::ClipOutput;
-use openclip_model::config::PreprocessConfig;
+use openclip_model::loss::{caption_loss, clip_loss};
 
 use crate::encode::Encoder;
 use crate::error::EvalError;
@@ -21,24 +18,6 @@ pub const ZERO_SHOT_SCALE: f64 = 100.0;
 
 /// Rows of the score matrix that exist at a time.
 const RETRIEVAL_CHUNK: usize = 1024;
-
-/// OpenCLIP's evaluation transform for a loader. `rgb_first` converts before the resize, as its webdataset reader does.
-pub fn eval_transform(
-    [height, width]: [usize; 2],
-    preprocess: &PreprocessConfig,
-    rgb_first: bool,
-) -> Result<Arc<Transform>, EvalError> {
-    let transform = EvalTransform::new(height, width, preprocess)?;
-    Ok(Arc::new(move |bytes: &[u8], _: &mut _, out: &mut [u8]| {
-        let picture = decode(bytes, Limits::default())?;
-        let picture = if rgb_first {
-            picture.into_rgb()
-        } else {
-            picture
-        };
-        transform.apply(&picture, out)
-    }))
-}
 
 /// One column per class: the normalised mean of its prompts' features; `[embed_dim, classes]`.
 pub fn zero_shot_classifier(
@@ -76,16 +55,6 @@ pub fn zero_shot(
     Ok(accuracy)
 }
 
-/// Losses of a batch, for validation.
-#[derive(Debug, Clone, Copy)]
-pub struct Losses {
-    /// Of features that belong together.
-    pub contrastive: fn(ClipOutput) -> Tensor<1>,
-    /// Of caption logits `[batch, length, vocabulary]` and labels `[batch, length]`, of which those with the given id of padding
-    /// do not count.
-    pub caption: fn(Tensor<3>, Tensor<2, Int>, i64) -> Tensor<1>,
-}
-
 /// Validation loss and retrieval in both directions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairMetrics {
@@ -118,7 +87,6 @@ impl PairMetrics {
 pub fn pairs(
     encoder: &Encoder,
     batches: impl Iterator<Item = Result<Batch, DataError>>,
-    losses: &Losses,
     progress: &Progress,
 ) -> Result<PairMetrics, EvalError> {
     let (mut images, mut texts) = (Vec::new(), Vec::new());
@@ -133,7 +101,7 @@ pub fn pairs(
         let [image, text] = if writes_captions {
             let output = encoder.captioned(batch)?;
             let pad = model.text.pad_id() as i64;
-            let loss = mean((losses.caption)(output.logits, output.labels, pad))?;
+            let loss = mean(caption_loss(output.logits, output.labels, pad))?;
             caption_sum += f64::from(loss) * size as f64;
             [
                 output.features.image_features,
@@ -147,7 +115,7 @@ pub fn pairs(
             logit_bias: None,
             ..model.join(image.clone(), text.clone())
         };
-        loss_sum += f64::from(mean((losses.contrastive)(output))?) * size as f64;
+        loss_sum += f64::from(mean(clip_loss(output))?) * size as f64;
         count += size;
         images.push(image);
         texts.push(text);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use openclip_data::image::eval_transform;
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::image_folder::ImageFolder;
 use openclip_data::source::open::Opened;
@@ -12,7 +13,7 @@ use openclip_data::tokenizer::Tokenizer;
 use crate::encode::Encoder;
 use crate::error::EvalError;
 use crate::progress::Progress;
-use crate::run::{self, Losses};
+use crate::run;
 use crate::zero_shot::Prompts;
 
 /// What to measure a model on, and how the pictures are loaded.
@@ -106,7 +107,6 @@ impl Validation {
         encoder: &Encoder,
         tokenizer: &Arc<dyn Tokenizer>,
         due: Due,
-        losses: &Losses,
     ) -> Result<Vec<(String, f64)>, EvalError> {
         let mut metrics = Vec::new();
         if let Some(set) = self.zero_shot.as_ref().filter(|_| due.zero_shot) {
@@ -130,7 +130,7 @@ impl Validation {
             let tokenizer = Some(Arc::clone(tokenizer));
             let source = Arc::clone(&pairs.source);
             let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
-            metrics.extend(run::pairs(encoder, batches, losses, &progress)?.named());
+            metrics.extend(run::pairs(encoder, batches, &progress)?.named());
             progress.finish();
         }
         Ok(metrics)
@@ -151,7 +151,7 @@ impl Validation {
         rgb_first: bool,
         tokenizer: Option<Arc<dyn Tokenizer>>,
     ) -> Result<Loader, EvalError> {
-        let transform = run::eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
+        let transform = eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
         let options = LoaderOptions {
             workers: self.workers,
             ..LoaderOptions::new(self.batch_size, encoder.image_size, Order::sequential())

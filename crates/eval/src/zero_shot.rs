@@ -109,10 +109,7 @@ pub fn read_templates(path: &Path) -> Result<Vec<String>, EvalError> {
 }
 
 fn directories(path: &Path) -> Result<Vec<String>, EvalError> {
-    let io = |source| EvalError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| EvalError::io(path, source);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(path).map_err(io)? {
         let entry = entry.map_err(io)?;
@@ -135,10 +132,7 @@ enum Json {
 }
 
 fn read_list(path: &Path, key: &str) -> Result<Vec<String>, EvalError> {
-    let text = std::fs::read_to_string(path).map_err(|source| EvalError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(|source| EvalError::io(path, source))?;
     if path
         .extension()
         .is_none_or(|extension| !extension.eq_ignore_ascii_case("json"))

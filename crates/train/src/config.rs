@@ -8,117 +8,194 @@ use serde::{Deserialize, Serialize};
 use crate::Precision;
 use crate::optim::Settings;
 
-/// Flags of `openclip train`, with OpenCLIP's names and defaults.
+/// Flags of `openclip train`, with OpenCLIP's names and defaults: `batch_size` is `--batch-size`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(missing_docs)]
 pub struct TrainConfig {
+    /// Captioned pictures: a CSV file, or tar shards, several joined by `::`. `None` (default): nothing is trained, but for a synthetic set.
     pub train_data: Option<String>,
+    /// How often each part of `train_data` is drawn, such as `1::3`, with `dataset_resampled`. `None` (default): all alike.
     pub train_data_upsampling_factors: Option<String>,
+    /// Captioned pictures for retrieval and the validation loss, in the forms of `train_data`. `None` (default): neither is measured.
     pub val_data: Option<String>,
+    /// Samples of an epoch, over all ranks. `None` (default): as many as the data has.
     pub train_num_samples: Option<u64>,
+    /// Pairs of `val_data`, for the progress display and the length of a synthetic set. `None` (default): unknown.
     pub val_num_samples: Option<u64>,
+    /// `webdataset`, `csv`, `synthetic` or `auto`, which goes by the name's extension. Default: `auto`.
     pub dataset_type: String,
+    /// Shards are drawn with replacement. Default: no, every shard once in a pass.
     pub dataset_resampled: bool,
+    /// The character between the columns of a CSV file. Default: a tab.
     pub csv_separator: String,
+    /// The CSV column of paths. Default: `filepath`.
     pub csv_img_key: String,
+    /// The CSV column of captions. Default: `title`.
     pub csv_caption_key: String,
+    /// Labelled pictures, one folder for each class, for zero-shot accuracy. `None` (default): it is not measured.
     pub imagenet_val: Option<PathBuf>,
-    /// `{"classes": […], "templates": […]}` for `imagenet_val`; without it a folder of 1,000 classes gets ImageNet's.
+    /// `{"classes": […], "templates": […]}` for `imagenet_val`. `None` (default): a folder of 1,000 classes gets ImageNet's, any other its
+    /// folders' names.
     pub zeroshot_prompts: Option<PathBuf>,
+    /// The folder of all runs. Default: `./logs/`.
     pub logs: PathBuf,
+    /// The run's folder within `logs`. `None` (default): made of date, model and main settings.
     pub name: Option<String>,
+    /// Threads of each rank that read and decode. Default: 4.
     pub workers: usize,
+    /// Pairs of each rank that go through the model together. Default: 64.
     pub batch_size: usize,
+    /// Passes of `train_num_samples`. Default: 32.
     pub epochs: u64,
+    /// Epochs at the end over which `const-cooldown` lowers the learning rate, which needs it. Default: `None`.
     pub epochs_cooldown: Option<u64>,
+    /// Peak learning rate. Default: 5e-4.
     pub lr: f64,
+    /// Decay of the first moment. `None` (default): the optimizer's own, 0.9 for AdamW.
     pub beta1: Option<f32>,
+    /// Decay of the second moment. `None` (default): the optimizer's own; for AdamW 0.98 where the model's name has `vit`, else 0.999.
     pub beta2: Option<f32>,
+    /// What is added to the divisor. `None` (default): the optimizer's own; for AdamW 1e-6 where the model's name has `vit`, else 1e-8.
     pub eps: Option<f32>,
+    /// Weight decay, of matrices alone. Default: 0.2.
     pub wd: f32,
-    /// Patterns of keys without weight decay, beside those that never have it.
+    /// Patterns, with `*` and `?`, of keys without weight decay beside those that never have it. Default: none.
     pub wd_exclude: Vec<String>,
+    /// Name of the optimizer: `adamw`, `nadamw`, `lion`, `lamb`, `adafactor`, `sgd` or `momentum`, or one of these as `timm/NAME`.
+    /// Default: `adamw`.
     pub opt: String,
-    /// Settings of the optimizer under PyTorch's and timm's names.
+    /// Settings of the optimizer under PyTorch's and timm's names. Default: none.
     pub opt_kwargs: Settings,
+    /// Momentum of `sgd` and `momentum`. `None` (default): 0.9.
     pub momentum: Option<f64>,
+    /// Learning rate of each layer of the image tower over that of the next one. `None` (default): all alike.
     pub image_layer_decay: Option<f64>,
+    /// The same of the text tower. `None` (default): all alike.
     pub text_layer_decay: Option<f64>,
+    /// Optimizer steps over which the learning rate rises. Default: 10,000.
     pub warmup: u64,
+    /// The learning rate is `lr` throughout. Default: no.
     pub skip_scheduler: bool,
+    /// How the learning rate falls: `cosine`, `const` or `const-cooldown`. Default: `cosine`.
     pub lr_scheduler: String,
+    /// Learning rate at the end of the cooldown. Default: 0.
     pub lr_cooldown_end: f64,
+    /// Power of the cooldown's polynomial; 1 is a straight line. Default: 1.
     pub lr_cooldown_power: f64,
+    /// Epochs between checkpoints; 0 saves the last alone. Default: 1.
     pub save_frequency: u64,
+    /// Optimizer steps between checkpoints within an epoch. `None` (default): none.
     pub save_every_n_steps: Option<u64>,
+    /// Minutes between checkpoints within an epoch. `None` (default): none.
     pub save_every_minutes: Option<f64>,
+    /// The end of every epoch is kept as `latest`. Default: no.
     pub save_most_recent: bool,
+    /// Only the newest checkpoint of an epoch's end stays, and the newest within epochs. Default: all stay.
     pub delete_previous_checkpoint: bool,
-    /// Checkpoints within epochs that stay.
+    /// Checkpoints within epochs that stay. `None` (default): all.
     pub keep_last: Option<usize>,
-    /// The metric whose best checkpoint is kept.
+    /// The metric whose best checkpoint is kept as `best`, under its name in `results.jsonl`. `None` (default): none is.
     pub keep_best: Option<String>,
-    /// Object store that the run folder is copied to.
+    /// Address of the object store that the run folder is copied to. `None` (default): it is not copied.
     pub remote_sync: Option<String>,
-    /// Seconds between copies.
+    /// Seconds between copies. Default: 300.
     pub remote_sync_frequency: u64,
+    /// Epochs between measurements of `imagenet_val`; 0 never. Default: 2.
     pub zeroshot_frequency: u64,
+    /// Epochs between measurements of `val_data`; 0 never. Default: 1.
     pub val_frequency: u64,
+    /// A checkpoint folder, a weights file, an address of one of these in an object store, or `latest`. `None` (default): a new run.
     pub resume: Option<String>,
+    /// Width of the numbers. Default: [`Precision::Fp32`].
     pub precision: Precision,
+    /// A built-in name, a `.json` configuration, `local-dir:DIR` or `hf-hub:ORG/NAME`. Default: `RN50`.
     pub model: String,
+    /// Weights to begin with: a file, a tag or an address. `None` (default): random ones, or those that the model's folder brings.
     pub pretrained: Option<String>,
+    /// Mean of the channels, in 0..1. `None` (default): what belongs to the weights, else OpenAI's.
     pub image_mean: Option<[f32; 3]>,
+    /// Standard deviation of the channels, in 0..1. `None` (default): as `image_mean`.
     pub image_std: Option<[f32; 3]>,
+    /// Filter of evaluation. `None` (default): what belongs to the weights, else bicubic.
     pub image_interpolation: Option<Interpolation>,
+    /// What evaluation does with pictures that are not square. `None` (default): what belongs to the weights, else the shorter side
+    /// counts.
     pub image_resize_mode: Option<ResizeMode>,
+    /// Least and greatest share of a picture's area that a random cut keeps. Default: 0.9 and 1.
     pub aug_scale: [f64; 2],
+    /// Strength of changes of brightness, contrast, saturation and hue. `None` (default): colours stay.
     pub aug_color_jitter: Option<[f64; 4]>,
+    /// Probability of such a change, in 0..1. `None` (default): 0.
     pub aug_color_jitter_prob: Option<f64>,
+    /// Probability that a picture loses its colours, in 0..1. `None` (default): 0.
     pub aug_gray_scale_prob: Option<f64>,
+    /// Another size of the pictures in pixels: one number, or height and width. `None` (default): the model's own.
     pub force_image_size: Option<Vec<usize>>,
+    /// QuickGELU, whatever the configuration says. Default: no.
     pub force_quick_gelu: bool,
-    /// MLPs of native towers multiply 8-bit operands.
+    /// MLPs of native towers multiply 8-bit operands. Default: no.
     pub int8_linear: bool,
+    /// Another number of tokens of a caption. `None` (default): the model's own.
     pub force_context_length: Option<usize>,
+    /// Share of the patches that training drops, in 0..1. `None` (default): the model's own.
     pub force_patch_dropout: Option<f64>,
+    /// The text tower's keys lie under `text.`, whatever the configuration says. Default: no.
     pub force_custom_text: bool,
+    /// The image tower is frozen. Default: no.
     pub lock_image: bool,
+    /// Groups of layers, counted from the output, that a locked image tower leaves trainable. Default: 0.
     pub lock_image_unlocked_groups: usize,
+    /// Frozen layers keep the running statistics of BatchNorm and normalise by them. Default: no.
     pub lock_image_freeze_bn_stats: bool,
+    /// The text tower is frozen. Default: no.
     pub lock_text: bool,
+    /// Layers, counted from the output, that a locked text tower leaves trainable. Default: 0.
     pub lock_text_unlocked_layers: usize,
+    /// LayerNorms of RoBERTa's frozen layers are frozen as well. Default: no.
     pub lock_text_freeze_layer_norm: bool,
+    /// Weight of the captions' loss, of a model that writes captions. Default: 2.
     pub coca_caption_loss_weight: f64,
+    /// Weight of its contrastive loss; 0 leaves it out. Default: 1.
     pub coca_contrastive_loss_weight: f64,
-    /// SigLIP's pairwise sigmoid loss in place of CLIP's.
+    /// SigLIP's pairwise sigmoid loss in place of CLIP's. Default: no.
     pub siglip: bool,
-    /// A model to learn from, and its weights.
+    /// A model to learn from. `None` (default): there is no teacher.
     pub distill_model: Option<String>,
+    /// The teacher's weights, as `pretrained`; goes with `distill_model`. Default: `None`.
     pub distill_pretrained: Option<String>,
+    /// Batches of `batch_size` that make up one optimizer step. Default: 1.
     pub accum_freq: usize,
-    /// Blocks are computed again in the backward pass.
+    /// Blocks are computed again in the backward pass. Default: no, their activations are kept.
     pub grad_checkpointing: bool,
-    /// BatchNorm's statistics are those of all ranks' batches.
+    /// BatchNorm's statistics are those of all ranks' batches. Default: no, of each rank's own.
     pub use_bn_sync: bool,
+    /// Where to compute; several devices are ranks of their own. Default: `auto`, the first accelerator there is, else the CPU.
     pub device: String,
+    /// Reports beside the log files: a text that names `tensorboard` or `wandb`, or `all`; `none` leaves out TensorBoard, which is
+    /// else always written. Default: empty.
     pub report_to: String,
+    /// Project of Weights & Biases. Default: `open-clip`.
     pub wandb_project_name: String,
+    /// Notes for Weights & Biases. Default: empty.
     pub wandb_notes: String,
+    /// Seed of initial weights, order, augmentation and dropout. Default: 0.
     pub seed: u64,
+    /// Largest L2 norm of the whole gradient. `None` (default): no limit but the optimizer's own.
     pub grad_clip_norm: Option<f32>,
+    /// Optimizer steps between lines of progress. Default: 100.
     pub log_every_n_steps: u64,
-    /// Steps in a row that are passed over before the run stops.
+    /// Steps in a row that are passed over before the run stops. Default: 20.
     pub max_bad_steps: u64,
-    /// Standard deviations above the mean of the last steps from which a loss or gradient norm is passed over.
+    /// Standard deviations above the mean of the last steps from which a loss or gradient norm is passed over. `None` (default):
+    /// none is.
     pub skip_spikes: Option<f64>,
-    /// How many steps those are.
+    /// How many steps `skip_spikes` compares with. Default: 200.
     pub spike_window: usize,
-    /// Decay of the average of the weights, where there is one.
+    /// Share of the average of the weights that a step leaves, in 0..1. `None` (default): there is no average.
     pub ema_decay: Option<f64>,
-    /// Stop after this many optimizer steps, as if interrupted; for tests and benchmarks.
+    /// Optimizer steps of the run after which it stops as if interrupted, for tests and benchmarks. `None` (default): it does not.
     pub max_steps: Option<u64>,
+    /// Where downloads go and tags are looked for. `None` (default): Hugging Face's cache.
     pub cache_dir: Option<PathBuf>,
 }
 

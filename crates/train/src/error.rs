@@ -1,6 +1,6 @@
 //! What can stop a run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::comm::CommError;
 use openclip_data::error::DataError;
@@ -94,6 +94,13 @@ impl TrainError {
     /// Whether it only says that another rank has ended.
     pub fn is_of_lost_rank(&self) -> bool {
         matches!(self, Self::Comm(CommError::Lost(_)))
+    }
+
+    pub(crate) fn incomplete(path: &Path, reason: String) -> Self {
+        Self::Incomplete {
+            path: path.to_owned(),
+            reason,
+        }
     }
 
     pub(crate) fn flag(flag: &'static str, reason: impl Into<String>) -> Self {

@@ -71,9 +71,9 @@ impl StepFigures {
     }
 }
 
-/// Where in the run a line of the log stands.
+/// How far a run has come, for a line of the log.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct RunStatus {
     /// Samples of this epoch seen.
     pub samples: u64,
     /// Samples of an epoch.
@@ -178,8 +178,12 @@ impl Journal {
         }
     }
 
-    /// Takes the figures of a step; `place` asks for a line with the means since the last one.
-    pub fn step(&mut self, figures: StepFigures, place: Option<Place>) -> Result<(), TrainError> {
+    /// Takes the figures of a step; `status` asks for a line with the means since the last one.
+    pub fn step(
+        &mut self,
+        figures: StepFigures,
+        status: Option<RunStatus>,
+    ) -> Result<(), TrainError> {
         if self.log.is_none() {
             return Ok(());
         }
@@ -191,7 +195,7 @@ impl Journal {
         }
         self.epoch_steps += 1;
         self.window.push(figures);
-        let Some(place) = place else { return Ok(()) };
+        let Some(status) = status else { return Ok(()) };
         let window = std::mem::take(&mut self.window);
         results::append_all(&self.dir.join(STEPS), &window)?;
         let mean = |pick: fn(&StepFigures) -> f64| {
@@ -207,20 +211,20 @@ impl Journal {
         let losses = losses.collect::<Vec<_>>().join(" ");
         let scale = figures.loss_scale;
         let scale = scale.map_or_else(String::new, |scale| format!(" Loss scale: {scale}"));
-        let digits = place.epoch_samples.to_string().len();
+        let digits = status.epoch_samples.to_string().len();
         self.info(format!(
             "Train Epoch: {} [{:>digits$}/{} ({:.0}%)] Data (t): {data:.3} ({:.0}%) Batch (t): {batch:.3}, {rate:.1}/s \
              LR: {:.6} Logit Scale: {:.3} {losses} Grad norm: {:.3}{scale} Mem: {} Left: {}",
             figures.epoch,
-            place.samples,
-            place.epoch_samples,
-            100.0 * place.samples as f64 / place.epoch_samples as f64,
+            status.samples,
+            status.epoch_samples,
+            100.0 * status.samples as f64 / status.epoch_samples as f64,
             100.0 * data / batch,
             figures.lr,
             figures.logit_scale,
             figures.grad_norm,
-            place.memory,
-            duration(place.steps_left as f64 * batch),
+            status.memory,
+            duration(status.steps_left as f64 * batch),
         ));
         let mut scalars = vec![
             ("train/data_time", data),
@@ -240,7 +244,7 @@ impl Journal {
         ] {
             scalars.extend(value.map(|value| (name, value)));
         }
-        scalars.extend(place.memory.scalars());
+        scalars.extend(status.memory.scalars());
         if let Some(writer) = &mut self.tensorboard {
             writer.scalars(figures.step, &scalars)?;
             writer.flush()?;

@@ -13,7 +13,7 @@
 //! * [`data`] – training data as Burn's data loader
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`remote`] – runs that are kept beyond this machine
-//! * [`bench`] – how fast a model encodes and trains
+//! * [`mod@bench`] – how fast a model encodes and trains
 //! * [`plan`] – what a run would need
 //! * [`journal`], [`report`] – console, log files, TensorBoard, plots
 

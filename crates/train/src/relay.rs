@@ -16,13 +16,14 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{DType, Int, Tensor};
 use openclip_eval::run::host;
+use openclip_model::loss::{caption_sum, counted};
 use openclip_model::params::Pick;
 use openclip_model::{Clip, ClipOutput, ModelError};
 
 use crate::TrainError;
 use crate::comm::{Communicator, Single, tensors};
 use crate::loss::tiles::{self, Features, Share, Temperature};
-use crate::loss::{DistillLoss, Objective, PairLoss, caption_sum, counted};
+use crate::loss::{DistillLoss, Objective, PairLoss};
 
 /// Samples that go through the towers together.
 #[derive(Debug, Clone)]

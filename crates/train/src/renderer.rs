@@ -20,14 +20,14 @@ use crate::journal::StepFigures;
 
 /// A figure of the last step as one of Burn's metrics.
 #[derive(Clone)]
-pub(crate) struct Gauge {
+pub(crate) struct StepMetric {
     name: Arc<String>,
     pick: fn(&StepFigures) -> f64,
     higher_is_better: bool,
     state: NumericMetricState,
 }
 
-impl Gauge {
+impl StepMetric {
     pub fn new(name: &str, higher_is_better: bool, pick: fn(&StepFigures) -> f64) -> Self {
         Self {
             name: Arc::new(name.to_owned()),
@@ -42,7 +42,7 @@ impl Gauge {
     }
 }
 
-impl Metric for Gauge {
+impl Metric for StepMetric {
     type Input = StepFigures;
 
     fn name(&self) -> Arc<String> {
@@ -76,7 +76,7 @@ impl Metric for Gauge {
     }
 }
 
-impl Numeric for Gauge {
+impl Numeric for StepMetric {
     fn value(&self) -> Option<NumericEntry> {
         Some(self.state.current_value())
     }
@@ -91,9 +91,9 @@ impl Numeric for Gauge {
 }
 
 /// A metric logger that keeps nothing: the journal has its own files.
-pub(crate) struct Forgetful;
+pub(crate) struct NoMetricLog;
 
-impl MetricLogger for Forgetful {
+impl MetricLogger for NoMetricLog {
     fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
     fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
         Ok(Vec::new())
@@ -104,11 +104,11 @@ impl MetricLogger for Forgetful {
 
 /// A renderer that shows nothing.
 #[derive(Debug)]
-pub(crate) struct Silent;
+pub(crate) struct NoRenderer;
 
 type Rendered = Result<(), Box<dyn core::error::Error>>;
 
-impl MetricsRendererTraining for Silent {
+impl MetricsRendererTraining for NoRenderer {
     fn update_train(&mut self, _: MetricState) {}
     fn update_valid(&mut self, _: MetricState) {}
     fn on_train_end(&mut self, _: Option<LearnerSummary>) -> Rendered {
@@ -116,14 +116,14 @@ impl MetricsRendererTraining for Silent {
     }
 }
 
-impl MetricsRendererEvaluation for Silent {
+impl MetricsRendererEvaluation for NoRenderer {
     fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
     fn on_test_end(&mut self, _: Option<LearnerSummary>) -> Rendered {
         Ok(())
     }
 }
 
-impl TrainingProgressLogger for Silent {
+impl TrainingProgressLogger for NoRenderer {
     fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
     fn update_epoch(&mut self, _: usize) {}
     fn start_split(&mut self, _: &str, _: usize) {}
@@ -133,7 +133,7 @@ impl TrainingProgressLogger for Silent {
     fn end(&mut self) {}
 }
 
-impl EvaluationProgressLogger for Silent {
+impl EvaluationProgressLogger for NoRenderer {
     fn start_global_progress(&mut self, _: usize) {}
     fn log_event_evaluation(&mut self, _: String) {}
     fn start_test(&mut self, _: &str, _: usize) {}
@@ -142,7 +142,7 @@ impl EvaluationProgressLogger for Silent {
     fn end_global_progress(&mut self) {}
 }
 
-impl MetricsRenderer for Silent {
+impl MetricsRenderer for NoRenderer {
     fn manual_close(&mut self) {}
     fn register_metric(&mut self, _: MetricDefinition) {}
 }

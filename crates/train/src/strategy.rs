@@ -27,10 +27,9 @@ use crate::checkpoint::{Progress, SavePlan, Saver, Snapshot};
 use crate::comm::Communicator;
 use crate::data::Position;
 use crate::guard::Verdict;
-use crate::journal::{Journal, Place, StepFigures};
-use crate::loss;
+use crate::journal::{Journal, RunStatus, StepFigures};
 use crate::memory::MemoryUse;
-use crate::task::{Ledger, Step, Task};
+use crate::task::{Step, Task, TrainingState};
 use crate::{TrainConfig, TrainError, remote};
 
 /// Name, configuration and preprocessing that go into every checkpoint.
@@ -107,7 +106,7 @@ impl SupervisedLearningStrategy<Task> for Driver {
         let mut processor = components.event_processor;
         if let Some(mut run) = run {
             let mut burn = Burn {
-                ledger: Arc::clone(learner.model().ledger()),
+                state: Arc::clone(learner.model().state()),
                 learner: &mut learner,
                 processor: &mut processor,
                 interrupter: &components.interrupter,
@@ -124,7 +123,7 @@ struct Burn<'a> {
     learner: &'a mut Learner<Task>,
     processor: &'a mut SupervisedTrainingEventProcessor<Task>,
     interrupter: &'a Interrupter,
-    ledger: Arc<Mutex<Ledger>>,
+    state: Arc<Mutex<TrainingState>>,
 }
 
 impl Burn<'_> {
@@ -133,13 +132,13 @@ impl Burn<'_> {
         self.interrupter.fail_on_error(told);
     }
 
-    fn with_ledger<T>(&self, read: impl FnOnce(&mut Ledger) -> T) -> T {
-        read(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_state<T>(&self, read: impl FnOnce(&mut TrainingState) -> T) -> T {
+        read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// What is known of a step before it is taken.
-struct Ahead {
+struct StepPlan {
     /// Its number in the run, from one.
     number: u64,
     /// It is the last of its epoch.
@@ -199,25 +198,25 @@ impl Run {
         while let Some(step) = steps.next() {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
-            let ahead = self.look_ahead(burn)?;
-            let mut figures = self.take(burn, step, &ahead)?;
+            let plan = self.plan(burn)?;
+            let mut figures = self.take(burn, step, &plan)?;
             figures.data_time = data_time;
             figures.batch_time = started.elapsed().as_secs_f64();
             started = Instant::now();
 
-            self.log(burn, figures, &ahead)?;
+            self.log(burn, figures, &plan)?;
             let lr = Some(burn.learner.lr_current());
             let item =
                 TrainingItem::new(figures, steps.progress(), Some(figures.step as usize), lr);
             burn.tell(LearnerEvent::ProcessedItem(item));
             self.check(burn, &figures)?;
-            if ahead.ends_epoch {
+            if plan.ends_epoch {
                 self.progress.epoch += 1;
                 self.progress.step_in_epoch = 0;
                 self.progress.cursor = 0;
             }
-            self.keep(burn, ahead.checkpoint)?;
-            if ahead.stops {
+            self.keep(burn, plan.checkpoint)?;
+            if plan.stops {
                 self.stopped = true;
                 break;
             }
@@ -234,7 +233,7 @@ impl Run {
         Ok(())
     }
 
-    fn look_ahead(&self, burn: &Burn<'_>) -> Result<Ahead, TrainError> {
+    fn plan(&self, burn: &Burn<'_>) -> Result<StepPlan, TrainError> {
         let number = self.progress.step + 1;
         let ends_epoch = self.progress.step_in_epoch + 1 == self.steps_per_epoch;
         let ends_run = ends_epoch && self.progress.epoch + 1 == self.config.epochs;
@@ -244,7 +243,7 @@ impl Run {
         let stops = self.ranks.any(wanted)? && !ends_run;
         let epoch = ends_epoch.then_some(self.progress.epoch + 1);
         let last = ends_run || stops;
-        Ok(Ahead {
+        Ok(StepPlan {
             number,
             ends_epoch,
             stops,
@@ -257,13 +256,13 @@ impl Run {
         &mut self,
         burn: &mut Burn<'_>,
         step: Step,
-        ahead: &Ahead,
+        plan: &StepPlan,
     ) -> Result<StepFigures, TrainError> {
         let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
         let samples = samples * self.ranks.world_size();
         let cursor = step.batches.last().map(|batch| batch.cursor);
-        let keep_optimizer = ahead.checkpoint.is_some() && self.ranks.is_first();
-        burn.with_ledger(|ledger| ledger.keep_optimizer = keep_optimizer);
+        let keep_optimizer = plan.checkpoint.is_some() && self.ranks.is_first();
+        burn.with_state(|state| state.keep_optimizer = keep_optimizer);
 
         let output = burn.learner.train_step(step);
         burn.learner.lr_step();
@@ -272,21 +271,21 @@ impl Run {
         let scale = burn.learner.model().clip.logit_scale.val().inner();
         let scale = host(scale.cast(DType::F32).exp())?;
         let lr = burn.learner.lr_current().base();
-        let figures = burn.with_ledger(|ledger| StepFigures {
-            step: ahead.number,
+        let figures = burn.with_state(|state| StepFigures {
+            step: plan.number,
             epoch: self.progress.epoch,
-            loss: ledger.losses.total,
-            contrastive_loss: ledger.losses.contrastive,
-            distill_loss: ledger.losses.distill,
-            caption_loss: ledger.losses.caption,
+            loss: state.losses.total,
+            contrastive_loss: state.losses.contrastive,
+            distill_loss: state.losses.distill,
+            caption_loss: state.losses.caption,
             lr,
             logit_scale: scale.first().map_or(f64::NAN, |scale| f64::from(*scale)),
-            grad_norm: f64::from(ledger.grad_norm),
-            loss_scale: ledger.guard.loss_scale(),
+            grad_norm: f64::from(state.grad_norm),
+            loss_scale: state.guard.loss_scale(),
             samples,
             ..output.item
         });
-        self.progress.step = ahead.number;
+        self.progress.step = plan.number;
         self.progress.step_in_epoch += 1;
         self.progress.samples_seen += samples as u64;
         self.progress.cursor = cursor.unwrap_or(self.progress.cursor);
@@ -297,12 +296,12 @@ impl Run {
         &mut self,
         burn: &Burn<'_>,
         figures: StepFigures,
-        ahead: &Ahead,
+        plan: &StepPlan,
     ) -> Result<(), TrainError> {
-        let due = (ahead.number - 1).is_multiple_of(self.config.log_every_n_steps);
-        let place = (due || ahead.ends_epoch || ahead.stops)
-            .then(|| self.place(figures.samples, burn.learner.model().memory()));
-        self.journal.step(figures, place)
+        let due = (plan.number - 1).is_multiple_of(self.config.log_every_n_steps);
+        let status = (due || plan.ends_epoch || plan.stops)
+            .then(|| self.status(figures.samples, burn.learner.model().memory()));
+        self.journal.step(figures, status)
     }
 
     /// Tells of a step that was passed over, and ends the run at one too many.
@@ -313,7 +312,7 @@ impl Run {
             grad_norm,
             ..
         } = figures;
-        let (verdict, count) = burn.with_ledger(|ledger| (ledger.verdict, ledger.bad_in_a_row));
+        let (verdict, count) = burn.with_state(|state| (state.verdict, state.bad_in_a_row));
         if verdict == Verdict::Taken {
             return Ok(());
         }
@@ -333,7 +332,7 @@ impl Run {
 
     /// Hands a checkpoint to the saver where one is due.
     fn keep(&mut self, burn: &Burn<'_>, checkpoint: Option<SavePlan>) -> Result<(), TrainError> {
-        self.progress.guard = burn.with_ledger(|ledger| ledger.guard.memory().clone());
+        self.progress.guard = burn.with_state(|state| state.guard.memory().clone());
         self.saver.poll(&mut self.journal);
         if let Some(remote) = &self.remote {
             remote.poll(&mut self.journal);
@@ -343,7 +342,7 @@ impl Run {
         };
         self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
         if self.ranks.is_first() {
-            let optimizer = burn.with_ledger(|ledger| ledger.optimizer.take());
+            let optimizer = burn.with_state(|state| state.optimizer.take());
             let snapshot = self.snapshot(burn.learner, optimizer);
             self.saver.save(plan, snapshot, &mut self.journal);
         }
@@ -366,9 +365,9 @@ impl Run {
         self.saver.newest().map(Path::to_owned)
     }
 
-    fn place(&self, samples: usize, memory: MemoryUse) -> Place {
+    fn status(&self, samples: usize, memory: MemoryUse) -> RunStatus {
         let samples = samples as u64;
-        Place {
+        RunStatus {
             samples: self.progress.step_in_epoch * samples,
             epoch_samples: self.steps_per_epoch * samples,
             steps_left: (self.steps_per_epoch * self.config.epochs)
@@ -411,9 +410,7 @@ impl Run {
         let average = task.average();
         self.encoder
             .set_model(average.as_ref().unwrap_or(&task.clip));
-        let metrics =
-            self.validation
-                .run(&self.encoder, &self.tokenizer, due, &loss::VALIDATION)?;
+        let metrics = self.validation.run(&self.encoder, &self.tokenizer, due)?;
         self.saver.evaluated(&metrics, &mut self.journal);
         if metrics.is_empty() {
             return Ok(());

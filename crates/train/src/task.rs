@@ -11,6 +11,7 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
 use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
+use openclip_model::loss::clip_loss;
 use openclip_model::{Clip, pixels};
 
 use crate::TrainError;
@@ -18,7 +19,7 @@ use crate::comm::{Communicator, Single};
 use crate::ema::Ema;
 use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
-use crate::loss::{Objective, clip_loss};
+use crate::loss::Objective;
 use crate::memory::MemoryUse;
 use crate::optim::{clip_factor, gradient_norm, scale_gradients};
 use crate::relay::{Losses, MicroBatch, Relay};
@@ -45,9 +46,9 @@ pub struct Setup {
     pub seed: u64,
 }
 
-/// What a step tells the loop beyond Burn's interface.
+/// What the steps and the loop around them share beyond Burn's interface.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct TrainingState {
     /// This rank's shares of the step's losses, until it is judged.
     shares: Option<Losses>,
     /// Losses of the last step, of all ranks together.
@@ -78,7 +79,7 @@ pub struct Task {
     #[module(skip)]
     setup: Arc<Setup>,
     #[module(skip)]
-    ledger: Arc<Mutex<Ledger>>,
+    state: Arc<Mutex<TrainingState>>,
     #[module(skip)]
     objective: Objective,
     #[module(skip)]
@@ -114,7 +115,7 @@ impl Task {
         Self {
             clip,
             setup: Arc::new(setup),
-            ledger: Arc::default(),
+            state: Arc::default(),
             objective: Objective::default(),
             ranks: Arc::new(Single),
             teacher: None,
@@ -138,19 +139,19 @@ impl Task {
 
     /// The same with a judge of its steps.
     pub fn with_guard(self, guard: Guard) -> Self {
-        self.with_ledger(|ledger| ledger.guard = guard);
+        self.with_state(|state| state.guard = guard);
         self
     }
 
     /// The same with an average of its weights.
     pub fn with_ema(self, ema: Option<Ema>) -> Self {
-        self.with_ledger(|ledger| ledger.ema = ema);
+        self.with_state(|state| state.ema = ema);
         self
     }
 
     /// The average of the weights, where there is one.
     pub fn average(&self) -> Option<Clip> {
-        self.with_ledger(|ledger| ledger.ema.as_ref().map(|ema| ema.model.clone()))
+        self.with_state(|state| state.ema.as_ref().map(|ema| ema.model.clone()))
     }
 
     /// Memory in use.
@@ -158,9 +159,9 @@ impl Task {
         MemoryUse::now(&self.setup.device)
     }
 
-    /// What the last step told.
-    pub fn ledger(&self) -> &Arc<Mutex<Ledger>> {
-        &self.ledger
+    /// What the steps share with the loop.
+    pub fn state(&self) -> &Arc<Mutex<TrainingState>> {
+        &self.state
     }
 
     fn micro_batch(&self, batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
@@ -182,10 +183,10 @@ impl Task {
         }
     }
 
-    fn with_ledger<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
+    fn with_state<T>(&self, with: impl FnOnce(&mut TrainingState) -> T) -> T {
         with(
             &mut self
-                .ledger
+                .state
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner()),
         )
@@ -196,7 +197,7 @@ impl TrainStep for Task {
     type Input = Step;
     type Output = StepFigures;
 
-    /// The gradients; figures are known to the [`Ledger`] when the optimizer has stepped.
+    /// The gradients; figures are in the [`TrainingState`] when the optimizer has stepped.
     fn step(&self, step: Step) -> TrainOutput<StepFigures> {
         // Every micro-batch of every rank has a seed of its own.
         let before = self.ranks.rank() * step.batches.len();
@@ -209,13 +210,13 @@ impl TrainStep for Task {
         let relay = Relay {
             ranks: self.ranks.as_ref(),
             teacher: self.teacher.as_deref(),
-            grad_scale: self.with_ledger(|ledger| ledger.guard.grad_scale()),
+            grad_scale: self.with_state(|state| state.guard.grad_scale()),
             ..Relay::new(&self.objective)
         };
         let (losses, grads) = relay
             .step(&self.clip, &batches)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
-        self.with_ledger(|ledger| ledger.shares = Some(losses));
+        self.with_state(|state| state.shares = Some(losses));
         TrainOutput {
             grads,
             item: StepFigures::default(),
@@ -228,22 +229,22 @@ impl TrainStep for Task {
         lr: ModuleLearningRate,
         grads: GradientsParams,
     ) -> Self {
-        let (limit, scale) = self
-            .with_ledger(|ledger| (self.setup.grad_clip_norm, ledger.guard.grad_scale() as f32));
+        let (limit, scale) =
+            self.with_state(|state| (self.setup.grad_clip_norm, state.guard.grad_scale() as f32));
         let norm = gradient_norm(&self, &grads) / scale;
         let losses = self
             .losses()
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
-        let verdict = self.with_ledger(|ledger| {
-            ledger.grad_norm = norm;
-            ledger.losses = losses;
-            ledger.verdict = ledger.guard.judge(losses.total as f32, norm);
-            ledger.skipped += u64::from(ledger.verdict != Verdict::Taken);
-            match ledger.verdict {
-                Verdict::Taken => ledger.bad_in_a_row = 0,
-                verdict => ledger.bad_in_a_row += u64::from(verdict.is_bad()),
+        let verdict = self.with_state(|state| {
+            state.grad_norm = norm;
+            state.losses = losses;
+            state.verdict = state.guard.judge(losses.total as f32, norm);
+            state.skipped += u64::from(state.verdict != Verdict::Taken);
+            match state.verdict {
+                Verdict::Taken => state.bad_in_a_row = 0,
+                verdict => state.bad_in_a_row += u64::from(verdict.is_bad()),
             }
-            ledger.verdict
+            state.verdict
         });
         if verdict != Verdict::Taken {
             self.clip.drop_pending_statistics();
@@ -260,8 +261,8 @@ impl TrainStep for Task {
             Tensor::from_inner(scale.inner().clamp(0.0, MAX_LOGIT_SCALE)).set_require_grad(tracked)
         });
         task.clip = task.clip.apply_pending_statistics();
-        task.with_ledger(|ledger| {
-            if let Some(ema) = &mut ledger.ema {
+        task.with_state(|state| {
+            if let Some(ema) = &mut state.ema {
                 ema.update(&task.clip);
             }
         });
@@ -272,18 +273,18 @@ impl TrainStep for Task {
 impl Task {
     /// The step's losses over all ranks, which then judge it alike; zero where no step was made.
     fn losses(&self) -> Result<Losses<f64>, TrainError> {
-        let shares = self.with_ledger(|ledger| ledger.shares.take());
+        let shares = self.with_state(|state| state.shares.take());
         shares.map_or_else(
             || Ok(Losses::default()),
             |shares| shares.summed(self.ranks.as_ref()),
         )
     }
 
-    /// Leaves the optimizer's state in the ledger where it was asked for.
+    /// Leaves the optimizer's state to the loop where it was asked for.
     fn keep(self, optim: &ModuleOptimizer) -> Self {
-        self.with_ledger(|ledger| {
-            if std::mem::take(&mut ledger.keep_optimizer) {
-                ledger.optimizer = Some(optim.to_record());
+        self.with_state(|state| {
+            if std::mem::take(&mut state.keep_optimizer) {
+                state.optimizer = Some(optim.to_record());
             }
         });
         self

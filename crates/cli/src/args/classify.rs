@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::JsonArgs;
+use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
 /// Flags of `classify`.

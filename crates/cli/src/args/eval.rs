@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::JsonArgs;
 use super::data::{DataFormatArgs, LoaderArgs, ValidationArgs};
+use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
 /// Flags of `eval`.

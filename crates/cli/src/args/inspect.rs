@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::JsonArgs;
+use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
 /// Flags of `models`.

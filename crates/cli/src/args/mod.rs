@@ -3,9 +3,10 @@
 //!
 //! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
 //! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
+//! * [`json`] – whether the output is JSON
 //! * [`inspect`] – `models` and `info`
 //! * [`caption`], [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
-//! * [`bench`], [`quickstart`] – measuring the machine, and a first try
+//! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
 
@@ -17,6 +18,7 @@ pub mod data;
 pub mod embed;
 pub mod eval;
 pub mod inspect;
+pub mod json;
 pub mod model;
 pub mod quickstart;
 pub mod recipe;
@@ -25,7 +27,7 @@ pub mod train;
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 const ABOUT: &str = "Train, evaluate and use contrastive image-text models (CLIP)";
 
@@ -118,14 +120,6 @@ fn command() -> clap::Command {
             arg.required(false).default_value(train::DEFAULT_MODEL)
         })
     })
-}
-
-/// A switch that asks for JSON.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct JsonArgs {
-    /// Print JSON instead of text for people
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[cfg(test)]

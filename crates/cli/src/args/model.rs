@@ -35,6 +35,10 @@ pub struct ModelArgs {
     ///
     /// `auto` takes the first accelerator that this build supports and this machine has, else the CPU. Training takes several,
     /// such as cuda:0,1,2,3: each is a rank with batches of its own.
+    #[allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the text is the flag's help, in which [:N] may be left out"
+    )]
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32]

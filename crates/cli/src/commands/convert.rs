@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use openclip_model::factory::{self, Loaded, RECORD_EXTENSION};
+use openclip_model::files::atomic;
 use openclip_model::registry::{self, HUB_CONFIG};
 
 use super::session::Session;
@@ -68,7 +69,7 @@ fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
     let loaded = &session.loaded;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
-        fs::write(&path, text).map_err(CliError::file(&path))
+        atomic::write(&path, text).map_err(CliError::file(&path))
     };
     let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
     write(HUB_CONFIG, format!("{hub:#}\n"))?;
@@ -78,7 +79,8 @@ fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
         if let Some(from) = from.filter(|from| from.is_file()) {
             let to = dir.join(name);
             if fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok() {
-                fs::copy(&from, &to).map_err(CliError::file(&to))?;
+                let copied = fs::read(&from).and_then(|bytes| atomic::write(&to, bytes));
+                copied.map_err(CliError::file(&to))?;
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use openclip_data::error::DataError;
+use openclip_data::image::eval_transform;
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::csv::Csv;
@@ -16,7 +17,7 @@ use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::embeddings::{Contents, EmbeddingWriter};
 use openclip_eval::progress::Progress;
-use openclip_eval::run::{eval_transform, host};
+use openclip_eval::run::host;
 
 use super::session::Session;
 use crate::args::embed::EmbedArgs;

@@ -1,7 +1,7 @@
 //! `eval`: zero-shot accuracy and retrieval.
 
 use openclip_data::source::open::open;
-use openclip_eval::validation::{Validation, ZeroShot};
+use openclip_eval::validation::{Due, Validation, ZeroShot};
 use openclip_eval::zero_shot::{Prompts, read_classes, read_templates};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub fn run(args: &EvalArgs) -> Result {
         show_progress: true,
     };
     let tokenizer = session.tokenizer()?;
-    let metrics = openclip_train::run::evaluate(&validation, &session.encoder(), &tokenizer)?;
+    let metrics = validation.run(&session.encoder(), &tokenizer, Due::ALL)?;
     let mut out = Output::stdout();
     if args.json.json {
         let object: Map<String, Value> = metrics

@@ -9,7 +9,7 @@ use tiny_skia::{
     Shader, SpreadMode, Transform,
 };
 
-use super::scene::{Place, Scene, Shape, Size};
+use super::scene::{Corner, Scene, Shape, Size};
 
 /// Height and width of a picture in pixels.
 pub(super) const SIDE: u32 = 128;
@@ -27,11 +27,11 @@ pub(super) fn picture(scene: &Scene, rng: &mut StdRng) -> Vec<u8> {
             Size::Small => rng.random_range(0.19..0.21),
             Size::Large => rng.random_range(0.275..0.295),
         };
-    let (x, y) = match scene.place {
-        Place::TopLeft => (0.3, 0.3),
-        Place::TopRight => (0.7, 0.3),
-        Place::BottomLeft => (0.3, 0.7),
-        Place::BottomRight => (0.7, 0.7),
+    let (x, y) = match scene.corner {
+        Corner::TopLeft => (0.3, 0.3),
+        Corner::TopRight => (0.7, 0.3),
+        Corner::BottomLeft => (0.3, 0.7),
+        Corner::BottomRight => (0.7, 0.7),
     };
     let mut jitter = || side * rng.random_range(-0.025..0.025);
     let transform = Transform::from_translate(side * x + jitter(), side * y + jitter())
@@ -224,11 +224,11 @@ mod tests {
             }
             for scene in Scene::every(what) {
                 let samples = picture(&scene, &mut StdRng::seed_from_u64(k as u64));
-                let [x, y] = match scene.place {
-                    Place::TopLeft => [0.3, 0.3],
-                    Place::TopRight => [0.7, 0.3],
-                    Place::BottomLeft => [0.3, 0.7],
-                    Place::BottomRight => [0.7, 0.7],
+                let [x, y] = match scene.corner {
+                    Corner::TopLeft => [0.3, 0.3],
+                    Corner::TopRight => [0.7, 0.3],
+                    Corner::BottomLeft => [0.3, 0.7],
+                    Corner::BottomRight => [0.7, 0.7],
                 };
                 let found = colour_at(&samples, x, y);
                 let other = colour_at(&samples, 1.0 - x, 1.0 - y);
@@ -266,7 +266,7 @@ mod tests {
         let scene = Scene {
             what,
             size: Size::Large,
-            place: Place::TopLeft,
+            corner: Corner::TopLeft,
         };
         let draw = |seed| picture(&scene, &mut StdRng::seed_from_u64(seed));
         assert_eq!(draw(5), draw(5));

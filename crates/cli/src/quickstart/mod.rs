@@ -23,6 +23,7 @@ use openclip_data::tokenizer;
 use openclip_eval::Encoder;
 use openclip_model::device;
 use openclip_model::factory::{self, CreateOptions};
+use openclip_model::files::atomic;
 use openclip_train::TrainConfig;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -79,7 +80,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let device = device::parse(&options.device)?;
     fs::create_dir_all(dir).map_err(CliError::file(dir))?;
     let model = dir.join("model.json");
-    fs::write(&model, MODEL).map_err(CliError::file(&model))?;
+    atomic::write(&model, MODEL).map_err(CliError::file(&model))?;
 
     let split = Split::new(&mut StdRng::seed_from_u64(options.seed));
     let data = shards::write(
@@ -268,8 +269,12 @@ mod tests {
                 .zip(&split.held_out)
                 .all(|(example, what)| example.scene.what == *what)
         );
-        let places: Vec<_> = shown.iter().map(|example| example.scene.place).collect();
-        assert!(scene::Place::ALL.iter().all(|place| places.contains(place)));
+        let corners: Vec<_> = shown.iter().map(|example| example.scene.corner).collect();
+        assert!(
+            scene::Corner::ALL
+                .iter()
+                .all(|corner| corners.contains(corner))
+        );
     }
 
     #[test]

@@ -120,14 +120,14 @@ impl Size {
 
 /// The corner in which the shape lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Corner {
     TopLeft,
     TopRight,
     BottomLeft,
     BottomRight,
 }
 
-impl Place {
+impl Corner {
     pub(super) const ALL: [Self; 4] = [
         Self::TopLeft,
         Self::TopRight,
@@ -203,7 +203,7 @@ impl Split {
 pub(super) struct Scene {
     pub(super) what: Combination,
     pub(super) size: Size,
-    pub(super) place: Place,
+    pub(super) corner: Corner,
 }
 
 impl Scene {
@@ -216,16 +216,16 @@ impl Scene {
             } else {
                 Size::Large
             },
-            place: Place::ALL[rng.random_range(0..Place::ALL.len())],
+            corner: Corner::ALL[rng.random_range(0..Corner::ALL.len())],
         }
     }
 
-    /// `what` in every size and place.
+    /// `what` in every size and corner.
     pub(super) fn every(what: Combination) -> impl Iterator<Item = Self> {
         Size::ALL.into_iter().flat_map(move |size| {
-            Place::ALL
+            Corner::ALL
                 .into_iter()
-                .map(move |place| Self { what, size, place })
+                .map(move |corner| Self { what, size, corner })
         })
     }
 
@@ -236,11 +236,11 @@ impl Scene {
         format!(
             "{} in the {}",
             with_article(&words.join(" ")),
-            self.place.word()
+            self.corner.word()
         )
     }
 
-    /// One of many wordings, which may leave out size and place.
+    /// One of many wordings, which may leave out size and corner.
     pub(super) fn caption(&self, rng: &mut impl Rng) -> String {
         let mut words = vec![
             pick(self.what.colour.words(), rng),
@@ -258,11 +258,11 @@ impl Scene {
             caption = format!("{opening} {caption}");
         }
         if rng.random_bool(0.4) {
-            let place = self.place.word();
+            let corner = self.corner.word();
             caption += &match rng.random_range(0..3) {
-                0 => format!(" in the {place}"),
-                1 => format!(" at the {place}"),
-                _ => format!(" in the {place} corner"),
+                0 => format!(" in the {corner}"),
+                1 => format!(" at the {corner}"),
+                _ => format!(" in the {corner} corner"),
             };
         }
         caption
@@ -337,7 +337,7 @@ mod tests {
         let scene = Scene {
             what,
             size: Size::Small,
-            place: Place::TopLeft,
+            corner: Corner::TopLeft,
         };
         assert_eq!(scene.full_caption(), "a small orange ring in the top left");
         let wordings: BTreeSet<String> = (0..500).map(|_| scene.caption(rng)).collect();

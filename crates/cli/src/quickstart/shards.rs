@@ -1,11 +1,12 @@
 //! Pictures and captions as webdataset shards.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use jpeg_encoder::{ColorType, Encoder};
 use openclip_eval::progress::Progress;
+use openclip_model::files::atomic::{self, AtomicFile};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rayon::prelude::*;
@@ -103,7 +104,7 @@ pub(super) fn write(dir: &Path, split: &Split, seed: u64, shards: usize) -> Resu
 
     let path = dir.join("sizes.json");
     let text = format!("{:#}\n", Value::Object(sizes));
-    fs::write(&path, text).map_err(CliError::file(&path))?;
+    atomic::write(&path, text).map_err(CliError::file(&path))?;
     progress.finish();
     let pattern = |name: &str| dir.join(name).to_string_lossy().into_owned();
     Ok(Dataset {
@@ -134,11 +135,13 @@ pub(super) fn write_pictures(dir: &Path, examples: &[&Example]) -> Result<Vec<Pa
 /// Writes RGB samples, `[height, width, 3]`, as a PNG file.
 pub(super) fn write_png(path: &Path, width: u32, height: u32, samples: &[u8]) -> Result<()> {
     let encode = || -> io::Result<()> {
-        let mut encoder = png::Encoder::new(BufWriter::new(File::create(path)?), width, height);
+        let mut file = AtomicFile::create(path)?;
+        let mut encoder = png::Encoder::new(&mut file, width, height);
         encoder.set_color(png::ColorType::Rgb);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(samples)?;
-        Ok(writer.finish()?)
+        writer.finish()?;
+        file.finish()
     };
     encode().map_err(CliError::file(path))
 }
@@ -175,7 +178,7 @@ fn write_shard(
 ) -> Result<()> {
     let path = dir.join(name);
     let pack = || -> io::Result<()> {
-        let mut tar = tar::Builder::new(BufWriter::new(File::create(&path)?));
+        let mut tar = tar::Builder::new(AtomicFile::create(&path)?);
         for (index, example) in (first..).zip(examples) {
             append(&mut tar, &format!("{index:06}.jpg"), &example.jpeg)?;
             append(
@@ -184,7 +187,7 @@ fn write_shard(
                 example.caption.as_bytes(),
             )?;
         }
-        tar.into_inner()?.flush()
+        tar.into_inner()?.finish()
     };
     pack().map_err(CliError::file(&path))?;
     sizes.insert(name.to_owned(), examples.len().into());

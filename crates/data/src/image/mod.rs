@@ -6,11 +6,13 @@
 //! * [`decode`] – JPEG, PNG, WebP, GIF, BMP, TIFF and PPM to a [`Picture`]
 //! * `picture` – pixels in one of Pillow's modes
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
+//! * `taps` – the filters' weights
 //! * `passes` – the two loops of the resampler that take the time
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * `eval` – [`EvalTransform`]
 //! * `train` – [`TrainTransform`]
 //! * [`color`] – colour jitter and greyscale
+//! * `transform` – decoding and transforming in one, for the loader
 
 pub mod color;
 mod decode;
@@ -19,9 +21,12 @@ mod passes;
 mod picture;
 mod place;
 mod resample;
+mod taps;
 mod train;
+mod transform;
 
 pub use decode::{Limits, decode};
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
 pub use train::{Augmentation, TrainTransform};
+pub use transform::{Transform, eval_transform, train_transform};

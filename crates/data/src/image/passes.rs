@@ -3,14 +3,11 @@
 //! Both add up `weight * sample` in 32-bit integers, so their results do not depend on the order of the sums nor on the
 //! [`Kernel`] that adds them.
 
-mod kernel;
+pub(super) mod kernel;
 
-use kernel::{Kernel, Portable};
+use self::kernel::{Kernel, LANES, Portable};
+use super::taps::Taps;
 
-use super::resample::{Planes, Taps};
-
-/// Rows that the horizontal pass takes at once, one vector lane each.
-pub(super) const LANES: usize = 16;
 /// Columns that the vertical pass takes at once.
 pub(super) const COLUMNS: usize = 2 * LANES;
 
@@ -20,6 +17,13 @@ pub(super) struct Rows<'a> {
     pub data: &'a [u8],
     pub row: usize,
     pub plane: usize,
+}
+
+/// Planar destination: channel `c` of window pixel `(x, y)` is `data[c * plane + y * row + x]`.
+pub(crate) struct Planes<'a> {
+    pub data: &'a mut [u8],
+    pub plane: usize,
+    pub row: usize,
 }
 
 /// From `height` rows of interleaved `channels` to planes. `columns` is memory to work in.

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 
 use openclip_model::config::Interpolation;
 
+use super::passes::Planes;
 use super::picture::{Mode, Picture, mul_div_255};
-use super::resample::{self, Planes, Rect, Resampler, Scaling, Source, nearest, resample_deep};
+use super::resample::{self, Rect, Resampler, Scaling, Source, nearest, resample_deep};
 use crate::error::DataError;
 
 /// Where the scaled window lands in an output of `height` × `width`; what it leaves free shows the

@@ -46,7 +46,7 @@ impl fmt::Display for Stall {
 
 /// One entry for each thread: the reader's first, then the workers'.
 #[derive(Debug)]
-pub(crate) struct Board {
+pub(crate) struct Activities {
     source: String,
     entries: Vec<Mutex<Option<Entry>>>,
 }
@@ -59,7 +59,7 @@ struct Entry {
     place: Option<String>,
 }
 
-impl Board {
+impl Activities {
     pub fn new(source: String, workers: usize) -> Self {
         let entries = std::iter::repeat_with(Mutex::default).take(workers + 1);
         Self {

@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use super::batch::Batch;
 use super::budget::Budget;
+use super::message::{Body, Event, Message, Outcome, Ready};
+use super::options::LoaderOptions;
 use super::stats::Counters;
-use super::{Batch, Body, Event, LoaderOptions, Message, Outcome, Ready};
 use crate::error::DataError;
 use crate::source::{Problem, ProblemKind};
 
@@ -25,7 +27,6 @@ pub(super) struct Assembler {
     bad_share_after: u64,
     events: SyncSender<Event>,
     used_buffers: crossbeam_channel::Sender<Vec<u8>>,
-    used_batches: crossbeam_channel::Receiver<Vec<u8>>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
 
@@ -44,7 +45,6 @@ impl Assembler {
         options: &LoaderOptions,
         events: SyncSender<Event>,
         used_buffers: crossbeam_channel::Sender<Vec<u8>>,
-        used_batches: crossbeam_channel::Receiver<Vec<u8>>,
         budget: Arc<Budget>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -57,7 +57,6 @@ impl Assembler {
             bad_share_after: options.bad_share_after,
             events,
             used_buffers,
-            used_batches,
             budget,
             counters,
             batch: Batch::default(),
@@ -154,8 +153,6 @@ impl Assembler {
     fn add_sample(&mut self, sample: Ready) {
         let batch = &mut self.batch;
         if batch.size == 0 {
-            batch.images = self.used_batches.try_recv().unwrap_or_default();
-            batch.images.clear();
             batch
                 .images
                 .reserve_exact(self.batch_size * self.image_bytes);

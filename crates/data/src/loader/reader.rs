@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use super::activity::Board;
+use super::activity::Activities;
 use super::budget::Budget;
-use super::{Body, Job, LoaderOptions, Message, Outcome, panic_message};
-use crate::error::DataError;
+use super::message::{Body, Job, Message, Outcome};
+use super::options::LoaderOptions;
+use crate::error::{DataError, panic_message};
 use crate::source::{Item, Order, Sink, Source};
 
 /// Numbers the items of the source and sends them on, leaving out those before the starting cursor.
@@ -18,7 +19,7 @@ pub(super) struct Reader {
     wraps: bool,
     image_bytes: usize,
     budget: Arc<Budget>,
-    board: Arc<Board>,
+    activities: Arc<Activities>,
     jobs: crossbeam_channel::Sender<Job>,
     messages: mpsc::Sender<Message>,
     /// Items still to be left out.
@@ -35,7 +36,7 @@ impl Reader {
         options: &LoaderOptions,
         image_bytes: usize,
         budget: Arc<Budget>,
-        board: Arc<Board>,
+        activities: Arc<Activities>,
         jobs: crossbeam_channel::Sender<Job>,
         messages: mpsc::Sender<Message>,
     ) -> Self {
@@ -44,7 +45,7 @@ impl Reader {
             wraps: options.num_batches.is_some(),
             image_bytes,
             budget,
-            board,
+            activities,
             jobs,
             messages,
             skip: options.start_cursor,
@@ -56,7 +57,7 @@ impl Reader {
 
     pub fn run(mut self, source: &dyn Source) {
         let walked = catch_unwind(AssertUnwindSafe(|| self.walk(source)));
-        self.board.source(false);
+        self.activities.source(false);
         if let Err(payload) = walked {
             let (place, message) = (source.describe(), panic_message(payload.as_ref()));
             self.send(Body::Failed(DataError::WorkerPanicked { place, message }));
@@ -64,7 +65,7 @@ impl Reader {
     }
 
     fn walk(&mut self, source: &dyn Source) {
-        self.board.source(true);
+        self.activities.source(true);
         let order = self.order;
         for pass in 0.. {
             let whole = self.skip == 0;
@@ -128,7 +129,7 @@ impl Sink for Reader {
             Item::Sample(sample) => sample.bytes() + self.image_bytes,
             Item::Problem(_) => 0,
         };
-        self.board.source(false);
+        self.activities.source(false);
         if !self.budget.enter(room) {
             return ControlFlow::Break(());
         }
@@ -158,7 +159,7 @@ impl Sink for Reader {
             }
         }
         self.reading_since = Instant::now();
-        self.board.source(true);
+        self.activities.source(true);
         ControlFlow::Continue(())
     }
 }

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use super::activity::{Board, Stage};
+use super::activity::{Activities, Stage};
 use super::budget::Budget;
+use super::message::{Body, Job, Message, Outcome, Ready};
 use super::stats::Timing;
-use super::{Body, Job, Message, Outcome, Ready, Transform, panic_message};
+use crate::error::panic_message;
+use crate::image::Transform;
 use crate::source::order::Stream;
 use crate::source::{ImageData, MAX_MEMBER_BYTES, Order, Problem, ProblemKind, Sample};
 use crate::tokenizer::Tokenizer;
@@ -22,7 +24,7 @@ pub(super) struct Worker {
     /// Bytes of a transformed image.
     pub image_bytes: usize,
     pub budget: Arc<Budget>,
-    pub board: Arc<Board>,
+    pub activities: Arc<Activities>,
     /// Pixel buffers that were copied into a batch and can be written again: fresh ones would cost a page fault for
     /// every 4 KiB.
     pub used_buffers: crossbeam_channel::Receiver<Vec<u8>>,
@@ -48,7 +50,7 @@ impl Worker {
                 read,
             } = job;
             let place = sample.place();
-            self.board.begin(n, &place);
+            self.activities.begin(n, &place);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 self.process(n, sample, &place, index, read)
             }));
@@ -56,7 +58,7 @@ impl Worker {
                 let message = panic_message(payload.as_ref());
                 Outcome::Panicked { place, message }
             });
-            self.board.idle(n);
+            self.activities.idle(n);
             let body = Body::Item {
                 cursor: index + 1,
                 room,
@@ -109,7 +111,7 @@ impl Worker {
             },
         };
         timing.read += lap();
-        self.board.enter(n, Stage::Decoding);
+        self.activities.enter(n, Stage::Decoding);
 
         let mut pixels = self
             .used_buffers
@@ -125,7 +127,7 @@ impl Worker {
             None => pixels.fill(0),
         }
         timing.transform = lap();
-        self.board.enter(n, Stage::Tokenizing);
+        self.activities.enter(n, Stage::Tokenizing);
 
         let caption = caption.unwrap_or_default();
         let tokens = self

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use openclip_model::files::atomic::AtomicFile;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
@@ -12,8 +13,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::Contents;
-use super::atomic::AtomicFile;
+use super::contents::Contents;
 use crate::error::EvalError;
 
 const SCHEMA: &str =
@@ -41,8 +41,8 @@ impl MetadataWriter {
                 .set_compression(Compression::SNAPPY)
                 .build(),
         );
-        let file = SerializedFileWriter::new(AtomicFile::create(path)?, schema, properties)
-            .map_err(error)?;
+        let file = AtomicFile::create(path).map_err(|error| EvalError::io(path, error))?;
+        let file = SerializedFileWriter::new(file, schema, properties).map_err(error)?;
         Ok(Self {
             file,
             contents,
@@ -68,11 +68,10 @@ impl MetadataWriter {
             self.write_group(GROUP)?;
         }
         let path = self.file.inner().path().to_owned();
-        let file = self
-            .file
-            .into_inner()
-            .map_err(|source| EvalError::Parquet { path, source })?;
-        file.finish(&[])
+        match self.file.into_inner() {
+            Ok(file) => file.finish().map_err(|error| EvalError::io(&path, error)),
+            Err(source) => Err(EvalError::Parquet { path, source }),
+        }
     }
 
     /// A row is complete once every column that is still to come has it.

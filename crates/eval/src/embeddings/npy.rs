@@ -1,10 +1,11 @@
 //! One float32 matrix in NumPy's `.npy` format, version 1.0.
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::atomic::AtomicFile;
+use openclip_model::files::atomic::AtomicFile;
+
 use crate::error::EvalError;
 
 /// Bytes before the data. The row count is known at the end only, so the header has room for any count.
@@ -19,14 +20,13 @@ pub(super) struct NpyWriter {
 
 impl NpyWriter {
     pub(super) fn create(path: &Path, width: usize) -> Result<Self, EvalError> {
-        let mut file = AtomicFile::create(path)?;
-        file.write_all(&header(0, width))
-            .map_err(|source| EvalError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+        let create = || {
+            let mut file = AtomicFile::create(path)?;
+            file.write_all(&header(0, width))?;
+            Ok(file)
+        };
         Ok(Self {
-            file,
+            file: create().map_err(|error: io::Error| EvalError::io(path, error))?,
             width,
             rows: 0,
             bytes: Vec::new(),
@@ -45,18 +45,27 @@ impl NpyWriter {
         self.bytes
             .extend(values.iter().flat_map(|value| value.to_le_bytes()));
         let written = self.file.write_all(&self.bytes);
-        written.map_err(|source| EvalError::Io {
-            path: self.file.path().to_owned(),
-            source,
-        })?;
+        written.map_err(|error| EvalError::io(self.file.path(), error))?;
         self.rows += rows as u64;
         Ok(())
     }
 
     /// Fixes up the header and returns the number of rows.
     pub(super) fn finish(self) -> Result<u64, EvalError> {
-        self.file.finish(&header(self.rows, self.width))?;
-        Ok(self.rows)
+        let Self {
+            mut file,
+            width,
+            rows,
+            ..
+        } = self;
+        let path = file.path().to_owned();
+        let finish = || {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&header(rows, width))?;
+            file.finish()
+        };
+        finish().map_err(|error| EvalError::io(&path, error))?;
+        Ok(rows)
     }
 }
 

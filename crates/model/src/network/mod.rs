@@ -2,6 +2,7 @@
 //!
 //! * [`Clip`] – two towers, one space, one temperature
 //! * [`coca`], [`generate`] – captions: the decoder's logits, beam search and sampling
+//! * [`loss`] – contrastive losses and the captions' loss of all logits at once
 //! * [`params`] – parameters under OpenCLIP's key names
 //! * [`init`] – their first values
 //! * [`depth`], [`lock`] – the layers of a tower in order, and freezing
@@ -14,6 +15,7 @@ pub mod depth;
 pub mod generate;
 pub mod init;
 pub mod lock;
+pub mod loss;
 pub mod params;
 pub mod pixels;
 pub mod profile;

@@ -1,11 +1,23 @@
 //! The newest checkpoint that is whole.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::folder::measure;
-use super::{Checkpoint, STATE, State};
+use burn::optim::OptimizerRecord;
+
+use super::layout::OPTIMIZER;
+use super::progress::Progress;
+use super::state::{FileEntry, State};
 use crate::TrainError;
+
+/// A complete checkpoint.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// The folder.
+    pub path: PathBuf,
+    /// Where the run stood.
+    pub progress: Progress,
+}
 
 /// What a look into a folder of checkpoints brought.
 #[derive(Debug, Default)]
@@ -24,7 +36,7 @@ pub fn latest(dir: &Path) -> Found {
         if entry.file_name().to_string_lossy().starts_with('.') || !entry.path().is_dir() {
             continue;
         }
-        match state(&entry.path()) {
+        match State::read(&entry.path()) {
             Ok(state) => candidates.push((state.progress.step, entry.path())),
             Err(error) => found.passed_over.push(error),
         }
@@ -50,13 +62,13 @@ pub fn latest(dir: &Path) -> Found {
 pub fn open(path: &Path) -> Result<Checkpoint, TrainError> {
     let State {
         progress, files, ..
-    } = state(path)?;
+    } = State::read(path)?;
     for file in &files {
-        let found = measure(path, &file.name)
-            .map_err(|error| incomplete(path, format!("{}: {error}", file.name)))?;
+        let found = FileEntry::measure(path, &file.name)
+            .map_err(|error| TrainError::incomplete(path, format!("{}: {error}", file.name)))?;
         if found != *file {
             let reason = format!("{} does not have its checksum", file.name);
-            return Err(incomplete(path, reason));
+            return Err(TrainError::incomplete(path, reason));
         }
     }
     Ok(Checkpoint {
@@ -65,16 +77,18 @@ pub fn open(path: &Path) -> Result<Checkpoint, TrainError> {
     })
 }
 
-/// What `state.json` says, without a look at the other files.
-pub(super) fn state(path: &Path) -> Result<State, TrainError> {
-    let json = fs::read(path.join(STATE))
-        .map_err(|error| incomplete(path, format!("{STATE}: {error}")))?;
-    State::from_json(&json).map_err(|error| incomplete(path, format!("{STATE}: {error}")))
-}
-
-fn incomplete(path: &Path, reason: String) -> TrainError {
-    TrainError::Incomplete {
-        path: path.to_path_buf(),
-        reason,
+/// The optimizer's state, if the checkpoint folder `path` has one.
+///
+/// # Errors
+/// [`TrainError::Incomplete`] when the file cannot be read.
+pub fn optimizer(path: &Path) -> Result<Option<OptimizerRecord>, TrainError> {
+    let path = path.join(OPTIMIZER);
+    if !path.exists() {
+        return Ok(None);
     }
+    let record = OptimizerRecord::load(&path);
+    record.map(Some).map_err(|error| TrainError::Incomplete {
+        path,
+        reason: error.to_string(),
+    })
 }

@@ -1,14 +1,18 @@
 //! Writing one checkpoint folder, and giving its files a second name.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::optim::OptimizerRecord;
 use openclip_model::factory::{self, Loaded};
+use openclip_model::files::atomic;
 use openclip_model::registry::HUB_CONFIG;
 
-use super::{EMA, FileEntry, MODEL, Metric, OPTIMIZER, Progress, STATE, State};
+use super::layout::{EMA, MODEL, OPTIMIZER, STATE};
+use super::metric::Metric;
+use super::progress::Progress;
+use super::state::{FileEntry, State};
 use crate::TrainError;
 
 /// Everything that a run needs to go on from one of its steps. Burn's tensors never change, so that a snapshot costs no
@@ -46,7 +50,7 @@ impl Snapshot {
             model.save(&scratch.join(MODEL))?;
             let hub = factory::hub_config(&model.config, &model.preprocess);
             let failed = |source| failed(&dir.join(name), source);
-            fs::write(scratch.join(HUB_CONFIG), format!("{hub:#}")).map_err(failed)?;
+            atomic::write(&scratch.join(HUB_CONFIG), format!("{hub:#}")).map_err(failed)?;
             let mut names = vec![MODEL, HUB_CONFIG];
             if let Some(average) = average {
                 average.save(&scratch.join(EMA))?;
@@ -80,7 +84,7 @@ pub fn duplicate(
     metric: Option<Metric>,
 ) -> Result<PathBuf, TrainError> {
     let source = dir.join(from);
-    let state = super::find::state(&source)?;
+    let state = State::read(&source)?;
     fill(dir, to, |scratch| {
         for file in &state.files {
             let (from, to) = (source.join(&file.name), scratch.join(&file.name));
@@ -103,15 +107,13 @@ pub fn rebuild(
     get: impl Fn(&str, &Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let path = dir.join(name);
-    let incomplete = |reason: String| TrainError::Incomplete {
-        path: path.clone(),
-        reason,
-    };
+    let incomplete = |reason| TrainError::incomplete(&path, reason);
     let state = State::from_json(state).map_err(|error| incomplete(format!("{STATE}: {error}")))?;
     fill(dir, name, |scratch| {
         for file in &state.files {
             get(&file.name, &scratch.join(&file.name))?;
-            let found = measure(scratch, &file.name).map_err(|error| failed(&path, error))?;
+            let found =
+                FileEntry::measure(scratch, &file.name).map_err(|error| failed(&path, error))?;
             if found != *file {
                 let reason = format!("{} does not have its checksum", file.name);
                 return Err(incomplete(reason));
@@ -133,7 +135,10 @@ fn fill(
         remove(&scratch).map_err(failed)?;
         fs::create_dir_all(&scratch).map_err(failed)?;
         let state = content(&scratch)?;
-        finish(&scratch, &state)
+        // The last file: its folder is forced to disk with it.
+        let state = state.to_json().map_err(io::Error::from);
+        state
+            .and_then(|json| atomic::write(&scratch.join(STATE), json))
             .and_then(|()| replace(&scratch, &path))
             .map_err(failed)
     };
@@ -151,18 +156,9 @@ fn failed(path: &Path, source: io::Error) -> TrainError {
     }
 }
 
-/// Writes `state.json`, the last file.
-fn finish(scratch: &Path, state: &State) -> io::Result<()> {
-    let path = scratch.join(STATE);
-    fs::write(&path, state.to_json()?)?;
-    File::open(&path)?.sync_all()?;
-    File::open(scratch)?.sync_all()
-}
-
 /// Renames `scratch` to `path`. One that is there already stays beside it under a name that can be resumed from until
 /// its successor has the place.
 fn replace(scratch: &Path, path: &Path) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
     let mut old = path.as_os_str().to_owned();
     old.push(".old");
     let old = Path::new(&old);
@@ -170,36 +166,14 @@ fn replace(scratch: &Path, path: &Path) -> io::Result<()> {
     if path.exists() {
         fs::rename(path, old)?;
     }
-    fs::rename(scratch, path)?;
-    File::open(dir)?.sync_all()?;
+    atomic::rename(scratch, path)?;
     remove(old)
 }
 
 /// Forces a file to disk and measures it.
 fn seal(dir: &Path, name: &str) -> io::Result<FileEntry> {
     File::open(dir.join(name))?.sync_all()?;
-    measure(dir, name)
-}
-
-/// Length and checksum of a file.
-pub(super) fn measure(dir: &Path, name: &str) -> io::Result<FileEntry> {
-    let mut file = File::open(dir.join(name))?;
-    let mut hasher = crc32fast::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0;
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        bytes += read as u64;
-    }
-    Ok(FileEntry {
-        name: name.into(),
-        bytes,
-        crc32: hasher.finalize(),
-    })
+    FileEntry::measure(dir, name)
 }
 
 /// Removes a folder that may not be there.

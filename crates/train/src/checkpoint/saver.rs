@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use openclip_data::error::panic_message;
+
 use super::folder::{Snapshot, duplicate};
 use super::keep::Retention;
-use super::{BEST, LATEST, Metric, find};
+use super::layout::{BEST, LATEST};
+use super::metric::Metric;
+use super::state::State;
 use crate::journal::Journal;
 use crate::{TrainConfig, TrainError};
 
@@ -98,7 +102,7 @@ type Written = Result<(PathBuf, Option<TrainError>), TrainError>;
 impl Saver {
     /// For the folder `dir`, from whose checkpoint `newest` the run goes on.
     pub fn new(dir: PathBuf, saving: Saving, newest: Option<PathBuf>) -> Self {
-        let best = find::state(&dir.join(BEST)).ok();
+        let best = State::read(&dir.join(BEST)).ok();
         Self {
             best: best.and_then(|state| state.metric),
             dir,
@@ -262,7 +266,7 @@ impl Saver {
             return true;
         };
         let written = thread.join().unwrap_or_else(|panic| {
-            let text = crate::run::panic_text(panic.as_ref());
+            let text = panic_message(panic.as_ref());
             Err(TrainError::Learner(format!("writing a checkpoint: {text}")))
         });
         self.report(role, written, journal)

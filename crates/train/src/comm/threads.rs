@@ -9,12 +9,12 @@ use super::{CommError, Communicator};
 pub struct ThreadRank {
     rank: usize,
     size: usize,
-    room: Arc<Room>,
+    rendezvous: Arc<Rendezvous>,
 }
 
 /// Where the threads meet.
 #[derive(Debug)]
-struct Room {
+struct Rendezvous {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -38,7 +38,7 @@ pub fn ranks(size: usize) -> Vec<ThreadRank> {
         to_take: 0,
         lost: None,
     };
-    let room = Arc::new(Room {
+    let rendezvous = Arc::new(Rendezvous {
         state: Mutex::new(state),
         changed: Condvar::new(),
     });
@@ -46,14 +46,14 @@ pub fn ranks(size: usize) -> Vec<ThreadRank> {
         .map(|rank| ThreadRank {
             rank,
             size,
-            room: Arc::clone(&room),
+            rendezvous: Arc::clone(&rendezvous),
         })
         .collect()
 }
 
 impl ThreadRank {
     fn state(&self) -> MutexGuard<'_, State> {
-        let state = self.room.state.lock();
+        let state = self.rendezvous.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,7 +64,7 @@ impl ThreadRank {
         busy: impl Fn(&State) -> bool,
     ) -> Result<MutexGuard<'a, State>, CommError> {
         let waits = |state: &mut State| state.lost.is_none() && busy(state);
-        let state = self.room.changed.wait_while(state, waits);
+        let state = self.rendezvous.changed.wait_while(state, waits);
         let state = state.unwrap_or_else(PoisonError::into_inner);
         match state.lost {
             Some(rank) if busy(&state) => Err(CommError::Lost(rank)),
@@ -79,14 +79,14 @@ impl ThreadRank {
             let all = state.given.iter_mut().filter_map(Option::take).collect();
             state.complete = Some(Arc::new(all));
             state.to_take = state.given.len();
-            self.room.changed.notify_all();
+            self.rendezvous.changed.notify_all();
         }
         let mut state = self.wait(state, |state| state.to_take == 0)?;
         let all = state.complete.clone().unwrap_or_default();
         state.to_take -= 1;
         if state.to_take == 0 {
             state.complete = None;
-            self.room.changed.notify_all();
+            self.rendezvous.changed.notify_all();
         }
         Ok(all)
     }
@@ -96,7 +96,7 @@ impl Drop for ThreadRank {
     fn drop(&mut self) {
         let rank = self.rank;
         self.state().lost.get_or_insert(rank);
-        self.room.changed.notify_all();
+        self.rendezvous.changed.notify_all();
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::CommError;
 
-/// A process's place among those that were started together.
+/// Which of the processes that were started together this one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct ProcessRank {
     /// Number of the process, from zero.
     pub rank: usize,
     /// How many processes there are.
@@ -28,7 +28,7 @@ const WORLD_SIZE: [&str; 4] = [
     "OMPI_COMM_WORLD_SIZE",
 ];
 
-impl Place {
+impl ProcessRank {
     /// What the environment says; `None` where no launcher has spoken, or for a single process.
     ///
     /// # Errors
@@ -70,8 +70,8 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<Option<Place>, CommError> {
-        Place::read(|name| {
+    fn read(pairs: &[(&str, &str)]) -> Result<Option<ProcessRank>, CommError> {
+        ProcessRank::read(|name| {
             let found = pairs.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         })
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_launcher_is_understood() {
-        let place = Some(Place {
+        let process = Some(ProcessRank {
             rank: 5,
             world_size: 8,
             local_rank: 1,
@@ -95,7 +95,7 @@ mod tests {
             ],
         ] {
             let pairs = [(names[0], "5"), (names[1], "8"), (names[2], "1")];
-            assert_eq!(read(&pairs).unwrap(), place);
+            assert_eq!(read(&pairs).unwrap(), process);
         }
         assert_eq!(read(&[]).unwrap(), None);
         assert_eq!(read(&[("SLURM_NTASKS", "1")]).unwrap(), None);

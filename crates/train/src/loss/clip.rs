@@ -1,11 +1,10 @@
 //! CLIP's loss.
 
-use burn::tensor::{Int, Tensor, activation};
-use openclip_model::ClipOutput;
+use burn::tensor::{Tensor, activation};
 
-use super::{PairLoss, Tile};
+use super::pair::{PairLoss, Tile};
 
-/// `½·(CE(logits) + CE(logitsᵀ))`, where row `i` belongs to column `i` (OpenCLIP's `ClipLoss`).
+/// [`clip_loss`](openclip_model::loss::clip_loss).
 #[derive(Debug, Clone, Copy)]
 pub struct ClipLoss;
 
@@ -21,23 +20,4 @@ impl PairLoss for ClipLoss {
         let gradient = log_p.exp() - tile.own.clone();
         (loss.mul_scalar(-weight), gradient.mul_scalar(weight))
     }
-}
-
-/// [`ClipLoss`] of all logits at once; `[1]`, differentiable.
-///
-/// Features are `[batch, embed_dim]`, of unit length, in f32.
-pub fn clip_loss(output: ClipOutput) -> Tensor<1> {
-    let logits = output.logits();
-    (diagonal_cross_entropy(logits.clone()) + diagonal_cross_entropy(logits.transpose()))
-        .mul_scalar(0.5)
-}
-
-/// Mean over rows of `−log softmax(row)[row index]`.
-fn diagonal_cross_entropy(logits: Tensor<2>) -> Tensor<1> {
-    let [rows, _] = logits.dims();
-    let diagonal = Tensor::<1, Int>::arange(0..rows as i64, &logits.device()).unsqueeze_dim(1);
-    activation::log_softmax(logits, 1)
-        .gather(1, diagonal)
-        .mean()
-        .neg()
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use super::{PairLoss, Tile};
+use super::pair::{PairLoss, Tile};
 
 /// `½·Σ over both sides of the mean over rows of −Σ softmax(teacher)·log softmax(student)` (OpenCLIP's `DistillClipLoss`, the
 /// part that it calls `distill_loss`). The teacher's logits carry its own scale. Zero without a teacher.

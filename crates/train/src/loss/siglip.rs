@@ -1,16 +1,13 @@
 //! SigLIP's loss.
 
 use burn::tensor::{Tensor, activation};
-use openclip_model::ClipOutput;
 
-use super::{PairLoss, Tile};
+use super::pair::{PairLoss, Tile};
 
 /// Where the logit scale's logarithm and the logit bias start under [`SigLipLoss`]: `ln 10` and −10.
 pub const SIGLIP_LOGITS: [f64; 2] = [std::f64::consts::LN_10, -10.0];
 
-/// `−Σᵢⱼ log σ(yᵢⱼ·logitᵢⱼ) / batch` with `y` = 1 for a picture and its own caption and −1 for all others.
-///
-/// SigLIP's pairwise loss (arXiv 2303.15343; OpenCLIP's `SigLipLoss`). The model should have a logit bias.
+/// [`siglip_loss`](openclip_model::loss::siglip_loss).
 #[derive(Debug, Clone, Copy)]
 pub struct SigLipLoss;
 
@@ -27,19 +24,4 @@ impl PairLoss for SigLipLoss {
         let gradient = signs * activation::sigmoid(signed.neg());
         (loss.mul_scalar(-weight), gradient.mul_scalar(-weight))
     }
-}
-
-/// [`SigLipLoss`] of all logits at once; `[1]`, differentiable.
-///
-/// Features are `[batch, embed_dim]`, of unit length, in f32.
-pub fn siglip_loss(output: ClipOutput) -> Tensor<1> {
-    let logits = output.logits();
-    let [rows, _] = logits.dims();
-    let signs = Tensor::<2>::eye(rows, &logits.device())
-        .mul_scalar(2.0)
-        .sub_scalar(1.0);
-    activation::log_sigmoid(logits * signs)
-        .sum()
-        .div_scalar(rows as f32)
-        .neg()
 }

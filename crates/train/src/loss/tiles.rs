@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::{PairLoss, Tile};
+use super::pair::{PairLoss, Tile};
 
 /// Logits of one tile: 64 MiB of each intermediate value.
 pub const TILE: usize = 1 << 24;

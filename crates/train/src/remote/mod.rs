@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use openclip_model::files::atomic::AtomicFile;
 use tokio::runtime::Runtime;
 use url::Url;
 
@@ -171,7 +172,7 @@ impl Store {
     /// Copies an object to a file.
     pub fn download(&self, name: &str, to: &Path) -> Result<(), RemoteError> {
         let local = self.local_error("copy", name);
-        let mut file = File::create(to).map_err(&local)?;
+        let mut file = AtomicFile::create(to).map_err(&local)?;
         let remote = self.error("read", name);
         self.runtime.block_on(async {
             let mut pieces = self
@@ -183,7 +184,7 @@ impl Store {
             while let Some(piece) = pieces.next().await {
                 file.write_all(&piece.map_err(&remote)?).map_err(&local)?;
             }
-            file.sync_all().map_err(&local)
+            file.finish().map_err(&local)
         })
     }
 

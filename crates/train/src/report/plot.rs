@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use openclip_model::files::atomic;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -126,10 +127,7 @@ impl Plot {
         let svg = self
             .svg()
             .map_err(|problem| write(std::io::Error::other(problem)))?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        std::fs::write(&partial, svg).map_err(write)?;
-        std::fs::rename(&partial, path).map_err(write)
+        atomic::write(path, svg).map_err(write)
     }
 
     /// The picture as SVG text.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use openclip_model::files::atomic;
 use serde_json::Value;
 
 use super::setup;
@@ -31,7 +32,7 @@ pub(super) fn write(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> 
     let write = || -> std::io::Result<()> {
         let mut json = serde_json::to_vec_pretty(&filled)?;
         json.push(b'\n');
-        fs::write(&path, json)
+        atomic::write(&path, json)
     };
     write().map_err(|source| TrainError::Write {
         path: path.clone(),

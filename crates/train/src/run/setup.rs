@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use glob::Pattern;
-use openclip_data::image::{Augmentation, Limits, TrainTransform, decode};
-use openclip_data::loader::{LoaderOptions, Transform};
+use openclip_data::image::{Augmentation, train_transform};
+use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::open::{OpenOptions, Opened, open};
@@ -262,17 +262,7 @@ pub(super) fn open_training(
         color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
         gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
     };
-    let [height, width] = image_size;
-    let transform = TrainTransform::new(height, width, augmentation)?;
-    let transform: Arc<Transform> = Arc::new(move |bytes: &[u8], rng: &mut _, out: &mut [u8]| {
-        let picture = decode(bytes, Limits::default())?;
-        let picture = if rgb_first {
-            picture.into_rgb()
-        } else {
-            picture
-        };
-        transform.apply(&picture, rng, out)
-    });
+    let transform = train_transform(image_size, augmentation, rgb_first)?;
     let steps = Steps {
         source,
         transform,

@@ -5,7 +5,8 @@ use std::io::Cursor;
 use ::image::codecs::bmp::BmpDecoder;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
-use super::{Failure, Limits, refuse, unpack};
+use super::bits::unpack;
+use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(
@@ -25,7 +26,7 @@ pub(super) fn decode(
     let decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let is_bilevel = matches!(
         decoder.original_color_type(),
         ::image::ExtendedColorType::L1
@@ -74,7 +75,7 @@ fn indexed_bmp(bytes: &[u8], limits: Limits) -> Result<Option<Picture>, Failure>
     let mut decoder = BmpDecoder::new(Cursor::new(bytes))?;
     let (width, height) = decoder.dimensions();
     let (width, height) = (width as usize, height as usize);
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let Some(palette) = decoder.get_palette().map(<[_]>::to_vec) else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 
-use super::{Failure, Limits, refuse};
+use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
@@ -14,7 +14,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     });
     let mut decoder = options.read_info(bytes)?;
     let (mut width, mut height) = (usize::from(decoder.width()), usize::from(decoder.height()));
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let Some(frame) = decoder.read_next_frame()? else {
         return Err(Failure::Damaged("no frame".to_owned()));
@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     // Pillow widens the canvas for a frame that reaches beyond it.
     width = width.max(left + frame_width);
     height = height.max(top + frame_height);
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let mut samples = vec![frame.transparent.unwrap_or(0); width * height];
     for (y, row) in frame.buffer.chunks_exact(frame_width.max(1)).enumerate() {
         samples[(top + y) * width + left..][..frame_width].copy_from_slice(row);

@@ -2,7 +2,7 @@
 
 use libjpeg_turbo_rs::{ColorSpace, DecodeLimits, Decoder, PixelFormat};
 
-use super::{Failure, Limits, refuse};
+use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
@@ -18,7 +18,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     };
     let mut decoder = Decoder::new_with_limits(bytes, bounds)?;
     let (width, height) = (decoder.header().width(), decoder.header().height());
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let (format, mode) = match decoder.jpeg_color_space() {
         ColorSpace::Grayscale => (PixelFormat::Grayscale, Mode::L),
         ColorSpace::Cmyk | ColorSpace::Ycck => (PixelFormat::Cmyk, Mode::Cmyk),

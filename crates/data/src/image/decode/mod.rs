@@ -1,50 +1,19 @@
 //! Bytes to a [`Picture`] in the mode that Pillow would give it. EXIF orientation is ignored, as upstream does.
 
+mod bits;
 mod general;
 mod gif;
 mod jpeg;
+mod limits;
 mod png;
 mod tiff;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use self::limits::Failure;
+pub use self::limits::Limits;
 use super::picture::Picture;
 use crate::error::DataError;
-
-/// What a picture may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest allowed `width * height`, compared with the file's header before anything is decoded.
-    pub max_pixels: usize,
-}
-
-impl Default for Limits {
-    /// The number from which on Pillow warns of a decompression bomb, a quarter of 2³⁰ bytes in RGB: room for the
-    /// largest cameras.
-    fn default() -> Self {
-        Self {
-            max_pixels: (1 << 30) / 4 / 3,
-        }
-    }
-}
-
-impl Limits {
-    fn check(self, width: usize, height: usize) -> Result<(), DataError> {
-        match width.checked_mul(height) {
-            Some(pixels) if pixels <= self.max_pixels => Ok(()),
-            _ => Err(DataError::PictureTooLarge {
-                width,
-                height,
-                limit: self.max_pixels,
-            }),
-        }
-    }
-
-    /// Memory in bytes that a decoder may ask for.
-    fn memory(self) -> usize {
-        self.max_pixels.saturating_mul(16).saturating_add(1 << 20)
-    }
-}
 
 /// A file format, told by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,30 +111,4 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, DataError> {
         )));
     }
     Ok(picture)
-}
-
-/// Why a format's decoder stopped.
-enum Failure {
-    Damaged(String),
-    Refused(DataError),
-}
-
-impl<E: std::error::Error> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-fn refuse(result: Result<(), DataError>) -> Result<(), Failure> {
-    result.map_err(Failure::Refused)
-}
-
-/// One byte per sample from rows of `line` bytes with several samples of `bits` bits in each, highest bits first.
-fn unpack(packed: &[u8], line: usize, width: usize, bits: usize) -> Vec<u8> {
-    let mask = (1_u16 << bits) as u8 - 1;
-    let rows = packed.chunks_exact(line.max(1));
-    rows.flat_map(|row| {
-        (0..width).map(move |x| (row[x * bits / 8] >> (8 - bits - x * bits % 8)) & mask)
-    })
-    .collect()
 }

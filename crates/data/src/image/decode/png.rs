@@ -4,7 +4,8 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
 
-use super::{Failure, Limits, refuse, unpack};
+use super::bits::unpack;
+use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
@@ -15,7 +16,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     decoder.set_transformations(Transformations::IDENTITY);
     let header = decoder.read_header_info()?;
     let (width, height) = (header.width as usize, header.height as usize);
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let mut reader = decoder.read_info()?;
     let Some(length) = reader.output_buffer_size() else {
         return Err(Failure::Damaged("its size overflows".to_owned()));

@@ -6,7 +6,9 @@ use tiff::ColorType;
 use tiff::decoder::{Decoder, DecodingResult};
 use tiff::tags::{ByteOrder, Tag};
 
-use super::{Failure, Limits, general, refuse, unpack};
+use super::bits::unpack;
+use super::general;
+use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 /// How alpha is stored, by the tag `ExtraSamples`.
@@ -23,7 +25,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     decoder = decoder.with_limits(bounds);
     let (width, height) = decoder.dimensions()?;
     let (width, height) = (width as usize, height as usize);
-    refuse(limits.check(width, height))?;
+    limits.check(width, height)?;
     let color = decoder.colortype()?;
     let is_readable = matches!(
         color,

@@ -1,7 +1,9 @@
 //! The arithmetic of the passes on sixteen lanes: in plain Rust, and with AVX2.
 
-use super::LANES;
-use crate::image::resample::PRECISION;
+use crate::image::taps::PRECISION;
+
+/// Sums that are computed side by side: rows of the horizontal pass, columns of the vertical one.
+pub(in crate::image) const LANES: usize = 16;
 
 /// What the fixed-point sums are rounded by.
 const HALF: i32 = 1 << (PRECISION - 1);

@@ -1,19 +1,13 @@
 //! Mojibake: UTF-8 that was decoded as if it were a single-byte encoding.
 
 use super::bytes::{decode, replace_lossy_sequences, restore_no_break_spaces};
+use super::repeat::repeated;
 use super::survey::Survey;
 use super::tables::{Detector, Tables, badness};
 
 /// Undoes wrong decodings until the text looks right; nothing where it already does.
 pub(super) fn fix_encoding(text: &str) -> Option<String> {
-    let mut fixed = None;
-    for _ in 0..super::MOST_ROUNDS {
-        match fix_step(fixed.as_deref().unwrap_or(text)) {
-            Some(better) => fixed = Some(better),
-            None => break,
-        }
-    }
-    fixed
+    repeated(text, fix_step)
 }
 
 /// Undoes one wrong decoding.

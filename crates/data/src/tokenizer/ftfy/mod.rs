@@ -2,6 +2,7 @@
 //!
 //! * [`encoding`] – text that was decoded with the wrong encoding (mojibake)
 //! * [`bytes`] – what is done to such text's bytes before they are decoded again
+//! * [`repeat`] – a repair as often as it has an effect
 //! * [`survey`] – which repairs a text needs at all
 //! * [`tables`] – ftfy's character tables and patterns
 //!
@@ -9,6 +10,7 @@
 
 mod bytes;
 mod encoding;
+mod repeat;
 mod survey;
 mod tables;
 
@@ -18,15 +20,13 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use self::encoding::fix_encoding;
+use self::repeat::repeated;
 use self::survey::{Survey, is_removed};
 use self::tables::Tables;
 use super::entities::unescape_strict;
 
 /// Longest stretch without a line break that is repaired at once, in characters.
 const LONGEST_SEGMENT: usize = 1_000_000;
-
-/// Most rounds of repairs. ftfy has no limit, but takes as long as `&amp;amp;amp;…` makes it.
-const MOST_ROUNDS: usize = 1000;
 
 /// Repairs `text` line by line.
 pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
@@ -37,7 +37,8 @@ pub(super) fn fix_text(text: &str) -> Cow<'_, str> {
     while !rest.is_empty() {
         let (segment, after) = rest.split_at(segment_length(rest));
         entities &= !segment.contains('<');
-        let fixed = fix_segment(segment, entities);
+        let fixed = repeated(segment, |text| fix_once(text, entities));
+        let fixed = fixed.map_or(Cow::Borrowed(segment), Cow::Owned);
         if segment.len() == text.len() {
             return fixed;
         }
@@ -57,18 +58,6 @@ fn segment_length(text: &str) -> usize {
         .char_indices()
         .nth(LONGEST_SEGMENT)
         .map_or(line, |(at, _)| at)
-}
-
-/// Repeats all repairs until they change nothing.
-fn fix_segment(segment: &str, entities: bool) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(segment);
-    for _ in 0..MOST_ROUNDS {
-        match fix_once(&text, entities) {
-            Some(fixed) => text = Cow::Owned(fixed),
-            None => break,
-        }
-    }
-    text
 }
 
 /// One round of repairs, if they change anything.

@@ -2,15 +2,6 @@
 
 use burn::tensor::{DType, Int, Tensor, activation};
 
-/// How much the next token counts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CaptionObjective {
-    /// Of [`caption_loss`].
-    pub weight: f64,
-    /// Id of padding, which does not count.
-    pub pad: i64,
-}
-
 /// Mean of `−log softmax(logits)[label]` over the labels that are not `pad` (OpenCLIP's caption loss, `CoCaLoss`); `[1]`.
 ///
 /// `logits` are `[batch, length, vocabulary]` in f32 and `labels` `[batch, length]`. Zero when all labels are `pad`.

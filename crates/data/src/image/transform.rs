@@ -1,0 +1,54 @@
+//! From a file's bytes to the planes of a batch: decoding and transforming in one.
+
+use std::sync::Arc;
+
+use openclip_model::config::PreprocessConfig;
+use rand::rngs::StdRng;
+
+use super::decode::{Limits, decode};
+use super::eval::EvalTransform;
+use super::picture::Picture;
+use super::train::{Augmentation, TrainTransform};
+use crate::error::DataError;
+
+/// Turns an encoded image into `[3, height, width]` planes of `u8`, all of which it must write: the buffer holds the
+/// pixels of an earlier sample. The generator is seeded for this sample alone.
+pub type Transform = dyn Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<(), DataError> + Send + Sync;
+
+/// OpenCLIP's evaluation transform of `[height, width]` pixels. `rgb_first` converts before the resize, as its webdataset reader does.
+///
+/// # Errors
+/// As those of [`EvalTransform::new`].
+pub fn eval_transform(
+    [height, width]: [usize; 2],
+    preprocess: &PreprocessConfig,
+    rgb_first: bool,
+) -> Result<Arc<Transform>, DataError> {
+    let transform = EvalTransform::new(height, width, preprocess)?;
+    Ok(Arc::new(move |bytes, _, out| {
+        transform.apply(&picture(bytes, rgb_first)?, out)
+    }))
+}
+
+/// OpenCLIP's training transform of `[height, width]` pixels, with the same meaning of `rgb_first`.
+///
+/// # Errors
+/// As those of [`TrainTransform::new`].
+pub fn train_transform(
+    [height, width]: [usize; 2],
+    augmentation: Augmentation,
+    rgb_first: bool,
+) -> Result<Arc<Transform>, DataError> {
+    let transform = TrainTransform::new(height, width, augmentation)?;
+    Ok(Arc::new(move |bytes, rng, out| {
+        transform.apply(&picture(bytes, rgb_first)?, rng, out)
+    }))
+}
+
+fn picture(bytes: &[u8], rgb_first: bool) -> Result<Picture, DataError> {
+    let picture = decode(bytes, Limits::default())?;
+    Ok(match rgb_first {
+        true => picture.into_rgb(),
+        false => picture,
+    })
+}

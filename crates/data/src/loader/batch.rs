@@ -1,0 +1,24 @@
+//! What a loader hands out.
+
+use super::stats::Timing;
+
+/// Samples side by side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Pixels `[size, 3, height, width]`.
+    pub images: Vec<u8>,
+    /// Token ids `[size, context_length]`; empty without a tokenizer.
+    pub tokens: Vec<i32>,
+    /// Image paths or keys, `size` of them.
+    pub names: Vec<String>,
+    /// Captions, `size` of them; empty strings where the source has none.
+    pub captions: Vec<String>,
+    /// Class indices, `size` of them; empty for sources without classes.
+    pub labels: Vec<usize>,
+    /// How many samples there are.
+    pub size: usize,
+    /// Items of the source used up to and with this batch, counted from the start of the epoch.
+    pub cursor: u64,
+    /// What this batch took.
+    pub timing: Timing,
+}

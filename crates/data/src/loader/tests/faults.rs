@@ -1,0 +1,174 @@
+//! Bad samples, bad sources and bugs.
+
+use super::*;
+use crate::source::ProblemKind;
+use crate::source::files::Files;
+use crate::source::testing::tar;
+
+#[test]
+fn bad_samples_are_counted_by_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        ..options(4, None)
+    };
+    let mut loader = start(tar(bad_shards(dir.path())), &options);
+    let good: usize = loader.by_ref().map(|batch| batch.unwrap().size).sum();
+    let stats = loader.stats();
+    assert_eq!(
+        stats.problems,
+        [
+            (ProblemKind::UnreadableShard, 1),
+            (ProblemKind::TruncatedShard, 1),
+            (ProblemKind::DuplicateKey, 1),
+            (ProblemKind::MissingImage, 1),
+            (ProblemKind::MissingCaption, 1),
+            (ProblemKind::UndecodableImage, 2),
+        ]
+    );
+    assert_eq!((stats.samples, good, stats.dropped()), (15, 15, 4));
+
+    let mut loader = start(csv(dir.path(), 21), &options);
+    assert_eq!(
+        loader
+            .by_ref()
+            .map(|batch| batch.unwrap().size)
+            .sum::<usize>(),
+        18
+    );
+    let kinds = [
+        ProblemKind::MissingCaption,
+        ProblemKind::UnreadableImage,
+        ProblemKind::UndecodableImage,
+    ];
+    assert_eq!(loader.stats().problems, kinds.map(|kind| (kind, 1)));
+    assert_eq!(loader.next().map(|batch| batch.is_ok()), None);
+}
+
+#[test]
+fn a_source_without_samples_is_an_error_not_a_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = |name: &str, members: &[(&str, &[u8])]| {
+        std::fs::write(dir.path().join(name), tar_bytes(members)).unwrap();
+        tar(vec![dir.path().join(name)])
+    };
+    let wrong_names = shard("names.tar", &[("README", b"x"), ("LICENSE", b"y")]);
+    let no_captions = shard("captions.tar", &[("a.jpg", b"x"), ("a.json", b"{}")]);
+    let other_images = shard("images.tar", &[("a.tiff", b"x"), ("a.txt", b"y")]);
+    let absent = tar((0..1000)
+        .map(|n| dir.path().join(format!("absent-{n}.tar")))
+        .collect());
+    std::fs::write(dir.path().join("empty.tsv"), "filepath\ttitle\n").unwrap();
+    let no_rows = Csv::open(&dir.path().join("empty.tsv"), &CsvFormat::default()).unwrap();
+    let options = options(4, Some(10));
+    for (error, word) in [
+        (failure(wrong_names, &options), "shard without samples"),
+        (failure(no_captions, &options), "missing caption"),
+        (failure(other_images, &options), "missing image"),
+        (failure(absent, &options), "16 × unreadable shard"),
+        (failure(no_rows.clone(), &options), "nothing at all"),
+        (
+            failure(
+                no_rows.clone(),
+                &LoaderOptions {
+                    num_batches: None,
+                    ..options.clone()
+                },
+            ),
+            "nothing at all",
+        ),
+        (
+            failure(
+                no_rows,
+                &LoaderOptions {
+                    start_cursor: 7,
+                    ..options.clone()
+                },
+            ),
+            "nothing at all",
+        ),
+    ] {
+        assert!(matches!(error, DataError::NoSamples { .. }), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn mostly_bad_samples_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths: Vec<_> = (0..30)
+        .map(|n| dir.path().join(format!("{n}.jpg")))
+        .collect();
+    for (n, path) in paths.iter().enumerate() {
+        std::fs::write(path, if n % 3 == 0 { "good" } else { "bad" }).unwrap();
+    }
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        ..options(4, None)
+    };
+    let run = |options: &LoaderOptions| {
+        let files = Files::list(paths.clone());
+        let mut loader =
+            Loader::start(Arc::new(files), Arc::new(transform), None, options).unwrap();
+        (loader.by_ref().find_map(Result::err), loader.stats())
+    };
+    let (error, _) = run(&options);
+    assert!(
+        matches!(
+            error,
+            Some(DataError::TooManyBadSamples {
+                dropped: 20,
+                total: 30,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    let (error, _) = run(&LoaderOptions {
+        bad_share_after: 10,
+        ..options.clone()
+    });
+    assert!(
+        matches!(
+            error,
+            Some(DataError::TooManyBadSamples {
+                dropped: 7,
+                total: 11,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    let (error, stats) = run(&LoaderOptions {
+        max_bad_share: 0.7,
+        ..options
+    });
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!((stats.samples, stats.dropped()), (10, 20));
+}
+
+#[test]
+fn a_panic_is_an_error_not_a_hang() {
+    let options = options(4, Some(10));
+    let (source, _) = endless(b"panic", false);
+    let error = failure(source, &options).to_string();
+    assert!(
+        error.contains("endless") && error.contains("a bug in the decoder"),
+        "{error}"
+    );
+    let (source, _) = endless(b"image", true);
+    let error = failure(source, &options).to_string();
+    assert!(
+        error.contains("an endless source") && error.contains("a bug in the source"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_error_of_the_source_reaches_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(4, Some(10));
+    options.order.world = 2;
+    let error = failure(tar(write_shards(dir.path(), 1, 3)), &options);
+    assert!(matches!(error, DataError::TooFewShards { .. }), "{error}");
+}

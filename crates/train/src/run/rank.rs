@@ -1,0 +1,358 @@
+//! One rank of a run, from its configuration to its last checkpoint.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use burn::module::Module;
+use burn::train::metric::LearningRateMetric;
+use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
+use openclip_data::error::panic_message;
+use openclip_data::tokenizer;
+use openclip_eval::Encoder;
+use openclip_model::hub::Places;
+use openclip_model::{device, registry};
+
+use super::{params, resume, setup};
+use crate::checkpoint::{self, CHECKPOINTS, Saver, Saving};
+use crate::comm::Communicator;
+use crate::data::Steps;
+use crate::guard::Guard;
+use crate::journal::{self, Journal};
+use crate::remote;
+use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
+use crate::schedule::StepSchedule;
+use crate::strategy::{Driver, ModelFacts, Run, due};
+use crate::task::{Setup, Task};
+use crate::{TrainConfig, TrainError};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The run folder.
+    pub run: PathBuf,
+    /// Which rank this is: the first one speaks for all.
+    pub rank: usize,
+    /// The newest complete checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// The run was stopped on request before its end, with a checkpoint.
+    pub stopped: bool,
+}
+
+/// What a rank is given beside the flags.
+pub(super) struct RankContext {
+    pub ranks: Arc<dyn Communicator>,
+    /// Shared by the ranks of a process.
+    pub stop: Arc<AtomicBool>,
+    /// Whether it listens to signals for its process.
+    pub listens: bool,
+}
+
+impl RankContext {
+    /// The only one of its process.
+    pub fn new(ranks: Arc<dyn Communicator>) -> Self {
+        Self {
+            ranks,
+            stop: Arc::default(),
+            listens: true,
+        }
+    }
+}
+
+/// The whole of one rank. `config` has a name and one device.
+pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outcome, TrainError> {
+    let RankContext {
+        ranks,
+        stop,
+        listens,
+    } = context;
+    let (rank, world_size) = (ranks.rank(), ranks.world_size());
+    let optim = setup::optim(&config)?;
+    let layer_decay = setup::layer_decay(&config)?;
+    let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
+    let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
+    let (resumed, passed_over) = resume::find_checkpoint(&config, &dir, ranks.as_ref())?;
+    let start = resumed
+        .as_ref()
+        .map(|(_, progress)| progress.of_rank(rank, world_size))
+        .unwrap_or_default();
+    let interactive = trains && ranks.is_first() && is_interactive();
+
+    // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
+    let device = device::parse(&config.device)?;
+    config.precision.check(&device, trains)?;
+    let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
+    let objective = setup::objective(&config, &loaded)?;
+    loaded.model = setup::lock(&config).apply(loaded.model)?;
+    setup::computation(&config, &mut loaded, &ranks);
+    let teacher = setup::teacher(&config, &loaded, &device)?;
+    let places = Places::new(config.cache_dir.as_deref());
+    let model_dir = registry::local_dir(&config.model);
+    let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &places)?;
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
+    let image_size = [height, width];
+    let compute = config.precision.compute();
+    let encoder = Encoder::of(&loaded, &device, compute);
+    let validation = setup::open_validation(&config, !interactive)?;
+    let training = trains
+        .then(|| setup::open_training(&config, image_size, &tokenizer, ranks.as_ref()))
+        .transpose()?;
+    if let Some((steps, _)) = &training
+        && start.step_in_epoch >= steps.steps_per_epoch
+    {
+        let (at, length) = (start.step_in_epoch, steps.steps_per_epoch);
+        let reason = format!(
+            "the checkpoint is at step {at} of an epoch that has {length} steps with these flags"
+        );
+        return Err(TrainError::flag("--resume", reason));
+    }
+
+    // The folder is made when every rank has come so far, and no rank goes on unless it is made.
+    ranks.barrier()?;
+    let mut journal = Journal::silent();
+    if ranks.is_first() {
+        prepare_dir(&config, &dir)?;
+        journal = Journal::open(
+            &dir,
+            &dir.file_name().unwrap_or_default().to_string_lossy(),
+            config.report_to != "none",
+            !interactive,
+            resumed.is_some().then_some(start.step),
+        )?;
+        if config.reports_to("wandb") {
+            let resumed_at = resumed.is_some().then_some(start.step);
+            journal.report_to(setup::wandb(&config, &dir, resumed_at)?);
+        }
+    }
+    ranks.barrier()?;
+    for error in passed_over {
+        journal.warn(format!("{error}; it is passed over"));
+    }
+    for warning in std::mem::take(&mut loaded.warnings) {
+        journal.warn(warning);
+    }
+    if ranks.is_first() {
+        params::warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
+        params::write(&config, &dir)?;
+    }
+    let numel: usize = openclip_model::params::describe(&loaded.model)
+        .iter()
+        .filter(|param| param.is_parameter())
+        .map(|param| param.numel())
+        .sum();
+    journal.info(format!(
+        "{}: {:.1} M parameters on {}, {}",
+        loaded.name,
+        numel as f64 / 1e6,
+        config.device,
+        config.precision.name(),
+    ));
+    let Some((steps, schedule)) = training else {
+        if ranks.is_first() {
+            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
+            journal.evaluation(0, 0, &metrics)?;
+            journal.finish()?;
+        }
+        return Ok(Outcome {
+            run: dir,
+            rank,
+            checkpoint: None,
+            stopped: false,
+        });
+    };
+    journal.info(format!(
+        "{}: {} epochs of {} steps of {} samples",
+        steps.source.describe(),
+        config.epochs,
+        steps.steps_per_epoch,
+        config.batch_size * config.accum_freq * world_size,
+    ));
+    if world_size > 1 {
+        journal.info(format!("{world_size} ranks"));
+    }
+    if let Some((path, progress)) = &resumed {
+        let (path, step) = (path.display(), progress.step);
+        journal.info(format!(
+            "Resumed from {path} at step {step} of {}",
+            schedule.total
+        ));
+        let before = progress.cursors.len().max(1);
+        if before != world_size && progress.step_in_epoch > 0 {
+            journal.warn(format!(
+                "saved by {before} ranks, resumed by {world_size}: the rest of the epoch comes in another order"
+            ));
+        }
+    }
+
+    let facts = ModelFacts {
+        name: loaded.name.clone(),
+        config: loaded.config.clone(),
+        preprocess: loaded.preprocess.clone(),
+    };
+    let setup = Setup {
+        device: device.clone().autodiff(),
+        compute,
+        preprocess: loaded.preprocess.clone(),
+        image_size,
+        context_length: tokenizer.context_length(),
+        grad_clip_norm: setup::grad_clip_norm(&config, &optim),
+        seed: config.seed,
+    };
+    let optimizer = optim.optimizer(&loaded.model);
+    if let Some(pattern) = optim.idle_pattern(&loaded.model) {
+        journal.warn(format!(
+            "--wd-exclude {pattern}: no parameter has such a name"
+        ));
+    }
+    let schedule = StepSchedule {
+        schedule,
+        step: start.step,
+        skip: config.skip_scheduler,
+        scale: 1.0,
+    };
+    let scheduler = layer_decay.scheduler(&loaded.model, schedule);
+    let guard = Guard::new(setup::rules(&config), start.guard.clone());
+    let (average, missing) = match ranks.is_first() {
+        true => setup::average(&config, &loaded, resumed.as_ref())?,
+        false => (None, None),
+    };
+    if let Some(warning) = missing {
+        journal.warn(warning);
+    }
+    let task = Task::new(loaded.model.train(), setup)
+        .with_guard(guard)
+        .with_ema(average)
+        .with_objective(objective)
+        .with_ranks(Arc::clone(&ranks))
+        .with_teacher(teacher.map(Arc::new));
+    let mut learner = Learner::new(task, optimizer, scheduler);
+    if let Some((path, _)) = &resumed
+        && let Some(record) = checkpoint::optimizer(path)?
+    {
+        learner.load_optim(record);
+    }
+
+    let remote = match ranks.is_first() {
+        true => resume::remote_store(&config)?,
+        false => None,
+    };
+    let every = Duration::from_secs(config.remote_sync_frequency);
+    let remote = remote.map(|store| remote::Sync::start(store, dir.clone(), every));
+    let remote = remote.transpose().map_err(|source| TrainError::Write {
+        path: dir.clone(),
+        source,
+    })?;
+
+    if listens {
+        listen(&stop)?;
+    }
+    let run = Run {
+        ranks,
+        facts,
+        saver: Saver::new(
+            dir.join(CHECKPOINTS),
+            Saving::from(&config),
+            resumed.map(|(path, _)| path),
+        ),
+        steps_per_epoch: steps.steps_per_epoch,
+        progress: start,
+        position: Arc::clone(&steps.position),
+        stats: Arc::clone(&steps.stats),
+        stop,
+        validation,
+        tokenizer,
+        encoder,
+        journal,
+        remote,
+        stopped: false,
+        config,
+    };
+    launch(run, learner, steps, &dir, interactive)
+}
+
+/// Hands the loop to Burn's `SupervisedTraining` and collects what came of it.
+fn launch(
+    run: Run,
+    learner: Learner<Task>,
+    steps: Steps,
+    dir: &Path,
+    interactive: bool,
+) -> Result<Outcome, TrainError> {
+    let epochs = run.config.epochs as usize;
+    let driver = Arc::new(Driver::new(run));
+    let steps = Arc::new(steps);
+    let mut training = SupervisedTraining::new(dir, steps.clone(), steps)
+        .num_epochs(epochs)
+        .with_application_logger(None)
+        .with_metric_logger(NoMetricLog)
+        .with_training_strategy(TrainingStrategy::Custom(driver.clone()))
+        .metric_train_numeric(StepMetric::new("Loss", false, |figures| figures.loss))
+        .metric_train_numeric(StepMetric::new("Logit scale", true, |figures| {
+            figures.logit_scale
+        }))
+        .metric_train_numeric(StepMetric::new("Gradient norm", false, |figures| {
+            figures.grad_norm
+        }))
+        .metric_train_numeric(StepMetric::new("Samples per second", true, |figures| {
+            figures.samples as f64 / figures.batch_time
+        }))
+        .metric_train_numeric(StepMetric::new("Data wait (%)", false, |figures| {
+            100.0 * figures.data_time / figures.batch_time
+        }))
+        .metric_train_numeric(LearningRateMetric::new());
+    if !interactive {
+        training = training.renderer(Box::new(NoRenderer));
+    }
+    // A device that runs out of memory, or loses its driver, panics inside Burn.
+    let result = catch_unwind(AssertUnwindSafe(|| training.launch(learner)));
+    let (run, ended) = driver.finish();
+    ended?;
+    match result {
+        Err(panic) => Err(match panic.downcast::<TrainError>() {
+            Ok(error) => *error,
+            Err(panic) => TrainError::Learner(panic_message(panic.as_ref())),
+        }),
+        Ok(result) => match (result.error, run) {
+            (Some(error), _) => Err(TrainError::Learner(error.to_string())),
+            (None, None) => Err(TrainError::Learner("training never began".into())),
+            (None, Some(mut run)) => {
+                run.journal.finish()?;
+                Ok(Outcome {
+                    run: dir.to_owned(),
+                    rank: run.ranks.rank(),
+                    checkpoint: run.saver.newest().map(Path::to_owned),
+                    stopped: run.stopped,
+                })
+            }
+        },
+    }
+}
+
+/// SIGINT and SIGTERM ask for a stop; the second one ends the process at once.
+fn listen(stop: &Arc<AtomicBool>) -> Result<(), TrainError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(stop)))
+            .map_err(|error| TrainError::Learner(format!("cannot listen for signals: {error}")))?;
+    }
+    Ok(())
+}
+
+fn is_interactive() -> bool {
+    use std::io::IsTerminal;
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && std::io::stderr().is_terminal() && !dumb
+}
+
+fn prepare_dir(config: &TrainConfig, dir: &Path) -> Result<(), TrainError> {
+    if dir.join(journal::LOG).exists() && config.resume.is_none() {
+        return Err(TrainError::Exists(dir.to_owned()));
+    }
+    let path = dir.join(CHECKPOINTS);
+    checkpoint::sweep(&path);
+    fs::create_dir_all(&path).map_err(|source| TrainError::Write { path, source })
+}
