@@ -7,10 +7,9 @@ use burn::tensor::FloatDType;
 use openclip_data::tokenizer::for_model;
 use openclip_eval::Encoder;
 use openclip_model::factory::{self, CreateOptions};
-use openclip_model::params;
 use openclip_model::weights::{TensorOut, write_safetensors};
 use openclip_tests::runs::{run_config, write_squares};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, values};
+use openclip_tests::{Tensors, device, fixture, json, max_difference, parameters_of, values};
 use openclip_train::{TrainConfig, train};
 use serde_json::{Value, json as object};
 
@@ -98,7 +97,7 @@ fn rows_positions_and_features_are_those_of_open_clip() {
                 let apart = max_difference(found, expected.get(&format!("{length}/{name}")).1);
                 assert!(apart <= tolerance, "{place}: {name} differ by {apart:e}");
             };
-            let all = params::export(&loaded.model);
+            let all = parameters_of(&loaded.model);
             let positions = all.iter().find(|p| {
                 ["positional_embedding", "text.positional_embedding"].contains(&p.key.as_str())
             });

@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 use openclip_model::config::ModelConfig;
 use openclip_model::layers::drop_path::{branch_seed, drop_path, drop_path_shares};
 use openclip_model::layers::patch::KeptPatches;
-use openclip_model::params;
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, gradients_of, json, max_difference, model, model_config, values,
+};
 use openclip_train::loss::ClipLoss;
-use openclip_train::relay::PickGradient;
 use serde_json::json;
 
 const CASES: usize = 9;
@@ -111,7 +111,7 @@ fn training_mode_drops_patches_with_their_angles_and_branches() {
         assert!(apart <= FEATURES, "{name}: {apart:e}");
         let gradients = features.square().sum().backward();
         let gradients = burn::optim::GradientsParams::from_grads(gradients, &model);
-        let found = params::export_with(&model, &mut PickGradient(&gradients));
+        let found = gradients_of(&model, &gradients);
         family::same_gradients(
             &path,
             &format!("{name}/grad/"),

@@ -7,7 +7,9 @@ use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::layers::Noise;
 use openclip_tests::family::{self, same_models};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, json, max_difference, model, model_config, parameters_of, values,
+};
 use openclip_train::loss::ClipLoss;
 use openclip_train::relay;
 use serde_json::json;
@@ -69,8 +71,7 @@ fn padding_starts_at_zero() {
     ] {
         let config = model_config(&cfg(case));
         let fresh = Clip::new(&config, &device()).unwrap();
-        let params =
-            openclip_model::params::export(&openclip_model::init::initialise(fresh, &config, 3));
+        let params = parameters_of(&openclip_model::init::initialise(fresh, &config, 3));
         for key in keys {
             let key = format!("text.transformer.{key}");
             let param = params.iter().find(|param| param.key == key).unwrap();
@@ -327,7 +328,7 @@ fn training_starts_from_published_encoders() {
         let loaded = create(&cfg).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         let expected = Tensors::read(&format!("hftext/encoders/{kind}/encoder.safetensors"));
-        let found = openclip_model::params::export(&loaded.model);
+        let found = parameters_of(&loaded.model);
         let mut compared = 0;
         for param in &found {
             if let Some(name) = param.key.strip_prefix("text.transformer.") {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use openclip_model::{Clip, init, params};
-use openclip_tests::{Tensors, device, json, max_difference, model_config};
+use openclip_model::{Clip, init};
+use openclip_tests::{Tensors, device, json, largest, max_difference, model_config, parameters_of};
 use serde_json::Value;
 
 /// Standard deviations of sampling error that are tolerated. Of some 600 figures one in 15,000 would be further off by chance.
@@ -15,7 +15,7 @@ fn draw(config: &Value, seeds: u64) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> 
     let mut drawn = BTreeMap::new();
     for seed in 0..seeds {
         let model = Clip::new(&config, &device()).unwrap();
-        for param in params::export(&init::initialise(model, &config, seed)) {
+        for param in parameters_of(&init::initialise(model, &config, seed)) {
             let (_, values) = drawn
                 .entry(param.key)
                 .or_insert_with(|| (param.shape, Vec::new()));
@@ -34,20 +34,15 @@ struct Moments {
 
 fn moments(values: &[f32]) -> Moments {
     let count = values.len() as f64;
-    let values = || values.iter().map(|&value| f64::from(value));
-    let mean = values().sum::<f64>() / count;
-    let central = |power: i32| {
-        values()
-            .map(|value| (value - mean).powi(power))
-            .sum::<f64>()
-            / count
-    };
+    let exact = || values.iter().map(|&value| f64::from(value));
+    let mean = exact().sum::<f64>() / count;
+    let central = |power: i32| exact().map(|value| (value - mean).powi(power)).sum::<f64>() / count;
     let variance = central(2);
     Moments {
         mean,
         std: variance.sqrt(),
         kurtosis: central(4) / (variance * variance),
-        largest: values().map(f64::abs).fold(0.0, f64::max),
+        largest: largest(values).into(),
     }
 }
 
@@ -119,7 +114,7 @@ fn sine_cosine_positions_are_the_table_of_open_clip() {
     let case = json("models/vit_sin_cos.json");
     let config = model_config(&case["model_cfg"]);
     let model = init::initialise(Clip::new(&config, &device()).unwrap(), &config, 0);
-    let params = params::export(&model);
+    let params = parameters_of(&model);
     let table = params
         .iter()
         .find(|param| param.key == "visual.positional_embedding")
@@ -137,7 +132,7 @@ fn a_seed_fixes_every_value_and_another_changes_them() {
     let config = model_config(config);
     let weights = |seed| {
         let model = Clip::new(&config, &device()).unwrap();
-        params::export(&init::initialise(model, &config, seed))
+        parameters_of(&init::initialise(model, &config, seed))
     };
     let (first, again, other) = (weights(3), weights(3), weights(4));
     for ((first, again), other) in first.iter().zip(&again).zip(&other) {

@@ -1,10 +1,12 @@
 //! `--int8-linear`: SwitchBack's layer against the paper's formulas in integers (`tests/parity/export_int8.py`), and in models.
 
 use burn::tensor::Tensor;
+use openclip_model::Clip;
 use openclip_model::layers::switch_back::switch_back;
-use openclip_model::{Clip, params};
-use openclip_tests::{Tensors, device, json, max_difference, model_config, values};
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_tests::{
+    Tensors, device, gradients_of, json, max_difference, model_config, relative_difference, values,
+};
+use openclip_train::relay::{self, MicroBatch};
 
 /// f32 against f64, relative to the largest value.
 const TOLERANCE: f32 = 1e-6;
@@ -21,8 +23,7 @@ fn forward_and_gradients_are_the_paper_s() {
         let y = switch_back(x.clone(), weight.clone()) + bias.clone().unsqueeze();
         let same = |name: &str, found: Vec<f32>| {
             let wanted = expected.get(&format!("{case}/{name}")).1;
-            let size = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-            let apart = max_difference(&found, wanted) / size;
+            let apart = relative_difference(&found, wanted);
             println!("{case} {name}: {apart:e}");
             assert!(apart <= TOLERANCE, "{case} {name}: {apart:e}");
         };
@@ -59,7 +60,7 @@ fn models_are_near_and_every_parameter_learns() {
     assert!(apart > 1e-6 && apart < 0.05, "features differ by {apart:e}");
     let gradient = |model: &Clip| {
         let (_, gradients) = relay::step(model, std::slice::from_ref(&batch)).unwrap();
-        params::export_with(model, &mut PickGradient(&gradients))
+        gradients_of(model, &gradients)
     };
     let (found, wanted) = (gradient(&eight), gradient(&model));
     assert_eq!(found.len(), wanted.len());

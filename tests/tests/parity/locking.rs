@@ -4,9 +4,9 @@
 use openclip_model::lock::Lock;
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, digest};
-use openclip_tests::{Tensors, device, json, values};
+use openclip_tests::{Tensors, device, gradients_of, json, parameters_of, values};
 use openclip_train::optim::AdamW;
-use openclip_train::relay::{self, PickGradient};
+use openclip_train::relay;
 
 /// Keys of parameters that are not frozen, running statistics aside.
 fn trainable(model: &Clip, lock: &Lock) -> Vec<String> {
@@ -84,7 +84,7 @@ fn a_step_leaves_frozen_parameters_alone() {
         let batches = [family::batch(&expected, 0)];
         let whole = family::model(&path);
         let (loss, all) = relay::step(&whole, &batches).unwrap();
-        let all = params::export_with(&whole, &mut PickGradient(&all));
+        let all = gradients_of(&whole, &all);
         let model = lock.apply(whole.clone()).unwrap();
         let keys = trainable(&model, &lock);
         assert!(
@@ -93,7 +93,7 @@ fn a_step_leaves_frozen_parameters_alone() {
         );
         let (locked_loss, some) = relay::step(&model, &batches).unwrap();
         assert_eq!(values(loss), values(locked_loss), "{path}");
-        for found in params::export_with(&model, &mut PickGradient(&some)) {
+        for found in gradients_of(&model, &some) {
             assert!(
                 keys.contains(&found.key),
                 "{path}: {} has a gradient",
@@ -103,9 +103,9 @@ fn a_step_leaves_frozen_parameters_alone() {
             let apart = openclip_tests::max_difference(&found.values, &wanted.values);
             assert!(apart <= 1e-6, "{path}: {}: {apart:e}", found.key);
         }
-        let before = params::export(&model);
+        let before = parameters_of(&model);
         let mut optimizer = AdamW::for_model("ViT").optimizer(&model);
-        let after = params::export(&optimizer.step(1e-2, model, some));
+        let after = parameters_of(&optimizer.step(1e-2, model, some));
         for (before, after) in before.iter().zip(&after) {
             let moved = before.values != after.values;
             assert_eq!(
@@ -137,11 +137,11 @@ fn statistics_of_batch_norm_are_frozen_on_request() {
             ..image(0)
         };
         let model = lock.apply(family::model(&path)).unwrap();
-        let evaluated = model.visual.forward(images.clone(), None).into_data();
-        let trained = model.visual.forward(images.clone(), Some(1)).into_data();
+        let evaluated = values(model.visual.forward(images.clone(), None));
+        let trained = values(model.visual.forward(images.clone(), Some(1)));
         assert_eq!(evaluated == trained, freeze);
-        let before = params::export(&model);
-        let after = params::export(&model.apply_pending_statistics());
+        let before = parameters_of(&model);
+        let after = parameters_of(&model.apply_pending_statistics());
         let same = before.iter().zip(&after).all(|(a, b)| a.values == b.values);
         assert_eq!(same, freeze);
     }

@@ -4,10 +4,10 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use openclip_model::{Clip, l2_normalize, params};
 use openclip_tests::family::{self, FEATURES, GRADIENTS};
 use openclip_tests::{
-    Tensors, device, fixture, json, max_difference, model, model_config, relative_difference,
-    values,
+    Tensors, device, fixture, gradients_of, json, max_difference, model, model_config,
+    relative_difference, values,
 };
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::relay::{self, MicroBatch};
 
 /// Cosines times a scale of up to 100.
 const LOGITS: f32 = 1e-3;
@@ -36,7 +36,7 @@ fn gradient_difference(case: &Case, batches: &[MicroBatch], path: &str) -> f32 {
     let (loss, gradients) = relay::step(&case.model, batches).unwrap();
     let apart = max_difference(&values(loss), case.expected.get("output/loss").1);
     assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
-    let found = params::export_with(&case.model, &mut PickGradient(&gradients));
+    let found = gradients_of(&case.model, &gradients);
     family::same_gradients(path, "grad/", &found, &case.expected, GRADIENTS)
 }
 

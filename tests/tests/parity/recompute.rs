@@ -3,11 +3,11 @@
 use burn::tensor::Tensor;
 use openclip_model::Clip;
 use openclip_model::lock::Lock;
-use openclip_model::params::{self, ParamValues};
+use openclip_model::params::ParamValues;
 use openclip_tests::family::equal_gradients;
-use openclip_tests::{Tensors, device, json, model_config};
+use openclip_tests::{Tensors, device, gradients_of, json, model_config, parameters_of};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective};
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::relay::{self, MicroBatch};
 
 /// Relative to the largest value of a gradient. On the CPU the bits are equal but where more than two branches of a block flow
 /// back into its input, whose sum then has another order, which MobileCLIP's norms over few values enlarge.
@@ -61,7 +61,7 @@ fn gradient(model: &Clip, batches: &[MicroBatch]) -> Vec<ParamValues> {
         pad: 0,
     });
     let (_, gradients) = relay::step_toward(model, batches, &objective).unwrap();
-    params::export_with(model, &mut PickGradient(&gradients))
+    gradients_of(model, &gradients)
 }
 
 const FAMILIES: [&str; 20] = [
@@ -139,7 +139,7 @@ fn running_statistics_count_each_batch_once() {
     for path in ["resnet/odd_image", "mobileclip/mci0"] {
         let statistics = |model: Clip, count| {
             gradient(&model, &batches(path, count));
-            let settled = params::export(&model.apply_pending_statistics());
+            let settled = parameters_of(&model.apply_pending_statistics());
             let running = settled.into_iter();
             running
                 .filter(|param| param.key.contains(".running_"))

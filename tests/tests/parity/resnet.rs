@@ -7,7 +7,7 @@ use openclip_model::weights::{StateDict, openai};
 use openclip_model::{Clip, init, params};
 use openclip_tests::family::{self, FEATURES, create};
 use openclip_tests::{
-    Tensors, batch_norm, device, fixture, json, max_difference, model_config, values,
+    Tensors, batch_norm, device, fixture, json, max_difference, model_config, parameters_of, values,
 };
 use openclip_train::optim::AdamW;
 use openclip_train::relay::{self, MicroBatch};
@@ -91,7 +91,7 @@ fn what_is_saved_loads_with_equal_values() {
     let expected = Tensors::read("resnet/odd_image.safetensors");
     let source = format!("local-dir:{}", folder.path().display());
     let loaded = factory::create(&source, None, &device(), &CreateOptions::default()).unwrap();
-    for param in params::export(&loaded.model) {
+    for param in parameters_of(&loaded.model) {
         let wanted = expected.get(&format!("weights/{}", param.key)).1;
         assert_eq!(param.values, wanted, "{}", param.key);
     }
@@ -191,9 +191,9 @@ fn a_few_steps_lower_the_loss() {
     for _ in 0..6 {
         let (loss, gradients) = relay::step(&model, std::slice::from_ref(&batch)).unwrap();
         losses.push(values(loss)[0]);
-        let before = params::export(&model);
+        let before = parameters_of(&model);
         model = optimizer.step(3e-3, model, gradients);
-        let after = params::export(&model);
+        let after = parameters_of(&model);
         for (before, after) in before.iter().zip(&after) {
             let statistic = before.key.contains("running_");
             assert!(
@@ -203,7 +203,7 @@ fn a_few_steps_lower_the_loss() {
             );
         }
         model = model.apply_pending_statistics();
-        let moved = params::export(&model);
+        let moved = parameters_of(&model);
         let mean = |all: &[params::ParamValues]| {
             let found = all.iter().find(|p| p.key == "visual.bn1.running_mean");
             found.unwrap().values.clone()
@@ -217,7 +217,7 @@ fn a_few_steps_lower_the_loss() {
 fn initial_weights_are_those_of_open_clip() {
     let config = model_config(&json("resnet/openai_config.json"));
     let model = init::initialise(Clip::new(&config, &device()).unwrap(), &config, 1);
-    for param in params::export(&model) {
+    for param in parameters_of(&model) {
         let all = |value: f32| param.values.iter().all(|x| *x == value);
         let within = |bound: f32| param.values.iter().all(|x| x.abs() <= bound) && !all(0.0);
         let key = param.key.as_str();

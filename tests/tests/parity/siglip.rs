@@ -6,12 +6,15 @@ use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, create};
 use openclip_model::weights::{StateDict, WeightsError, bind};
-use openclip_model::{Clip, params, registry};
+use openclip_model::{Clip, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
 use openclip_tests::runs::{losses, small_run};
-use openclip_tests::{Tensors, device, fixture, json, max_difference, model_config, values};
+use openclip_tests::{
+    Tensors, device, fixture, gradients_of, json, max_difference, model_config, named_values,
+    parameters_of, values,
+};
 use openclip_train::loss::{ClipLoss, Objective, PairLoss, SigLipLoss};
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::relay::{self, MicroBatch};
 use serde_json::json;
 
 fn gradients(
@@ -30,7 +33,7 @@ fn gradients(
         apart <= 2e-5 * wanted[0].abs().max(1.0),
         "{path}: {kind}loss differs by {apart:e}"
     );
-    let found = params::export_with(model, &mut PickGradient(&gradients));
+    let found = gradients_of(model, &gradients);
     let prefix = format!("{kind}grad/");
     // Committed for some cases alone.
     if kind == "siglip_" && expected.with_prefix(&prefix).next().is_none() {
@@ -106,7 +109,7 @@ fn big_vision_archives_are_read() {
     let (config, expected) = plain();
     for name in ["siglip/big_vision.npz", "siglip/big_vision_stacked.npz"] {
         let model = read(&config, &fixture(name)).unwrap_or_else(|error| panic!("{error}"));
-        let params = params::export(&model);
+        let params = parameters_of(&model);
         assert!(params.len() > 50);
         for param in params {
             let wanted = expected.get(&format!("weights/{}", param.key)).1;
@@ -285,12 +288,11 @@ fn a_run_with_the_sigmoid_loss() {
     let (folder, straight) = run("straight", None, None);
     run("halved", Some(3), None);
     let (_, resumed) = run("halved", None, Some("latest"));
-    for (key, tensor) in &straight.tensors {
-        assert_eq!(
-            tensor.to_f32().unwrap(),
-            resumed.tensors[key].to_f32().unwrap(),
-            "{key}"
-        );
+    let pairs = named_values(&straight)
+        .into_iter()
+        .zip(named_values(&resumed));
+    for (straight, resumed) in pairs {
+        assert_eq!(straight, resumed);
     }
     let value = |key: &str| straight.tensors[key].to_f32().unwrap()[0];
     assert!(

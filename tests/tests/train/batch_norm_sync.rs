@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use openclip_model::{Clip, params};
-use openclip_tests::{Tensors, device, json, max_difference, model_config, on_threads, values};
+use openclip_model::Clip;
+use openclip_tests::{
+    Tensors, device, gradients_of, json, largest, max_difference, model_config, on_threads,
+    parameters_of, values,
+};
 use openclip_train::comm::batch_norm::BatchNormRanks;
 use openclip_train::comm::{Communicator, Single};
 use openclip_train::loss::{ClipLoss, Objective};
-use openclip_train::relay::{MicroBatch, PickGradient, Relay};
+use openclip_train::relay::{MicroBatch, Relay};
 
 /// Of features and running statistics: sums of f32 in another order.
 const VALUES: f32 = 1e-4;
@@ -85,13 +88,13 @@ fn step_of(
     let batches: Vec<_> = (0..parts).map(|i| part(first + i * size, size)).collect();
     let (_, gradients) = relay.step(&model, &batches).unwrap();
     let mut found = vec![("features".to_owned(), values(features))];
-    let gradients = params::export_with(&model, &mut PickGradient(&gradients));
+    let gradients = gradients_of(&model, &gradients);
     found.extend(
         gradients
             .into_iter()
             .map(|p| (format!("gradient of {}", p.key), p.values)),
     );
-    let running = params::export(&model.apply_pending_statistics());
+    let running = parameters_of(&model.apply_pending_statistics());
     let running = running.into_iter().filter(|p| p.key.contains("running_"));
     found.extend(running.map(|p| (p.key, p.values)));
     found
@@ -104,10 +107,9 @@ fn on_ranks(path: &str, size: usize, synchronise: bool, parts: usize) -> Vec<Fou
 /// Largest differences of `found` from `wanted`, relative to the largest value: of features and running statistics, and of
 /// gradients, where it is at least a thousandth of the largest of all.
 fn differences(found: &[Found], wanted: &Found) -> [f32; 2] {
-    let size = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let is_gradient = |name: &str| name.starts_with("gradient");
     let gradients = wanted.iter().filter(|(name, _)| is_gradient(name));
-    let total = gradients.map(|(_, g)| size(g)).fold(0.0, f32::max);
+    let total = gradients.map(|(_, g)| largest(g)).fold(0.0, f32::max);
     assert!(total > 0.0);
     let mut worst = [0.0_f32; 2];
     for (i, (name, wanted)) in wanted.iter().enumerate() {
@@ -121,7 +123,7 @@ fn differences(found: &[Found], wanted: &Found) -> [f32; 2] {
             _ => found.iter().map(|rank| rank[i].1.clone()).collect(),
         };
         for copy in copies {
-            let apart = max_difference(&copy, wanted) / size(wanted).max(floor);
+            let apart = max_difference(&copy, wanted) / largest(wanted).max(floor);
             worst[kind] = worst[kind].max(apart);
         }
     }
@@ -162,7 +164,7 @@ fn micro_batches_of_ranks_normalise_as_micro_batches_of_one() {
     for rank in &found {
         for (a, b) in rank.iter().zip(&whole).skip(1) {
             assert_eq!(a.0, b.0);
-            let size = b.1.iter().fold(1e-2_f32, |max, x| max.max(x.abs()));
+            let size = largest(&b.1).max(1e-2);
             let apart = max_difference(&a.1, &b.1) / size;
             assert!(apart <= GRADIENTS, "{}: {apart:e}", a.0);
         }

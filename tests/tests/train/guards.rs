@@ -7,11 +7,10 @@ use std::path::Path;
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use burn::train::TrainStep;
 use openclip_model::factory::{self, CreateOptions};
-use openclip_model::params;
 use openclip_model::weights::StateDict;
 use openclip_tests::family;
 use openclip_tests::runs::{lines, run_config, small_run};
-use openclip_tests::{Tensors, device, json, named_values, values};
+use openclip_tests::{Tensors, device, json, named_values, parameters_of, values};
 use openclip_train::guard::{Guard, LossScale, Memory, Rules, ScaleRule, SpikeRule, Verdict};
 use openclip_train::optim::AdamW;
 use openclip_train::relay;
@@ -119,7 +118,7 @@ fn a_batch_with_a_nan_changes_nothing() {
             let ledger = task.ledger().lock().unwrap();
             assert_eq!(ledger.verdict == Verdict::Taken, step != 2);
         }
-        let found = params::export(&task.clip).into_iter();
+        let found = parameters_of(&task.clip).into_iter();
         found.map(|param| param.values).collect::<Vec<_>>()
     };
     let (clean, poisoned) = (run(false), run(true));
@@ -186,7 +185,7 @@ fn the_average_follows_the_weights_and_is_validated() {
     });
     let model = dir.path().join("tiny-vit.json").display().to_string();
     let fresh = factory::create(&model, None, &device(), &CreateOptions::default()).unwrap();
-    let mut average: Vec<(String, Vec<f64>)> = params::export(&fresh.model)
+    let mut average: Vec<(String, Vec<f64>)> = parameters_of(&fresh.model)
         .into_iter()
         .map(|param| (param.key, param.values.into_iter().map(f64::from).collect()))
         .collect();

@@ -8,18 +8,18 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
+use openclip_model::Clip;
 use openclip_model::params::ParamValues;
 use openclip_model::weights::StateDict;
-use openclip_model::{Clip, params};
 use openclip_tests::family::{self, equal_gradients, same_gradients};
 use openclip_tests::{
-    Tensors, device, device_name, json, model, model_config, on_threads, relative_difference,
-    values,
+    Tensors, device, device_name, gradients_of, json, model, model_config, named_values,
+    on_threads, parameters_of, relative_difference, values,
 };
 use openclip_train::comm::threads::ThreadRank;
 use openclip_train::comm::{CommError, Communicator, Single};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective, SigLipLoss};
-use openclip_train::relay::{MicroBatch, PickGradient, Relay};
+use openclip_train::relay::{MicroBatch, Relay};
 use openclip_train::{TrainConfig, train};
 
 const CASES: [&str; 4] = ["clip", "siglip", "distill", "coca"];
@@ -101,7 +101,7 @@ impl Case {
         ];
         let mut losses: Vec<f32> = losses.into_iter().flatten().map(|l| values(l)[0]).collect();
         ranks.all_reduce(&mut losses).unwrap();
-        let found = params::export_with(&model, &mut PickGradient(&gradients));
+        let found = gradients_of(&model, &gradients);
         (losses, found)
     }
 
@@ -228,7 +228,7 @@ fn hidden_exchange() {
     let device = device().autodiff();
     let loaded = openclip_model::factory::create(&name, None, &device, &options).unwrap();
     let model = loaded.model;
-    let values: usize = params::export(&model).iter().map(|p| p.values.len()).sum();
+    let values: usize = parameters_of(&model).iter().map(|p| p.values.len()).sum();
     let images = burn::tensor::Tensor::ones([4, 3, 224, 224], &device);
     let tokens = burn::tensor::Tensor::ones([4, 77], &device);
     for nanoseconds in [0, 40, 0, 40] {
@@ -305,10 +305,10 @@ fn without_key_bias(key: &str, mut values: Vec<f32>) -> Vec<f32> {
 
 fn apart(a: &StateDict, b: &StateDict) -> f32 {
     assert_eq!(a.tensors.len(), b.tensors.len());
-    let pairs = a.tensors.iter().zip(&b.tensors);
+    let pairs = named_values(a).into_iter().zip(named_values(b));
     let apart = pairs.map(|((key, a), (other, b))| {
         assert_eq!(key, other);
-        let [a, b] = [a, b].map(|x| without_key_bias(key, x.to_f32().unwrap()));
+        let [a, b] = [a, b].map(|values| without_key_bias(&key, values));
         relative_difference(&a, &b)
     });
     apart.fold(0.0, f32::max)

@@ -6,11 +6,12 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use burn::train::TrainStep;
 use openclip_model::{Clip, params};
 use openclip_tests::{
-    Tensors, device, json, max_difference, model, model_config, relative_difference, values,
+    Tensors, device, gradients_of, json, largest, max_difference, model, model_config,
+    parameters_of, relative_difference, values,
 };
 use openclip_train::loss::clip_loss;
 use openclip_train::optim::{AdamW, decays};
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::relay::{self, MicroBatch};
 use openclip_train::schedule::{Decay, Schedule, StepSchedule};
 use openclip_train::task::{Setup, Task};
 use serde_json::Value;
@@ -127,7 +128,7 @@ fn ten_steps_of_adamw() {
     }
     // Weights move by 0.012 at most; f32 strays from f64 by 7e-7.
     let mut worst = 0.0_f32;
-    for param in params::export(&task.clip) {
+    for param in parameters_of(&task.clip) {
         let wanted = tensors.get(&format!("final/{}", param.key)).1;
         if param.key.ends_with("in_proj_bias") {
             // The loss does not depend on the bias of the keys. Its gradient is rounding noise that AdamW scales up to the
@@ -205,7 +206,7 @@ fn steps_in_bf16() {
         for step in 0..4 {
             let mut batch = micro_batch(&tensors, &format!(".{step}"));
             batch.images = batch.images.cast(FloatDType::BF16);
-            let before = params::export(&task.clip);
+            let before = parameters_of(&task.clip);
             let (loss, gradients) = relay::step(&task.clip, &[batch]).unwrap();
             // Logits of 14 times a cosine, off by a few steps of 0.4 %; updates smaller than that step are lost in pure bf16.
             let loss = f64::from(values(loss)[0]);
@@ -225,7 +226,7 @@ fn steps_in_bf16() {
             );
             let moved = before
                 .iter()
-                .zip(params::export(&task.clip))
+                .zip(parameters_of(&task.clip))
                 .filter(|(a, b)| a.values != b.values);
             assert!(
                 moved.count() > before.len() / 2,
@@ -234,11 +235,6 @@ fn steps_in_bf16() {
         }
         assert_eq!(task.clip.logit_scale.val().dtype() == DType::BF16, pure);
     }
-}
-
-/// Gradients under their keys.
-fn export(clip: &Clip, gradients: &GradientsParams) -> Vec<params::ParamValues> {
-    params::export_with(clip, &mut PickGradient(gradients))
 }
 
 /// Largest relative difference of two sets of gradients over all parameters.
@@ -254,8 +250,7 @@ fn apart(found: &[params::ParamValues], wanted: &[params::ParamValues]) -> f32 {
 
 /// Relative difference, without the bias of attention keys inside a packed bias: its gradient is zero in exact arithmetic.
 fn relative_to_learned(key: &str, found: &[f32], wanted: &[f32]) -> f32 {
-    let scale = wanted.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    if scale < 1e-6 {
+    if largest(wanted) < 1e-6 {
         let difference = max_difference(found, wanted);
         assert!(difference < 1e-6, "{key}: {difference:e}");
         return 0.0;
@@ -297,7 +292,7 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
         1e-5,
         "loss of the whole batch",
     );
-    let whole = export(&clip, &gradients);
+    let whole = gradients_of(&clip, &gradients);
     let mut from_upstream = 0.0_f32;
     for param in &whole {
         let wanted = tensors.get(&format!("grad/{}", param.key)).1;
@@ -315,7 +310,7 @@ fn micro_batches_give_the_gradient_of_the_whole_batch() {
             1e-6,
             &format!("loss of {}", parts.len()),
         );
-        let difference = apart(&export(&clip, &gradients), &whole);
+        let difference = apart(&gradients_of(&clip, &gradients), &whole);
         assert!(
             difference <= 1e-5,
             "{} micro-batches: {difference:e}",
@@ -353,11 +348,11 @@ fn both_passes_drop_the_same_patches() {
         1e-6,
         "loss",
     );
-    let wanted = export(
+    let wanted = gradients_of(
         &clip,
         &GradientsParams::from_grads(direct.backward(), &clip),
     );
-    let difference = apart(&export(&clip, &gradients), &wanted);
+    let difference = apart(&gradients_of(&clip, &gradients), &wanted);
     assert!(difference <= 1e-5, "{difference:e}");
     println!("micro-batches with dropout from one graph {difference:e}");
     // Another seed drops other patches.
@@ -369,7 +364,7 @@ fn both_passes_drop_the_same_patches() {
         })
         .collect();
     let (_, gradients) = relay::step(&clip, &other).unwrap();
-    assert!(apart(&export(&clip, &gradients), &wanted) > 1e-2);
+    assert!(apart(&gradients_of(&clip, &gradients), &wanted) > 1e-2);
 }
 
 #[test]
