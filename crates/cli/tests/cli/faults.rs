@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Ran, Room};
+use crate::support::{Ran, Room, weights};
 
 /// A room with four captioned pictures: four steps an epoch.
 fn room() -> Room {
@@ -27,8 +27,8 @@ fn train(room: &Room, flags: &str) -> Ran {
     train_under(room, "exec", flags)
 }
 
-fn weights(folder: &Path) -> Vec<u8> {
-    fs::read(folder.join("epoch_3/model.safetensors")).unwrap()
+fn final_weights(folder: &Path) -> Vec<u8> {
+    weights(&folder.join("epoch_3/model.safetensors"))
 }
 
 fn warnings(ran: &Ran) -> Vec<&str> {
@@ -60,7 +60,8 @@ fn check(room: &Room, ran: Ran, folder: &Path) {
     );
     train(room, &format!("{flags} --name faulty")).ok();
     train(room, "--name straight").ok();
-    assert!(weights(folder) == weights(&room.path("logs/straight/checkpoints")));
+    let straight = room.path("logs/straight/checkpoints");
+    assert!(final_weights(folder) == final_weights(&straight));
 }
 
 #[test]
@@ -74,7 +75,8 @@ fn files_that_cannot_grow_leave_earlier_checkpoints_whole() {
 }
 
 #[test]
-fn a_full_disk_leaves_earlier_checkpoints_whole() {
+#[ignore = "needs mount"]
+fn needs_mount_a_full_disk_leaves_earlier_checkpoints_whole() {
     let room = room();
     let disk = room.path("disk");
     fs::create_dir(&disk).unwrap();
@@ -86,10 +88,7 @@ fn a_full_disk_leaves_earlier_checkpoints_whole() {
             .status();
         status.is_ok_and(|status| status.success())
     };
-    if !mount("1g") {
-        eprintln!("not permitted to mount a small disk: passed over");
-        return;
-    }
+    assert!(mount("1g"), "not permitted to mount a small disk");
     struct Unmount<'a>(&'a Path);
     impl Drop for Unmount<'_> {
         fn drop(&mut self) {

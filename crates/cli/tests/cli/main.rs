@@ -23,4 +23,5 @@ mod models;
 mod mpi;
 #[cfg(feature = "cloud")]
 mod remote;
+mod snapshots;
 mod usage;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::support::s3::{Mood, S3};
-use crate::support::{Ran, Room};
+use crate::support::{Ran, Room, weights};
 
 const TRAIN: &str = "train --model tiny.json --train-data train.csv --batch-size 2 --epochs 3 --warmup 1 --workers 1 \
                      --device cpu --resume latest --save-every-n-steps 1 --remote-sync-frequency 1";
@@ -31,8 +31,8 @@ fn train(room: &Room, server: Option<&S3>, flags: &str) -> Ran {
     Ran::from(command.output().unwrap())
 }
 
-fn weights(folder: &Path) -> Vec<u8> {
-    fs::read(folder.join("checkpoints/epoch_3/model.safetensors")).unwrap()
+fn final_weights(run: &Path) -> Vec<u8> {
+    weights(&run.join("checkpoints/epoch_3/model.safetensors"))
 }
 
 fn lines<'a>(ran: &'a Ran, word: &str) -> Vec<&'a str> {
@@ -46,7 +46,7 @@ fn lines<'a>(ran: &'a Ran, word: &str) -> Vec<&'a str> {
 fn a_run_goes_on_from_its_copy() {
     let room = room();
     train(&room, None, "--name straight").ok();
-    let straight = weights(&room.path("logs/straight"));
+    let straight = final_weights(&room.path("logs/straight"));
     let remote = format!("--remote-sync file://{}", room.path("store").display());
     let flags = format!("--name copied {remote}");
     let copy = room.path("store/copied/checkpoints");
@@ -88,8 +88,8 @@ fn a_run_goes_on_from_its_copy() {
         "{}",
         again.stderr
     );
-    assert!(weights(&room.path("logs/copied")) == straight);
-    assert!(weights(&room.path("store/copied")) == straight);
+    assert!(final_weights(&room.path("logs/copied")) == straight);
+    assert!(final_weights(&room.path("store/copied")) == straight);
 
     // A checkpoint by its address: downloaded once.
     let from = format!("--resume file://{}/epoch_2", copy.display());
@@ -99,7 +99,7 @@ fn a_run_goes_on_from_its_copy() {
         "{}",
         first.stderr
     );
-    assert!(weights(&room.path("logs/elsewhere")) == straight);
+    assert!(final_weights(&room.path("logs/elsewhere")) == straight);
     fs::remove_file(copy.join("epoch_2/model.safetensors")).unwrap();
     train(&room, None, &format!("--name elsewhere_again {from}")).ok();
     let missing = format!("--name nowhere --resume file://{}/epoch_9", copy.display());
@@ -146,14 +146,14 @@ fn s3_gets_whole_checkpoints_and_gives_them_back() {
         "{}",
         second.stderr
     );
-    assert!(weights(&room.path("logs/run")) == weights(&room.path("logs/straight")));
+    assert!(final_weights(&room.path("logs/run")) == final_weights(&room.path("logs/straight")));
 }
 
 #[test]
 fn a_server_that_fails_is_told_of_once_and_stops_nothing() {
     let (room, server) = (room(), S3::new());
     train(&room, None, "--name straight").ok();
-    let straight = weights(&room.path("logs/straight"));
+    let straight = final_weights(&room.path("logs/straight"));
     server.set(Mood::Status(500));
     let flags = "--remote-sync s3://bucket";
     // Without a checkpoint here, one that cannot be seen there must not be trained over.
@@ -174,7 +174,7 @@ fn a_server_that_fails_is_told_of_once_and_stops_nothing() {
         "{}",
         ran.stderr
     );
-    assert!(weights(&room.path("logs/all")) == straight);
+    assert!(final_weights(&room.path("logs/all")) == straight);
 
     // It fails in the middle of a copy: what is there is whole or not there.
     server.set(Mood::After(9, 503));

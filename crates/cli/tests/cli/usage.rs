@@ -5,14 +5,16 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-const COMMANDS: [&str; 8] = [
+pub const COMMANDS: [&str; 10] = [
     "models",
     "info",
     "classify",
+    "caption",
     "embed",
     "eval",
     "convert",
     "train",
+    "bench",
     "quickstart",
 ];
 

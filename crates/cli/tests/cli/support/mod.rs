@@ -11,6 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use openclip_model::weights::StateDict;
+use openclip_tests::{finite, named_values};
 use serde_json::Value;
 
 /// A working folder that is removed at the end.
@@ -109,6 +111,8 @@ impl Room {
             .stdin(Stdio::null());
         command
             .env("HOME", self.dir.path())
+            .env("COLUMNS", "100")
+            .env_remove("CLICOLOR_FORCE")
             .env_remove("OPENCLIP_LOG");
         command
     }
@@ -176,6 +180,12 @@ const MODEL: &str = r#"{
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 }"#;
 
+/// The bytes of a file of finite weights.
+pub fn weights(file: &Path) -> Vec<u8> {
+    named_values(&StateDict::read(file).unwrap());
+    fs::read(file).unwrap()
+}
+
 /// A float32 matrix of a `.npy` file, by rows.
 pub fn read_npy(path: &Path) -> Vec<Vec<f32>> {
     let bytes = fs::read(path).unwrap();
@@ -192,7 +202,10 @@ pub fn read_npy(path: &Path) -> Vec<Vec<f32>> {
         .chunks(4)
         .map(|value| f32::from_le_bytes(value.try_into().unwrap()))
         .collect();
-    values.chunks(columns).map(<[f32]>::to_vec).collect()
+    finite(&values)
+        .chunks(columns)
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 /// The rows of `metadata_0.parquet`: name and caption, where there is one.

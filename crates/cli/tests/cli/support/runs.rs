@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use super::weights;
+
 /// A tiny model and 48 pictures with captions.
 pub fn workspace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -56,7 +58,7 @@ pub fn folder(dir: &Path, name: &str) -> PathBuf {
 
 /// The weights after all epochs.
 pub fn final_weights(dir: &Path, name: &str, epochs: usize) -> Vec<u8> {
-    fs::read(folder(dir, name).join(format!("epoch_{epochs}/model.safetensors"))).unwrap()
+    weights(&folder(dir, name).join(format!("epoch_{epochs}/model.safetensors")))
 }
 
 /// The checkpoints of the run, finished or not.
