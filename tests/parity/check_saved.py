@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loads every model that the test `write_for_python` wrote into Python OpenCLIP, strictly, and compares features.
 
-  OPENCLIP_SAVED_DIR=DIR cargo test --release -p openclip-tests --test loading -- --ignored write_for_python
+  OPENCLIP_SAVED_DIR=DIR cargo test --release -p openclip-tests --test parity -- --ignored write_for_python
   check_saved.py DIR
 
 DIR/FAMILY/CASE holds `open_clip_config.json`, `open_clip_model.safetensors` (loaded as `local-dir:`) and `features.safetensors`. Inputs

@@ -5,7 +5,7 @@ Under data/coca/:
   captions.json           of each model its `model_cfg` and of each of its `runs` the settings and the token ids of the `captions`
   captions.safetensors    <model>/weights/<key>, <model>/image, and <model>/{text,logits}, caption logits at every position
 
-`--models COUNT --output DIR` makes more of them, for the ignored test `random_captions` of `family_coca`.
+`--models COUNT --output DIR` makes more of them, for the ignored test `coca::captions::random_captions`.
 Needs `pip install open_clip_torch==2.29.0 transformers==4.44.2`, which has the beam search of that time.
 """
 

@@ -54,7 +54,7 @@ CASES = {
 
 # Training: the case's model with these shares of dropped patches and, in its last block, of dropped branches. `kept` are the
 # patches of each picture and `kept_branches` the samples that keep them, of attention and MLP in every block, as this project
-# draws them for the seed; `family_eva.rs` asserts that it still does.
+# draws them for the seed; `tests/tests/parity/eva.rs` asserts that it still does.
 TRAINING = {
     "perception": {
         "seed": 3,

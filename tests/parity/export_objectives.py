@@ -5,7 +5,7 @@ Outputs under data/objectives/:
                                              distill also teacher/<key>
   objectives.json                            each case's model_cfg (and teacher_cfg)
 
-24 pairs can be shared by 2, 3 and 4 ranks of several micro-batches each; `tests/tests/ranks.rs` does.
+24 pairs can be shared by 2, 3 and 4 ranks of several micro-batches each; `tests/tests/train/ranks.rs` does.
 
 Needs `pip install open_clip_torch==3.3.0`.
 """

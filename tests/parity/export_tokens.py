@@ -9,7 +9,7 @@
 
 With `--fuzz`, random strings go to a file of their own, which the test reads when `OPENCLIP_TOKENS` names it:
 
-    OPENCLIP_TOKENS=fuzz.json.gz cargo test --release -p openclip-tests --test tokenizer -- --ignored
+    OPENCLIP_TOKENS=fuzz.json.gz cargo test --release -p openclip-tests --test data -- --ignored tokenizer
 """
 
 import argparse

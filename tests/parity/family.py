@@ -19,7 +19,7 @@ Every exporter takes the same options:
   --output DIR          instead of the family's folder under data/
   --fuzz SEED COUNT     models of random valid configurations instead, which the ignored test `random_models` compares:
                           export_models.py --fuzz 1 60 --output DIR
-                          OPENCLIP_PARITY_DIR=DIR cargo test --release -p openclip-tests --test models -- --ignored random_models
+                          OPENCLIP_PARITY_DIR=DIR cargo test --release -p openclip-tests --test parity -- --ignored models::random_models
   --saved DIR           loads every <case>.saved.safetensors that the ignored test `save_for_open_clip` wrote there, strictly
 """
 

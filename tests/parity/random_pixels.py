@@ -1,7 +1,7 @@
 """Writes random pictures of every kind and what Pillow and open_clip make of them, for the ignored tests of pixels.rs.
 
     python tests/parity/random_pixels.py --count 400 --seed 1 --out /tmp/random.safetensors
-    OPENCLIP_PIXELS=/tmp/random.safetensors cargo test --release -p openclip-tests --test pixels -- --ignored
+    OPENCLIP_PIXELS=/tmp/random.safetensors cargo test --release -p openclip-tests --test data -- --ignored pixels
 
 Tensors as those of export_pixels.py, and: `eval/...` and `pilrgb/...` of random sizes, `crop/<picture>/<region>/<h>x<w>`
 for the training crop, `damaged/<picture>` for a file that was cut or had bytes changed, with the RGB pixels that

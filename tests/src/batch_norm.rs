@@ -2,12 +2,12 @@
 //! what a case has of the latter.
 
 use burn::optim::GradientsParams;
-use openclip_model::{Clip, params};
+use openclip_model::Clip;
 use openclip_train::loss::clip_loss;
-use openclip_train::relay::{self, PickGradient};
+use openclip_train::relay;
 
 use crate::family::{self, FEATURES, GRADIENTS};
-use crate::{Tensors, json, max_difference, values};
+use crate::{Tensors, gradients_of, json, max_difference, parameters_of, values};
 
 /// Asserts that features, loss, gradients and running statistics of every case are upstream's; prints the largest differences.
 pub fn same_models(paths: &[String]) {
@@ -32,7 +32,7 @@ fn same_in_evaluation(path: &str) -> [f32; 2] {
     let apart = max_difference(&values(loss.clone()), expected.get("output/loss").1);
     assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
     let gradients = GradientsParams::from_grads(loss.backward(), &model);
-    let found = params::export_with(&model, &mut PickGradient(&gradients));
+    let found = gradients_of(&model, &gradients);
     let gradients = family::same_gradients(path, "grad/", &found, &expected, GRADIENTS);
     [features, gradients]
 }
@@ -57,7 +57,7 @@ fn same_in_training(path: &str) -> Option<[f32; 2]> {
         worse <= features,
         "{path}: training loss differs by {worse:e}"
     );
-    let found = params::export_with(&model, &mut PickGradient(&found));
+    let found = gradients_of(&model, &found);
     let gradients = family::same_gradients(path, "train/grad/", &found, &expected, gradients);
     let settled = model.apply_pending_statistics();
     same_statistics(path, "once", &settled, &expected, FEATURES);
@@ -74,7 +74,7 @@ pub fn tolerance(path: &str, of: &str, least: f32) -> Option<f32> {
 
 /// Asserts that running statistics are those under `place`.
 pub fn same_statistics(path: &str, place: &str, model: &Clip, expected: &Tensors, tolerance: f32) {
-    let found = params::export(model);
+    let found = parameters_of(model);
     let found = found.iter().filter(|param| param.key.contains("running_"));
     for param in found {
         let name = format!("{place}/{}", param.key);

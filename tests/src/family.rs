@@ -13,12 +13,12 @@ use openclip_model::weights::{StateDict, TensorOut, bind, write_safetensors};
 use openclip_model::{Clip, ModelError, init, params, registry};
 use openclip_train::loss::{Objective, PairLoss};
 use openclip_train::optim::{AdamW, decays};
-use openclip_train::relay::{self, MicroBatch, PickGradient};
+use openclip_train::relay::{self, MicroBatch};
 use serde_json::Value;
 
 use crate::{
-    Tensors, device, fixture, fixture_tensors, json, max_difference, model_config,
-    relative_difference, values,
+    Tensors, device, finite, fixture, fixture_tensors, gradients_of, json, largest, max_difference,
+    model_config, parameters_of, relative_difference, values,
 };
 
 /// Absolute: f32 sums of a few hundred terms in another order than PyTorch's.
@@ -93,7 +93,7 @@ pub fn same_models(paths: &[String]) {
         let (loss, found) = relay::step(&model, std::slice::from_ref(&batch)).unwrap();
         let apart = max_difference(&values(loss), expected.get("output/loss").1);
         assert!(apart <= FEATURES, "{path}: loss differs by {apart:e}");
-        let found = params::export_with(&model, &mut PickGradient(&found));
+        let found = gradients_of(&model, &found);
         gradients = gradients.max(same_gradients(path, "grad/", &found, &expected, GRADIENTS));
     }
     println!(
@@ -131,7 +131,6 @@ pub fn same_gradients(
     expected: &Tensors,
     tolerance: f32,
 ) -> f32 {
-    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let wanted: Vec<_> = expected.with_prefix(prefix).collect();
     assert!(!wanted.is_empty(), "{path}: no gradients under {prefix}");
     let total = wanted
@@ -165,6 +164,8 @@ pub fn same_gradients(
 
 /// The values of which a fixture holds `count`: all, or some at even distances.
 fn sampled(values: &[f32], count: usize) -> Vec<f32> {
+    // A value that is left out counts as well.
+    let values = finite(values);
     let step = match values.len() == count {
         true => 1,
         false => (values.len() / SAMPLES).max(1),
@@ -199,7 +200,7 @@ fn for_other_sizes(family: &str, file: &str, config: impl Fn(&str, Vec<usize>) -
         let path = format!("{family}/{case}");
         let weights = format!("{path}.safetensors");
         let model = crate::model(&config(&path, size), &weights, "weights/", &device());
-        for param in params::export(&model) {
+        for param in parameters_of(&model) {
             let name = format!("{place}/{}", param.key);
             if let Some((shape, wanted)) = expected.find(&name) {
                 assert_eq!(param.shape, shape, "{name}");
@@ -309,29 +310,31 @@ pub fn same_initial_weights(file: &str) {
         let models: Vec<_> = (0..case["seeds"].as_u64().unwrap())
             .map(|seed| {
                 let model = Clip::new(&config, &device()).unwrap();
-                params::export(&init::initialise(model, &config, seed))
+                parameters_of(&init::initialise(model, &config, seed))
             })
             .collect();
         assert_eq!(models[0].len(), expected.len(), "{name}");
         for i in 0..models[0].len() {
             let key = &models[0][i].key;
             let all = models.iter().flat_map(|model| &model[i].values);
-            let drawn: Vec<f64> = all.map(|x| f64::from(*x)).collect();
+            let drawn: Vec<f32> = all.copied().collect();
             same_moments(&format!("{name}, {key}"), &drawn, &expected[key]);
         }
     }
 }
 
-fn same_moments(place: &str, drawn: &[f64], expected: &Value) {
+pub(crate) fn same_moments(place: &str, drawn: &[f32], expected: &Value) {
+    let drawn = finite(drawn);
     if let Some(constant) = expected["constant"].as_f64() {
-        let same = drawn.iter().all(|x| *x as f32 == constant as f32);
+        let same = drawn.iter().all(|x| *x == constant as f32);
         assert!(same, "{place}: not all {constant}");
         return;
     }
     let count = drawn.len() as f64;
     let wanted = |field: &str| expected[field].as_f64().unwrap();
-    let mean = drawn.iter().sum::<f64>() / count;
-    let std = (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let exact = || drawn.iter().map(|x| f64::from(*x));
+    let mean = exact().sum::<f64>() / count;
+    let std = (exact().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
     // Both sides are samples: five standard deviations of their difference.
     let noise = 5.0 * (2.0 / count).sqrt();
     let apart = (mean - wanted("mean")).abs();
@@ -425,7 +428,7 @@ pub fn save_for_python(family: &str) {
     let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
     for path in cases(&fixture(family)) {
         let name = Path::new(&path).file_name().unwrap().to_str().unwrap();
-        let params = params::export(&model(&path));
+        let params = parameters_of(&model(&path));
         let tensors = params
             .iter()
             .map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
@@ -455,7 +458,6 @@ pub fn equal_gradients(
     tolerance: f32,
 ) -> f32 {
     assert_eq!(found.len(), wanted.len(), "{what}");
-    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
     let total = wanted
         .iter()
         .map(|p| largest(&p.values))

@@ -8,18 +8,27 @@
 
 pub mod batch_norm;
 pub mod family;
+#[cfg(test)]
+mod honest;
+mod numbers;
 #[cfg(feature = "mpi")]
 pub mod processes;
 pub mod runs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use openclip_model::Clip;
 use openclip_model::config::ModelConfig;
 use openclip_model::weights::{StateDict, bind};
 use openclip_train::comm::threads::{self, ThreadRank};
+
+pub use numbers::{
+    finite, gradients_of, largest, max_difference, named_values, parameters_of,
+    relative_difference, values,
+};
 
 /// A committed file made by one of the exporters in `tests/parity/`; an absolute path stays itself.
 pub fn fixture(name: &str) -> PathBuf {
@@ -28,9 +37,12 @@ pub fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The device under test: `OPENCLIP_TEST_DEVICE`, else the CPU.
+/// The device under test: `OPENCLIP_TEST_DEVICE`, else the CPU. It is looked for once, since that silences Rust's panic messages
+/// for the whole process meanwhile.
 pub fn device() -> Device {
-    openclip_model::device::parse(&device_name()).unwrap()
+    static DEVICE: LazyLock<Device> =
+        LazyLock::new(|| openclip_model::device::parse(&device_name()).unwrap());
+    DEVICE.clone()
 }
 
 /// Its name.
@@ -60,11 +72,6 @@ pub fn model(config: &ModelConfig, file: &str, prefix: &str, device: &Device) ->
     .unwrap()
 }
 
-/// Values on the host, row-major.
-pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.try_into_vec_as().unwrap()
-}
-
 /// Tensors of a fixture by name: shape and values as f32.
 pub struct Tensors(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
@@ -74,7 +81,7 @@ impl Tensors {
         let bytes = std::fs::read(fixture(name)).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.tensors().into_iter().map(|(name, view)| {
-            let values = match view.dtype() {
+            let values: Vec<f32> = match view.dtype() {
                 safetensors::Dtype::F32 => view
                     .data()
                     .as_chunks()
@@ -104,7 +111,7 @@ impl Tensors {
                 safetensors::Dtype::U8 => view.data().iter().map(|b| f32::from(*b)).collect(),
                 other => panic!("{name}: {other:?}"),
             };
-            (name, (view.shape().to_vec(), values))
+            (name, (view.shape().to_vec(), finite(values)))
         });
         Self(tensors.collect())
     }
@@ -153,29 +160,6 @@ pub fn fixture_tensors(name: &str, prefix: &str) -> StateDict {
         .filter_map(|(key, tensor)| Some((key.strip_prefix(prefix)?.to_string(), tensor)))
         .collect();
     dict
-}
-
-/// Largest absolute difference.
-pub fn max_difference(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |max, d| if d.is_nan() { f32::NAN } else { max.max(d) })
-}
-
-/// Difference relative to the largest magnitude of `expected`.
-pub fn relative_difference(found: &[f32], expected: &[f32]) -> f32 {
-    let scale = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    max_difference(found, expected) / scale.max(1e-12)
-}
-
-/// Names and values of the tensors, in the order of the names.
-pub fn named_values(dict: &StateDict) -> Vec<(String, Vec<f32>)> {
-    let tensors = dict.tensors.iter();
-    tensors
-        .map(|(key, tensor)| (key.clone(), tensor.to_f32().unwrap()))
-        .collect()
 }
 
 /// Runs `work` on each rank of a world of threads.

@@ -10,8 +10,11 @@ pub fn folder() -> PathBuf {
     std::env::var_os(FOLDER).expect(FOLDER).into()
 }
 
-/// Runs the ignored test `name` of this binary as `world` processes.
-pub fn launch(world: usize, name: &str, folder: &Path) {
+/// Runs an ignored `test` of this binary as `world` processes.
+pub fn launch<Test: Fn()>(world: usize, _test: Test, folder: &Path) {
+    // The harness leaves out the name of the binary.
+    let path = std::any::type_name::<Test>();
+    let (_, name) = path.split_once("::").expect(path);
     let output = Command::new("mpirun")
         .args(["--oversubscribe", "-n", &world.to_string()])
         .arg(std::env::current_exe().unwrap())

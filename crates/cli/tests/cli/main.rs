@@ -1,0 +1,27 @@
+//! The binary as its users meet it: arguments, streams, exit statuses, files, signals.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod support;
+
+mod bad_input;
+mod classify;
+mod convert;
+mod embed;
+#[cfg(unix)]
+mod faults;
+#[cfg(feature = "hub")]
+mod hub;
+#[cfg(unix)]
+mod kill;
+mod models;
+#[cfg(all(unix, feature = "mpi"))]
+mod mpi;
+#[cfg(feature = "cloud")]
+mod remote;
+mod snapshots;
+mod usage;

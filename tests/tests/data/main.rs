@@ -1,0 +1,12 @@
+//! From bytes on disk to pixels and token ids: against Pillow, torchvision and `open_clip`, and with bytes that are bad.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod bad_data;
+mod pixels;
+mod tokenizer;

@@ -1,0 +1,27 @@
+//! Models against `open_clip` and what it stands on: values, gradients, files, initial weights, configurations.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod coca;
+mod context;
+mod convnext;
+mod eva;
+mod families;
+mod hftext;
+mod init;
+mod int8;
+mod loading;
+mod locking;
+mod mobileclip;
+mod models;
+mod recompute;
+mod registry;
+mod resnet;
+mod siglip;
+mod timm_towers;
+mod vitamin;
+mod weights;

@@ -1,0 +1,16 @@
+//! Training and what is measured on the way: steps, runs, ranks, checkpoints, validation.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod batch_norm_sync;
+mod checkpoints;
+mod evaluation;
+mod guards;
+mod optimizers;
+mod ranks;
+mod run;
+mod training;
