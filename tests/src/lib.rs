@@ -7,6 +7,7 @@
 )]
 
 pub mod batch_norm;
+pub mod circles;
 pub mod family;
 #[cfg(feature = "mpi")]
 pub mod processes;
