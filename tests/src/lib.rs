@@ -11,6 +11,7 @@ pub mod circles;
 pub mod family;
 #[cfg(feature = "mpi")]
 pub mod processes;
+pub mod regression;
 pub mod runs;
 
 use std::collections::BTreeMap;
