@@ -71,11 +71,10 @@ fn a_change_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     let file = saved(folder.path(), "coca/pool");
     let original = std::fs::read(&file).unwrap();
-    let mut fault = |key: &str, values: &dyn Fn(&mut Vec<f32>) -> bool| {
+    let fault = |key: &str, values: &dyn Fn(&mut Vec<f32>) -> bool| {
         std::fs::write(&file, &original).unwrap();
         change(&file, key, values);
         check(&file)
-            .map_err(|fault| fault.replace("; its configuration is another one as well", ""))
     };
     assert!(fault("output/logit_scale", &|_| true).is_ok());
     for key in [
