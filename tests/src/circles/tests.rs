@@ -117,6 +117,20 @@ fn through_a_re_export() {
 }
 
 #[test]
+fn through_an_import_of_the_parent() {
+    let found = circles(&[
+        ("lib.rs", "mod a; mod inner;"),
+        ("a.rs", "use crate::inner::Child; pub struct A;"),
+        (
+            "inner/mod.rs",
+            "mod child; pub use child::Child; use crate::a::A;",
+        ),
+        ("inner/child.rs", "use super::A; pub struct Child;"),
+    ]);
+    assert_eq!(found, [["a.rs", "inner/child.rs"]]);
+}
+
+#[test]
 fn through_a_glob() {
     let inner = [
         ("inner/mod.rs", "mod b; pub use b::*; pub fn apart() {}"),
