@@ -100,7 +100,7 @@ fn no_paths_of_the_code() {
         "fn f() { #[cfg(test)] let x = crate::b::f(); }",
         "/// As [`crate::b::B`].\nfn f() {}",
         "fn f() { ::b::f(); other::b::f(); println!(\"crate::b::f\"); }",
-        "fn f() { m!(x.b::f(), x::b::f()); }",
+        "use super::b; fn f() { m!(x.b::f(), x::b::f(), 'b::f()); }",
         "fn f() { crate::macros::f() }",
         "mod b { pub fn f() {} } fn f() { b::f() }",
     ] {
