@@ -11,6 +11,6 @@ const LIMITS: Limits = Limits {
 
 fuzz_target!(init: allow_caught_panics(), |data: &[u8]| {
     if let Ok(picture) = decode(data, LIMITS) {
-        assert!(picture.width * picture.height <= LIMITS.max_pixels);
+        assert!(picture.width() * picture.height() <= LIMITS.max_pixels);
     }
 });
