@@ -4,17 +4,24 @@
 use libfuzzer_sys::fuzz_target;
 use openclip_fuzz::read_weights;
 
-/// Data of the archive's one storage, in bytes.
-const STORAGE: usize = 256;
+/// Storages of the archive, and bytes of each.
+const STORAGES: usize = 16;
+const STORAGE: usize = 1024;
 
 fuzz_target!(|data: &[u8]| {
     read_weights(data);
-    read_weights(&archive(&[
+    let storages: Vec<String> = (0..STORAGES).map(|i| format!("archive/data/{i}")).collect();
+    let mut members: Vec<(&str, &[u8])> = vec![
         ("archive/data.pkl", data),
         ("archive/byteorder", b"little"),
-        ("archive/data/0", &[0; STORAGE]),
         ("archive/version", b"3\n"),
-    ]));
+    ];
+    members.extend(
+        storages
+            .iter()
+            .map(|name| (name.as_str(), &[0; STORAGE][..])),
+    );
+    read_weights(&archive(&members));
 });
 
 /// A zip archive of members that are stored as they are.
