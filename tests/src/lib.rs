@@ -7,12 +7,14 @@
 )]
 
 pub mod batch_norm;
+pub mod circles;
 pub mod family;
 #[cfg(test)]
 mod honest;
 mod numbers;
 #[cfg(feature = "mpi")]
 pub mod processes;
+pub mod regression;
 pub mod runs;
 
 use std::collections::BTreeMap;
