@@ -9,7 +9,8 @@ use burn::tensor::{DType, Tensor};
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::layers::drop_path::drop_path_shares;
-use openclip_model::weights::{StateDict, TensorOut, bind, write_safetensors};
+use openclip_model::load::load_state_dict;
+use openclip_model::weights::{StateDict, TensorOut, write_safetensors};
 use openclip_model::{Clip, ModelError, init, params, registry};
 use openclip_train::loss::{Objective, PairLoss};
 use openclip_train::optim::{AdamW, decays};
@@ -355,7 +356,7 @@ pub fn refusal(config: &ModelConfig, file: &str) -> String {
 /// What is said of `weights`, which came from a fixture, that are not those of `config`.
 pub fn refusal_of(config: &ModelConfig, weights: StateDict, file: &str) -> String {
     let model = Clip::new(config, &device()).unwrap();
-    let error = bind::load(model, config, weights, &fixture(file));
+    let error = load_state_dict(model, config, weights, &fixture(file));
     error.expect_err("foreign weights are refused").to_string()
 }
 

@@ -24,7 +24,8 @@ use std::sync::LazyLock;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use openclip_model::Clip;
 use openclip_model::config::ModelConfig;
-use openclip_model::weights::{StateDict, bind};
+use openclip_model::load::load_state_dict;
+use openclip_model::weights::StateDict;
 use openclip_train::comm::threads::{self, ThreadRank};
 
 pub use numbers::{
@@ -65,7 +66,7 @@ pub fn model_config(json: &serde_json::Value) -> ModelConfig {
 /// A model whose weights lie under `prefix` in a fixture.
 pub fn model(config: &ModelConfig, file: &str, prefix: &str, device: &Device) -> Clip {
     let weights = fixture_tensors(file, prefix);
-    bind::load(
+    load_state_dict(
         Clip::new(config, device).unwrap(),
         config,
         weights,

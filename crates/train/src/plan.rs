@@ -106,7 +106,7 @@ impl Plan {
             FloatDType::F32 => 4,
             _ => 2,
         };
-        let activations = Activations::of(&model_config, &all, config.grad_checkpointing);
+        let activations = Activations::of(&model, &model_config, &all, config.grad_checkpointing);
         let activations = activations.map(|kept| {
             let (height, width) = model_config.vision_cfg.image_size.dims();
             // The picture, and its patches side by side.

@@ -84,6 +84,6 @@ fn a_model_without_such_layers_says_so() {
     let config = model_config(&json("hftext/roberta_mean.json")["model_cfg"]);
     let model = Clip::new(&config, &device()).unwrap();
     let native_image =
-        config.vision_cfg.timm_model_name().is_none() && !config.vision_cfg.is_resnet();
+        config.vision_cfg.timm_model_name().is_none() && !config.vision_cfg.layers.is_array();
     assert_eq!(model.with_int8_linear().is_ok(), native_image);
 }

@@ -19,6 +19,7 @@ mod locking;
 mod mobileclip;
 mod models;
 mod recompute;
+mod reference_outputs;
 mod registry;
 mod resnet;
 mod siglip;

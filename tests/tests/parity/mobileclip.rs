@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{DType, Distribution, Tensor};
-use openclip_model::weights::{StateDict, bind};
+use openclip_model::load::load_state_dict;
+use openclip_model::weights::StateDict;
 use openclip_model::{Clip, factory, init, registry};
 use openclip_tests::family::{self, FEATURES};
 use openclip_tests::{
@@ -85,7 +86,7 @@ fn apple_s_keys_are_read_as_open_clip_s() {
         let preprocess = &dict.metadata[factory::CONFIG_METADATA];
         assert!(preprocess.contains("bilinear"), "{preprocess}");
         let config = family::config(&format!("mobileclip/{name}"));
-        bind::load(Clip::new(&config, &device()).unwrap(), &config, dict, &file).unwrap();
+        load_state_dict(Clip::new(&config, &device()).unwrap(), &config, dict, &file).unwrap();
     }
 }
 

@@ -30,7 +30,7 @@ fn model(path: &str) -> Clip {
                 vision.patch_dropout = 0.5;
             }
         }
-        None if vision.is_resnet() => {}
+        None if vision.layers.is_array() => {}
         None => vision.patch_dropout = 0.5,
     }
     let device = device().autodiff();

@@ -5,7 +5,8 @@ use std::path::Path;
 use openclip_data::tokenizer::for_model;
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{CreateOptions, create};
-use openclip_model::weights::{StateDict, WeightsError, bind};
+use openclip_model::load::load_state_dict;
+use openclip_model::weights::{StateDict, WeightsError};
 use openclip_model::{Clip, registry};
 use openclip_tests::family::{self, FEATURES, GRADIENTS, cases};
 use openclip_tests::runs::{losses, small_run};
@@ -96,7 +97,7 @@ fn plain() -> (ModelConfig, Tensors) {
 }
 
 fn read(config: &ModelConfig, file: &Path) -> Result<Clip, WeightsError> {
-    bind::load(
+    load_state_dict(
         Clip::new(config, &device()).unwrap(),
         config,
         StateDict::read(file)?,

@@ -2,7 +2,7 @@
 //! `open_clip`: outputs, gradients, state dicts, initial weights, stochastic depth, other picture sizes, loading and saving.
 //! `tests/parity/export_timm_towers.py` made the fixtures.
 
-use openclip_model::vision::swin_arch::DROP_PATH;
+use openclip_model::vision::swin::DROP_PATH;
 use openclip_model::{Clip, params, registry};
 use openclip_tests::family::{self, cases, config as evaluated, kinds_of_rows};
 use openclip_tests::{Tensors, device, fixture, model, values};

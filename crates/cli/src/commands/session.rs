@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType};
 use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
 use openclip_model::factory::{self, Loaded};
-use openclip_model::hub::Places;
+use openclip_model::hub::CacheDirs;
 use openclip_model::{device, params, registry};
 
 use crate::args::model::{ModelArgs, PreprocessArgs};
@@ -66,7 +66,7 @@ impl Session {
     /// The model's tokenizer.
     pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
         let dir = registry::local_dir(&self.model);
-        let places = Places::new(self.cache_dir.as_deref());
-        Ok(tokenizer::for_model_in(&self.loaded.config, dir, &places)?)
+        let caches = CacheDirs::new(self.cache_dir.as_deref());
+        Ok(tokenizer::for_model_in(&self.loaded.config, dir, &caches)?)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openclip_model::config::{ModelConfig, TextConfig};
-use openclip_model::hub::{self, Places};
+use openclip_model::hub::{self, CacheDirs};
 use serde_json::Value;
 
 use super::clean::Clean;
@@ -27,7 +27,7 @@ pub fn for_model(
     config: &ModelConfig,
     dir: Option<&Path>,
 ) -> Result<Arc<dyn Tokenizer>, DataError> {
-    for_model_in(config, dir, &Places::new(None))
+    for_model_in(config, dir, &CacheDirs::new(None))
 }
 
 /// Like [`for_model`] with Hugging Face's cache in another place.
@@ -37,7 +37,7 @@ pub fn for_model(
 pub fn for_model_in(
     config: &ModelConfig,
     dir: Option<&Path>,
-    places: &Places,
+    caches: &CacheDirs,
 ) -> Result<Arc<dyn Tokenizer>, DataError> {
     let text = &config.text_cfg;
     let options = Options::read(text)?;
@@ -56,7 +56,7 @@ pub fn for_model_in(
                 language: options.language,
             };
             Ok(Arc::new(HfTokenizer::from_file(
-                &find(name, dir, places)?,
+                &find(name, dir, caches)?,
                 &options,
             )?))
         }
@@ -118,7 +118,7 @@ impl Options {
 }
 
 /// The file of a tokenizer.
-fn find(name: &str, dir: Option<&Path>, places: &Places) -> Result<PathBuf, DataError> {
+fn find(name: &str, dir: Option<&Path>, caches: &CacheDirs) -> Result<PathBuf, DataError> {
     let failed = |reason| DataError::Tokenizer {
         file: name.into(),
         reason,
@@ -145,7 +145,7 @@ fn find(name: &str, dir: Option<&Path>, places: &Places) -> Result<PathBuf, Data
         return Ok(file);
     }
     let by_hand = format!("put it into {}", own.display());
-    hub::file(name, &FILES, places, &by_hand).map_err(|error| failed(error.to_string()))
+    hub::file(name, &FILES, caches, &by_hand).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use include_dir::{Dir, include_dir};
 
 use crate::files::config::{ModelConfig, PreprocessConfig};
 use crate::files::error::ModelError;
-use crate::files::hub::{self, Places};
+use crate::files::hub::{self, CacheDirs};
 use crate::files::pretrained;
 
 static MODELS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/configs/models");
@@ -40,8 +40,8 @@ impl Weights {
             Self::File(path) => Ok(path),
             Self::Hub(repository) => {
                 let names = [pretrained::SAFE_WEIGHTS, pretrained::WEIGHTS];
-                let places = Places::new(cache_dir);
-                Ok(hub::file(&repository, &names, &places, BY_HAND)?)
+                let caches = CacheDirs::new(cache_dir);
+                Ok(hub::file(&repository, &names, &caches, BY_HAND)?)
             }
         }
     }
@@ -119,8 +119,8 @@ pub fn resolve(model: &str, cache_dir: Option<&Path>) -> Result<ModelSource, Mod
         return read_hub_dir(dir);
     }
     if let Some(repository) = hub_repository(model) {
-        let places = Places::new(cache_dir);
-        let path = hub::file(repository, &[HUB_CONFIG], &places, BY_HAND)?;
+        let caches = CacheDirs::new(cache_dir);
+        let path = hub::file(repository, &[HUB_CONFIG], &caches, BY_HAND)?;
         let hub: HubConfig = parse(&read(&path)?, &path.to_string_lossy())?;
         return Ok(ModelSource {
             name: model.to_string(),

@@ -10,12 +10,14 @@ use super::encoder;
 use super::state_dict::load_state_dict;
 use crate::files::ModelError;
 use crate::files::config::{ImageSize, ModelConfig, PreprocessConfig};
-use crate::files::hub::{self, Places};
+use crate::files::hub::{self, CacheDirs};
 use crate::files::pretrained::{self, Pretrained};
 use crate::files::registry::{self, ModelSource, Weights};
-use crate::files::weights::{self, CONFIG_METADATA, StateDict, TensorOut};
+use crate::files::weights::{self, StateDict, TensorOut};
 use crate::network::clip::Clip;
 use crate::network::{coca, init, params};
+
+pub use crate::files::weights::CONFIG_METADATA;
 
 /// Extension of Burn's own record files.
 pub const RECORD_EXTENSION: &str = "bpk";
@@ -266,11 +268,11 @@ fn locate(
     }
     let put = |at: &Path| format!("put it at {} (or .bin, .pt)", at.display());
     let place = looked.join(format!("{name}.safetensors"));
-    let places = Places::new(cache_dir);
+    let caches = CacheDirs::new(cache_dir);
     if let Some(known) = known {
         let names = pretrained::alternatives(known.file());
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let found = hub::file(known.repository(), &names, &places, &put(&place));
+        let found = hub::file(known.repository(), &names, &caches, &put(&place));
         let error = match found {
             Ok(path) => return Ok(path),
             Err(error) if known.url.is_empty() || !error.has_alternative() => {
@@ -280,11 +282,11 @@ fn locate(
         };
         // An older OpenCLIP may have left the file of the plain address, which is used without a network as well.
         log::debug!("{error}; looking for {}", known.url);
-        return hub::address(&known.url, &places, &put(&place)).map_err(|_| error.into());
+        return hub::address(&known.url, &caches, &put(&place)).map_err(|_| error.into());
     }
     if hub::is_address(tag) {
         let by_hand = "pass its path as --pretrained FILE";
-        return Ok(hub::address(tag, &places, by_hand)?);
+        return Ok(hub::address(tag, &caches, by_hand)?);
     }
     Err(ModelError::NoWeights {
         tag: tag.to_string(),

@@ -13,7 +13,7 @@ use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use openclip_data::error::panic_message;
 use openclip_data::tokenizer;
 use openclip_eval::Encoder;
-use openclip_model::hub::Places;
+use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
 use super::{params, resume, setup};
@@ -89,9 +89,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     loaded.model = setup::lock(&config).apply(loaded.model)?;
     setup::computation(&config, &mut loaded, &ranks);
     let teacher = setup::teacher(&config, &loaded, &device)?;
-    let places = Places::new(config.cache_dir.as_deref());
+    let caches = CacheDirs::new(config.cache_dir.as_deref());
     let model_dir = registry::local_dir(&config.model);
-    let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &places)?;
+    let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &caches)?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
     let compute = config.precision.compute();

@@ -15,8 +15,9 @@ use openclip_eval::validation::{Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
+use openclip_model::load::load_state_dict;
 use openclip_model::lock::Lock;
-use openclip_model::weights::{StateDict, bind};
+use openclip_model::weights::StateDict;
 use openclip_model::{Clip, params};
 
 use crate::checkpoint::{self, Progress};
@@ -367,7 +368,7 @@ pub(super) fn average(
         return Ok((Some(average), Some(warning)));
     }
     let weights = StateDict::read(&path)?;
-    average.model = bind::load(average.model, &loaded.config, weights, &path)?;
+    average.model = load_state_dict(average.model, &loaded.config, weights, &path)?;
     Ok((Some(average), None))
 }
 

@@ -7,14 +7,14 @@ pub const HUB: &str = "https://huggingface.co";
 
 /// Folders of downloaded files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct CacheDirs {
     /// Of the hub, in the layout of Python's `huggingface_hub`.
     pub hub: PathBuf,
     /// Of plain addresses.
     pub addresses: PathBuf,
 }
 
-impl Places {
+impl CacheDirs {
     /// Those in `cache_dir`, else those that the environment names.
     pub fn new(cache_dir: Option<&Path>) -> Self {
         match cache_dir {
@@ -113,17 +113,17 @@ mod tests {
     #[test]
     fn a_file_is_found_in_the_snapshot_of_main() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places::new(Some(dir.path()));
-        let root = places.repository("org/name");
+        let caches = CacheDirs::new(Some(dir.path()));
+        let root = caches.repository("org/name");
         assert!(root.ends_with("models--org--name"));
         for (snapshot, file) in [("one", "a.txt"), ("two", "b.txt")] {
             std::fs::create_dir_all(root.join("snapshots").join(snapshot)).unwrap();
             std::fs::write(root.join("snapshots").join(snapshot).join(file), "").unwrap();
         }
-        assert!(places.cached("org/name", "a.txt").is_some());
+        assert!(caches.cached("org/name", "a.txt").is_some());
         std::fs::create_dir_all(root.join("refs")).unwrap();
         std::fs::write(root.join("refs/main"), "two\n").unwrap();
-        assert!(places.cached("org/name", "a.txt").is_none());
-        assert!(places.cached("org/name", "b.txt").is_some());
+        assert!(caches.cached("org/name", "a.txt").is_none());
+        assert!(caches.cached("org/name", "b.txt").is_some());
     }
 }

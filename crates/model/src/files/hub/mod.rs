@@ -24,7 +24,7 @@ mod transfer;
 
 use std::path::{Path, PathBuf};
 
-pub use cache::Places;
+pub use cache::CacheDirs;
 use error::Failure;
 pub use error::HubError;
 
@@ -34,7 +34,7 @@ pub use error::HubError;
 pub fn file(
     repository: &str,
     names: &[&str],
-    places: &Places,
+    caches: &CacheDirs,
     by_hand: &str,
 ) -> Result<PathBuf, HubError> {
     if !cache::is_repository(repository) {
@@ -42,7 +42,7 @@ pub fn file(
     }
     if let Some(path) = names
         .iter()
-        .find_map(|name| places.cached(repository, name))
+        .find_map(|name| caches.cached(repository, name))
     {
         return Ok(path);
     }
@@ -58,7 +58,7 @@ pub fn file(
     }
     for name in names {
         let what = format!("{name} of {repository}");
-        match fetch_file(repository, name, places) {
+        match fetch_file(repository, name, caches) {
             Err(Failure::Missing) => {}
             result => {
                 return result
@@ -73,14 +73,14 @@ pub fn file(
 }
 
 /// The file at an `http(s)` address.
-pub fn address(url: &str, places: &Places, by_hand: &str) -> Result<PathBuf, HubError> {
+pub fn address(url: &str, caches: &CacheDirs, by_hand: &str) -> Result<PathBuf, HubError> {
     let unavailable = |reason| HubError::Unavailable {
         what: url.to_owned(),
         reason,
         address: url.to_owned(),
         by_hand: by_hand.to_owned(),
     };
-    fetch_address(url, places).map_err(|failure| match failure {
+    fetch_address(url, caches).map_err(|failure| match failure {
         Failure::Missing => unavailable("the server has no such file (404)".into()),
         failure => failure.name(url.to_owned(), unavailable),
     })
@@ -92,24 +92,24 @@ pub fn is_address(text: &str) -> bool {
 }
 
 #[cfg(feature = "hub")]
-fn fetch_file(repository: &str, name: &str, places: &Places) -> Result<PathBuf, Failure> {
-    transfer::fetch(repository, name, places)
+fn fetch_file(repository: &str, name: &str, caches: &CacheDirs) -> Result<PathBuf, Failure> {
+    transfer::fetch(repository, name, caches)
 }
 
 #[cfg(feature = "hub")]
-fn fetch_address(url: &str, places: &Places) -> Result<PathBuf, Failure> {
-    address::fetch(url, &places.addresses)
+fn fetch_address(url: &str, caches: &CacheDirs) -> Result<PathBuf, Failure> {
+    address::fetch(url, &caches.addresses)
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch_file(_: &str, _: &str, _: &Places) -> Result<PathBuf, Failure> {
+fn fetch_file(_: &str, _: &str, _: &CacheDirs) -> Result<PathBuf, Failure> {
     Err(Failure::not_built())
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch_address(url: &str, places: &Places) -> Result<PathBuf, Failure> {
+fn fetch_address(url: &str, caches: &CacheDirs) -> Result<PathBuf, Failure> {
     let name = url.rsplit('/').next().unwrap_or_default();
-    let path = places.addresses.join(name);
+    let path = caches.addresses.join(name);
     match !name.is_empty() && path.is_file() {
         true => Ok(path),
         false => Err(Failure::not_built()),

@@ -8,15 +8,15 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::attempt::{Bar, classify, classify_copy, lock, repeat, sha256, watched};
-use super::cache::{HUB, Places, hugging_face_home, variable};
+use super::cache::{CacheDirs, HUB, hugging_face_home, variable};
 use super::error::Failure;
 
 /// Downloads `file` into the hub's cache.
-pub(super) fn fetch(repository: &str, file: &str, places: &Places) -> Result<PathBuf, Failure> {
+pub(super) fn fetch(repository: &str, file: &str, caches: &CacheDirs) -> Result<PathBuf, Failure> {
     let what = format!("{file} of {repository}");
     let cache =
-        std::path::absolute(&places.hub).map_err(|error| Failure::Io(places.hub.clone(), error))?;
-    let folder = places.repository(repository);
+        std::path::absolute(&caches.hub).map_err(|error| Failure::Io(caches.hub.clone(), error))?;
+    let folder = caches.repository(repository);
     let locks = cache
         .join(".locks")
         .join(folder.file_name().unwrap_or_default());
@@ -24,7 +24,7 @@ pub(super) fn fetch(repository: &str, file: &str, places: &Places) -> Result<Pat
         &locks.join(format!("{}.openclip", file.replace('/', "--"))),
         &what,
     )?;
-    if let Some(path) = places.cached(repository, file) {
+    if let Some(path) = caches.cached(repository, file) {
         return Ok(path);
     }
     let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.into());
