@@ -47,15 +47,17 @@ impl EmbeddingWriter {
     pub fn create(dir: &Path, width: usize, contents: Contents) -> Result<Self, EvalError> {
         let has_images = contents != Contents::Texts;
         let has_texts = contents != Contents::Images;
-        let array =
-            |kind: &str| NpyWriter::create(&dir.join(kind).join(format!("{kind}_0.npy")), width);
+        let place = |kind: &str, file: &str| {
+            let folder = dir.join(kind);
+            let made = std::fs::create_dir_all(&folder);
+            made.map_err(|error| EvalError::io(&folder, error))?;
+            Ok::<_, EvalError>(folder.join(file))
+        };
+        let array = |kind: &str| NpyWriter::create(&place(kind, &format!("{kind}_0.npy"))?, width);
         Ok(Self {
             images: has_images.then(|| array("img_emb")).transpose()?,
             texts: has_texts.then(|| array("text_emb")).transpose()?,
-            metadata: MetadataWriter::create(
-                &dir.join("metadata").join("metadata_0.parquet"),
-                contents,
-            )?,
+            metadata: MetadataWriter::create(&place("metadata", "metadata_0.parquet")?, contents)?,
         })
     }
 

@@ -1,6 +1,5 @@
 //! References of what models compute, kept by one revision for another: `openclip_tests::regression`.
 
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

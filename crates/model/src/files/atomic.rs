@@ -21,13 +21,12 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins the file `path`, whose folder is made if it is not there.
+    /// Begins the file `path`.
     ///
     /// # Errors
-    /// When folder or file cannot be made.
+    /// When its folder is not there or takes no file.
     pub fn create(path: &Path) -> io::Result<Self> {
         let folder = folder(path);
-        fs::create_dir_all(folder)?;
         let mut prefix = OsString::from(".");
         prefix.push(path.file_name().unwrap_or_default());
         prefix.push(".");
@@ -127,7 +126,8 @@ mod tests {
     #[test]
     fn a_file_has_its_name_when_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("new/figures.json");
+        let path = dir.path().join("figures.json");
+        assert!(write(&dir.path().join("absent/figures.json"), "").is_err());
         write(&path, "old").unwrap();
         let mut file = AtomicFile::create(&path).unwrap();
         file.write_all(b"____ne").unwrap();
@@ -136,7 +136,7 @@ mod tests {
         file.write_all(b"half").unwrap();
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"halfne");
-        assert_eq!(names(&dir.path().join("new")), ["figures.json"]);
+        assert_eq!(names(dir.path()), ["figures.json"]);
     }
 
     #[test]
