@@ -59,6 +59,13 @@ for path in sorted(DATA.rglob("*")):
             write("safetensors", name + ".header", data[8 : 8 + length])
     elif path.suffix == ".npz":
         write("npz", name, path.read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                write("npz", name + "-" + member.replace("/", "-"), archive.read(member))
+
+# An array that is larger than its file could be.
+header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 40000), }\n"
+write("npz", "large.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
 
 pictures = [(name[5:], data) for name, data in tensors(DATA / "pixels.safetensors") if name.startswith("file/")]
 for name, data in pictures:

@@ -1,5 +1,7 @@
 //! What the fuzz targets share.
 
+pub mod zip;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::path::Path;
