@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::EvalError;
 use crate::retrieval::rank_of;
 
-const IMAGENET: &str = include_str!("../../../configs/eval/imagenet.json");
+const IMAGENET: &str = include_str!("../configs/imagenet.json");
 
 /// Class names and the templates that turn them into prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -36,7 +36,7 @@ use scene::{Combination, Split};
 use shards::{Dataset, Example};
 
 /// The network, in OpenCLIP's schema.
-const MODEL: &str = include_str!("../../../../configs/train/quickstart-model.json");
+const MODEL: &str = include_str!("../../configs/quickstart-model.json");
 
 /// What the command line may say.
 #[derive(Debug, Clone, PartialEq, Eq)]
