@@ -20,6 +20,7 @@ mod mobileclip;
 mod models;
 mod recompute;
 mod registry;
+mod regression;
 mod resnet;
 mod siglip;
 mod timm_towers;
