@@ -132,13 +132,13 @@ fn openai_archive_gets_quick_gelu() {
 }
 
 /// The tensors of the small checkpoint under OpenCLIP's keys.
-fn small() -> (serde_json::Value, StateDict) {
+pub fn small() -> (serde_json::Value, StateDict) {
     let cases = json("weights/load.json");
     let dict = StateDict::read(&fixture("weights/load_root.pt")).unwrap();
     (cases["same"]["model_cfg"].clone(), dict)
 }
 
-fn write(dict: &StateDict, path: &Path) {
+pub fn write(dict: &StateDict, path: &Path) {
     let bytes: Vec<_> = dict
         .tensors
         .iter()
@@ -211,22 +211,6 @@ fn a_checkpoint_that_does_not_fit_lists_every_key() {
     for key in missing.iter().chain(&unexpected) {
         assert!(text.contains(key.as_str()), "{text}");
     }
-}
-
-/// What `torch.jit.load(…).state_dict()` of OpenAI's archives holds besides the weights.
-#[test]
-fn constants_of_openai_are_not_weights() {
-    let (config, mut dict) = small();
-    for key in ["input_resolution", "context_length", "vocab_size"] {
-        dict.tensors.insert(
-            key.into(),
-            RawTensor::from_bytes(DType::I64, vec![0; 8], vec![]),
-        );
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("openai.safetensors");
-    write(&dict, &path);
-    create(&config, &path, &CreateOptions::default()).unwrap();
 }
 
 /// The features of a fixture, from weights in a file and a configuration that lacks what `options` force.

@@ -21,6 +21,7 @@ mod models;
 mod recompute;
 mod reference_outputs;
 mod registry;
+mod regression;
 mod resnet;
 mod siglip;
 mod timm_towers;
