@@ -1,5 +1,7 @@
 //! `--device` names and what they stand for.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::Device;
 
 use crate::files::ModelError;
@@ -113,11 +115,7 @@ fn probe(name: &str, open: impl FnOnce() -> Option<Device>) -> Result<Option<Dev
         let sum = one.sum().try_into_data().map(|_| ());
         Some((device, sum.err().map(|error| error.to_string())))
     };
-    // The panic is turned into an error, so its message must not reach the terminal as well.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
-    std::panic::set_hook(hook);
+    let result = quietly(attempt);
     match result {
         Ok(Some((_, Some(reason)))) => Err(error(name, reason)),
         Ok(found) => Ok(found.map(|(device, _)| device)),
@@ -133,6 +131,18 @@ fn probe(name: &str, open: impl FnOnce() -> Option<Device>) -> Result<Option<Dev
             ))
         }
     }
+}
+
+/// Runs what may panic without a message on the terminal, since the panic is turned into an error. The hook is the process's, so one
+/// thread does this at a time.
+fn quietly<T>(attempt: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Mutex<()> = Mutex::new(());
+    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+    std::panic::set_hook(hook);
+    result
 }
 
 fn unknown(name: &str, backend: &str) -> ModelError {
