@@ -38,7 +38,7 @@ struct Args {
     /// Pictures and captions
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     batch_size: u16,
-    /// Where to compute: cpu, cuda[:N], rocm[:N], wgpu, vulkan, metal, tch, tch:cuda[:N] or auto
+    /// Where to compute: cpu, `cuda[:N]`, `rocm[:N]`, wgpu, vulkan, metal, tch, `tch:cuda[:N]` or auto
     #[arg(long, default_value = "auto")]
     device: String,
     /// Largest difference of one value; of features, which are of unit length

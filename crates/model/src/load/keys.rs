@@ -31,7 +31,7 @@ const TEXT_ROOTS: [&str; 6] = [
 /// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
 ///   `context_length` and `vocab_size`
 /// * the counters `num_batches_tracked` of BatchNorm are dropped: with a momentum they change nothing
-/// * the keys of other libraries become OpenCLIP's: each family of image towers knows those of its own ([`vision::foreign`])
+/// * the keys of other libraries become OpenCLIP's: each family of image towers knows those of its own (`ImageFamily::foreign`)
 ///
 /// # Errors
 /// A tensor that has to be joined or turned cannot be read, or has an unfit shape.

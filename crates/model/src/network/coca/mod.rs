@@ -1,6 +1,6 @@
 //! CoCa: a contrastive model with a decoder that writes captions (`coca_model.py`; Yu et al. 2022, arXiv 2205.01917).
 //!
-//! It is a [`Clip`] whose `text_decoder` is there. The picture's tokens and the caption's tokens, as the two towers leave them,
+//! It is a [`Clip`](crate::Clip) whose `text_decoder` is there. The picture's tokens and the caption's tokens, as the two towers leave them,
 //! go through the decoder, whose output at a position is about the next token.
 //!
 //! * [`MultimodalTransformer`] – the decoder

@@ -1,6 +1,6 @@
 //! Hugging Face's encoders as text towers (`hf_model.py::HFTextEncoder`).
 //!
-//! * [`arch`] – sizes and switches, by name and from `config.json`
+//! * [`arch`](mod@arch) – sizes and switches, by name and from `config.json`
 //! * [`roberta`] – RoBERTa, XLM-RoBERTa and BERT
 //! * [`t5`] – mT5
 //! * [`m2m100`] – M2M100 and NLLB

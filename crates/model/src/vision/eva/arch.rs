@@ -43,7 +43,7 @@ pub struct EvaConfig {
     pub num_heads: usize,
     /// Hidden width of the MLP relative to the token width; the product is truncated.
     pub mlp_ratio: f64,
-    /// Query and value have biases, and the key with [`AttentionType::Rope`].
+    /// Query and value have biases, and the key with `AttentionType::Rope`.
     pub qkv_bias: bool,
     /// One layer for query, key and value.
     pub qkv_fused: bool,

@@ -191,7 +191,7 @@ impl FastVitBlock {
         })
     }
 
-    /// A block with attention; the width is a multiple of [`HEAD_WIDTH`].
+    /// A block with attention; the width is a multiple of `HEAD_WIDTH`.
     pub fn attentive(config: &BlockConfig, pending: &PendingStatistics, device: &Device) -> Self {
         let width = config.width;
         Self::Attention(AttentionBlock {
