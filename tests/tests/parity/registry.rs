@@ -1,5 +1,9 @@
 //! Built-in names: the tags of published weights and the size and cost of every model, against `open_clip`.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use openclip_model::profile::Profile;
 use openclip_model::{Clip, pretrained, registry};
 use openclip_tests::{device, fixture, json};
@@ -107,4 +111,44 @@ fn the_published_table_agrees() {
     }
     println!("{compared} models");
     assert!(compared >= 60, "{compared}");
+}
+
+/// A package has no files beside its own folder: links lead to the configurations at the top.
+#[test]
+fn packages_bring_the_configurations_at_the_top_along() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let files = |path: &str| -> BTreeMap<_, _> {
+        let path = root.join(path);
+        let paths = match path.is_dir() {
+            true => fs::read_dir(&path)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect(),
+            false => vec![path],
+        };
+        let read = |path: PathBuf| {
+            (
+                path.file_name().unwrap().to_owned(),
+                fs::read(path).unwrap(),
+            )
+        };
+        paths.into_iter().map(read).collect()
+    };
+    for (own, top) in [
+        ("crates/model/configs/models", "configs/models"),
+        (
+            "crates/model/configs/pretrained.json",
+            "configs/pretrained.json",
+        ),
+        (
+            "crates/eval/configs/imagenet.json",
+            "configs/eval/imagenet.json",
+        ),
+        (
+            "crates/cli/configs/quickstart-model.json",
+            "configs/train/quickstart-model.json",
+        ),
+    ] {
+        assert!(!files(own).is_empty() && files(own) == files(top), "{own}");
+    }
 }
