@@ -9,21 +9,9 @@ const CAPTIONS: Marks = ("CoCa's", &[]);
 
 const PARTS: [Part; 3] = [Part::Image, Part::Text, Part::Captions];
 
-/// Whether a key belongs to a part of a model.
-fn owns(part: Part, key: &str) -> bool {
-    match part {
-        Part::Image => key.starts_with("visual."),
-        Part::Captions => key.starts_with("text_decoder."),
-        Part::Text => {
-            let others = ["logit_", "visual.", "text_decoder."];
-            !others.iter().any(|other| key.starts_with(other))
-        }
-    }
-}
-
 /// The family of a part in a state dict with these keys.
 fn family(part: Part, keys: &[&str]) -> &'static str {
-    let keys: Vec<_> = keys.iter().filter(|key| owns(part, key)).collect();
+    let keys: Vec<_> = keys.iter().filter(|key| part.owns(key)).collect();
     if keys.is_empty() {
         return "missing";
     }

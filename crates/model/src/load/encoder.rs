@@ -44,7 +44,7 @@ pub(crate) fn find(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, HubE
 pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, WeightsError> {
     let mut dict = dict;
     let (mut missing, mut shapes) = (Vec::new(), Vec::new());
-    let mut caches = std::collections::HashMap::new();
+    let mut places = std::collections::HashMap::new();
     let wanted = params::describe(&model);
     let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key));
     families.retain(|family| family.part == Part::Text);
@@ -61,7 +61,7 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
         let found = dict.tensors.get(&place).map(|tensor| tensor.shape.clone());
         match found {
             Some(found) if found != param.shape => shapes.push((param.key, param.shape, found)),
-            _ => drop(caches.insert(param.key, place)),
+            _ => drop(places.insert(param.key, place)),
         }
     }
     if !(missing.is_empty() && shapes.is_empty()) {
@@ -77,7 +77,7 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
     }
     let mut failure = None;
     let model = params::assign(model, |key, _| {
-        let tensor = dict.tensors.remove(caches.get(key)?)?;
+        let tensor = dict.tensors.remove(places.get(key)?)?;
         tensor.to_f32().map_err(|error| failure = Some(error)).ok()
     });
     failure.map_or(Ok(model), Err)

@@ -176,6 +176,20 @@ pub enum Part {
     Captions,
 }
 
+impl Part {
+    /// Whether a key of a state dict belongs to this part.
+    pub fn owns(self, key: &str) -> bool {
+        match self {
+            Self::Image => key.starts_with("visual."),
+            Self::Captions => key.starts_with("text_decoder."),
+            Self::Text => {
+                let others = ["logit_", "visual.", "text_decoder."];
+                !others.iter().any(|other| key.starts_with(other))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

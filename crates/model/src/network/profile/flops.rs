@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::family::{Cost, ParamInfo};
 use crate::files::config::ModelConfig;
+use crate::files::weights::Part;
 use crate::network::clip::Clip;
 use crate::network::coca::MultimodalTransformer;
 
@@ -65,27 +66,13 @@ impl Activations {
 
 /// Of image tower, text tower and caption decoder.
 fn parts(model: &Clip, config: &ModelConfig, params: &[ParamInfo]) -> Option<[Cost; 3]> {
-    let select = |part: fn(&str) -> bool| -> Vec<&ParamInfo> {
-        params.iter().filter(|param| part(&param.key)).collect()
+    let select = |part: Part| -> Vec<&ParamInfo> {
+        let own = params.iter().filter(|param| part.owns(&param.key));
+        own.collect()
     };
     Some([
-        model.visual.family().cost(config, &select(is_image))?,
-        model.text.family().cost(config, &select(is_text))?,
-        MultimodalTransformer::cost(config, &select(is_decoder))?,
+        model.visual.family().cost(config, &select(Part::Image))?,
+        model.text.family().cost(config, &select(Part::Text))?,
+        MultimodalTransformer::cost(config, &select(Part::Captions))?,
     ])
-}
-
-/// Whether a key belongs to the image tower.
-pub(super) fn is_image(key: &str) -> bool {
-    key.starts_with("visual.")
-}
-
-/// Whether a key belongs to the caption decoder.
-pub(super) fn is_decoder(key: &str) -> bool {
-    key.starts_with("text_decoder.")
-}
-
-/// Whether a key belongs to the text tower.
-pub(super) fn is_text(key: &str) -> bool {
-    !is_image(key) && !is_decoder(key) && !key.starts_with("logit_")
 }

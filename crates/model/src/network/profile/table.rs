@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
-use super::flops::{Flops, is_image, is_text};
+use super::flops::Flops;
 use crate::family::ParamInfo;
 use crate::files::config::ModelConfig;
+use crate::files::weights::Part;
 use crate::network::clip::Clip;
 use crate::network::params;
 
@@ -61,15 +62,16 @@ impl Profile {
             Some(&[ids, width]) => (ids, width),
             _ => (text.vocab_size, text.width),
         };
-        let count = |part: fn(&str) -> bool| {
-            let counted = params.iter().filter(|p| p.is_parameter() && part(&p.key));
+        let count = |part: Option<Part>| {
+            let owns = |key: &str| part.is_none_or(|part| part.owns(key));
+            let counted = params.iter().filter(|p| p.is_parameter() && owns(&p.key));
             counted.map(ParamInfo::numel).sum()
         };
         Self {
             name: name.to_owned(),
-            parameters: count(|_| true),
-            image_parameters: count(is_image),
-            text_parameters: count(is_text),
+            parameters: count(None),
+            image_parameters: count(Some(Part::Image)),
+            text_parameters: count(Some(Part::Text)),
             embed_dim: config.embed_dim,
             image_size: [height, width],
             patch_size,
