@@ -21,6 +21,7 @@ mod kill;
 mod models;
 #[cfg(all(unix, feature = "mpi"))]
 mod mpi;
+mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
 mod snapshots;

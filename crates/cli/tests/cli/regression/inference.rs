@@ -1,0 +1,1 @@
+//! Embedding, classifying, captioning and retrieval.

@@ -1,0 +1,1 @@
+//! Formats of pictures, their damages and their sizes.

@@ -1,0 +1,1 @@
+//! Flags and what they mean.

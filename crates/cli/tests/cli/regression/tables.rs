@@ -1,0 +1,1 @@
+//! CSV, tar archives and class folders.

@@ -1,0 +1,1 @@
+//! Checkpoints and model folders as people have them.
