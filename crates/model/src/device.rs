@@ -40,8 +40,7 @@ pub(crate) fn is_flex(_: &Device) -> bool {
 /// that a missing driver is an error here and not a crash later.
 pub fn parse(name: &str) -> Result<Device, ModelError> {
     if name == "auto" {
-        let found = compiled().into_iter().find_map(|name| parse(name).ok());
-        return found.ok_or_else(|| error(name, "no backend of this build has a usable device"));
+        return automatic();
     }
     let (backend, index) = match name.rsplit_once(':') {
         Some((backend, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -52,7 +51,44 @@ pub fn parse(name: &str) -> Result<Device, ModelError> {
         }
         _ => (name, 0),
     };
-    probe(name, || open(backend, index))?.ok_or_else(|| unknown(name, backend))
+    if let Some(count) = quietly(|| count(backend)).ok().flatten()
+        && index >= count
+    {
+        return Err(absent(name, backend, count));
+    }
+    match quietly(|| open(backend, index).map(touch)) {
+        Ok(None) => Err(unknown(name, backend)),
+        Ok(Some(Ok(device))) => Ok(device),
+        Ok(Some(Err(reason))) => Err(silent(name, backend, &reason)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(silent(name, backend, text.unwrap_or("no reason given")))
+        }
+    }
+}
+
+/// The first backend of this build that answers. Which ones did not is told, since another device than the one that a build is made for
+/// is slower by orders of magnitude.
+fn automatic() -> Result<Device, ModelError> {
+    let mut without = Vec::new();
+    for name in compiled() {
+        match parse(name) {
+            Ok(device) => {
+                for error in without {
+                    log::info!("{error}; taking {name}");
+                }
+                return Ok(device);
+            }
+            Err(error) => without.push(error),
+        }
+    }
+    let reasons: Vec<_> = without.iter().map(ToString::to_string).collect();
+    let reasons = reasons.join("; ");
+    Err(error(
+        "auto",
+        format!("no backend of this build has a usable device: {reasons}"),
+    ))
 }
 
 /// The devices of `cuda:0,1,2,3`, `cpu,cpu` or a single name; a number alone is one of the backend before it.
@@ -107,40 +143,74 @@ fn open(backend: &str, index: usize) -> Option<Device> {
     }
 }
 
-/// Runs one small operation; backends report a missing driver by panicking.
-fn probe(name: &str, open: impl FnOnce() -> Option<Device>) -> Result<Option<Device>, ModelError> {
-    let attempt = move || {
-        let device = open()?;
-        let one = burn::tensor::Tensor::<1>::ones([1], &device);
-        let sum = one.sum().try_into_data().map(|_| ());
-        Some((device, sum.err().map(|error| error.to_string())))
-    };
-    let result = quietly(attempt);
-    match result {
-        Ok(Some((_, Some(reason)))) => Err(error(name, reason)),
-        Ok(found) => Ok(found.map(|(device, _)| device)),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            let first = text
-                .and_then(|text| text.lines().next())
-                .unwrap_or("no reason given");
-            Err(error(
-                name,
-                format!("no such device, or its driver is not installed ({first})"),
-            ))
-        }
+/// How many devices a backend whose devices are numbered finds; none where their driver is missing.
+#[allow(clippy::match_single_binding, unused_variables)]
+fn count(backend: &str) -> Option<usize> {
+    match backend {
+        #[cfg(feature = "cuda")]
+        "cuda" => Some(Device::enumerate(burn::tensor::DeviceType::Cuda).len()),
+        #[cfg(feature = "rocm")]
+        "rocm" => Some(Device::enumerate(burn::tensor::DeviceType::Rocm).len()),
+        _ => None,
     }
 }
 
-/// Runs what may panic without a message on the terminal, since the panic is turned into an error. The hook is the process's, so one
-/// thread does this at a time.
+/// Runs one small operation, which finds a driver that is missing, or only half there.
+fn touch(device: Device) -> Result<Device, String> {
+    let one = burn::tensor::Tensor::<1>::ones([1], &device);
+    match one.sum().try_into_data() {
+        Ok(_) => Ok(device),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The device with that number is not there.
+fn absent(name: &str, backend: &str, count: usize) -> ModelError {
+    let reason = match count {
+        0 => format!("no such device was found; {}", driver(backend)),
+        1 => format!("this machine has one device, {backend}:0"),
+        _ => format!("this machine has {backend}:0 to {backend}:{}", count - 1),
+    };
+    error(name, reason)
+}
+
+/// The device does not compute.
+fn silent(name: &str, backend: &str, reason: &str) -> ModelError {
+    // CubeCL compiles its kernels with a library that the driver does not bring along.
+    if backend == "cuda" && reason.contains("nvrtc") {
+        return error(
+            name,
+            "NVRTC (libnvrtc.so), which compiles the kernels, was not found: install the CUDA toolkit or the package \
+             nvidia-cuda-nvrtc, and name its library folder in LD_LIBRARY_PATH",
+        );
+    }
+    let reason = reason.lines().next().unwrap_or_default();
+    error(name, format!("{} ({reason})", driver(backend)))
+}
+
+/// What a backend needs on the machine.
+fn driver(backend: &str) -> &'static str {
+    match backend {
+        "cuda" => "it needs NVIDIA's driver (libcuda.so.1)",
+        "rocm" => "it needs AMD's ROCm runtime (libamdhip64.so)",
+        "wgpu" | "vulkan" => "it needs a graphics adapter and its Vulkan driver",
+        "metal" => "it needs a GPU that macOS offers through Metal",
+        "tch" | "tch:cuda" => "it needs LibTorch's libraries, and for tch:cuda NVIDIA's driver",
+        _ => "the device does not answer",
+    }
+}
+
+/// Runs what may panic without a message on the terminal, of the panic or in the log, since the panic is turned into an error. The hook and
+/// the level of the log are the process's, so one thread does this at a time.
 fn quietly<T>(attempt: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Mutex<()> = Mutex::new(());
     let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
+    let level = log::max_level();
+    log::set_max_level(log::LevelFilter::Off);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+    log::set_max_level(level);
     std::panic::set_hook(hook);
     result
 }
@@ -170,5 +240,29 @@ fn error(device: &str, reason: impl Into<String>) -> ModelError {
     ModelError::Device {
         device: device.to_string(),
         reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What CubeCL says where NVRTC, or the driver, cannot be loaded (0.11.3, through Burn's fusion).
+    #[test]
+    fn a_missing_library_is_named_in_one_line() {
+        let reason = "Execution error: the fusion server failed to run a task: CallError(\"Unable to dynamically load the \\\"nvrtc\\\" \
+                      shared library\")\nbacktrace";
+        let text = silent("cuda:1", "cuda", reason).to_string();
+        assert!(
+            text.contains("NVRTC") && !text.contains("fusion") && !text.contains('\n'),
+            "{text}"
+        );
+        let text = absent("cuda", "cuda", 0).to_string();
+        assert!(text.contains("libcuda.so.1"), "{text}");
+        let text = absent("cuda:4", "cuda", 4).to_string();
+        assert!(
+            text.ends_with("this machine has cuda:0 to cuda:3"),
+            "{text}"
+        );
     }
 }
