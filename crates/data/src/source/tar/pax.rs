@@ -178,7 +178,7 @@ mod tests {
         let mut found =
             read(b"26 SCHILY.xattr.user.x=a\n\n13 path=a.jpg\n10 size=7\n\0\0").unwrap_err();
         assert!(found.to_string().contains("malformed"), "{found}");
-        let mut records = read(b"28 SCHILY.xattr.user.x=\n9 a=\n14 path=a.jpg\n10 size=7\n\0\0");
+        let mut records = read(b"29 SCHILY.xattr.user.x=\n9 a=\n14 path=a.jpg\n10 size=7\n\0\0");
         let attributes = records.as_mut().unwrap();
         assert_eq!(
             (attributes.path().unwrap(), attributes.size),
