@@ -281,8 +281,8 @@ fn unreadable_files_are_told_and_passed_over() {
         assert!(names[0].ends_with("good.png"), "{names:?}");
     }
     let good = dir.path().join("good.tar");
-    std::fs::write(&good, samples(&["a"], &image)).unwrap();
-    for bad in ["absent.tar", "folder.png", "pipe"] {
+    std::fs::write(&good, [samples(&["a"], &image), vec![0; 1024]].concat()).unwrap();
+    for bad in ["absent.tar", "folder.png", "/dev/null"] {
         let source = source(vec![dir.path().join(bad), good.clone()]);
         assert_eq!(
             one_problem(source, dir.path(), ProblemKind::UnreadableShard),

@@ -174,9 +174,11 @@ impl Shard<'_> {
                 format!("after {samples} samples: {error}{note}"),
             )),
             _ if samples == 0 && note.is_empty() => {
+                let found = self.foreign.found().map(|found| format!("; {found}"));
                 let reason = format!(
-                    "{} members, none of the {} files named key.suffix",
-                    self.members_so_far, self.files
+                    "{} members, none of them a file named key.suffix{}",
+                    self.members_so_far,
+                    found.unwrap_or_default()
                 );
                 Some((ProblemKind::EmptyShard, reason))
             }
