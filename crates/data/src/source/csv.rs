@@ -142,7 +142,9 @@ impl Columns {
         if rows == 0 {
             return Ok(());
         }
-        let reason = format!("the quote that opens here takes in other rows ({rows} of them)");
+        let reason = format!(
+            "the quote that opens here takes in other rows ({rows} of them); it is closed too late, or has to be doubled"
+        );
         Err(fault(line, &reason))
     }
 }

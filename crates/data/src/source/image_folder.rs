@@ -23,6 +23,8 @@ pub struct ClassFolders {
     pub paths: Vec<PathBuf>,
     /// Directories that are no classes, by [`is_litter`].
     pub passed_over: Vec<String>,
+    /// How many images are in none of them.
+    pub loose_images: usize,
 }
 
 impl ClassFolders {
@@ -35,12 +37,12 @@ impl ClassFolders {
             path: root.to_owned(),
             source,
         };
-        let (mut classes, mut passed_over) = (Vec::new(), Vec::new());
+        let (mut classes, mut passed_over, mut loose_images) = (Vec::new(), Vec::new(), 0);
         for entry in std::fs::read_dir(root).map_err(io)? {
             let entry = entry.map_err(io)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             match entry.path() {
-                path if !path.is_dir() => {}
+                path if !path.is_dir() => loose_images += usize::from(is_image(&path)),
                 _ if is_litter(&name) => passed_over.push(name),
                 path => classes.push((name, path)),
             }
@@ -57,6 +59,7 @@ impl ClassFolders {
             names,
             paths,
             passed_over,
+            loose_images,
         })
     }
 }
@@ -95,7 +98,14 @@ impl ImageFolder {
         let place = root.display();
         if !folders.passed_over.is_empty() {
             let names: Vec<&str> = folders.passed_over.iter().map(String::as_str).collect();
-            log::info!("{place}: no classes, passed over: {}", listed(&names));
+            log::info!(
+                "{place}: passed over, since they are no classes: {}",
+                listed(&names)
+            );
+        }
+        if folders.loose_images > 0 {
+            let count = folders.loose_images;
+            log::warn!("{place}: left out {count} images that are in no class folder");
         }
         if let Some(what) = left_out.found() {
             log::info!("{place}: left out in the class folders: {what}");
@@ -317,11 +327,13 @@ mod tests {
             "cat/a.jpg",
             "cat/notes.txt",
             "dog/a.gif",
+            "loose.jpg",
         ];
         touch(dir.path(), &files);
         std::fs::create_dir(dir.path().join("owl")).unwrap();
         let folders = ClassFolders::list(dir.path()).unwrap();
         assert_eq!(folders.passed_over, [".ipynb_checkpoints", "__MACOSX"]);
+        assert_eq!(folders.loose_images, 1);
         let folder = ImageFolder::open(dir.path()).unwrap();
         assert_eq!(folder.classes(), ["cat", "dog", "owl"]);
         let all = Collect::pass(&folder, &Order::sequential(), 0).unwrap();

@@ -249,7 +249,7 @@ fn folders_that_are_no_classes_were_counted() {
     let ran = room.run(&args).ok();
     assert!(ran.json()["zeroshot-top5"] == 1.0, "{}", ran.stdout);
     for words in [
-        "passed over: .ipynb_checkpoints, __MACOSX, lost+found",
+        "passed over, since they are no classes: .ipynb_checkpoints, __MACOSX, lost+found",
         "1 of 3 classes have no image: owl",
     ] {
         assert!(ran.stderr.contains(words), "{}", ran.stderr);

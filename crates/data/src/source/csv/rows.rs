@@ -46,7 +46,12 @@ impl Row {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         std::str::from_utf8(&self.text[start..end]).map_err(|_| {
             let field = index + 1;
-            fault(self.line, &format!("field {field} is not UTF-8"))
+            fault(
+                self.line,
+                &format!(
+                    "field {field} is not UTF-8; expected UTF-8, or UTF-16 with a byte order mark"
+                ),
+            )
         })
     }
 
@@ -161,7 +166,10 @@ impl<R: BufRead> Rows<R> {
         if state == State::Quoted
             && let Some(&(_, line)) = row.quotes.last()
         {
-            return Err(fault(line, "the quote that opens here is never closed"));
+            return Err(fault(
+                line,
+                "the quote that opens here is never closed; a field with quotes in it is quoted as a whole, and they are doubled",
+            ));
         }
         if row.len() == 0 && state == State::FieldStart {
             return Ok(false);
