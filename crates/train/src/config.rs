@@ -131,8 +131,8 @@ pub struct TrainConfig {
     pub aug_gray_scale_prob: Option<f64>,
     /// Another size of the pictures in pixels: one number, or height and width. `None` (default): the model's own.
     pub force_image_size: Option<Vec<usize>>,
-    /// QuickGELU, whatever the configuration says. Default: no.
-    pub force_quick_gelu: bool,
+    /// QuickGELU, or GELU, whatever configuration and weights say. `None` (default): what these say.
+    pub force_quick_gelu: Option<bool>,
     /// MLPs of native towers multiply 8-bit operands. Default: no.
     pub int8_linear: bool,
     /// Another number of tokens of a caption. `None` (default): the model's own.
@@ -260,7 +260,7 @@ impl Default for TrainConfig {
             aug_color_jitter_prob: None,
             aug_gray_scale_prob: None,
             force_image_size: None,
-            force_quick_gelu: false,
+            force_quick_gelu: None,
             int8_linear: false,
             force_context_length: None,
             force_patch_dropout: None,

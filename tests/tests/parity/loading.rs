@@ -27,7 +27,7 @@ fn load(config: &serde_json::Value, weights: &str) -> Loaded {
     .unwrap_or_else(|error| panic!("{weights}: {error}"))
 }
 
-fn check_features(
+pub fn check_features(
     model: &Clip,
     tensors: &Tensors,
     prefix: &str,
@@ -49,7 +49,7 @@ fn check_features(
     }
 }
 
-const NAMES: [&str; 2] = ["image_features", "text_features"];
+pub const NAMES: [&str; 2] = ["image_features", "text_features"];
 
 #[test]
 fn checkpoints_of_other_sizes_load_as_in_open_clip() {
@@ -229,7 +229,7 @@ fn forced_options_are_those_of_open_clip() {
     config["quick_gelu"] = false.into();
     for force_custom_text in [false, true] {
         let options = CreateOptions {
-            force_quick_gelu: true,
+            force_quick_gelu: Some(true),
             force_custom_text,
             force_patch_dropout: Some(0.5),
             ..CreateOptions::default()

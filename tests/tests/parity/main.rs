@@ -6,6 +6,7 @@
     clippy::print_stdout
 )]
 
+mod checkpoints;
 mod coca;
 mod context;
 mod convnext;

@@ -17,16 +17,22 @@ pub struct ModelArgs {
     /// A built-in name (see `openclip models`), a configuration FILE.json, local-dir:DIR or hf-hub:ORG/NAME
     ///
     /// local-dir:DIR is a folder in the layout of the Hugging Face hub: open_clip_config.json beside the weights, as
-    /// `openclip convert --output DIR/` writes it. hf-hub:ORG/NAME is such a repository on the hub.
+    /// `openclip convert --output DIR/` writes it, or config.json of a CLIP or SigLIP of transformers'. It holds one file of
+    /// weights, or several shards of them. hf-hub:ORG/NAME is such a repository on the hub.
     #[arg(long, value_name = "NAME", required = true)]
     pub model: String,
-    /// Weights: a .safetensors, .pt, .bin or .bpk file, a tag (see `openclip models --pretrained`), or an https address
+    /// Weights: a .safetensors, .pt, .bin or .bpk file, a folder with one, a tag (see `openclip models --pretrained`), or an
+    /// https address
+    ///
+    /// A folder is that of a model or one of a run's checkpoints. FILE:ENTRY takes one part of a checkpoint, such as
+    /// epoch_3.pt:state_dict_ema, or the weights whose keys begin so. Activation and preprocessing come from the file, or from
+    /// open_clip_config.json, config.json and preprocessor_config.json beside it, where they say something.
     ///
     /// A tag such as laion2b_s34b_b79k stands for published weights, with their own preprocessing. They are downloaded once
     /// (HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE=1 mean what they do for Python's libraries) unless they lie in
     /// ~/.cache/openclip/MODEL/TAG.safetensors (.pt, .bin) or in Hugging Face's cache. A local-dir: or hf-hub: model brings its
     /// own weights; any other model without this flag has random ones.
-    #[arg(long, value_name = "FILE|TAG|URL")]
+    #[arg(long, value_name = "FILE|DIR|TAG|URL")]
     pub pretrained: Option<String>,
     /// Where downloads go and tags are looked for [default: Hugging Face's cache]
     #[arg(long, value_name = "DIR")]
@@ -59,6 +65,11 @@ pub struct ModelArgs {
     /// For weights that were trained with it, such as OpenAI's, under a configuration without `-quickgelu` in its name.
     #[arg(long)]
     pub force_quick_gelu: bool,
+    /// Compute with GELU, whatever configuration and weights say
+    ///
+    /// OpenAI's weights, and those whose settings say so, bring QuickGELU along; this undoes it.
+    #[arg(long, conflicts_with = "force_quick_gelu")]
+    pub no_force_quick_gelu: bool,
     /// Compute the MLPs of native towers from 8-bit operands (SwitchBack); the numbers of 8 bits without their speed yet
     #[arg(long, hide_short_help = true)]
     pub int8_linear: bool,
@@ -109,10 +120,19 @@ impl ModelArgs {
         }
     }
 
+    /// The activation that a flag asks for.
+    pub fn quick_gelu(&self) -> Option<bool> {
+        match (self.force_quick_gelu, self.no_force_quick_gelu) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        }
+    }
+
     /// What the factory is told beyond the model's name.
     pub fn options(&self, seed: u64) -> CreateOptions {
         CreateOptions {
-            force_quick_gelu: self.force_quick_gelu,
+            force_quick_gelu: self.quick_gelu(),
             int8_linear: self.int8_linear,
             force_image_size: self.force_image_size.as_deref().map(image_size),
             force_context_length: self.force_context_length,

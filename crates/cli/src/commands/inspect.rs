@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use openclip_model::config::PreprocessConfig;
+use openclip_model::files::folder;
 use openclip_model::pretrained::{self, Pretrained};
 use openclip_model::profile::Profile;
 use openclip_model::registry::{self, Weights};
@@ -91,7 +92,10 @@ fn place(entry: &Pretrained) -> String {
 pub fn info(args: &InfoArgs) -> Result {
     let source = registry::resolve(&args.model.model, args.model.cache_dir.as_deref())?;
     // A repository's weights may be large, and are not asked for.
-    let has_file = matches!(source.weights, Some(Weights::File(_)));
+    let has_file = match &source.weights {
+        Some(Weights::Folder(folder)) => folder::weights(folder).is_ok(),
+        Some(Weights::Hub(_)) | None => false,
+    };
     let (profile, preprocess) = if args.model.pretrained.is_some() || has_file {
         let loaded = Session::open(&args.model, &args.preprocess, 0)?.loaded;
         (

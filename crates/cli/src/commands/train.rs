@@ -82,7 +82,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         precision: model.precision(),
         force_image_size: model.force_image_size.clone(),
         force_context_length: model.force_context_length,
-        force_quick_gelu: model.force_quick_gelu,
+        force_quick_gelu: model.quick_gelu(),
         int8_linear: model.int8_linear || optim.use_bnb_linear.is_some(),
         force_custom_text: model.force_custom_text,
         force_patch_dropout: optim.force_patch_dropout,

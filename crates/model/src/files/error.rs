@@ -32,6 +32,32 @@ pub enum ModelError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// A file of transformers describes nothing that is built here.
+    #[error("{}: {reason}", .path.display())]
+    Transformers {
+        /// The file.
+        path: PathBuf,
+        /// What it describes, or the key that cannot be followed.
+        reason: String,
+    },
+    /// A folder has no weights, or several.
+    #[error("{}: {}", .folder.display(), folder_weights(*.several, .names))]
+    FolderWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// There are several, which `names` lists.
+        several: bool,
+        /// What is there.
+        names: Vec<String>,
+    },
+    /// What is wrong with a configuration that came from a file.
+    #[error("{origin}: {source}")]
+    Config {
+        /// The file.
+        origin: String,
+        /// What is wrong.
+        source: Box<ModelError>,
+    },
     /// A field has a value that no model can be built from.
     #[error("{field}: {reason}")]
     Invalid {
@@ -100,5 +126,29 @@ fn known_tags(model: &str, tags: &[&str]) -> String {
     match tags {
         [] => format!("no weights of {model} are published"),
         tags => format!("no tag of {model}, which has {}", tags.join(", ")),
+    }
+}
+
+/// Says what a folder holds in place of one file of weights.
+fn folder_weights(several: bool, names: &[String]) -> String {
+    const MOST: usize = 12;
+    let mut listed = names
+        .iter()
+        .take(MOST)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > MOST {
+        listed += &format!(" and {} more", names.len() - MOST);
+    }
+    match several {
+        true => {
+            format!("several files of weights: {listed}; pass one of them as --pretrained FILE")
+        }
+        false if names.is_empty() => "no weights: the folder is empty".into(),
+        false => format!(
+            "no weights, which would be a .safetensors, .bin, .pt or .pth file; there are {listed}; to start from random weights, \
+             pass the configuration as --model FILE.json"
+        ),
     }
 }

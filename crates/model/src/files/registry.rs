@@ -4,10 +4,16 @@ use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
+use serde_json::{Map, Value};
+
 use crate::files::config::{ModelConfig, PreprocessConfig};
 use crate::files::error::ModelError;
+use crate::files::folder::{self, Described};
 use crate::files::hub::{self, CacheDirs};
-use crate::files::pretrained;
+use crate::files::weights::shards;
+use crate::files::{pretrained, transformers};
+
+pub use crate::files::folder::HUB_CONFIG;
 
 static MODELS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/configs/models");
 
@@ -18,31 +24,32 @@ pub struct ModelSource {
     pub name: String,
     /// The two towers.
     pub config: ModelConfig,
-    /// Preprocessing that a hub folder prescribes.
+    /// The file that they are described in; none for a built-in configuration.
+    pub origin: Option<String>,
+    /// Preprocessing that a folder prescribes.
     pub preprocess: Option<PreprocessConfig>,
-    /// Weights inside a hub folder.
+    /// Weights of a folder or a repository.
     pub weights: Option<Weights>,
 }
 
 /// Weights that a model brings along.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Weights {
-    /// A file.
-    File(PathBuf),
+    /// Those of a folder, which holds one file of them ([`folder::weights`]).
+    Folder(PathBuf),
     /// Those of a repository of the hub.
     Hub(String),
 }
 
 impl Weights {
-    /// The file, which is downloaded if it has to be.
+    /// The file, which is downloaded if it has to be; of sharded weights their index, with all of its files beside it.
+    ///
+    /// # Errors
+    /// There is none, or several; never do random weights take their place.
     pub fn path(self, cache_dir: Option<&Path>) -> Result<PathBuf, ModelError> {
         match self {
-            Self::File(path) => Ok(path),
-            Self::Hub(repository) => {
-                let names = [pretrained::SAFE_WEIGHTS, pretrained::WEIGHTS];
-                let caches = CacheDirs::new(cache_dir);
-                Ok(hub::file(&repository, &names, &caches, BY_HAND)?)
-            }
+            Self::Folder(folder) => folder::weights(&folder),
+            Self::Hub(repository) => hub_weights(&repository, &CacheDirs::new(cache_dir)),
         }
     }
 }
@@ -51,26 +58,41 @@ impl Weights {
 const BY_HAND: &str =
     "the repository's other files into one folder DIR, and use --model local-dir:DIR";
 
-/// Weight files of a hub folder, the preferred first.
-const HUB_WEIGHTS: [&str; 8] = [
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
+/// Weights of a repository: OpenCLIP's, then transformers', whole and in shards.
+const HUB_WEIGHTS: [&str; 6] = [
+    pretrained::SAFE_WEIGHTS,
+    pretrained::WEIGHTS,
     "model.safetensors",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
-    "pytorch_model.pth",
-    "model.pth",
+    "pytorch_model.bin.index.json",
 ];
 
-/// Name of the configuration inside a hub folder.
-pub const HUB_CONFIG: &str = "open_clip_config.json";
-
-#[derive(serde::Deserialize)]
-struct HubConfig {
-    model_cfg: ModelConfig,
-    #[serde(default)]
-    preprocess_cfg: Option<PreprocessConfig>,
+fn hub_weights(repository: &str, caches: &CacheDirs) -> Result<PathBuf, ModelError> {
+    let own = &HUB_WEIGHTS[..2];
+    let error = match hub::file(repository, own, caches, BY_HAND) {
+        Ok(path) => return Ok(path),
+        Err(error) if !error.has_alternative() => return Err(error.into()),
+        Err(error) => error,
+    };
+    let path = match hub::file(repository, &HUB_WEIGHTS[2..], caches, BY_HAND) {
+        Ok(path) => path,
+        // A repository that names its only file in another way, if it is in the cache.
+        Err(_) => match caches
+            .cached(repository, HUB_CONFIG)
+            .as_deref()
+            .and_then(Path::parent)
+        {
+            Some(snapshot) => return folder::weights(snapshot).map_err(|_| error.into()),
+            None => return Err(error.into()),
+        },
+    };
+    if let Some(names) = shards::names(&path)? {
+        for name in &names {
+            hub::file(repository, &[name], caches, BY_HAND)?;
+        }
+    }
+    Ok(path)
 }
 
 /// All built-in names, sorted.
@@ -116,51 +138,104 @@ pub fn hub_repository(model: &str) -> Option<&str> {
 /// Reads `NAME`, `FILE.json`, `local-dir:DIR`, or `hf-hub:ORG/NAME`, whose configuration is downloaded if it has to be.
 pub fn resolve(model: &str, cache_dir: Option<&Path>) -> Result<ModelSource, ModelError> {
     if let Some(dir) = local_dir(model) {
-        return read_hub_dir(dir);
+        let described = folder::describe(dir, &dir.to_string_lossy())?;
+        return Ok(ModelSource {
+            name: format!("local-dir:{}", dir.display()),
+            weights: Some(Weights::Folder(dir.to_path_buf())),
+            ..ModelSource::of(described)?
+        });
     }
     if let Some(repository) = hub_repository(model) {
         let caches = CacheDirs::new(cache_dir);
-        let path = hub::file(repository, &[HUB_CONFIG], &caches, BY_HAND)?;
-        let hub: HubConfig = parse(&read(&path)?, &path.to_string_lossy())?;
+        let described = hub_description(repository, &caches)?;
         return Ok(ModelSource {
             name: model.to_string(),
-            config: hub.model_cfg,
-            preprocess: hub.preprocess_cfg,
             weights: Some(Weights::Hub(repository.to_string())),
+            ..ModelSource::of(described)?
         });
     }
     if model.ends_with(".json") {
         let path = Path::new(model);
+        let json = read(path)?;
         let stem = path.file_stem().unwrap_or_default();
+        let name = stem.to_string_lossy().into_owned();
+        let keys: Map<String, Value> = parse(&json, model)?;
+        // The description of a folder, without the folder's weights.
+        let described = match keys.contains_key("model_type") {
+            true => folder::describe_file(path)?,
+            false if keys.contains_key("model_cfg") => folder::hub_config(path)?,
+            false => Described {
+                path: path.to_path_buf(),
+                config: Some(parse(&json, model)?),
+                preprocess: None,
+            },
+        };
         return Ok(ModelSource {
-            name: stem.to_string_lossy().into_owned(),
-            config: parse(&read(path)?, model)?,
-            preprocess: None,
-            weights: None,
+            name,
+            ..ModelSource::of(described)?
         });
     }
     Ok(ModelSource {
         name: model.to_string(),
         config: builtin(model)?,
+        origin: None,
         preprocess: None,
         weights: None,
     })
 }
 
-fn read_hub_dir(dir: &Path) -> Result<ModelSource, ModelError> {
-    let path = dir.join(HUB_CONFIG);
-    let hub: HubConfig = parse(&read(&path)?, &path.to_string_lossy())?;
-    let weights = HUB_WEIGHTS
-        .iter()
-        .map(|name| dir.join(name))
-        .find(|path| path.is_file())
-        .map(Weights::File);
-    Ok(ModelSource {
-        name: format!("local-dir:{}", dir.display()),
-        config: hub.model_cfg,
-        preprocess: hub.preprocess_cfg,
-        weights,
-    })
+/// The description of a repository's model, which is downloaded if it has to be.
+fn hub_description(repository: &str, caches: &CacheDirs) -> Result<Described, ModelError> {
+    let error = match hub::file(repository, &[HUB_CONFIG], caches, BY_HAND) {
+        Ok(path) => return folder::hub_config(&path),
+        Err(error) => error,
+    };
+    if !error.has_alternative() {
+        return Err(error.into());
+    }
+    let Ok(path) = hub::file(repository, &[transformers::CONFIG], caches, BY_HAND) else {
+        return Err(error.into());
+    };
+    // The preprocessing lies beside it, where the repository has some.
+    let _ = hub::file(repository, &transformers::PREPROCESSORS, caches, BY_HAND);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    folder::describe(folder, repository)
+}
+
+impl ModelSource {
+    fn of(described: Described) -> Result<Self, ModelError> {
+        let Described {
+            path,
+            config,
+            preprocess,
+        } = described;
+        let origin = path.display().to_string();
+        let config = config.ok_or_else(|| ModelError::Transformers {
+            reason: "describes no model".into(),
+            path,
+        })?;
+        Ok(Self {
+            name: origin.clone(),
+            config,
+            origin: Some(origin),
+            preprocess,
+            weights: None,
+        })
+    }
+
+    /// An error about the configuration, with the file that it came from.
+    pub fn named(&self, error: ModelError) -> ModelError {
+        match (&self.origin, error) {
+            (
+                Some(origin),
+                error @ (ModelError::Invalid { .. } | ModelError::ParseConfig { .. }),
+            ) => ModelError::Config {
+                origin: origin.clone(),
+                source: Box::new(error),
+            },
+            (_, error) => error,
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ModelError> {

@@ -7,13 +7,15 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::encoder;
+use super::locate::{self, Place};
+use super::reading::{self, Wanted};
+use super::settings::{self, Settings};
 use super::state_dict::load_state_dict;
 use crate::files::ModelError;
 use crate::files::config::{ImageSize, ModelConfig, PreprocessConfig};
-use crate::files::hub::{self, CacheDirs};
-use crate::files::pretrained::{self, Pretrained};
-use crate::files::registry::{self, ModelSource, Weights};
-use crate::files::weights::{self, StateDict, TensorOut};
+use crate::files::pretrained;
+use crate::files::registry;
+use crate::files::weights::{self, StateDict, TensorOut, WeightsError};
 use crate::network::clip::Clip;
 use crate::network::{coca, init, params};
 
@@ -25,8 +27,8 @@ pub const RECORD_EXTENSION: &str = "bpk";
 /// Changes to a configuration before the model is built.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
-    /// QuickGELU whatever the configuration says.
-    pub force_quick_gelu: bool,
+    /// QuickGELU, or GELU, whatever configuration and weights say.
+    pub force_quick_gelu: Option<bool>,
     /// Another input size; positional embeddings are resized.
     pub force_image_size: Option<ImageSize>,
     /// Another share of dropped patches.
@@ -57,7 +59,7 @@ impl CreateOptions {
         if let Some(share) = self.force_patch_dropout {
             config.vision_cfg.patch_dropout = share;
         }
-        config.quick_gelu |= self.force_quick_gelu;
+        config.quick_gelu = self.force_quick_gelu.unwrap_or(config.quick_gelu);
         config.custom_text |= self.force_custom_text;
         if let Some([scale, bias]) = self.init_logits {
             config.init_logit_scale = Some(scale);
@@ -82,8 +84,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Builds `model` (a name, a `.json` file, `local-dir:DIR` or `hf-hub:ORG/NAME`) and loads `pretrained` (a file, a tag or an
-/// `http(s)` address) into it. What is not in the cache is downloaded.
+/// Builds `model` (a name, a `.json` file, `local-dir:DIR` or `hf-hub:ORG/NAME`) and loads `pretrained` (a file, a folder, a tag or an
+/// `http(s)` address; `FILE:ENTRY` for one part of a checkpoint) into it. What is not in the cache is downloaded.
 ///
 /// Without `pretrained` a folder's or repository's own weights are loaded, and a bare configuration gets initial weights.
 pub fn create(
@@ -92,35 +94,26 @@ pub fn create(
     device: &Device,
     options: &CreateOptions,
 ) -> Result<Loaded, ModelError> {
-    let ModelSource {
-        name,
-        config,
-        preprocess,
-        weights,
-    } = registry::resolve(model, options.cache_dir.as_deref())?;
-    let config = options.apply(config);
+    let mut source = registry::resolve(model, options.cache_dir.as_deref())?;
+    let weights = source.weights.take();
+    let config = options.apply(source.config.clone());
+    let built = Clip::new(&config, device).map_err(|error| source.named(error))?;
     let mut loaded = Loaded {
-        model: Clip::new(&config, device)?,
-        name,
+        model: built,
+        name: source.name,
         config,
-        preprocess: preprocess.clone().unwrap_or_default(),
+        preprocess: source.preprocess.clone().unwrap_or_default(),
         warnings: Vec::new(),
     };
     let cache_dir = options.cache_dir.as_deref();
     let tag = pretrained.filter(|tag| !tag.is_empty());
     let known = tag.and_then(|tag| pretrained::find(model, tag));
-    let path = match tag {
-        Some(tag) => Some(locate(model, tag, known, cache_dir)?),
-        None => weights
-            .map(|weights| Weights::path(weights, cache_dir))
-            .transpose()?,
+    let place = match (tag, weights) {
+        (Some(tag), _) => Some(locate::locate(model, tag, known, cache_dir)?),
+        (None, Some(weights)) => Some(Place::of(weights.path(cache_dir)?)),
+        (None, None) => None,
     };
-    // What a folder, a repository or the table says of its own weights wins over what is written in their file.
-    let prescribed = match tag {
-        Some(_) => known.map(|known| known.preprocess.clone()),
-        None => preprocess.clone(),
-    };
-    match path {
+    match place {
         None => {
             if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
                 loaded = with_vocabulary(loaded, ids, device)?;
@@ -128,7 +121,7 @@ pub fn create(
             loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
             loaded = with_encoder(loaded, cache_dir)?;
         }
-        Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
+        Some(Place { path, .. }) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
             loaded.model =
                 loaded
                     .model
@@ -138,28 +131,115 @@ pub fn create(
                         path,
                     })?;
         }
-        Some(path) => {
-            let dict = StateDict::read(&path)?;
-            let openai = pretrained.is_some_and(|tag| tag.eq_ignore_ascii_case("openai"));
-            loaded = adopt(
-                loaded,
-                &dict,
-                openai || dict.is_torchscript(),
-                &path,
-                device,
-            )?;
-            if let Some(known) = known {
-                let origin = format!("{model} {}", known.tag);
-                check_activation(&mut loaded, &origin, known.quick_gelu);
+        Some(place) => {
+            let dict = read(&mut loaded, &place)?;
+            let path = place.path;
+            let within = Settings::within(&dict, &path)?;
+            let is_openai = tag.is_some_and(|tag| tag.eq_ignore_ascii_case("openai"));
+            if is_openai || dict.is_openai() {
+                let of = format!("{}: OpenAI's weights were", path.display());
+                loaded = with_activation(loaded, true, &of, options, device)?;
+            }
+            // What a folder, a repository or the table says of its own weights wins over what is written in their file.
+            let settings = match (known, tag) {
+                (Some(known), _) => {
+                    let origin = format!("{model} {}", known.tag);
+                    check_activation(&mut loaded, &origin, known.quick_gelu);
+                    Settings {
+                        quick_gelu: None,
+                        preprocess: Some(known.preprocess.clone()),
+                    }
+                }
+                (None, None) => {
+                    if let Some((quick, origin)) = &within.quick_gelu {
+                        check_activation(&mut loaded, origin, *quick);
+                    }
+                    Settings {
+                        quick_gelu: None,
+                        preprocess: source.preprocess.or(within.preprocess),
+                    }
+                }
+                (None, Some(_)) => within.or(Settings::beside(&path, &loaded.config)?),
+            };
+            if let Some((quick, origin)) = settings.quick_gelu
+                && !dict.is_openai()
+            {
+                let of = format!("{origin}: the weights were");
+                loaded = with_activation(loaded, quick, &of, options, device)?;
+            }
+            let implied = || {
+                let published = || settings::published(model, &loaded.config);
+                dict.preprocess.clone().or_else(published)
+            };
+            if let Some(preprocess) = settings.preprocess.or_else(implied) {
+                loaded.preprocess = preprocess;
+            }
+            if let Some(ids) = coca::stored_vocabulary(&loaded.config, &dict) {
+                loaded = with_vocabulary(loaded, ids, device)?;
             }
             loaded.model = load_state_dict(loaded.model, &loaded.config, dict, &path)?;
         }
     }
-    loaded.preprocess = prescribed.unwrap_or(loaded.preprocess);
     if options.int8_linear {
         loaded.model = loaded.model.with_int8_linear()?;
     }
     Ok(loaded)
+}
+
+/// The tensors of the model in a file, and words for the user about where in it they are.
+fn read(loaded: &mut Loaded, place: &Place) -> Result<StateDict, WeightsError> {
+    let Place { path, entry } = place;
+    let raw = match entry {
+        Some(entry) => StateDict::open_entry(path, entry)?,
+        None => StateDict::open(path)?,
+    };
+    let wanted = Wanted {
+        params: &params::describe(&loaded.model),
+        custom_text: loaded.config.text_is_custom(),
+    };
+    let (dict, word) = reading::choose(&raw, &wanted, path).map_err(|error| error.in_file(path))?;
+    loaded.warnings.extend(word);
+    if raw.entries.iter().any(|entry| entry == EMA_ENTRY) {
+        let file = path.display();
+        loaded.warnings.push(format!(
+            "{file}: it holds an average of the weights as well, which {file}:{EMA_ENTRY} stands for"
+        ));
+    }
+    Ok(dict)
+}
+
+/// Where a training checkpoint of PyTorch keeps the average of the weights.
+const EMA_ENTRY: &str = "state_dict_ema";
+
+/// The model with the GELU that its weights were trained with, unless a flag asks for another; `of` says whose weights.
+fn with_activation(
+    mut loaded: Loaded,
+    quick: bool,
+    of: &str,
+    options: &CreateOptions,
+    device: &Device,
+) -> Result<Loaded, ModelError> {
+    if loaded.config.quick_gelu == quick {
+        return Ok(loaded);
+    }
+    let [trained, other] = [quick, !quick].map(gelu);
+    if options.force_quick_gelu.is_some() {
+        loaded.warnings.push(format!(
+            "{of} trained with {trained}, in place of which a flag asks for {other}"
+        ));
+        return Ok(loaded);
+    }
+    loaded.config.quick_gelu = quick;
+    loaded.model = Clip::new(&loaded.config, device)?;
+    loaded.warnings.push(format!(
+        "{of} trained with {trained}, which replaces the {other} of {}",
+        loaded.name
+    ));
+    Ok(loaded)
+}
+
+fn gelu(quick: bool) -> &'static str {
+    if quick { "QuickGELU" } else { "GELU" }
 }
 
 /// The model with a caption decoder of another vocabulary.
@@ -187,115 +267,22 @@ fn with_encoder(mut loaded: Loaded, cache_dir: Option<&Path>) -> Result<Loaded, 
     Ok(loaded)
 }
 
-/// Takes over what a weights file says about its activation and preprocessing.
-fn adopt(
-    mut loaded: Loaded,
-    dict: &StateDict,
-    openai: bool,
-    path: &Path,
-    device: &Device,
-) -> Result<Loaded, ModelError> {
-    if openai && !loaded.config.quick_gelu {
-        loaded.config.quick_gelu = true;
-        loaded.model = Clip::new(&loaded.config, device)?;
-        loaded.warnings.push(format!(
-            "{}: OpenAI's weights were trained with QuickGELU, which replaces the GELU of {}",
-            path.display(),
-            loaded.name
-        ));
-    }
-    if let Some(ids) = coca::stored_vocabulary(&loaded.config, dict) {
-        loaded = with_vocabulary(loaded, ids, device)?;
-    }
-    let Some(json) = dict.metadata.get(CONFIG_METADATA) else {
-        return Ok(loaded);
-    };
-    let hub: serde_json::Value =
-        serde_json::from_str(json).map_err(|source| ModelError::ParseConfig {
-            origin: format!("{} ({CONFIG_METADATA})", path.display()),
-            source,
-        })?;
-    if let Ok(preprocess) = serde_json::from_value(hub["preprocess_cfg"].clone()) {
-        loaded.preprocess = preprocess;
-    }
-    let trained = hub["model_cfg"]["quick_gelu"].as_bool().unwrap_or(false);
-    if hub["model_cfg"].is_object() {
-        check_activation(&mut loaded, &path.display().to_string(), trained);
-    }
-    Ok(loaded)
-}
-
 /// Warns of weights that were trained with the other GELU.
 fn check_activation(loaded: &mut Loaded, origin: &str, trained: bool) {
     if trained == loaded.config.quick_gelu {
         return;
     }
-    let word = |quick| if quick { "QuickGELU" } else { "GELU" };
     loaded.warnings.push(format!(
         "{origin} was trained with {}, but {} computes with {}: results will be wrong; use {}",
-        word(trained),
+        gelu(trained),
         loaded.name,
-        word(loaded.config.quick_gelu),
+        gelu(loaded.config.quick_gelu),
         if trained {
             "the `-quickgelu` configuration or --force-quick-gelu"
         } else {
-            "the configuration without `-quickgelu`"
+            "the configuration without `-quickgelu` or --no-force-quick-gelu"
         },
     ));
-}
-
-/// Finds the file that `tag` means: what the user has put at `CACHE/MODEL/TAG.{safetensors,pt,bin}`, a tag's published weights, a
-/// path, or an address.
-fn locate(
-    model: &str,
-    tag: &str,
-    known: Option<&Pretrained>,
-    cache_dir: Option<&Path>,
-) -> Result<PathBuf, ModelError> {
-    let looked = hub::by_hand(model, cache_dir);
-    let name = known.map_or(tag, |known| &known.tag);
-    let path = Path::new(tag);
-    if known.is_none() && path.is_file() {
-        return Ok(path.to_path_buf());
-    }
-    let is_plain = !name.contains(['/', '\\']);
-    let by_hand = ["safetensors", "pt", "bin"]
-        .iter()
-        .map(|extension| looked.join(format!("{name}.{extension}")))
-        .find(|path| is_plain && path.is_file());
-    if let Some(path) = by_hand {
-        return Ok(path);
-    }
-    let put = |at: &Path| format!("put it at {} (or .bin, .pt)", at.display());
-    let place = looked.join(format!("{name}.safetensors"));
-    let caches = CacheDirs::new(cache_dir);
-    if let Some(known) = known {
-        let names = pretrained::alternatives(known.file());
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let found = hub::file(known.repository(), &names, &caches, &put(&place));
-        let error = match found {
-            Ok(path) => return Ok(path),
-            Err(error) if known.url.is_empty() || !error.has_alternative() => {
-                return Err(error.into());
-            }
-            Err(error) => error,
-        };
-        // An older OpenCLIP may have left the file of the plain address, which is used without a network as well.
-        log::debug!("{error}; looking for {}", known.url);
-        return hub::address(&known.url, &caches, &put(&place)).map_err(|_| error.into());
-    }
-    if hub::is_address(tag) {
-        let by_hand = "pass its path as --pretrained FILE";
-        return Ok(hub::address(tag, &caches, by_hand)?);
-    }
-    Err(ModelError::NoWeights {
-        tag: tag.to_string(),
-        model: model.to_string(),
-        tags: pretrained::of(model)
-            .map(|known| known.tag.as_str())
-            .collect(),
-        looked,
-    })
 }
 
 /// `open_clip_config.json` of a hub folder.

@@ -27,7 +27,8 @@ const TEXT_ROOTS: [&str; 6] = [
 
 /// Brings a file's keys into OpenCLIP's form.
 ///
-/// * `module.` (DistributedDataParallel) and `_orig_mod.` (`torch.compile`) are taken off
+/// * `module.` (DistributedDataParallel), `_orig_mod.` (`torch.compile`), and the wrappers of FSDP and of checkpointing are taken
+///   off
 /// * constants that are saved as if they were weights are dropped: `position_ids`, and OpenAI's `input_resolution`,
 ///   `context_length` and `vocab_size`
 /// * the counters `num_batches_tracked` of BatchNorm are dropped: with a momentum they change nothing
@@ -62,9 +63,18 @@ fn rename(mut dict: StateDict, name: impl Fn(String) -> String) -> StateDict {
     dict
 }
 
+/// Names of modules around modules, which can be anywhere in a key.
+const WRAPPERS: [&str; 3] = [
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+];
+
 fn strip_wrappers(mut dict: StateDict) -> StateDict {
-    if dict.tensors.keys().any(|key| key.contains("_orig_mod.")) {
-        dict = rename(dict, |key| key.replace("_orig_mod.", ""));
+    for wrapper in WRAPPERS {
+        if dict.tensors.keys().any(|key| key.contains(wrapper)) {
+            dict = rename(dict, |key| key.replace(wrapper, ""));
+        }
     }
     while !dict.tensors.is_empty() && dict.tensors.keys().all(|key| key.starts_with("module.")) {
         dict = rename(dict, |key| key["module.".len()..].to_string());

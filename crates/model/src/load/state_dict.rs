@@ -74,7 +74,10 @@ pub fn load_state_dict(
     }
     let mut failure = None;
     let model = params::assign(model, |key, shape| match dict.tensors.remove(key) {
-        Some(tensor) => tensor.to_f32().map_err(|error| failure = Some(error)).ok(),
+        Some(tensor) => tensor
+            .to_f32()
+            .map_err(|error| failure = Some(error.in_tensor(key).in_file(file)))
+            .ok(),
         None => Some(vec![0.0; shape.iter().product()]),
     });
     failure.map_or(Ok(model), Err)

@@ -22,6 +22,48 @@ pub enum WeightsError {
         /// What the file looks like.
         reason: String,
     },
+    /// A set of files that is not whole.
+    #[error("{}: of {of} shards, {} {} missing from its folder", .file.display(), .missing.join(", "), if .missing.len() == 1 { "is" } else { "are" })]
+    MissingShards {
+        /// The index, or the shard that was named.
+        file: PathBuf,
+        /// Names of the files that are not there.
+        missing: Vec<String>,
+        /// How many there should be.
+        of: usize,
+    },
+    /// A training checkpoint has no such part.
+    #[error("{}: no `{entry}` in it; its keys begin with {}", .file.display(), listed(.entries))]
+    NoEntry {
+        /// The file.
+        file: PathBuf,
+        /// As given.
+        entry: String,
+        /// First parts of the keys.
+        entries: Vec<String>,
+    },
+    /// Several parts of a file are such a model.
+    #[error(
+        "{}: {} would fit: name one, as in {}:{}",
+        .file.display(),
+        listed(.prefixes),
+        .file.display(),
+        .prefixes.first().map(String::as_str).unwrap_or_default()
+    )]
+    Ambiguous {
+        /// The file.
+        file: PathBuf,
+        /// Beginnings of the keys.
+        prefixes: Vec<String>,
+    },
+    /// Weights of something else than a whole model.
+    #[error("{}: {what}", .file.display())]
+    NoWholeModel {
+        /// The file.
+        file: PathBuf,
+        /// What it is, and what to do.
+        what: String,
+    },
     /// A NumPy file that is none of big_vision's checkpoints.
     #[error("{}: of NumPy's files, big_vision's SigLIP checkpoints are read: .npz archives with `img/embedding/kernel` in them", .file.display())]
     Numpy {
@@ -48,7 +90,7 @@ pub enum WeightsError {
         /// What is wrong and what was expected.
         reason: String,
     },
-    /// A pickle wants to import something that rebuilds no tensor. Nothing was executed.
+    /// A pickle wants to import something that reaches the system. Nothing was executed.
     #[error(
         "{}: pickle, byte {offset}: refused to load `{global}`: it is not part of a state dict, and running it could do anything",
         .file.display()
@@ -99,6 +141,16 @@ pub enum WeightsError {
     },
 }
 
+/// Names in a row.
+fn listed(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        None => "nothing".into(),
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// How the tensors of a file differ from those of a model.
 #[derive(Debug, Default)]
 pub struct Difference {
@@ -119,6 +171,16 @@ impl WeightsError {
             && file.as_os_str().is_empty()
         {
             *file = path.to_path_buf();
+        }
+        self
+    }
+
+    /// The same of a tensor under `key`, which it names if it names none.
+    pub(crate) fn in_tensor(mut self, name: &str) -> Self {
+        if let Self::Tensor { key, .. } = &mut self
+            && key.is_empty()
+        {
+            *key = name.to_string();
         }
         self
     }

@@ -10,16 +10,20 @@
 
 mod dict;
 mod error;
+mod extract;
+mod float8;
 mod format;
 mod npz;
 mod pickle;
 pub mod resize;
 mod safetensors;
+pub(crate) mod shards;
 mod tensor;
 mod torch;
 mod zip;
 
 pub use dict::StateDict;
 pub use error::{Difference, OtherFamily, Part, WeightsError};
+pub use float8::Float8;
 pub use safetensors::{CONFIG_METADATA, TensorOut, write_safetensors};
 pub use tensor::{DType, RawTensor};

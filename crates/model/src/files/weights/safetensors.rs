@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::dict::StateDict;
 use super::error::WeightsError;
+use super::float8::Float8;
 use super::tensor::{DType, RawTensor, WeightsFile, row_major};
 use crate::files::atomic::AtomicFile;
 
@@ -82,12 +83,22 @@ fn read_dtype(dtype: Dtype) -> Option<DType> {
         Dtype::I8 => DType::I8,
         Dtype::U8 => DType::U8,
         Dtype::BOOL => DType::Bool,
+        Dtype::U64 => DType::U64,
+        Dtype::U32 => DType::U32,
+        Dtype::U16 => DType::U16,
+        Dtype::C64 => DType::C64,
+        Dtype::F8_E4M3 => DType::F8(Float8::E4M3),
+        Dtype::F8_E5M2 => DType::F8(Float8::E5M2),
+        Dtype::F8_E4M3FNUZ => DType::F8(Float8::E4M3Fnuz),
+        Dtype::F8_E5M2FNUZ => DType::F8(Float8::E5M2Fnuz),
+        Dtype::F8_E8M0 => DType::F8(Float8::E8M0),
         _ => return None,
     })
 }
 
-fn dtype_name(dtype: DType) -> &'static str {
-    match dtype {
+/// The format's name of an element type; it has none for complex numbers of 128 bits.
+fn dtype_name(dtype: DType) -> Option<&'static str> {
+    Some(match dtype {
         DType::F64 => "F64",
         DType::F32 => "F32",
         DType::F16 => "F16",
@@ -98,7 +109,17 @@ fn dtype_name(dtype: DType) -> &'static str {
         DType::I8 => "I8",
         DType::U8 => "U8",
         DType::Bool => "BOOL",
-    }
+        DType::U64 => "U64",
+        DType::U32 => "U32",
+        DType::U16 => "U16",
+        DType::C64 => "C64",
+        DType::C128 => return None,
+        DType::F8(Float8::E4M3) => "F8_E4M3",
+        DType::F8(Float8::E5M2) => "F8_E5M2",
+        DType::F8(Float8::E4M3Fnuz) => "F8_E4M3FNUZ",
+        DType::F8(Float8::E5M2Fnuz) => "F8_E5M2FNUZ",
+        DType::F8(Float8::E8M0) => "F8_E8M0",
+    })
 }
 
 /// A tensor to be written.
@@ -176,7 +197,8 @@ pub fn write_safetensors<'a>(
         let start = end;
         end += tensor.bytes.len();
         let entry = Header::Tensor {
-            dtype: dtype_name(tensor.dtype),
+            dtype: dtype_name(tensor.dtype)
+                .ok_or_else(|| bad(format!("{:?} cannot be written", tensor.dtype)))?,
             shape: tensor.shape,
             data_offsets: [start, end],
         };

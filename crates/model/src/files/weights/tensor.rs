@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use rawzip::{FileReader, ReaderAt};
 
 use super::error::WeightsError;
+use super::float8::Float8;
 
 /// Element type of a tensor in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +22,18 @@ pub enum DType {
     F16,
     /// bfloat16.
     BF16,
+    /// A float of eight bits.
+    F8(Float8),
+    /// A complex number of two 32-bit floats, which no weight is.
+    C64,
+    /// A complex number of two 64-bit floats, which no weight is.
+    C128,
+    /// Unsigned 64-bit integer.
+    U64,
+    /// Unsigned 32-bit integer.
+    U32,
+    /// Unsigned 16-bit integer.
+    U16,
     /// Signed 64-bit integer.
     I64,
     /// Signed 32-bit integer.
@@ -39,10 +52,11 @@ impl DType {
     /// Bytes of one element.
     pub const fn size(self) -> usize {
         match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 | Self::I16 => 2,
-            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::C128 => 16,
+            Self::F64 | Self::I64 | Self::U64 | Self::C64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
+            Self::F8(_) | Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 }
@@ -390,8 +404,15 @@ impl RawTensor {
     /// The elements in row-major order as `f32`, rounded to nearest where the file's type is wider; booleans become 0 and 1.
     ///
     /// # Errors
-    /// The file cannot be read any more.
+    /// The file cannot be read any more, or the numbers are complex.
     pub fn to_f32(&self) -> Result<Vec<f32>, WeightsError> {
+        if matches!(self.dtype, DType::C64 | DType::C128) {
+            return Err(WeightsError::Tensor {
+                file: PathBuf::new(),
+                key: String::new(),
+                reason: "its numbers are complex".into(),
+            });
+        }
         let mut values = vec![0f32; self.numel()];
         if self.dtype == DType::F32 {
             self.gather(bytemuck::cast_slice_mut(&mut values))?;
@@ -415,6 +436,10 @@ impl RawTensor {
                 DType::F64 => bytemuck::pod_read_unaligned::<f64>(element) as f32,
                 DType::I64 => bytemuck::pod_read_unaligned::<i64>(element) as f32,
                 DType::I32 => bytemuck::pod_read_unaligned::<i32>(element) as f32,
+                DType::U64 => bytemuck::pod_read_unaligned::<u64>(element) as f32,
+                DType::U32 => bytemuck::pod_read_unaligned::<u32>(element) as f32,
+                DType::U16 => bytemuck::pod_read_unaligned::<u16>(element).into(),
+                DType::F8(layout) => layout.decode(element[0]),
                 DType::I16 => bytemuck::pod_read_unaligned::<i16>(element).into(),
                 DType::I8 => bytemuck::pod_read_unaligned::<i8>(element).into(),
                 DType::Bool => f32::from(u8::from(element[0] != 0)),

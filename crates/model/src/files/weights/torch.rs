@@ -3,26 +3,27 @@
 //! * zip archives (`NAME/data.pkl`, `NAME/data/0`, …), training checkpoints and TorchScript modules among them
 //! * the stream of pickles and storages that preceded them (`_use_new_zipfile_serialization=False`)
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::dict::StateDict;
 use super::error::WeightsError;
-use super::pickle::{Id, MAX_PICKLE, Pickle, Reason, Refusal, Value};
-use super::tensor::{DType, RawTensor, WeightsFile};
-use super::zip::{Members, Span};
+use super::extract::Extract;
+use super::pickle::{MAX_PICKLE, Pickle, Reason, Refusal, Value};
+use super::tensor::WeightsFile;
+use super::zip::Members;
 
-/// First bytes of the older stream: a pickle of PyTorch's magic number.
-pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+/// PyTorch's magic number, the first pickle of the older stream, as protocols 2 and later and as protocols before write it.
+const LEGACY_MAGIC: [&[u8]; 2] = [
+    b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+    b"L119547037146038801333356L\n.",
+];
 
-/// Axes of a tensor, at most; the widest of any supported model has four.
-const MAX_RANK: usize = 8;
-/// Bytes of a key, at most.
-const MAX_KEY: usize = 1024;
-/// Depth of a TorchScript module tree, at most.
-const MAX_DEPTH: usize = 64;
-/// Attributes of a TorchScript module tree, at most; shared modules count each time.
-const MAX_ATTRIBUTES: usize = 1 << 20;
+/// Whether a file that begins so is of the older stream.
+pub(super) fn is_legacy(head: &[u8]) -> bool {
+    // PROTO and FRAME come before the number.
+    let found = |magic: &&[u8]| head.windows(magic.len()).take(12).any(|at| at == *magic);
+    LEGACY_MAGIC.iter().any(found)
+}
 
 fn refused(file: &WeightsFile, refusal: Refusal) -> WeightsError {
     let (path, offset) = (file.path.clone(), refusal.offset);
@@ -48,12 +49,13 @@ pub(super) fn root(members: &Members) -> Option<&str> {
     folders.min_by_key(|folder| (folder.len(), folder.to_string()))
 }
 
-/// Reads a zip archive of PyTorch.
-pub(super) fn read_zip(
+/// What `read` makes of a zip archive of PyTorch.
+pub(super) fn with_zip<T>(
     file: &Arc<WeightsFile>,
     members: &Members,
     folder: &str,
-) -> Result<StateDict, WeightsError> {
+    read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
     let byte_order = format!("{folder}byteorder");
     if members.spans.contains_key(&byte_order) && members.read(file, &byte_order, 16)? != b"little"
     {
@@ -68,18 +70,19 @@ pub(super) fn read_zip(
     let bytes = members.read(file, &format!("{folder}data.pkl"), MAX_PICKLE)?;
     let pickle = Pickle::parse(&bytes, torchscript).map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| members.stored(file, &format!("{folder}data/{key}"));
-    let mut dict = Extract {
+    read(&Extract {
         file,
         pickle: &pickle,
         locate: &locate,
-    }
-    .state_dict()?;
-    dict.torchscript = torchscript;
-    Ok(dict)
+        script: torchscript,
+    })
 }
 
-/// Reads a stream that starts with [`LEGACY_MAGIC`]: magic, protocol, system, object, storage keys, storages.
-pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
+/// What `read` makes of a stream of the older form: magic, protocol, system, object, storage keys, storages.
+pub(super) fn with_legacy<T>(
+    file: &Arc<WeightsFile>,
+    read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
     let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
     let mut position = 0;
     let mut next = || {
@@ -128,6 +131,10 @@ pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsE
             ));
         };
         let part = format!("storage {key}");
+        let Some(dtype) = dtype else {
+            let reason = "its elements are of a kind whose size is not known; save the file again with torch.save";
+            return Err(WeightsError::container(&file.path, &part, reason));
+        };
         let len = u64::try_from(numel)
             .ok()
             .and_then(|numel| numel.checked_mul(dtype.size() as u64));
@@ -156,215 +163,26 @@ pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsE
             || WeightsError::container(&file.path, &format!("storage {key}"), "has no data");
         spans.get(key).copied().ok_or_else(missing)
     };
-    Extract {
+    read(&Extract {
         file,
         pickle: &pickle,
         locate: &locate,
-    }
-    .state_dict()
+        script: false,
+    })
 }
 
-/// Names the import that makes a bare pickle dangerous, or says that it holds no weights.
-pub(super) fn read_bare_pickle(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
+/// What `read` makes of a pickle without PyTorch's framing, which has no tensor's data: an import that makes it dangerous is named.
+pub(super) fn with_bare_pickle<T>(
+    file: &Arc<WeightsFile>,
+    read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
     let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
     let pickle = Pickle::parse(&bytes, false).map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| Err(WeightsError::container(&file.path, key, "has no data"));
-    Extract {
+    read(&Extract {
         file,
         pickle: &pickle,
         locate: &locate,
-    }
-    .state_dict()
-}
-
-/// From a parsed pickle to tensors by name.
-struct Extract<'a> {
-    file: &'a Arc<WeightsFile>,
-    pickle: &'a Pickle<'a>,
-    locate: &'a dyn Fn(&str) -> Result<Span, WeightsError>,
-}
-
-impl Extract<'_> {
-    fn state_dict(&self) -> Result<StateDict, WeightsError> {
-        let mut root = self.pickle.root;
-        if let Value::Dict(entries) = self.pickle.get(root)
-            && let Some(inner) = self.pickle.entry(entries, "state_dict")
-        {
-            root = inner;
-        }
-        let tensors = match self.pickle.get(root) {
-            Value::Dict(entries) => self.flat(entries)?,
-            Value::Object(_) => self.module(root)?,
-            _ => BTreeMap::new(),
-        };
-        if tensors.is_empty() {
-            return Err(WeightsError::NoStateDict {
-                file: self.file.path.clone(),
-                found: self.describe(root),
-            });
-        }
-        Ok(StateDict {
-            tensors,
-            ..StateDict::default()
-        })
-    }
-
-    fn describe(&self, root: Id) -> String {
-        let Value::Dict(entries) = self.pickle.get(root) else {
-            return "something else than a dict".into();
-        };
-        let keys = entries
-            .iter()
-            .filter_map(|&(key, _)| match self.pickle.get(key) {
-                Value::Str(key) => Some(key.chars().take(40).collect::<String>()),
-                _ => None,
-            });
-        let keys: Vec<_> = keys.take(8).collect();
-        format!(
-            "a dict with {} entries and no tensor: {keys:?}",
-            entries.len()
-        )
-    }
-
-    /// The tensors of a state dict; its other values (`epoch`, extra state) are not weights.
-    fn flat(&self, entries: &[(Id, Id)]) -> Result<BTreeMap<String, RawTensor>, WeightsError> {
-        let mut tensors = BTreeMap::new();
-        for &(key, value) in entries {
-            if let (&Value::Str(key), Value::Tensor { .. }) =
-                (self.pickle.get(key), self.pickle.get(value))
-            {
-                self.check_key(key)?;
-                tensors.insert(key.to_string(), self.tensor(key, value)?);
-            }
-        }
-        Ok(tensors)
-    }
-
-    /// The tensors of a TorchScript module tree, under the names its `state_dict()` gives them.
-    ///
-    /// Constants that OpenAI's archives carry as if they were weights are left out: `input_resolution`,
-    /// `context_length`, `vocab_size` and the causal masks.
-    fn module(&self, root: Id) -> Result<BTreeMap<String, RawTensor>, WeightsError> {
-        let mut tensors = BTreeMap::new();
-        let mut open = vec![(root, String::new(), 0)];
-        let mut seen = 0;
-        while let Some((module, prefix, depth)) = open.pop() {
-            let Value::Object(Some(state)) = self.pickle.get(module) else {
-                continue;
-            };
-            let Value::Dict(attributes) = self.pickle.get(*state) else {
-                continue;
-            };
-            seen += attributes.len();
-            if depth > MAX_DEPTH || seen > MAX_ATTRIBUTES {
-                let reason = "the module tree is too deep, too wide, or contains itself";
-                return Err(WeightsError::container(&self.file.path, "data.pkl", reason));
-            }
-            for &(name, value) in attributes {
-                let Value::Str(name) = self.pickle.get(name) else {
-                    continue;
-                };
-                let constant = match *name {
-                    "input_resolution" | "context_length" | "vocab_size" => prefix.is_empty(),
-                    name => name == "attn_mask",
-                };
-                let is_tensor = matches!(self.pickle.get(value), Value::Tensor { .. });
-                if constant || !(is_tensor || matches!(self.pickle.get(value), Value::Object(_))) {
-                    continue;
-                }
-                let key = format!("{prefix}{name}");
-                self.check_key(&key)?;
-                if is_tensor {
-                    let tensor = self.tensor(&key, value)?;
-                    tensors.insert(key, tensor);
-                } else {
-                    open.push((value, key + ".", depth + 1));
-                }
-            }
-        }
-        Ok(tensors)
-    }
-
-    fn bad(&self, key: &str, reason: impl Into<String>) -> WeightsError {
-        WeightsError::Tensor {
-            file: self.file.path.clone(),
-            key: key.chars().take(MAX_KEY).collect(),
-            reason: reason.into(),
-        }
-    }
-
-    fn check_key(&self, key: &str) -> Result<(), WeightsError> {
-        if key.len() > MAX_KEY {
-            return Err(self.bad(
-                key,
-                format!("a key of {} bytes; expected at most {MAX_KEY}", key.len()),
-            ));
-        }
-        Ok(())
-    }
-
-    fn tensor(&self, key: &str, id: Id) -> Result<RawTensor, WeightsError> {
-        let &Value::Tensor {
-            storage,
-            offset,
-            shape,
-            strides,
-        } = self.pickle.get(id)
-        else {
-            return Err(self.bad(key, "not a tensor"));
-        };
-        let &Value::Storage {
-            key: name,
-            dtype,
-            numel,
-        } = self.pickle.get(storage)
-        else {
-            return Err(self.bad(key, "has no storage"));
-        };
-        let offset = self.count(key, offset)?;
-        let (shape, strides) = (self.axes(key, shape)?, self.axes(key, strides)?);
-        let span = self.storage(key, name, dtype, numel)?;
-        RawTensor::in_file(self.file, dtype, shape, strides, offset, span)
-            .map_err(|reason| self.bad(key, reason))
-    }
-
-    fn storage(
-        &self,
-        key: &str,
-        name: &str,
-        dtype: DType,
-        numel: i64,
-    ) -> Result<Span, WeightsError> {
-        let (start, held) = (self.locate)(name)?;
-        let len = u64::try_from(numel)
-            .ok()
-            .and_then(|numel| numel.checked_mul(dtype.size() as u64));
-        match len {
-            Some(len) if len <= held => Ok((start, len)),
-            _ => Err(self.bad(
-                key,
-                format!("{numel} elements of {dtype:?} declared, {held} bytes in storage {name}"),
-            )),
-        }
-    }
-
-    fn count(&self, key: &str, id: Id) -> Result<usize, WeightsError> {
-        match self.pickle.get(id) {
-            Value::Int(value) => usize::try_from(*value)
-                .map_err(|_| self.bad(key, format!("{value} as an offset, length or stride"))),
-            _ => Err(self.bad(key, "an offset, length or stride that is no integer")),
-        }
-    }
-
-    fn axes(&self, key: &str, id: Id) -> Result<Vec<usize>, WeightsError> {
-        match self.pickle.get(id) {
-            Value::Tuple(axes) | Value::List(axes) if axes.len() <= MAX_RANK => {
-                axes.iter().map(|&axis| self.count(key, axis)).collect()
-            }
-            _ => Err(self.bad(
-                key,
-                format!("a shape or strides that are not at most {MAX_RANK} integers"),
-            )),
-        }
-    }
+        script: false,
+    })
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::siglip;
 use crate::family::keys::Foreign;
+use crate::files::config::PreprocessConfig;
 use crate::files::weights::{RawTensor, StateDict, WeightsError};
 
 /// Blocks that are stacked in one array, at most.
@@ -17,7 +17,7 @@ pub(super) const BIG_VISION: Foreign = Foreign {
 
 fn convert(mut dict: StateDict) -> Result<StateDict, WeightsError> {
     dict.tensors = rename(&unstack(dict.tensors)?)?;
-    dict.metadata.extend(siglip::preprocessing());
+    dict.preprocess = Some(PreprocessConfig::siglip());
     Ok(dict)
 }
 

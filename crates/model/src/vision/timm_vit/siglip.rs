@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::family::keys::Foreign;
-use crate::files::weights::{CONFIG_METADATA, RawTensor, StateDict, WeightsError};
+use crate::files::config::PreprocessConfig;
+use crate::files::weights::{RawTensor, StateDict, WeightsError};
 
 /// A SigLIP of Hugging Face's.
 pub(super) const SIGLIP: Foreign = Foreign {
@@ -13,18 +14,8 @@ pub(super) const SIGLIP: Foreign = Foreign {
 
 fn convert(mut dict: StateDict) -> Result<StateDict, WeightsError> {
     dict.tensors = rename(&dict)?;
-    dict.metadata.extend(preprocessing());
+    dict.preprocess = Some(PreprocessConfig::siglip());
     Ok(dict)
-}
-
-/// Metadata for weights that can only be SigLIP's: how all of its releases see a picture.
-pub(super) fn preprocessing() -> BTreeMap<String, String> {
-    let config = serde_json::json!({
-        "preprocess_cfg": {
-            "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash",
-        },
-    });
-    [(CONFIG_METADATA.to_string(), config.to_string())].into()
 }
 
 /// Whether the keys are those of a `SiglipModel`.

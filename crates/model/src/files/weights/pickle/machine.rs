@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::cursor::{Cursor, Step, malformed};
 use super::global::Global;
+use super::literal;
 use super::value::{Id, MAX_ITEMS, Reason, Value};
 
-type Step<T> = Result<T, Reason>;
-
-fn malformed<T>(reason: impl Into<String>) -> Step<T> {
-    Err(Reason::Malformed(reason.into()))
-}
-
 pub(super) struct Machine<'a> {
-    bytes: &'a [u8],
-    /// Byte of the next instruction.
-    pub position: usize,
+    /// Where the next instruction is.
+    pub cursor: Cursor<'a>,
     script: bool,
     pub values: Vec<Value<'a>>,
     stack: Vec<Id>,
@@ -26,8 +21,7 @@ pub(super) struct Machine<'a> {
 impl<'a> Machine<'a> {
     pub fn new(bytes: &'a [u8], script: bool) -> Self {
         Self {
-            bytes,
-            position: 0,
+            cursor: Cursor::new(bytes),
             script,
             values: Vec::new(),
             stack: Vec::new(),
@@ -38,76 +32,100 @@ impl<'a> Machine<'a> {
 
     /// Runs one instruction; the value on top when it was the last.
     pub fn step(&mut self) -> Step<Option<Id>> {
-        let [opcode] = self.array()?;
+        let [opcode] = self.cursor.array()?;
         match opcode {
             // PROTO, FRAME
             0x80 => {
-                let [protocol] = self.array()?;
+                let [protocol] = self.cursor.array()?;
                 if protocol > 5 {
                     return malformed(format!("pickle protocol {protocol}; expected at most 5"));
                 }
             }
-            0x95 => drop(self.array::<8>()?),
+            0x95 => drop(self.cursor.u64()?),
             b'.' => return self.pop().map(Some),
 
-            // NONE, NEWTRUE, NEWFALSE, BINFLOAT
-            b'N' | 0x88 | 0x89 => self.push(Value::Opaque)?,
+            // NONE, NEWTRUE, NEWFALSE
+            b'N' => self.push(Value::None)?,
+            0x88 | 0x89 => self.push(Value::Bool(opcode == 0x88))?,
+            // BINFLOAT, FLOAT
             b'G' => {
-                self.array::<8>()?;
-                self.push(Value::Opaque)?;
+                let value = f64::from_be_bytes(self.cursor.array()?);
+                self.push(Value::Float(value))?;
             }
-            // BININT, BININT1, BININT2, LONG1
+            b'F' => self.line_of(literal::float_line)?,
+            // BININT, BININT1, BININT2, INT, LONG
             b'J' => {
-                let value = i32::from_le_bytes(self.array()?);
+                let value = i32::from_le_bytes(self.cursor.array()?);
                 self.push(Value::Int(value.into()))?;
             }
             b'K' => {
-                let [value] = self.array()?;
-                self.push(Value::Int(value.into()))?;
+                let value = self.cursor.u8()?;
+                self.push(Value::Int(value as i64))?;
             }
             b'M' => {
-                let value = u16::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))?;
+                let value = self.cursor.u16()?;
+                self.push(Value::Int(value as i64))?;
             }
-            0x8a => self.long()?,
-            // BINUNICODE, SHORT_BINUNICODE, BINUNICODE8
-            b'X' => {
-                let len = u32::from_le_bytes(self.array()?);
-                self.text(len.into())?;
+            b'I' => self.line_of(literal::int_line)?,
+            b'L' => self.line_of(literal::long_line)?,
+            // LONG1, LONG4
+            0x8a => {
+                let len = self.cursor.u8()?;
+                self.bytes_of(len, literal::long)?;
             }
-            0x8c => {
-                let [len] = self.array()?;
-                self.text(len.into())?;
+            0x8b => {
+                let len = self.cursor.u32()?;
+                self.bytes_of(len, literal::long)?;
+            }
+            // SHORT_BINUNICODE and SHORT_BINSTRING, BINUNICODE and BINSTRING, BINUNICODE8
+            0x8c | b'U' => {
+                let len = self.cursor.u8()?;
+                self.bytes_of(len, literal::text)?;
+            }
+            b'X' | b'T' => {
+                let len = self.cursor.u32()?;
+                self.bytes_of(len, literal::text)?;
             }
             0x8d => {
-                let len = u64::from_le_bytes(self.array()?);
-                self.text(len)?;
+                let len = self.cursor.u64()?;
+                self.bytes_of(len, literal::text)?;
             }
-            // STRING, UNICODE: protocol 0, read so far that the import it leads to can be named.
-            b'S' | b'V' => {
-                self.line()?;
-                self.push(Value::Opaque)?;
-            }
-            // SHORT_BINBYTES, BINBYTES
+            // STRING, UNICODE
+            b'S' | b'V' => self.line_of(literal::text_line)?,
+            // SHORT_BINBYTES, BINBYTES, BINBYTES8 and BYTEARRAY8
             b'C' => {
-                let [len] = self.array()?;
-                self.take(len.into())?;
-                self.push(Value::Opaque)?;
+                let len = self.cursor.u8()?;
+                self.bytes_of(len, |_| Value::Opaque)?;
             }
             b'B' => {
-                let len = u32::from_le_bytes(self.array()?);
-                self.take(len.into())?;
-                self.push(Value::Opaque)?;
+                let len = self.cursor.u32()?;
+                self.bytes_of(len, |_| Value::Opaque)?;
+            }
+            0x8e | 0x96 => {
+                let len = self.cursor.u64()?;
+                self.bytes_of(len, |_| Value::Opaque)?;
+            }
+            // EXT1, EXT2, EXT4: classes by a number that only the writer knows.
+            0x82..=0x84 => {
+                self.cursor.take([1, 2, 4][usize::from(opcode - 0x82)])?;
+                self.push(Value::Global(Global::Other))?;
             }
 
-            // MARK, POP, POP_MARK
+            // MARK, POP, DUP, POP_MARK
             b'(' => {
                 if self.marks.len() >= MAX_ITEMS {
                     return malformed("too many open marks");
                 }
                 self.marks.push(self.stack.len());
             }
+            // Python's POP takes a mark where one is on top.
+            b'0' if self.marks.last() == Some(&self.stack.len()) => drop(self.marks.pop()),
             b'0' => drop(self.pop()?),
+            b'2' => {
+                let top = self.pop()?;
+                self.push_id(top)?;
+                self.push_id(top)?;
+            }
             b'1' => drop(self.pop_mark()?),
 
             // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
@@ -155,29 +173,36 @@ impl<'a> Machine<'a> {
                 self.set_items(&items)?;
             }
 
-            // BINGET, LONG_BINGET, BINPUT, LONG_BINPUT, MEMOIZE
-            b'h' => {
-                let [index] = self.array()?;
-                self.memo_get(index.into())?;
-            }
-            b'j' => {
-                let index = u32::from_le_bytes(self.array()?);
+            // GET, BINGET, LONG_BINGET, PUT, BINPUT, LONG_BINPUT, MEMOIZE
+            b'g' => {
+                let index = self.index()?;
                 self.memo_get(index)?;
             }
+            b'h' => {
+                let index = self.cursor.u8()?;
+                self.memo_get(index as u32)?;
+            }
+            b'j' => {
+                let index = self.cursor.u32()?;
+                self.memo_get(index as u32)?;
+            }
+            b'p' => {
+                let index = self.index()?;
+                self.memo_put(index)?;
+            }
             b'q' => {
-                let [index] = self.array()?;
-                self.memo_put(index.into())?;
+                let index = self.cursor.u8()?;
+                self.memo_put(index as u32)?;
             }
             b'r' => {
-                let index = u32::from_le_bytes(self.array()?);
-                self.memo_put(index)?;
+                let index = self.cursor.u32()?;
+                self.memo_put(index as u32)?;
             }
             0x94 => self.memo_put(self.memo.len() as u32)?,
 
-            // GLOBAL, STACK_GLOBAL, INST
+            // GLOBAL, STACK_GLOBAL
             b'c' => {
-                let module = self.line()?;
-                let name = self.line()?;
+                let (module, name) = (self.cursor.name()?, self.cursor.name()?);
                 self.import(module, name)?;
             }
             0x93 => {
@@ -188,15 +213,26 @@ impl<'a> Machine<'a> {
                     _ => return malformed("STACK_GLOBAL without two strings"),
                 }
             }
+            // INST, OBJ: an object of a class, with arguments.
             b'i' => {
-                let (module, name) = (self.line()?, self.line()?);
-                return Err(Reason::Forbidden(format!("{module}.{name}")));
+                let (module, name) = (self.cursor.name()?, self.cursor.name()?);
+                self.import(module, name)?;
+                self.pop()?;
+                self.pop_mark()?;
+                self.push(Value::Object(None))?;
             }
-            // REDUCE, NEWOBJ, BUILD, BINPERSID
+            b'o' => {
+                self.pop_mark()?;
+                self.push(Value::Object(None))?;
+            }
+            // REDUCE, NEWOBJ, NEWOBJ_EX, BUILD, BINPERSID, PERSID
             b'R' => self.reduce()?,
-            0x81 => self.new_object()?,
+            0x81 => self.new_object(2)?,
+            0x92 => self.new_object(3)?,
             b'b' => self.build()?,
             b'Q' => self.persistent_id()?,
+            // torch.save cannot write its storages in protocol 0.
+            b'P' => self.line_of(|_| Value::Opaque)?,
 
             _ => {
                 return malformed(format!(
@@ -207,64 +243,30 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
-    fn take(&mut self, len: u64) -> Step<&'a [u8]> {
-        let end = usize::try_from(len)
-            .ok()
-            .and_then(|len| self.position.checked_add(len));
-        match end.and_then(|end| self.bytes.get(self.position..end)) {
-            Some(bytes) => {
-                self.position += bytes.len();
-                Ok(bytes)
-            }
-            None => malformed(format!(
-                "truncated: {len} bytes wanted, {} left",
-                self.bytes.len() - self.position
-            )),
-        }
+    /// A value that is a line of text.
+    fn line_of(&mut self, value: impl FnOnce(&'a [u8]) -> Value<'a>) -> Step<()> {
+        let line = self.cursor.line()?;
+        self.push(value(line))
     }
 
-    fn array<const N: usize>(&mut self) -> Step<[u8; N]> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N as u64)?);
-        Ok(array)
+    /// A value that is so many bytes.
+    fn bytes_of(&mut self, len: u64, value: impl FnOnce(&'a [u8]) -> Value<'a>) -> Step<()> {
+        let bytes = self.cursor.take(len)?;
+        self.push(value(bytes))
     }
 
-    fn utf8(bytes: &'a [u8]) -> Step<&'a str> {
-        std::str::from_utf8(bytes).or_else(|_| malformed("a string is not UTF-8"))
+    /// The index of a memo in protocol 0.
+    fn index(&mut self) -> Step<u32> {
+        let line = self.cursor.name()?;
+        line.parse()
+            .or_else(|_| malformed(format!("`{line}` as the index of a memo")))
     }
 
-    fn line(&mut self) -> Step<&'a str> {
-        let rest = &self.bytes[self.position..];
-        let Some(len) = rest.iter().position(|&byte| byte == b'\n') else {
-            return malformed("truncated: a line without its end");
-        };
-        self.position += len + 1;
-        Self::utf8(&rest[..len])
-    }
-
-    fn text(&mut self, len: u64) -> Step<()> {
-        let text = Self::utf8(self.take(len)?)?;
-        self.push(Value::Str(text))
-    }
-
-    /// LONG1: two's complement, little-endian. Integers beyond 64 bits are only ever seeds and the like.
-    fn long(&mut self) -> Step<()> {
-        let [len] = self.array()?;
-        let bytes = self.take(len.into())?;
-        if bytes.len() > 8 {
-            return self.push(Value::Opaque);
-        }
-        let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
-        let mut wide = [if negative { 0xff } else { 0 }; 8];
-        wide[..bytes.len()].copy_from_slice(bytes);
-        self.push(Value::Int(i64::from_le_bytes(wide)))
-    }
-
-    fn get(&self, id: Id) -> &Value<'a> {
+    pub(super) fn get(&self, id: Id) -> &Value<'a> {
         self.values.get(id as usize).unwrap_or(&Value::Opaque)
     }
 
-    fn push(&mut self, value: Value<'a>) -> Step<()> {
+    pub(super) fn push(&mut self, value: Value<'a>) -> Step<()> {
         if self.values.len() >= MAX_ITEMS {
             return malformed(format!("more than {MAX_ITEMS} values"));
         }
@@ -272,7 +274,7 @@ impl<'a> Machine<'a> {
         self.push_id(self.values.len() as Id - 1)
     }
 
-    fn push_id(&mut self, id: Id) -> Step<()> {
+    pub(super) fn push_id(&mut self, id: Id) -> Step<()> {
         if self.stack.len() >= MAX_ITEMS {
             return malformed(format!("more than {MAX_ITEMS} values on the stack"));
         }
@@ -280,7 +282,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Step<Id> {
+    pub(super) fn pop(&mut self) -> Step<Id> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.pop() {
             Some(id) if self.stack.len() >= floor => Ok(id),
@@ -295,7 +297,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn top(&mut self) -> Step<&mut Value<'a>> {
+    pub(super) fn top(&mut self) -> Step<&mut Value<'a>> {
         let top = self.pop()?;
         self.stack.push(top);
         match self.values.get_mut(top as usize) {
@@ -304,17 +306,29 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Puts items into a list. An object that gets some is a list of a class that is not known.
     fn append(&mut self, items: Vec<Id>) -> Step<()> {
-        match self.top()? {
+        let top = self.top()?;
+        match top {
             Value::List(list) => list.extend(items),
+            Value::Object(_) => *top = Value::List(items),
+            Value::Dict(_) | Value::Opaque => {}
             _ => return malformed("append to what is not a list"),
         }
         Ok(())
     }
 
+    /// Puts items into a dict. An object that gets some is a dict of a class that is not known.
     fn set_items(&mut self, items: &[Id]) -> Step<()> {
-        let Value::Dict(dict) = self.top()? else {
-            return malformed("items for what is not a dict");
+        let top = self.top()?;
+        if matches!(top, Value::Object(_)) {
+            *top = Value::Dict(Vec::new());
+        }
+        let Value::Dict(dict) = top else {
+            return match top {
+                Value::Opaque => Ok(()),
+                _ => malformed("items for what is not a dict"),
+            };
         };
         if !items.len().is_multiple_of(2) {
             return malformed("a dict key without its value");
@@ -344,99 +358,6 @@ impl<'a> Machine<'a> {
         match Global::find(module, name, self.script) {
             Some(global) => self.push(Value::Global(global)),
             None => Err(Reason::Forbidden(format!("{module}.{name}"))),
-        }
-    }
-
-    fn reduce(&mut self) -> Step<()> {
-        let arguments = self.pop()?;
-        let callable = self.pop()?;
-        let (&Value::Global(global), Value::Tuple(arguments)) =
-            (self.get(callable), self.get(arguments))
-        else {
-            return malformed("a call of what is not a function");
-        };
-        match (global, arguments.as_slice()) {
-            (Global::RebuildTensor, &[storage, offset, shape, strides, ..])
-                if matches!(self.get(storage), Value::Storage { .. }) =>
-            {
-                self.push(Value::Tensor {
-                    storage,
-                    offset,
-                    shape,
-                    strides,
-                })
-            }
-            (Global::FirstArgument, &[first, ..]) => self.push_id(first),
-            (Global::OrderedDict, &[]) => self.push(Value::Dict(Vec::new())),
-            (Global::OrderedDict, &[pairs]) => {
-                let dict = self.pairs(pairs)?;
-                self.push(Value::Dict(dict))
-            }
-            (Global::Ignored, _) => self.push(Value::Opaque),
-            _ => malformed(format!("{global:?} called with unfit arguments")),
-        }
-    }
-
-    /// `[(key, value), …]`, as `OrderedDict` takes it.
-    fn pairs(&self, list: Id) -> Step<Vec<(Id, Id)>> {
-        let Value::List(pairs) = self.get(list) else {
-            return malformed("OrderedDict of what is not a list");
-        };
-        let pair = |&id: &Id| match self.get(id) {
-            Value::Tuple(pair) | Value::List(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => malformed("OrderedDict of what are not pairs"),
-        };
-        pairs.iter().map(pair).collect()
-    }
-
-    fn new_object(&mut self) -> Step<()> {
-        self.pop()?;
-        let class = self.pop()?;
-        match self.get(class) {
-            Value::Global(Global::ScriptClass) => self.push(Value::Object(None)),
-            _ => malformed("an object of what is not a TorchScript class"),
-        }
-    }
-
-    fn build(&mut self) -> Step<()> {
-        let state = self.pop()?;
-        match self.top()? {
-            Value::Object(attributes) => *attributes = Some(state),
-            // Attributes of the dict itself (`_metadata` of a state dict), or of a value nobody looks at.
-            Value::Dict(_) | Value::Opaque => {}
-            _ => return malformed("state for what has none"),
-        }
-        Ok(())
-    }
-
-    /// `('storage', class, key, location, number of elements)`.
-    fn persistent_id(&mut self) -> Step<()> {
-        let id = self.pop()?;
-        let Value::Tuple(fields) = self.get(id) else {
-            return malformed("a persistent id that is not a tuple");
-        };
-        let Some((&[tag, class, key, _, numel], view)) = fields.split_first_chunk::<5>() else {
-            return malformed("a persistent id with too few fields");
-        };
-        if view
-            .iter()
-            .any(|&view| !matches!(self.get(view), Value::Opaque))
-        {
-            return malformed("a view of a storage, which PyTorch has not written since 0.4");
-        }
-        match (
-            self.get(tag),
-            self.get(class),
-            self.get(key),
-            self.get(numel),
-        ) {
-            (
-                Value::Str("storage"),
-                &Value::Global(Global::Storage(dtype)),
-                &Value::Str(key),
-                &Value::Int(numel),
-            ) => self.push(Value::Storage { key, dtype, numel }),
-            _ => malformed("a persistent id that names no storage"),
         }
     }
 }

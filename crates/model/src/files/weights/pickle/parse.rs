@@ -17,7 +17,7 @@ impl<'a> Pickle<'a> {
     pub fn parse(bytes: &'a [u8], script: bool) -> Result<Self, Refusal> {
         let mut machine = Machine::new(bytes, script);
         loop {
-            let offset = machine.position;
+            let offset = machine.cursor.position;
             let step = machine
                 .step()
                 .map_err(|reason| Refusal { offset, reason })?;
@@ -25,7 +25,7 @@ impl<'a> Pickle<'a> {
                 return Ok(Self {
                     values: machine.values,
                     root,
-                    len: machine.position,
+                    len: machine.cursor.position,
                 });
             }
         }
