@@ -8,5 +8,6 @@
 )]
 
 mod bad_data;
+mod formats;
 mod pixels;
 mod tokenizer;
