@@ -18,6 +18,7 @@ pub mod regression;
 pub mod runs;
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -163,6 +164,18 @@ pub fn fixture_tensors(name: &str, prefix: &str) -> StateDict {
         .filter_map(|(key, tensor)| Some((key.strip_prefix(prefix)?.to_string(), tensor)))
         .collect();
     dict
+}
+
+/// Tensors of `parity/export_formats.py`: of the committed file, or of that which `OPENCLIP_FORMATS` names.
+pub fn formats() -> Vec<u8> {
+    let path = std::env::var_os("OPENCLIP_FORMATS")
+        .map_or_else(|| fixture("formats.safetensors.gz"), Into::into);
+    let mut tensors = Vec::new();
+    let file = std::fs::File::open(path).unwrap();
+    flate2::read::GzDecoder::new(file)
+        .read_to_end(&mut tensors)
+        .unwrap();
+    tensors
 }
 
 /// Runs `work` on each rank of a world of threads.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openclip_data::image::{Augmentation, eval_transform, train_transform};
+use openclip_data::image::{Augmentation, Limits, eval_transform, train_transform};
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::files::Files;
@@ -71,8 +71,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = PreprocessConfig::default();
     let size = [args.size; 2];
     let transform = match args.train {
-        true => train_transform(size, Augmentation::default(), false)?,
-        false => eval_transform(size, &config, false)?,
+        true => train_transform(size, Augmentation::default(), false, Limits::default())?,
+        false => eval_transform(size, &config, false, Limits::default())?,
     };
     let once = Files::directory(&args.images)?.paths().to_vec();
     let files = vec![once; args.repeat.max(1)].concat();

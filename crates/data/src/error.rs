@@ -8,10 +8,26 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// The bytes are of no picture format that is read here.
-    #[error("not a picture: expected JPEG, PNG, WebP, GIF, BMP, TIFF or PPM, found {found}")]
+    #[error("not a picture: expected {read}, found {found}")]
     UnknownPicture {
-        /// The first bytes, in hexadecimal, or `no bytes`.
+        /// The formats that are read.
+        read: &'static str,
+        /// The first bytes, in hexadecimal.
         found: String,
+    },
+    /// Something else stands in a picture's place.
+    #[error("no picture: {what}")]
+    NotAPicture {
+        /// What it is, such as `an HTML page`.
+        what: &'static str,
+    },
+    /// A known format that is not read here.
+    #[error("{what} is not read: {advice}")]
+    UnreadFormat {
+        /// The format, such as `a HEIC picture`.
+        what: &'static str,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// The picture's data is damaged, cut off or of an unsupported kind.
     #[error("{format} picture cannot be decoded: {reason}")]
@@ -22,7 +38,7 @@ pub enum DataError {
         reason: String,
     },
     /// The picture's header claims more pixels than allowed.
-    #[error("{width}x{height} pixels exceed the limit of {limit} pixels")]
+    #[error("{width}x{height} pixels exceed the limit of {limit} pixels (--max-image-pixels)")]
     PictureTooLarge {
         /// Width in pixels.
         width: usize,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use openclip_data::image::eval_transform;
+use openclip_data::image::{Limits, eval_transform};
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::image_folder::ImageFolder;
 use openclip_data::source::open::Opened;
@@ -28,6 +28,8 @@ pub struct Validation {
     pub batch_size: usize,
     /// Threads that decode.
     pub workers: usize,
+    /// What a picture may cost.
+    pub limits: Limits,
     /// Show progress on stderr.
     pub show_progress: bool,
 }
@@ -148,7 +150,12 @@ impl Validation {
         rgb_first: bool,
         tokenizer: Option<Arc<dyn Tokenizer>>,
     ) -> Result<Loader, EvalError> {
-        let transform = eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
+        let transform = eval_transform(
+            encoder.image_size,
+            &encoder.preprocess,
+            rgb_first,
+            self.limits,
+        )?;
         let options = LoaderOptions {
             workers: self.workers,
             ..LoaderOptions::new(self.batch_size, encoder.image_size, Order::sequential())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use openclip_data::image::Limits;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub struct TrainConfig {
     pub name: Option<String>,
     /// Threads of each rank that read and decode. Default: 4.
     pub workers: usize,
+    /// Pictures of more pixels are refused; 0 sets no limit. Default: 178,956,970, as Pillow.
+    pub max_image_pixels: usize,
     /// Pairs of each rank that go through the model together. Default: 64.
     pub batch_size: usize,
     /// Passes of `train_num_samples`. Default: 32.
@@ -217,6 +220,7 @@ impl Default for TrainConfig {
             logs: "./logs/".into(),
             name: None,
             workers: 4,
+            max_image_pixels: Limits::default().max_pixels,
             batch_size: 64,
             epochs: 32,
             epochs_cooldown: None,

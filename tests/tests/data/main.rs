@@ -9,6 +9,7 @@
 
 mod bad_data;
 mod csv_rows;
+mod formats;
 mod pixels;
 mod tar_formats;
 mod tokenizer;

@@ -225,10 +225,10 @@ fn damaged_pictures_are_errors() {
     let bytes = fixture();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let decode = |bytes: &[u8]| decode(bytes, Limits::default());
-    assert!(matches!(decode(b""), Err(DataError::UnknownPicture { .. })));
+    assert!(matches!(decode(b""), Err(DataError::NotAPicture { .. })));
     assert!(matches!(
         decode(b"<html>404</html>"),
-        Err(DataError::UnknownPicture { .. })
+        Err(DataError::NotAPicture { .. })
     ));
     for name in [
         "jpeg_420",

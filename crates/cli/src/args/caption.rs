@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::data::PictureArgs;
 use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
@@ -17,7 +18,7 @@ Examples:
   openclip caption --model coca_ViT-B-32 --pretrained coca.pt --image cat.jpg --beams 12 --beam-groups 1 --log-softmax
   openclip caption --model local-dir:./coca --image cat.jpg --generation top_p --top-p 0.9 --seed 7 --json")]
 pub struct CaptionArgs {
-    /// Pictures: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM
+    /// Pictures: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, PPM, JPEG 2000, ICO, TGA and more
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub image: Vec<PathBuf>,
     /// How the next word is chosen: beam search keeps the best few captions, the others draw from the likeliest words
@@ -75,6 +76,9 @@ pub struct CaptionArgs {
     /// Its preprocessing.
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
+    /// The limit of pictures.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
 }
 
 /// How the next word is chosen; OpenCLIP's names.

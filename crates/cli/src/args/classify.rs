@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::data::PictureArgs;
 use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
@@ -17,7 +18,7 @@ Examples:
       --image cat.jpg dog.png --text 'a photo of a cat' 'a photo of a dog'
   openclip classify --model local-dir:./clip --image cat.jpg --text 'a cat' 'a dog' --json")]
 pub struct ClassifyArgs {
-    /// Pictures: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM
+    /// Pictures: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, PPM, JPEG 2000, ICO, TGA and more
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     pub image: Vec<PathBuf>,
     /// Captions to choose from; whole phrases like 'a photo of a cat' work better than single words
@@ -32,4 +33,7 @@ pub struct ClassifyArgs {
     /// Its preprocessing.
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
+    /// The limit of pictures.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use openclip_data::image::Limits;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::open::OpenOptions;
 
@@ -53,6 +54,25 @@ impl DataFormatArgs {
             num_samples,
             ..OpenOptions::default()
         }
+    }
+}
+
+/// Which pictures are read.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Pictures")]
+pub struct PictureArgs {
+    /// Pictures of more pixels are refused by their header; 0 sets no limit
+    ///
+    /// The default is Pillow's, a guard against files made to fill the memory. A decoded picture takes 3 to 16 bytes a pixel on each
+    /// of the --workers.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_pixels)]
+    pub max_image_pixels: usize,
+}
+
+impl PictureArgs {
+    /// What a picture may cost.
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.max_image_pixels)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::data::{DataFormatArgs, LoaderArgs};
+use super::data::{DataFormatArgs, LoaderArgs, PictureArgs};
 use super::model::{ModelArgs, PreprocessArgs};
 
 /// Flags of `embed`.
@@ -42,6 +42,9 @@ pub struct EmbedArgs {
     /// Its preprocessing.
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
+    /// The limit of pictures.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     /// Columns and kinds.
     #[command(flatten)]
     pub format: DataFormatArgs,

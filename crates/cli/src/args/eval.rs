@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::data::{DataFormatArgs, LoaderArgs, ValidationArgs};
+use super::data::{DataFormatArgs, LoaderArgs, PictureArgs, ValidationArgs};
 use super::json::JsonArgs;
 use super::model::{ModelArgs, PreprocessArgs};
 
@@ -32,6 +32,9 @@ pub struct EvalArgs {
     /// Its preprocessing.
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
+    /// The limit of pictures.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     /// Columns and kinds.
     #[command(flatten)]
     pub format: DataFormatArgs,

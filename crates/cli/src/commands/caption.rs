@@ -29,7 +29,7 @@ pub fn run(args: &CaptionArgs) -> Result {
     let pictures: Vec<_> = args
         .image
         .iter()
-        .map(|path| read(path))
+        .map(|path| read(path, args.pictures.limits()))
         .collect::<Result<_>>()?;
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if !session.loaded.model.writes_captions() {
@@ -128,9 +128,9 @@ fn words(tokens: &[i32], tokenizer: &dyn Tokenizer, special: &SpecialTokens) -> 
     tokenizer.decode(&inner).trim().to_string()
 }
 
-fn read(path: &Path) -> Result<Picture> {
+fn read(path: &Path, limits: Limits) -> Result<Picture> {
     let bytes = std::fs::read(path).map_err(CliError::file(path))?;
-    decode(&bytes, Limits::default()).map_err(|source| CliError::Picture {
+    decode(&bytes, limits).map_err(|source| CliError::Picture {
         path: path.to_owned(),
         source,
     })

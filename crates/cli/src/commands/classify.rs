@@ -30,7 +30,7 @@ pub fn run(args: &ClassifyArgs) -> Result {
     let pictures: Vec<_> = args
         .image
         .iter()
-        .map(|path| read(path))
+        .map(|path| read(path, args.pictures.limits()))
         .collect::<Result<_>>()?;
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let encoder = session.encoder();
@@ -70,9 +70,9 @@ pub fn run(args: &ClassifyArgs) -> Result {
     Ok(Outcome::Done)
 }
 
-fn read(path: &Path) -> Result<openclip_data::image::Picture> {
+fn read(path: &Path, limits: Limits) -> Result<openclip_data::image::Picture> {
     let bytes = std::fs::read(path).map_err(CliError::file(path))?;
-    decode(&bytes, Limits::default()).map_err(|source| CliError::Picture {
+    decode(&bytes, limits).map_err(|source| CliError::Picture {
         path: path.to_owned(),
         source,
     })

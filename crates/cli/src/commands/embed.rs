@@ -83,7 +83,12 @@ fn embed_pictures(
     writer: &mut EmbeddingWriter,
 ) -> Result<()> {
     let Opened { source, rgb_first } = pictures.opened;
-    let transform = eval_transform(encoder.image_size, &encoder.preprocess, rgb_first)?;
+    let transform = eval_transform(
+        encoder.image_size,
+        &encoder.preprocess,
+        rgb_first,
+        args.pictures.limits(),
+    )?;
     let options = LoaderOptions {
         workers: args.loader.workers,
         // Whoever embeds a folder wants what is there, however little.

@@ -41,6 +41,7 @@ pub fn run(args: &EvalArgs) -> Result {
         zero_shot,
         batch_size: args.loader.batch_size,
         workers: args.loader.workers,
+        limits: args.pictures.limits(),
         show_progress: true,
     };
     let tokenizer = session.tokenizer()?;

@@ -56,6 +56,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         validation,
         frequency,
         preprocess,
+        pictures,
         ..
     } = args;
     Ok(TrainConfig {
@@ -74,6 +75,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         csv_img_key: format.csv_img_key.clone(),
         csv_caption_key: format.caption_column().to_owned(),
         workers: loader.workers,
+        max_image_pixels: pictures.max_image_pixels,
         batch_size: loader.batch_size,
         model: model.model.clone(),
         pretrained: model.pretrained.clone().filter(|tag| !tag.is_empty()),

@@ -3,7 +3,7 @@
 //! Everything here gives the pixels that Pillow and torchvision give: OpenCLIP's models were trained on
 //! those, and a different resampler shows in their features.
 //!
-//! * [`decode`] – JPEG, PNG, WebP, GIF, BMP, TIFF and PPM to a [`Picture`]
+//! * [`decode`] – files of pictures to a [`Picture`]; `decode/format.rs` is the table of formats
 //! * `picture` – pixels in one of Pillow's modes
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
 //! * `taps` – the filters' weights
@@ -25,7 +25,7 @@ mod taps;
 mod train;
 mod transform;
 
-pub use decode::{Limits, decode};
+pub use decode::{Limits, PICTURE_EXTENSIONS, decode};
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
 pub use train::{Augmentation, TrainTransform};

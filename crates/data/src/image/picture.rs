@@ -25,6 +25,10 @@ pub enum Mode {
     Rgba,
     /// `CMYK`, where 255 is full ink.
     Cmyk,
+    /// `YCbCr`.
+    YCbCr,
+    /// `LAB`: CIE L\*a\*b\* under D50, L\* from 0 to 255 and the others about 128.
+    Lab,
 }
 
 impl Mode {
@@ -34,7 +38,7 @@ impl Mode {
         match self {
             Self::Bilevel | Self::L | Self::Palette => 1,
             Self::La | Self::I16 | Self::I16Be => 2,
-            Self::Rgb => 3,
+            Self::Rgb | Self::YCbCr | Self::Lab => 3,
             Self::Rgba | Self::Cmyk | Self::I32 | Self::F32 => 4,
         }
     }
@@ -145,9 +149,53 @@ impl Picture {
                 let light = 255 - k;
                 light.saturating_sub(mul_div_255(ink, light))
             }),
+            (Mode::YCbCr, &[y, cb, cr]) => ycbcr_to_rgb(y, cb, cr),
+            (Mode::Lab, &[l, a, b]) => lab_to_rgb(l, a, b),
             _ => [0; 3],
         }
     }
+}
+
+/// Pillow's fixed-point arithmetic: factors in 64ths, each product cut to a whole number.
+fn ycbcr_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+    let product =
+        |factor: f64, chroma: u8| (factor * 64.0 * (f64::from(chroma) - 128.0) + 0.5) as i32;
+    [
+        product(1.402, cr),
+        product(-0.34414, cb) + product(-0.71414, cr),
+        product(1.772, cb),
+    ]
+    .map(|sum| (i32::from(y) + (sum >> 6)).clamp(0, 255) as u8)
+}
+
+/// CIE L\*a\*b\* under D50 to sRGB. Pillow converts it only by way of colour profiles, which give the same within one step.
+fn lab_to_rgb(l: u8, a: u8, b: u8) -> [u8; 3] {
+    const WHITE: [f32; 3] = [0.9642, 1.0, 0.8249];
+    /// XYZ under D50 to linear sRGB, by Bradford's adaptation.
+    const TO_SRGB: [[f32; 3]; 3] = [
+        [3.133_856, -1.616_867, -0.490_615],
+        [-0.978_768, 1.916_142, 0.033_454],
+        [0.071_945, -0.228_991, 1.405_243],
+    ];
+    let y = (f32::from(l) * 100.0 / 255.0 + 16.0) / 116.0;
+    let x = y + (f32::from(a) - 128.0) / 500.0;
+    let z = y - (f32::from(b) - 128.0) / 200.0;
+    let cube = |t: f32| {
+        if t > 6.0 / 29.0 {
+            t * t * t
+        } else {
+            (t - 4.0 / 29.0) * 108.0 / 841.0
+        }
+    };
+    let xyz = [x, y, z].map(cube);
+    TO_SRGB.map(|row| {
+        let linear: f32 = (0..3).map(|i| row[i] * xyz[i] * WHITE[i]).sum();
+        let value = match linear {
+            ..=0.003_130_8 => 12.92 * linear,
+            _ => 1.055 * linear.powf(1.0 / 2.4) - 0.055,
+        };
+        (value * 255.0).round() as u8
+    })
 }
 
 /// Pillow narrows `I;16` by clipping, not by scaling.

@@ -111,8 +111,9 @@ impl Scratch {
                 });
             }
             Mode::La | Mode::Rgba => self.resample_alpha(source, scaling, filter, out),
-            Mode::Cmyk => {
-                self.planes.resize(4 * width * height, 0);
+            Mode::Cmyk | Mode::YCbCr | Mode::Lab => {
+                let channels = source.channels;
+                self.planes.resize(channels * width * height, 0);
                 let mut planes = Planes {
                     data: &mut self.planes,
                     plane: width * height,
@@ -123,7 +124,9 @@ impl Scratch {
                 let plane = width * height;
                 write(out, width, height, |x, y| {
                     let i = y * width + x;
-                    picture.rgb(&[0, 1, 2, 3].map(|channel| self.planes[channel * plane + i]))
+                    let sample =
+                        |channel| self.planes.get(channel * plane + i).copied().unwrap_or(0);
+                    picture.rgb(&[0, 1, 2, 3].map(sample)[..channels])
                 });
             }
         }

@@ -23,10 +23,11 @@ pub fn eval_transform(
     [height, width]: [usize; 2],
     preprocess: &PreprocessConfig,
     rgb_first: bool,
+    limits: Limits,
 ) -> Result<Arc<Transform>, DataError> {
     let transform = EvalTransform::new(height, width, preprocess)?;
     Ok(Arc::new(move |bytes, _, out| {
-        transform.apply(&picture(bytes, rgb_first)?, out)
+        transform.apply(&picture(bytes, rgb_first, limits)?, out)
     }))
 }
 
@@ -38,15 +39,16 @@ pub fn train_transform(
     [height, width]: [usize; 2],
     augmentation: Augmentation,
     rgb_first: bool,
+    limits: Limits,
 ) -> Result<Arc<Transform>, DataError> {
     let transform = TrainTransform::new(height, width, augmentation)?;
     Ok(Arc::new(move |bytes, rng, out| {
-        transform.apply(&picture(bytes, rgb_first)?, rng, out)
+        transform.apply(&picture(bytes, rgb_first, limits)?, rng, out)
     }))
 }
 
-fn picture(bytes: &[u8], rgb_first: bool) -> Result<Picture, DataError> {
-    let picture = decode(bytes, Limits::default())?;
+fn picture(bytes: &[u8], rgb_first: bool, limits: Limits) -> Result<Picture, DataError> {
+    let picture = decode(bytes, limits)?;
     Ok(match rgb_first {
         true => picture.into_rgb(),
         false => picture,

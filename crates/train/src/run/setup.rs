@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use glob::Pattern;
-use openclip_data::image::{Augmentation, train_transform};
+use openclip_data::image::{Augmentation, Limits, train_transform};
 use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::csv::CsvFormat;
@@ -224,6 +224,7 @@ pub(super) fn open_validation(
         zero_shot,
         batch_size: config.batch_size,
         workers: config.workers,
+        limits: Limits::new(config.max_image_pixels),
         show_progress,
     })
 }
@@ -263,7 +264,12 @@ pub(super) fn open_training(
         color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
         gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
     };
-    let transform = train_transform(image_size, augmentation, rgb_first)?;
+    let transform = train_transform(
+        image_size,
+        augmentation,
+        rgb_first,
+        Limits::new(config.max_image_pixels),
+    )?;
     let steps = Steps {
         source,
         transform,

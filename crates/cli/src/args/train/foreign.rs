@@ -95,7 +95,6 @@ const FOREIGN: &[Foreign] = &[
     only("val-retrieval-precision", "fp32"),
     only("image-key", "jpg;png;jpeg;webp"),
     only("text-key", "txt"),
-    only("max-image-pixels", "25000000"),
     only("fsdp-checkpoint", "full"),
     note("remote-sync-protocol", Values::One, "the address says which store it is"),
     later("imagenet-v2", Values::One),
@@ -267,13 +266,7 @@ mod tests {
 
     #[test]
     fn harmless_flags_are_noted() {
-        let flags = parse(&[
-            "--gather-with-grad",
-            "--dist-url",
-            "tcp://x:1",
-            "--max-image-pixels",
-            "25e6",
-        ]);
+        let flags = parse(&["--gather-with-grad", "--dist-url", "tcp://x:1"]);
         let notes = flags.check().unwrap();
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("--gather-with-grad changes nothing: "));

@@ -10,7 +10,7 @@ pub mod run;
 
 use clap::Args;
 
-use super::data::{DataFormatArgs, LoaderArgs, ValidationArgs};
+use super::data::{DataFormatArgs, LoaderArgs, PictureArgs, ValidationArgs};
 use super::model::{ModelArgs, PreprocessArgs};
 use foreign::ForeignFlags;
 
@@ -62,6 +62,9 @@ pub struct TrainArgs {
     /// Preprocessing.
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
+    /// The limit of pictures.
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     /// Augmentation.
     #[command(flatten)]
     pub augment: optim::AugmentArgs,

@@ -10,26 +10,50 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// The number from which on Pillow warns of a decompression bomb, a quarter of 2³⁰ bytes in RGB: room for the
-    /// largest cameras.
+    /// The number beyond which Pillow refuses a picture as a decompression bomb: twice that from which on it warns, which
+    /// is a quarter of 2³⁰ bytes in RGB.
     fn default() -> Self {
         Self {
-            max_pixels: (1 << 30) / 4 / 3,
+            max_pixels: (1 << 30) / 4 / 3 * 2,
         }
     }
 }
 
 impl Limits {
+    /// Of `max_pixels` pixels; 0 sets no limit.
+    #[must_use]
+    pub fn new(max_pixels: usize) -> Self {
+        Self {
+            max_pixels: if max_pixels == 0 {
+                usize::MAX
+            } else {
+                max_pixels
+            },
+        }
+    }
+
     /// Refuses a picture that its header says is larger.
     pub(super) fn check(self, width: usize, height: usize) -> Result<(), Failure> {
         match width.checked_mul(height) {
-            Some(pixels) if pixels <= self.max_pixels => Ok(()),
+            // Rooms for 16 bytes a pixel are counted in `usize`.
+            Some(pixels) if pixels <= self.max_pixels && pixels <= usize::MAX >> 5 => Ok(()),
             _ => Err(Failure::Refused(DataError::PictureTooLarge {
                 width,
                 height,
                 limit: self.max_pixels,
             })),
         }
+    }
+
+    /// Refuses a header that claims more bytes of pixels than `length` bytes of the file can hold, where one byte of the
+    /// file makes at most `factor`.
+    pub(super) fn fits(length: usize, factor: usize, claimed: usize) -> Result<(), Failure> {
+        if claimed > length.saturating_mul(factor) {
+            return Err(Failure::of(
+                "its header claims more pixels than the file can hold",
+            ));
+        }
+        Ok(())
     }
 
     /// Memory in bytes that a decoder may ask for.
@@ -44,6 +68,13 @@ pub(super) enum Failure {
     Damaged(String),
     /// The picture is left alone.
     Refused(DataError),
+}
+
+impl Failure {
+    /// Damage in a few words.
+    pub(super) fn of(reason: impl Into<String>) -> Self {
+        Self::Damaged(reason.into())
+    }
 }
 
 impl<E: std::error::Error> From<E> for Failure {

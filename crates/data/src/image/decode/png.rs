@@ -2,7 +2,8 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
+use flate2::Crc;
+use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
 
 use super::bits::unpack;
 use super::limits::{Failure, Limits};
@@ -12,7 +13,14 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let bounds = png::Limits {
         bytes: limits.memory(),
     };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), bounds);
+    if !head_is_intact(bytes) {
+        return Err(Failure::of("a wrong checksum before its pixels"));
+    }
+    let mut options = DecodeOptions::default();
+    options.set_ignore_crc(true);
+    options.set_ignore_adler32(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+    decoder.set_limits(bounds);
     decoder.set_transformations(Transformations::IDENTITY);
     let header = decoder.read_header_info()?;
     let (width, height) = (header.width as usize, header.height as usize);
@@ -76,6 +84,30 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         (ColorType::Rgba, _) => Mode::Rgba,
     };
     Ok(Picture::new(width, height, mode, samples))
+}
+
+/// Whether the checksums of the chunks before the pixels are right. Those of pixels, and what follows, Pillow does not compare.
+fn head_is_intact(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some((&length, tail)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(length) as usize;
+        let chunk = tail.split_at_checked(length.saturating_add(4));
+        let Some((chunk, (stored, next))) =
+            chunk.and_then(|(chunk, tail)| Some((chunk, tail.split_first_chunk()?)))
+        else {
+            return true;
+        };
+        if chunk.starts_with(b"IDAT") {
+            return true;
+        }
+        let mut sum = Crc::new();
+        sum.update(chunk);
+        if sum.sum() != u32::from_be_bytes(*stored) {
+            return false;
+        }
+        rest = next;
+    }
+    true
 }
 
 fn scaled(width: usize, height: usize, mode: Mode, mut samples: Vec<u8>, factor: u8) -> Picture {

@@ -1,0 +1,192 @@
+//! Every format against Pillow (`parity/export_formats.py`), and what damaged files of each come to.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use openclip_data::image::{EvalTransform, Limits, Mode, Picture, decode};
+use openclip_model::config::{Interpolation, PreprocessConfig, ResizeMode};
+use openclip_tests::formats;
+use safetensors::SafeTensors;
+
+/// The largest difference that is allowed, and where it comes from.
+fn tolerance(name: &str) -> u8 {
+    match name {
+        // Wavelets in floating point, which OpenJPEG adds up in another order.
+        _ if name.starts_with("jp2_") => 1,
+        // Pillow has the conversion of LAB by way of profiles in 16 bits.
+        _ if name.starts_with("tiff_lab") => 2,
+        _ => 0,
+    }
+}
+
+/// What Pillow refuses and is read here, for want of a reason to refuse it.
+fn is_more(name: &str) -> bool {
+    [
+        "tiff_own_grey_extra1",
+        "tiff_own_white16_be",
+        "tiff_own_twelve_be",
+        "tiff_own_big_be",
+        "tiff_own_chroma",
+    ]
+    .iter()
+    .any(|start| name.starts_with(start))
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Bilevel => "1",
+        Mode::L => "L",
+        Mode::La => "LA",
+        Mode::I16 => "I;16",
+        Mode::I16Be => "I;16B",
+        Mode::I32 => "I",
+        Mode::F32 => "F",
+        Mode::Palette => "P",
+        Mode::Rgb => "RGB",
+        Mode::Rgba => "RGBA",
+        Mode::Cmyk => "CMYK",
+        Mode::YCbCr => "YCbCr",
+        Mode::Lab => "LAB",
+    }
+}
+
+fn difference(found: &[u8], expected: &[u8]) -> Option<u8> {
+    let pairs = found.iter().zip(expected);
+    (found.len() == expected.len()).then(|| pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0))
+}
+
+/// The picture resized to 11 × 8 in its own mode, interleaved.
+fn view(picture: &Picture) -> Vec<u8> {
+    let config = PreprocessConfig {
+        resize_mode: ResizeMode::Squash,
+        interpolation: Interpolation::Bicubic,
+        ..PreprocessConfig::default()
+    };
+    let transform = EvalTransform::new(8, 11, &config).unwrap();
+    let mut planes = vec![0; 3 * 88];
+    transform.apply(picture, &mut planes).unwrap();
+    (0..88)
+        .flat_map(|i| [0, 1, 2].map(|channel| planes[88 * channel + i]))
+        .collect()
+}
+
+#[test]
+fn every_format_gives_pillows_pixels() {
+    let bytes = formats();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let data = |kind: &str, name: &str| {
+        tensors
+            .tensor(&format!("{kind}/{name}"))
+            .ok()
+            .map(|t| t.data())
+    };
+    let mut problems = Vec::new();
+    let mut worst = BTreeMap::new();
+    let mut count = 0;
+    for key in tensors.names() {
+        let Some(name) = key.strip_prefix("file/") else {
+            continue;
+        };
+        count += 1;
+        let result = decode(data("file", name).unwrap(), Limits::default());
+        let (picture, expected) = match (result, data("rgb", name)) {
+            (Ok(picture), Some(expected)) => (picture, expected),
+            (Err(_), None) => continue,
+            (Ok(_), None) if is_more(name) => continue,
+            (Ok(_), None) => {
+                problems.push(format!("{name}: read, and refused by Pillow"));
+                continue;
+            }
+            (Err(error), Some(_)) => {
+                problems.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let mode = std::str::from_utf8(data("mode", name).unwrap()).unwrap();
+        // Pillow cannot resize PA, and has no conversion of La.
+        if !(mode_name(picture.mode()) == mode || mode == "PA" && picture.mode() == Mode::Palette) {
+            problems.push(format!("{name}: {:?} for {mode}", picture.mode()));
+        }
+        let view = data("view", name).map(|expected| (difference(&view(&picture), expected)));
+        let whole = difference(picture.into_rgb().samples(), expected);
+        let found = match (whole, view) {
+            (Some(whole), None) => Some(whole),
+            (Some(whole), Some(Some(view))) => Some(whole.max(view)),
+            _ => None,
+        };
+        let kind = name.split(['_', '/']).next().unwrap();
+        let entry: &mut u8 = worst.entry(kind).or_default();
+        *entry = (*entry).max(found.unwrap_or(255));
+        if found.is_none_or(|found| found > tolerance(name)) {
+            problems.push(format!("{name}: {whole:?} whole, {view:?} resized"));
+        }
+    }
+    println!("{count} pictures, largest differences {worst:?}");
+    assert!(count > 150, "the fixture is incomplete");
+    assert!(
+        problems.is_empty(),
+        "{} problems: {problems:#?}",
+        problems.len()
+    );
+}
+
+/// Whatever bytes change or are cut off, decoding ends soon with a picture or an error.
+fn mutate(rounds: usize, only: Option<&str>) -> (usize, usize) {
+    let bytes = formats();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut state = 1_u64;
+    let mut next = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below.max(1)
+    };
+    let (mut count, mut read) = (0, 0);
+    let limits = Limits::new(1 << 20);
+    for _ in 0..rounds {
+        for key in tensors.names() {
+            let Some(name) = key.strip_prefix("file/") else {
+                continue;
+            };
+            if only.is_some_and(|only| !name.starts_with(only)) {
+                continue;
+            }
+            let mut file = tensors.tensor(key).unwrap().data().to_vec();
+            for _ in 0..1 + next(4) {
+                let at = next(file.len());
+                match next(5) {
+                    0 => file[at] ^= 1 << next(8),
+                    1 => file[at] = [0, 1, 0x7f, 0x80, 0xff][next(5)],
+                    2 => file.truncate(at.max(1)),
+                    3 => {
+                        let from = next(file.len());
+                        file[at] = file[from];
+                    }
+                    _ => file[at] = next(256) as u8,
+                }
+            }
+            let start = Instant::now();
+            let result = decode(&file, limits);
+            let took = start.elapsed();
+            assert!(took < Duration::from_secs(5), "{name} took {took:?}");
+            count += 1;
+            read += usize::from(result.is_ok());
+        }
+    }
+    (count, read)
+}
+
+#[test]
+fn damaged_files_of_every_format_end_with_a_picture_or_an_error() {
+    let (count, read) = mutate(3, None);
+    assert!(count > 450 && read < count, "{read} of {count} read");
+}
+
+#[test]
+#[ignore = "takes minutes: OPENCLIP_ROUNDS rounds over all files, or those that begin with OPENCLIP_ONLY"]
+fn many_damaged_files_end_with_a_picture_or_an_error() {
+    let rounds = std::env::var("OPENCLIP_ROUNDS").map_or(100, |rounds| rounds.parse().unwrap());
+    let only = std::env::var("OPENCLIP_ONLY").ok();
+    let (count, read) = mutate(rounds, only.as_deref());
+    println!("{count} damaged files, {read} of them read");
+}
