@@ -82,7 +82,8 @@ fn zero_shot_classification() {
         context: shape[1],
     };
 
-    let classifier = zero_shot_classifier(&encoder, &tokenizer, &prompts, &Progress::hidden());
+    let classifier =
+        zero_shot_classifier(&encoder, &tokenizer, &prompts, &Progress::hidden()).unwrap();
     let (shape, wanted) = tensors.get("output/classifier");
     assert_eq!(classifier.dims(), [shape[0], shape[1]]);
     // Unit vectors in f32.

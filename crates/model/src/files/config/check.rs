@@ -15,7 +15,10 @@ const FOREIGN_BLOCK_KEYS: [&str; 6] = [
 ];
 
 /// Far beyond any model; a file that says more is damaged, and its sizes could not even be multiplied.
-const MAX_EXTENT: usize = 1 << 24;
+pub(crate) const MAX_EXTENT: usize = 1 << 24;
+
+/// Most patches of a picture, each of which sees all others.
+pub(crate) const MAX_PATCHES: usize = 1 << 16;
 
 /// Most residual blocks of a tower.
 const MAX_LAYERS: usize = 1 << 12;

@@ -200,12 +200,16 @@ impl TextFamily for HfTextTower {
         Some(matrices + Cost::attention(arch.layers as u64, [tokens; 2], width))
     }
 
-    fn recompute_blocks(&mut self) {
-        *match &mut self.transformer {
-            HfEncoder::Roberta(encoder) => &mut encoder.recompute,
-            HfEncoder::T5(encoder) => &mut encoder.recompute,
-            HfEncoder::M2m100(encoder) => &mut encoder.recompute,
-        } = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        match &mut self.transformer {
+            HfEncoder::Roberta(encoder) => {
+                encoder.recompute = Recompute::of(&encoder.encoder.layer, 1)?;
+            }
+            // With the scores of distances beside the tokens.
+            HfEncoder::T5(encoder) => encoder.recompute = Recompute::of(&encoder.block, 2)?,
+            HfEncoder::M2m100(encoder) => encoder.recompute = Recompute::of(&encoder.layers, 1)?,
+        }
+        Ok(())
     }
 }
 

@@ -218,8 +218,9 @@ impl TextFamily for TextTransformer {
         })
     }
 
-    fn recompute_blocks(&mut self) {
-        self.transformer.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.transformer.recompute = Recompute::of(&self.transformer.resblocks, 1)?;
+        Ok(())
     }
 
     fn resblocks(&mut self) -> &mut [ResidualBlock] {
