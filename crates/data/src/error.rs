@@ -242,6 +242,16 @@ pub enum DataError {
         /// What was found instead of good samples.
         found: String,
     },
+    /// A batch for which the system has no memory.
+    #[error(
+        "a batch of {size} samples takes {bytes} bytes, which this machine does not have; lower --batch-size"
+    )]
+    BatchTooLarge {
+        /// Samples in a batch.
+        size: usize,
+        /// Their pixels and token ids.
+        bytes: usize,
+    },
     /// A bug: a thread of the loader panicked.
     #[error("loader thread panicked at {place}: {message}")]
     WorkerPanicked {

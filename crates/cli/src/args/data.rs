@@ -81,7 +81,8 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-fn count(text: &str, most: usize) -> Result<usize, String> {
+/// A count of at most so many.
+pub fn count(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > most => Err(format!("expected at most {most}")),
         Ok(number) => Ok(number),

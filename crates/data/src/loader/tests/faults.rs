@@ -172,3 +172,12 @@ fn an_error_of_the_source_reaches_the_caller() {
     let error = failure(tar(write_shards(dir.path(), 1, 3)), &options);
     assert!(matches!(error, DataError::TooFewShards { .. }), "{error}");
 }
+
+/// Ended the program.
+#[test]
+fn a_batch_larger_than_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(1 << 60, None);
+    let error = failure(tar(write_shards(dir.path(), 1, 3)), &options);
+    assert!(matches!(error, DataError::BatchTooLarge { .. }), "{error}");
+}

@@ -26,7 +26,7 @@ use crate::family::depth::{Depth, number_under};
 use crate::family::keys::Marks;
 use crate::family::{Cost, Init, ParamInfo, TextFamily};
 use crate::files::ModelError;
-use crate::files::config::{HfPool, ModelConfig, TextConfig};
+use crate::files::config::{HfPool, ModelConfig, TextConfig, check_context};
 use crate::layers::{Noise, Recompute};
 use attention::Pass;
 
@@ -76,6 +76,7 @@ impl TextFamily for HfTextTower {
         };
         let arch = HfArch::of(&options)?;
         let length = config.text_cfg.context_length;
+        check_context(length)?;
         if let Some(longest) = arch.longest()
             && length > longest
         {
