@@ -272,3 +272,60 @@ fn tokenizers_are_shared_between_threads() {
         }
     });
 }
+
+/// A vocabulary without a token for what it does not know has no ids for some captions; zeros are the ids of other tokens.
+#[test]
+fn a_caption_without_ids_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let vocabulary = json!({"[PAD]": 0, "a": 1, "dog": 2});
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary},
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let tokenizer = HfTokenizer::from_file(&path, &HfOptions::new(3)).unwrap();
+    assert_eq!(tokenizer.tokenize("a dog").unwrap(), [1, 2, 0]);
+    let error = tokenizer.tokenize("a cat").unwrap_err().to_string();
+    assert!(error.contains("\"a cat\""), "{error}");
+}
+
+/// A tokenizer and a model meet where the tokenizer is chosen; T5's sentinels, which stand in no caption, may be beyond the model.
+#[test]
+fn a_tokenizer_with_more_ids_than_the_model_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |ids: usize| {
+        from_value(json!({"embed_dim": 8, "vision_cfg": {}, "text_cfg": {
+            "context_length": 4, "vocab_size": ids, "hf_tokenizer_name": "org/name",
+        }}))
+        .unwrap()
+    };
+    let write = |extra: &str| {
+        let mut vocabulary = json!({"[PAD]": 0, "[UNK]": 1, "a": 2, "dog": 3});
+        vocabulary[extra] = json!(4);
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 4, "content": extra, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}],
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary},
+        });
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    };
+    write("cat");
+    assert!(for_model(&config(5), Some(dir.path())).is_ok());
+    let error = for_model(&config(4), Some(dir.path())).err().unwrap();
+    let error = error.to_string();
+    for word in ["org/name", "5", "text_cfg.vocab_size", "4"] {
+        assert!(error.contains(word), "{error}");
+    }
+    write("<extra_id_0>");
+    let tokenizer = for_model(&config(4), Some(dir.path())).unwrap();
+    assert_eq!(tokenizer.tokenize("a dog").unwrap(), [2, 3, 0, 0]);
+    let error = tokenizer.tokenize("a <extra_id_0>").unwrap_err();
+    assert!(error.to_string().contains("id 4"), "{error}");
+    assert!(for_model(&config(3), Some(dir.path())).is_err());
+}

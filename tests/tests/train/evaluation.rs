@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use openclip_data::error::DataError;
 use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
@@ -25,11 +26,11 @@ impl Tokenizer for Rows {
         self.context
     }
 
-    fn tokenize(&self, text: &str) -> Vec<i32> {
-        self.rows
-            .get(text)
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
+        let row = self.rows.get(text);
+        Ok(row
             .unwrap_or_else(|| panic!("upstream has no prompt {text:?}"))
-            .clone()
+            .clone())
     }
 }
 

@@ -235,6 +235,7 @@ impl Lock {
         self.stand_in.as_ref()?;
         let target = stand_in(path);
         open(&target).ok()?;
+        fs::create_dir_all(path.parent()?).ok()?;
         let _ = fs::remove_file(path);
         link(&target, path).ok()?;
         Some(LentLock(path.to_path_buf()))
@@ -334,7 +335,7 @@ mod tests {
         let stand_in = lock.stand_in.clone().unwrap();
         assert!(open(&stand_in).unwrap().try_lock().is_err());
         // The lock that the crate takes by itself is one that can be had.
-        let own = dir.path().join("own.lock");
+        let own = dir.path().join("blobs/own.lock");
         let lent = lock.lend(&own).unwrap();
         assert!(fs::symlink_metadata(&own).unwrap().is_symlink());
         File::create(&own).unwrap().try_lock().unwrap();
