@@ -242,23 +242,24 @@ fn attempt(config: Value) -> Option<bool> {
     }
     let model = init::initialise(model, &config, 0);
     let vocabulary = text::vocabulary(&config).unwrap();
-    let image = Tensor::<4>::ones([2, 3, height, width], &device);
+    let image = |device| Tensor::<4>::ones([2, 3, height, width], device);
     let ids: Vec<i32> = (0..2 * length)
         .map(|i| ((i * 5 + 1) % vocabulary) as i32)
         .collect();
-    let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [2, length]), &device);
+    let ids = TensorData::new(ids, [2, length]);
+    let tokens = |device| Tensor::<2, Int>::from_data(ids.clone(), device);
     for features in [
-        model.encode_image(image.clone(), true),
-        model.encode_text(tokens.clone(), true),
-        model.clone().folded().encode_image(image.clone(), true),
+        model.encode_image(image(&device), true),
+        model.encode_text(tokens(&device), true),
+        model.clone().folded().encode_image(image(&device), true),
     ] {
         assert_eq!(features.dims(), [2, config.embed_dim]);
         features.try_into_vec_as::<f32>().unwrap();
     }
     let training = device.autodiff();
     let batches = [MicroBatch {
-        images: Tensor::from_inner(image),
-        tokens: Tensor::from_inner(tokens),
+        images: image(&training),
+        tokens: tokens(&training),
         dropout: 1,
     }];
     let model = init::initialise(Clip::new(&config, &training).unwrap(), &config, 0);
