@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use openclip_model::config::ModelConfig;
 use openclip_model::{Clip, init, params, profile, text};
 use openclip_tests::{device, json};
@@ -242,12 +242,12 @@ fn attempt(config: Value) -> Option<bool> {
     }
     let model = init::initialise(model, &config, 0);
     let vocabulary = text::vocabulary(&config).unwrap();
-    let image = |device| Tensor::<4>::ones([2, 3, height, width], device);
+    let image = |device: &Device| Tensor::<4>::ones([2, 3, height, width], device);
     let ids: Vec<i32> = (0..2 * length)
         .map(|i| ((i * 5 + 1) % vocabulary) as i32)
         .collect();
     let ids = TensorData::new(ids, [2, length]);
-    let tokens = |device| Tensor::<2, Int>::from_data(ids.clone(), device);
+    let tokens = |device: &Device| Tensor::<2, Int>::from_data(ids.clone(), device);
     for features in [
         model.encode_image(image(&device), true),
         model.encode_text(tokens(&device), true),
