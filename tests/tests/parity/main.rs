@@ -10,6 +10,7 @@ mod checkpoints;
 mod coca;
 mod context;
 mod convnext;
+mod edges;
 mod eva;
 mod families;
 mod hftext;

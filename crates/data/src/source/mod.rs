@@ -188,6 +188,8 @@ pub enum ProblemKind {
     UndecodableImage,
     /// A caption that is not UTF-8.
     InvalidCaption,
+    /// A caption that the tokenizer has no ids for.
+    UntokenizableCaption,
 }
 
 impl ProblemKind {
@@ -203,6 +205,7 @@ impl ProblemKind {
         Self::UnreadableImage,
         Self::UndecodableImage,
         Self::InvalidCaption,
+        Self::UntokenizableCaption,
     ];
 
     /// Whether a sample is lost by it, so that it counts towards the share of bad samples.
@@ -237,6 +240,7 @@ impl fmt::Display for ProblemKind {
             Self::UnreadableImage => "unreadable image",
             Self::UndecodableImage => "undecodable image",
             Self::InvalidCaption => "caption is not UTF-8",
+            Self::UntokenizableCaption => "untokenizable caption",
         })
     }
 }

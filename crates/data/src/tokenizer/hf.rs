@@ -161,7 +161,7 @@ impl HfTokenizer {
             clean: options.clean,
             frame,
         };
-        let found = tokenizer.tokenize("").len();
+        let found = tokenizer.tokenize("")?.len();
         if found != options.context_length {
             let length = options.context_length;
             return Err(error(format!(
@@ -177,15 +177,12 @@ impl Tokenizer for HfTokenizer {
         self.context_length
     }
 
-    fn tokenize(&self, text: &str) -> Vec<i32> {
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
         let own = matches!(self.frame, Frame::Own { .. });
-        let encoding = match self.inner.encode_fast(self.clean.apply(text), own) {
-            Ok(encoding) => encoding,
-            Err(reason) => {
-                log::warn!("caption {text:?} cannot be tokenized: {reason}");
-                return vec![0; self.context_length];
-            }
-        };
+        let encoding = self
+            .inner
+            .encode_fast(self.clean.apply(text), own)
+            .map_err(|reason| DataError::caption(text, reason))?;
         let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id as i32).collect();
         match self.frame {
             Frame::Own { zeroed } => {
@@ -206,7 +203,7 @@ impl Tokenizer for HfTokenizer {
                 ids.push(class);
             }
         }
-        ids
+        Ok(ids)
     }
 
     fn decode(&self, ids: &[i32]) -> String {
@@ -219,6 +216,10 @@ impl Tokenizer for HfTokenizer {
 
     fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    fn token(&self, id: usize) -> Option<String> {
+        self.inner.id_to_token(u32::try_from(id).ok()?)
     }
 }
 
