@@ -54,6 +54,23 @@ pub(super) fn read_zip(
     members: &Members,
     folder: &str,
 ) -> Result<StateDict, WeightsError> {
+    let mut dict = with_zip(file, members, folder, |content| content.state_dict())?;
+    dict.torchscript = is_script(members, folder);
+    Ok(dict)
+}
+
+fn is_script(members: &Members, folder: &str) -> bool {
+    let code = format!("{folder}code/");
+    members.spans.keys().any(|name| name.starts_with(&code))
+}
+
+/// What `read` makes of a zip archive of PyTorch.
+pub(super) fn with_zip<T>(
+    file: &Arc<WeightsFile>,
+    members: &Members,
+    folder: &str,
+    read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
     let byte_order = format!("{folder}byteorder");
     if members.spans.contains_key(&byte_order) && members.read(file, &byte_order, 16)? != b"little"
     {
@@ -63,23 +80,27 @@ pub(super) fn read_zip(
             "expected `little`",
         ));
     }
-    let code = format!("{folder}code/");
-    let torchscript = members.spans.keys().any(|name| name.starts_with(&code));
     let bytes = members.read(file, &format!("{folder}data.pkl"), MAX_PICKLE)?;
-    let pickle = Pickle::parse(&bytes, torchscript).map_err(|refusal| refused(file, refusal))?;
+    let pickle = Pickle::parse(&bytes, is_script(members, folder));
+    let pickle = pickle.map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| members.stored(file, &format!("{folder}data/{key}"));
-    let mut dict = Extract {
+    read(&Extract {
         file,
         pickle: &pickle,
         locate: &locate,
-    }
-    .state_dict()?;
-    dict.torchscript = torchscript;
-    Ok(dict)
+    })
 }
 
-/// Reads a stream that starts with [`LEGACY_MAGIC`]: magic, protocol, system, object, storage keys, storages.
+/// Reads a stream that starts with [`LEGACY_MAGIC`].
 pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
+    with_legacy(file, |content| content.state_dict())
+}
+
+/// What `read` makes of a stream that starts with [`LEGACY_MAGIC`]: magic, protocol, system, object, storage keys, storages.
+pub(super) fn with_legacy<T>(
+    file: &Arc<WeightsFile>,
+    read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
+) -> Result<T, WeightsError> {
     let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
     let mut position = 0;
     let mut next = || {
@@ -156,12 +177,11 @@ pub(super) fn read_legacy(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsE
             || WeightsError::container(&file.path, &format!("storage {key}"), "has no data");
         spans.get(key).copied().ok_or_else(missing)
     };
-    Extract {
+    read(&Extract {
         file,
         pickle: &pickle,
         locate: &locate,
-    }
-    .state_dict()
+    })
 }
 
 /// Names the import that makes a bare pickle dangerous, or says that it holds no weights.
@@ -178,9 +198,9 @@ pub(super) fn read_bare_pickle(file: &Arc<WeightsFile>) -> Result<StateDict, Wei
 }
 
 /// From a parsed pickle to tensors by name.
-struct Extract<'a> {
-    file: &'a Arc<WeightsFile>,
-    pickle: &'a Pickle<'a>,
+pub(super) struct Extract<'a> {
+    pub file: &'a Arc<WeightsFile>,
+    pub pickle: &'a Pickle<'a>,
     locate: &'a dyn Fn(&str) -> Result<Span, WeightsError>,
 }
 
@@ -303,7 +323,7 @@ impl Extract<'_> {
         Ok(())
     }
 
-    fn tensor(&self, key: &str, id: Id) -> Result<RawTensor, WeightsError> {
+    pub fn tensor(&self, key: &str, id: Id) -> Result<RawTensor, WeightsError> {
         let &Value::Tensor {
             storage,
             offset,

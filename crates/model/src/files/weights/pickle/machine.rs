@@ -51,10 +51,11 @@ impl<'a> Machine<'a> {
             b'.' => return self.pop().map(Some),
 
             // NONE, NEWTRUE, NEWFALSE, BINFLOAT
-            b'N' | 0x88 | 0x89 => self.push(Value::Opaque)?,
+            b'N' => self.push(Value::Opaque)?,
+            0x88 | 0x89 => self.push(Value::Bool(opcode == 0x88))?,
             b'G' => {
-                self.array::<8>()?;
-                self.push(Value::Opaque)?;
+                let value = f64::from_be_bytes(self.array()?);
+                self.push(Value::Float(value))?;
             }
             // BININT, BININT1, BININT2, LONG1
             b'J' => {

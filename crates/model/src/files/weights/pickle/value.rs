@@ -27,11 +27,13 @@ pub(in crate::files::weights) enum Reason {
     Malformed(String),
 }
 
-/// A value of a pickle. What no reader of weights asks for (floats, bytes, `None`, …) is [`Value::Opaque`].
+/// A value of a pickle. What no reader of weights asks for (bytes, `None`, …) is [`Value::Opaque`].
 #[derive(Debug)]
 pub(in crate::files::weights) enum Value<'a> {
     Opaque,
+    Bool(bool),
     Int(i64),
+    Float(f64),
     Str(&'a str),
     Tuple(Vec<Id>),
     List(Vec<Id>),
