@@ -149,7 +149,7 @@ fn moments_of_other_parameters_are_refused() {
         entries.insert("exp_avg".into(), moment);
     }
     let refusal = case.refusal(&Lock::default());
-    assert!(refusal.contains("whose moments are [3]"), "{refusal}");
+    assert!(refusal.contains("its moments have [3]"), "{refusal}");
 }
 
 /// A sharded run gathers its state under the parameters' keys.

@@ -138,10 +138,7 @@ pub fn adopt(
     optim: &Optim,
 ) -> Result<Adopted, String> {
     let Algorithm::AdamW { amsgrad, .. } = optim.algorithm else {
-        return Err(format!(
-            "it is AdamW's, but --opt asks for {:?}",
-            optim.algorithm
-        ));
+        return Err("it is AdamW's, but --opt asks for another one".into());
     };
     if let Some(name) = other_optimizer(state) {
         return Err(format!("it is that of {name}; only AdamW's is read"));
@@ -230,51 +227,59 @@ fn paired<'a, 'b>(
         });
         return pairs.collect();
     }
-    let sizes = |groups: &[usize]| {
-        let sizes: Vec<_> = groups.iter().map(usize::to_string).collect();
-        sizes.join(" + ")
-    };
     let found: Vec<usize> = state
         .groups
         .iter()
         .map(|group| group.params.len())
         .collect();
-    let mut reasons = Vec::new();
+    let (mut rules, mut misfits) = (Vec::new(), Vec::new());
     for (rule, version) in Rule::ALL {
         let groups = rule.groups(trained, optim);
         let wanted: Vec<usize> = groups.iter().map(Vec::len).collect();
         if wanted != found {
-            reasons.push(format!("{} by the rule of {version}", sizes(&wanted)));
+            rules.push(format!("{} as {version} groups them", sum(&wanted)));
             continue;
         }
         let slots = |group: &'b OptimizerGroup| group.params.iter();
         let pairs = groups.iter().zip(&state.groups);
         let pairs = pairs.flat_map(|(params, group)| params.iter().copied().zip(slots(group)));
         let pairs: Vec<_> = pairs.filter_map(with_state).collect();
-        match pairs
+        let misfit = pairs
             .iter()
-            .find_map(|(param, slot)| misfit(param, &state.slots[*slot]))
-        {
+            .find_map(|(param, slot)| misfit(param, &state.slots[*slot]));
+        match misfit {
             None => return Ok(pairs),
-            Some(reason) => reasons.push(reason),
+            Some(misfit) => misfits.push(misfit),
         }
     }
+    let reason = misfits.into_iter().next().unwrap_or_else(|| {
+        let (found, rules) = (sum(&found), rules.join(", or "));
+        format!("{found} in its groups, where the model trains {rules}")
+    });
     Err(format!(
-        "it is that of other parameters: {} in its groups, where the model trains {}; the flags that freeze towers and set the size \
-         of pictures have to be those of the run",
-        sizes(&found),
-        reasons.join(", or ")
+        "it is that of other parameters: {reason}; the flags that freeze towers or set the size of pictures have to be those of its run"
     ))
+}
+
+/// `24 + 14`.
+fn sum(sizes: &[usize]) -> String {
+    let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
+    sizes.join(" + ")
 }
 
 /// What is wrong if these are not the moments of a parameter.
 fn misfit(param: &ParamInfo, state: &BTreeMap<String, Entry>) -> Option<String> {
     let Some(Entry::Tensor(moment)) = state.get("exp_avg") else {
-        return Some(format!("no tensor for {}", param.key));
+        return Some(format!("{} has no moments", param.key));
     };
     let fits = moment.shape == param.shape || (param.shape.is_empty() && moment.shape == [1]);
     let (key, shape) = (&param.key, &param.shape);
-    (!fits).then(|| format!("{shape:?} for {key}, whose moments are {:?}", moment.shape))
+    (!fits).then(|| {
+        format!(
+            "{key} has shape {shape:?}, and its moments have {:?}",
+            moment.shape
+        )
+    })
 }
 
 /// Settings that differ between the file and the run.

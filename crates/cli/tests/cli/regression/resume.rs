@@ -331,3 +331,74 @@ fn a_training_checkpoint_of_openclip_began_at_epoch_0_without_its_moments() {
         );
     }
 }
+
+/// Shards of twelve samples, of which a step of five leaves two for a third, which is filled up.
+#[test]
+fn a_change_in_mid_epoch_of_shards_goes_on_at_its_share() {
+    let room = room();
+    for shard in 0..2 {
+        let mut tar = tar::Builder::new(Vec::new());
+        for key in 0..6 {
+            let name = ["red", "green", "blue", "gray"][key % 4];
+            let picture = fs::read(room.path(&format!("{name}.png"))).unwrap();
+            for (extension, bytes) in [("png", picture.as_slice()), ("txt", name.as_bytes())] {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o644);
+                tar.append_data(&mut header, format!("{key}.{extension}"), bytes)
+                    .unwrap();
+            }
+        }
+        room.write(&format!("s-{shard}.tar"), tar.into_inner().unwrap());
+    }
+    for resampled in [false, true] {
+        let name = format!("shards {resampled}");
+        let data = ["--train-data", "s-{0..1}.tar", "--train-num-samples", "12"];
+        let flags = |more: &[&'static str]| {
+            let resampled = resampled.then_some("--dataset-resampled");
+            let all = data.iter().copied().chain(resampled);
+            all.chain(more.iter().copied()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            train(
+                &room,
+                &name,
+                &flags(&["--batch-size", "3", "--max-steps", "18"])
+            )
+            .status,
+            3
+        );
+        for (more, at, total, samples) in [
+            (&["--batch-size", "3"][..], 18, 32, 96),
+            (&["--batch-size", "6"], 9, 16, 96),
+            (&["--batch-size", "3", "--device", "cpu,cpu"], 9, 16, 96),
+            // Six samples are left: a step of five, and one of a single sample and four others.
+            (&["--batch-size", "5"], 13, 24, 54 + 11 * 5),
+        ] {
+            let (name, _) = goes_on(&room, &name, &flags(more), at, total);
+            assert_eq!(
+                state(&room, &name, "epoch_8")["samples_seen"],
+                samples,
+                "{name}"
+            );
+        }
+        let fewer = [
+            "--train-data",
+            "s-{0..1}.tar",
+            "--train-num-samples",
+            "6",
+            "--batch-size",
+            "3",
+        ];
+        let fewer: Vec<&str> = fewer
+            .into_iter()
+            .chain(resampled.then_some("--dataset-resampled"))
+            .collect();
+        let (_, ran) = goes_on(&room, &name, &fewer, 8, 16);
+        assert!(
+            ran.stderr.contains("epoch 5 begins again"),
+            "{}",
+            ran.stderr
+        );
+    }
+}

@@ -97,6 +97,10 @@ impl TrainingCheckpoint {
         let (Some(&Value::Int(epoch)), Some(weights)) = (epoch, weights) else {
             return Ok(None);
         };
+        // Lightning's files look alike and count otherwise.
+        if pickle.entry(root, "pytorch-lightning_version").is_some() {
+            return Ok(None);
+        }
         let keys = weights
             .iter()
             .filter_map(|&(key, _)| match pickle.get(key) {
