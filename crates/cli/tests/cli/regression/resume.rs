@@ -211,7 +211,13 @@ fn a_change_in_mid_epoch_was_refused_or_ended_the_epoch_at_the_wrong_sample() {
         .status,
         3
     );
-    let (name, _) = goes_on(&room, "mid", &["--batch-size", "4"], 24, 32);
+    let (name, _) = goes_on(
+        &room,
+        "mid",
+        &["--batch-size", "4", "--save-frequency", "1"],
+        24,
+        32,
+    );
     assert_eq!(state(&room, &name, "epoch_8")["samples_seen"], 128);
 }
 
