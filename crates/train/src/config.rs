@@ -107,7 +107,8 @@ pub struct TrainConfig {
     pub zeroshot_frequency: u64,
     /// Epochs between measurements of `val_data`; 0 never. Default: 1.
     pub val_frequency: u64,
-    /// A checkpoint folder, a weights file, an address of one of these in an object store, or `latest`. `None` (default): a new run.
+    /// A checkpoint folder, a training checkpoint of OpenCLIP's, a weights file, an address of one of these in an object store, or
+    /// `latest`. `None` (default): a new run.
     pub resume: Option<String>,
     /// Width of the numbers. Default: [`Precision::Fp32`].
     pub precision: Precision,

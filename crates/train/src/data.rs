@@ -7,9 +7,10 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use openclip_data::error::DataError;
 use openclip_data::loader::{Batch, Loader, LoaderOptions, Stats, Transform};
-use openclip_data::source::Source;
+use openclip_data::source::{Order, Source};
 use openclip_data::tokenizer::Tokenizer;
 
+use crate::checkpoint::EpochShape;
 use crate::task::Step;
 
 /// Where the next epoch's iteration begins.
@@ -37,6 +38,8 @@ pub struct Steps {
     pub options: LoaderOptions,
     /// Micro-batches of a step.
     pub accum_freq: usize,
+    /// Samples of an epoch, of all ranks together.
+    pub samples_per_epoch: u64,
     /// Steps of an epoch.
     pub steps_per_epoch: u64,
     /// Where [`DataLoader::iter`] begins.
@@ -60,6 +63,27 @@ impl Clone for Steps {
 }
 
 impl Steps {
+    /// What an epoch looks like.
+    pub fn shape(&self) -> EpochShape {
+        let Order { world, .. } = self.options.order;
+        let step = self.options.batch_size * self.accum_freq * world;
+        EpochShape {
+            samples: self.samples_per_epoch,
+            steps: self.steps_per_epoch,
+            step_samples: step as u64,
+            ranks: world as u64,
+            data: self.source.fingerprint(),
+        }
+    }
+
+    /// How many steps so many samples make that all ranks share.
+    pub fn steps_of(&self, samples: u64) -> u64 {
+        let LoaderOptions {
+            batch_size, order, ..
+        } = &self.options;
+        self.source.batches(samples, order.world, *batch_size) / self.accum_freq as u64
+    }
+
     fn start(&self, position: Position) -> Result<Loader, DataError> {
         let mut options = self.options.clone();
         options.order.epoch = position.epoch;

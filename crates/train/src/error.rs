@@ -44,6 +44,14 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
+    /// A file of OpenCLIP's to resume from has another optimizer than the run.
+    #[error("{}: cannot go on with its optimizer: {reason}. With --pretrained in place of --resume its weights are the start of a run", .path.display())]
+    Optimizer {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
     /// A file of the run folder cannot be written.
     #[error("cannot write {}: {source}", .path.display())]
     Write {

@@ -213,6 +213,7 @@ impl Run {
             if plan.ends_epoch {
                 self.progress.epoch += 1;
                 self.progress.step_in_epoch = 0;
+                self.progress.samples_in_epoch = 0;
                 self.progress.cursor = 0;
             }
             self.keep(burn, plan.checkpoint)?;
@@ -288,6 +289,7 @@ impl Run {
         self.progress.step = plan.number;
         self.progress.step_in_epoch += 1;
         self.progress.samples_seen += samples as u64;
+        self.progress.samples_in_epoch += samples as u64;
         self.progress.cursor = cursor.unwrap_or(self.progress.cursor);
         Ok(figures)
     }
@@ -371,7 +373,7 @@ impl Run {
             samples: self.progress.step_in_epoch * samples,
             epoch_samples: self.steps_per_epoch * samples,
             steps_left: (self.steps_per_epoch * self.config.epochs)
-                .saturating_sub(self.progress.step),
+                .saturating_sub(self.progress.position(self.steps_per_epoch)),
             memory,
         }
     }

@@ -12,5 +12,6 @@ mod evaluation;
 mod guards;
 mod optimizers;
 mod ranks;
+mod resume;
 mod run;
 mod training;

@@ -53,9 +53,21 @@ pub trait Source: Send + Sync {
     /// Says in a few words what is read, for messages: `pairs.csv`, `3 shards from train-{0..2}.tar`.
     fn describe(&self) -> String;
 
-    /// How many batches one rank makes in an epoch of training.
+    /// How many samples an epoch of training has.
     ///
     /// `train_num_samples` is the user's word on the size of the set; sources that know their size ignore it.
+    ///
+    /// # Errors
+    /// When the size is needed and unknown.
+    fn num_samples(&self, train_num_samples: Option<u64>) -> Result<u64, DataError>;
+
+    /// How many batches one of `world` ranks makes of `samples` that they share.
+    fn batches(&self, samples: u64, world: usize, batch_size: usize) -> u64;
+
+    /// A number that tells these samples and their order from others, wherever the files lie.
+    fn fingerprint(&self) -> u32;
+
+    /// How many batches one rank makes in an epoch of training of [`Self::num_samples`].
     ///
     /// # Errors
     /// When the size is needed and unknown, or too small for a single batch.
@@ -64,7 +76,18 @@ pub trait Source: Send + Sync {
         train_num_samples: Option<u64>,
         world: usize,
         batch_size: usize,
-    ) -> Result<u64, DataError>;
+    ) -> Result<u64, DataError> {
+        let samples = self.num_samples(train_num_samples)?;
+        match self.batches(samples, world.max(1), batch_size.max(1)) {
+            0 => Err(DataError::TooFewSamples {
+                source_name: self.describe(),
+                samples: samples as usize,
+                world,
+                batch_size,
+            }),
+            batches => Ok(batches),
+        }
+    }
 
     /// Pushes every item of one pass over the samples of `order.rank`. `pass` counts from zero within the epoch: an
     /// epoch that needs more samples than one pass has goes on with the next.

@@ -1,12 +1,16 @@
 //! Sources whose samples are numbered: the order is a permutation, and resuming is a jump.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use rand::seq::SliceRandom;
 
 use super::order::Stream;
 use super::{Item, Order, Sink, Source};
 use crate::error::DataError;
+
+/// Samples that a fingerprint is taken of, at most.
+const FINGERPRINTED: usize = 1024;
 
 /// Numbered samples.
 pub trait Table: Send + Sync {
@@ -30,22 +34,28 @@ impl<T: Table> Source for T {
         Table::describe(self)
     }
 
-    /// Full batches in `ceil(len / world)` samples, as a `DistributedSampler` with `drop_last` gives.
-    fn batches_per_epoch(
-        &self,
-        _: Option<u64>,
-        world: usize,
-        batch_size: usize,
-    ) -> Result<u64, DataError> {
-        match self.len().div_ceil(world.max(1)) / batch_size.max(1) {
-            0 => Err(DataError::TooFewSamples {
-                source_name: Table::describe(self),
-                samples: self.len(),
-                world,
-                batch_size,
-            }),
-            batches => Ok(batches as u64),
+    fn num_samples(&self, _: Option<u64>) -> Result<u64, DataError> {
+        Ok(self.len() as u64)
+    }
+
+    /// Full batches in `ceil(samples / world)` samples, as a `DistributedSampler` with `drop_last` gives.
+    fn batches(&self, samples: u64, world: usize, batch_size: usize) -> u64 {
+        samples.div_ceil(world as u64) / batch_size as u64
+    }
+
+    /// Over number, names of files and captions of samples in even distances: all of them would take as long as reading them.
+    fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&(self.len() as u64).to_le_bytes());
+        for index in (0..self.len()).step_by(self.len().div_ceil(FINGERPRINTED).max(1)) {
+            let Item::Sample(sample) = self.item(index) else {
+                continue;
+            };
+            let name = Path::new(&sample.name).file_name().unwrap_or_default();
+            hasher.update(name.as_encoded_bytes());
+            hasher.update(sample.caption.unwrap_or_default().as_bytes());
         }
+        hasher.finalize()
     }
 
     fn pass(

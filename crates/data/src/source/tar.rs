@@ -106,33 +106,35 @@ impl Source for Tar {
         )
     }
 
-    /// As many batches as it takes to see `train_num_samples`, or the size by [`Shards::num_samples`], once; the last
-    /// is filled up. (OpenCLIP rounds up further, to a multiple of `--workers`, since each of its workers makes whole
-    /// batches of its own.)
-    fn batches_per_epoch(
-        &self,
-        train_num_samples: Option<u64>,
-        world: usize,
-        batch_size: usize,
-    ) -> Result<u64, DataError> {
-        let samples = match train_num_samples {
-            Some(samples) => samples,
-            None => self
-                .shards
-                .num_samples()?
-                .ok_or_else(|| DataError::UnknownLength {
-                    source_name: self.describe(),
-                })?,
+    /// `train_num_samples`, or the size by [`Shards::num_samples`].
+    fn num_samples(&self, train_num_samples: Option<u64>) -> Result<u64, DataError> {
+        let unknown = || DataError::UnknownLength {
+            source_name: self.describe(),
         };
-        if samples == 0 {
-            return Err(DataError::TooFewSamples {
-                source_name: self.describe(),
-                samples: 0,
-                world,
-                batch_size,
-            });
+        match train_num_samples {
+            Some(samples) => Ok(samples),
+            None => self.shards.num_samples()?.ok_or_else(unknown),
         }
-        Ok(samples.div_ceil((batch_size.max(1) * world.max(1)) as u64))
+    }
+
+    /// As many batches as it takes to see every sample once; the last is filled up. (OpenCLIP rounds up further, to a
+    /// multiple of `--workers`, since each of its workers makes whole batches of its own.)
+    fn batches(&self, samples: u64, world: usize, batch_size: usize) -> u64 {
+        samples.div_ceil((batch_size * world) as u64)
+    }
+
+    /// Over the names of the shards and how they are drawn.
+    fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&[u8::from(self.resampled)]);
+        for path in &self.shards.paths {
+            hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+            hasher.update(b"/");
+        }
+        for weight in self.shards.weights.iter().flatten() {
+            hasher.update(&weight.to_le_bytes());
+        }
+        hasher.finalize()
     }
 
     fn pass(

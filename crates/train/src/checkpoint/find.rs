@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::optim::OptimizerRecord;
+use openclip_model::weights::TrainingCheckpoint;
 
 use super::layout::OPTIMIZER;
 use super::progress::Progress;
@@ -13,7 +14,7 @@ use crate::TrainError;
 /// A complete checkpoint.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    /// The folder.
+    /// The folder, or a file of OpenCLIP's.
     pub path: PathBuf,
     /// Where the run stood.
     pub progress: Progress,
@@ -28,23 +29,37 @@ pub struct Found {
     pub passed_over: Vec<TrainError>,
 }
 
-/// The complete checkpoint in `dir` that got furthest, and which ones were passed over for it.
+/// The complete checkpoint in `dir` that got furthest, and which ones were passed over for it. OpenCLIP's files
+/// (`epoch_K.pt`, `epoch_latest.pt`) are among them; they count epochs alone.
 pub fn latest(dir: &Path) -> Found {
     let mut found = Found::default();
     let mut candidates = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with('.') || !entry.path().is_dir() {
-            continue;
-        }
-        match State::read(&entry.path()) {
-            Ok(state) => candidates.push((state.progress.step, entry.path())),
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        let progress = match path.is_dir() {
+            _ if name.starts_with('.') => continue,
+            true => State::read(&path).map(|state| Some(state.progress)),
+            false if name.starts_with("epoch_") && name.ends_with(".pt") => in_file(&path),
+            false => continue,
+        };
+        match progress {
+            Ok(Some(progress)) => candidates.push((progress.reached(), path, progress)),
+            Ok(None) => found.passed_over.push(TrainError::incomplete(
+                &path,
+                "it is no training checkpoint of OpenCLIP".into(),
+            )),
             Err(error) => found.passed_over.push(error),
         }
     }
-    candidates.sort();
+    candidates.sort_by(|(a, path, _), (b, other, _)| (a, path).cmp(&(b, other)));
     // The checksums of large files take their time: only those that count are looked at.
-    for (_, path) in candidates.into_iter().rev() {
-        match open(&path) {
+    for (_, path, progress) in candidates.into_iter().rev() {
+        let opened = match path.is_dir() {
+            true => open(&path),
+            false => Ok(Checkpoint { path, progress }),
+        };
+        match opened {
             Ok(checkpoint) => {
                 found.checkpoint = Some(checkpoint);
                 break;
@@ -53,6 +68,15 @@ pub fn latest(dir: &Path) -> Found {
         }
     }
     found
+}
+
+/// Where OpenCLIP's run stood when it wrote the file `path`; nothing if it is no training checkpoint.
+fn in_file(path: &Path) -> Result<Option<Progress>, TrainError> {
+    let found = TrainingCheckpoint::open(path)?;
+    Ok(found.map(|TrainingCheckpoint { epoch, .. }| Progress {
+        epoch,
+        ..Progress::default()
+    }))
 }
 
 /// Reads and verifies a checkpoint folder.

@@ -5,7 +5,8 @@
 //! under a name that starts with a dot and renamed once everything is on disk; a folder without `state.json`, or with
 //! one that does not fit, is never resumed from.
 //!
-//! * `layout`, `state`, `progress`, `metric` – names of files, `state.json`, the counters in it, the value of the best one
+//! * `layout`, `state`, `progress`, `shape`, `metric` – names of files, `state.json`, the counters in it, the size of an epoch, the
+//!   value of the best one; `reshape` – going on with epochs of another size
 //! * [`folder`] – writing one folder, and giving its files a second name
 //! * [`find`] – the newest one that is whole
 //! * [`keep`] – which older ones may go
@@ -17,7 +18,9 @@ pub mod keep;
 mod layout;
 mod metric;
 mod progress;
+mod reshape;
 pub mod saver;
+mod shape;
 mod state;
 
 pub use find::{Checkpoint, Found, latest, open, optimizer};
@@ -27,4 +30,5 @@ pub use layout::{BEST, CHECKPOINTS, EMA, LATEST, MODEL, STATE};
 pub use metric::Metric;
 pub use progress::Progress;
 pub use saver::{SavePlan, Saver, Saving};
-pub use state::{files, step};
+pub use shape::EpochShape;
+pub use state::{files, reached};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::shape::EpochShape;
 use crate::guard;
 
 /// The counters that a run goes on from.
@@ -17,6 +18,12 @@ pub struct Progress {
     pub cursor: u64,
     /// Samples trained on.
     pub samples_seen: u64,
+    /// Samples of the current epoch trained on.
+    #[serde(default)]
+    pub samples_in_epoch: u64,
+    /// What an epoch looks like; absent from checkpoints that do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<EpochShape>,
     /// What `cursor` is on every rank, in their order; set when a checkpoint is saved.
     #[serde(default)]
     pub cursors: Vec<u64>,
@@ -26,6 +33,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// How far the run came: of two checkpoints of a run, the later one has the greater value.
+    pub fn reached(&self) -> (u64, u64) {
+        (self.epoch, self.step)
+    }
+
     /// The same where `rank` of `world_size` ranks goes on.
     ///
     /// Samples that are numbered go to the ranks in turns. Where another number of ranks shares what is left of an epoch, they

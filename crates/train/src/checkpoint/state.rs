@@ -71,9 +71,9 @@ pub fn files(state: &[u8]) -> Vec<String> {
     files.into_iter().map(|file| file.name).collect()
 }
 
-/// The step that the text of a `state.json` speaks of; nothing if it is damaged.
-pub fn step(state: &[u8]) -> Option<u64> {
-    Some(State::from_json(state).ok()?.progress.step)
+/// How far the run had come of which the text of a `state.json` speaks ([`Progress::reached`]); nothing if it is damaged.
+pub fn reached(state: &[u8]) -> Option<(u64, u64)> {
+    Some(State::from_json(state).ok()?.progress.reached())
 }
 
 /// A file of a checkpoint as `state.json` describes it.

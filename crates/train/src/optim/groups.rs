@@ -57,7 +57,7 @@ impl Optim {
     }
 }
 
-/// OpenCLIP 2's rule: matrices and larger decay, unless they belong to a norm, are a bias or the logit scale.
+/// OpenCLIP's rule in 2 and 3: matrices and larger decay, unless they belong to a norm, are a bias or the logit scale.
 pub fn decays(key: &str, shape: &[usize]) -> bool {
     shape.len() >= 2
         && !["bn", "ln", "bias", "logit_scale"]

@@ -3,12 +3,14 @@
 //! * [`algorithm`] – the optimizers by name, with the settings of each
 //! * [`groups`] – which parameters decay, and how their learning rates differ
 //! * [`nadamw`] – Adam with Nesterov's momentum, which Burn lacks
+//! * [`torch`] – the state of PyTorch's AdamW as Burn's
 //! * [`gradients`] – global norm and scaling
 
 pub mod algorithm;
 pub mod gradients;
 pub mod groups;
 pub mod nadamw;
+pub mod torch;
 
 pub use algorithm::{AdamW, Algorithm, Given, Settings};
 pub use gradients::{clip_factor, gradient_norm, scale_gradients};

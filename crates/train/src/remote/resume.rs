@@ -26,8 +26,12 @@ pub fn newest(store: &Store, dir: &Path, mut found: Found) -> Result<Found, Trai
         Err(error) => return Err(error.into()),
     };
     let local = found.checkpoint.as_ref();
-    let reached = local.map_or(0, |checkpoint| checkpoint.progress.step);
-    for (_, name) in states.into_iter().rev().filter(|(step, _)| *step > reached) {
+    let reached = local.map_or((0, 0), |checkpoint| checkpoint.progress.reached());
+    for (_, name) in states
+        .into_iter()
+        .rev()
+        .filter(|(there, _)| *there > reached)
+    {
         match bring(store, &format!("{CHECKPOINTS}/{name}"), dir, &name) {
             Ok(checkpoint) => {
                 found.checkpoint = Some(checkpoint);
@@ -39,8 +43,8 @@ pub fn newest(store: &Store, dir: &Path, mut found: Found) -> Result<Found, Trai
     Ok(found)
 }
 
-/// Steps and names of the checkpoints that claim to be complete, the furthest last.
-fn states(store: &Store) -> Result<Vec<(u64, String)>, RemoteError> {
+/// How far the checkpoints came that claim to be complete, and their names; the furthest last.
+fn states(store: &Store) -> Result<Vec<((u64, u64), String)>, RemoteError> {
     let mut states = Vec::new();
     for object in store.list(CHECKPOINTS)? {
         let path: Vec<_> = object.split('/').collect();
@@ -48,8 +52,8 @@ fn states(store: &Store) -> Result<Vec<(u64, String)>, RemoteError> {
             continue;
         };
         let json = store.get(&object)?.unwrap_or_default();
-        if let Some(step) = checkpoint::step(&json).filter(|_| !name.starts_with('.')) {
-            states.push((step, (*name).to_owned()));
+        if let Some(reached) = checkpoint::reached(&json).filter(|_| !name.starts_with('.')) {
+            states.push((reached, (*name).to_owned()));
         }
     }
     states.sort();

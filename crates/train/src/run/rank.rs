@@ -16,7 +16,8 @@ use openclip_eval::{Encoder, written};
 use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
-use super::{params, resume, setup};
+use super::resume::{self, Search};
+use super::{params, setup};
 use crate::checkpoint::{self, CHECKPOINTS, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
@@ -74,11 +75,11 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let layer_decay = setup::layer_decay(&config)?;
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
     let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
-    let (resumed, passed_over) = resume::find_checkpoint(&config, &dir, ranks.as_ref())?;
-    let start = resumed
-        .as_ref()
-        .map(|(_, progress)| progress.of_rank(rank, world_size))
-        .unwrap_or_default();
+    let Search {
+        resumed,
+        passed_over,
+        nothing,
+    } = resume::find_checkpoint(&config, &dir, ranks.as_ref())?;
     let interactive = trains && ranks.is_first() && is_interactive();
 
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
@@ -86,6 +87,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     config.precision.check(&device, trains)?;
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
+    let frozen = setup::lock(&config).frozen(&loaded.model)?;
     loaded.model = setup::lock(&config).apply(loaded.model)?;
     setup::computation(&config, &mut loaded, &ranks)?;
     let teacher = setup::teacher(&config, &loaded, &device)?;
@@ -103,15 +105,21 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
             setup::open_training(&config, image_size, &tokenizer, ranks.as_ref())
         })
         .transpose()?;
-    if let Some((steps, _)) = &training
-        && start.step_in_epoch >= steps.steps_per_epoch
-    {
-        let (at, length) = (start.step_in_epoch, steps.steps_per_epoch);
-        let reason = format!(
-            "the checkpoint is at step {at} of an epoch that has {length} steps with these flags"
-        );
-        return Err(TrainError::flag("--resume", reason));
+    let mut start = resumed
+        .as_ref()
+        .map(|resumed| resumed.progress.clone())
+        .unwrap_or_default();
+    let (mut change, mut moments) = (None, None);
+    if let Some((steps, _)) = &training {
+        start.shape.get_or_insert(steps.shape());
+        if let Some(resumed) = &resumed {
+            (start, change) = resumed.place(steps);
+            let differs;
+            (moments, differs) = resumed.optimizer(&loaded.model, &frozen, &optim)?;
+            loaded.warnings.extend(differs);
+        }
     }
+    let start = start.of_rank(rank, world_size);
 
     // The folder is made when every rank has come so far, and no rank goes on unless it is made.
     ranks.barrier()?;
@@ -133,6 +141,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ranks.barrier()?;
     for error in passed_over {
         journal.warn(format!("{error}; it is passed over"));
+    }
+    if let Some(nothing) = nothing {
+        journal.info(nothing);
     }
     for warning in std::mem::take(&mut loaded.warnings) {
         journal.warn(warning);
@@ -176,18 +187,26 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     if world_size > 1 {
         journal.info(format!("{world_size} ranks"));
     }
-    if let Some((path, progress)) = &resumed {
-        let (path, step) = (path.display(), progress.step);
+    if let Some(resumed) = &resumed {
+        let step = start.position(steps.steps_per_epoch);
         journal.info(format!(
-            "Resumed from {path} at step {step} of {}",
+            "Resumed from {} at step {step} of {}",
+            resumed.path.display(),
             schedule.total
         ));
-        let before = progress.cursors.len().max(1);
-        if before != world_size && progress.step_in_epoch > 0 {
+        let before = start.cursors.len().max(1);
+        if before != world_size && start.step_in_epoch > 0 {
             journal.warn(format!(
                 "saved by {before} ranks, resumed by {world_size}: the rest of the epoch comes in another order"
             ));
         }
+    }
+    if let Some(change) = change {
+        journal.warn(change);
+    }
+    let nothing_left = resume::nothing_left(&config, &start);
+    if let Some(nothing_left) = &nothing_left {
+        journal.warn(nothing_left);
     }
 
     let facts = ModelFacts {
@@ -212,7 +231,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     }
     let schedule = StepSchedule {
         schedule,
-        step: start.step,
+        step: start.position(steps.steps_per_epoch),
         skip: config.skip_scheduler,
         scale: 1.0,
     };
@@ -232,9 +251,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         .with_ranks(Arc::clone(&ranks))
         .with_teacher(teacher.map(Arc::new));
     let mut learner = Learner::new(task, optimizer, scheduler);
-    if let Some((path, _)) = &resumed
-        && let Some(record) = checkpoint::optimizer(path)?
-    {
+    if let Some(record) = moments {
         learner.load_optim(record);
     }
 
@@ -258,10 +275,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         saver: Saver::new(
             dir.join(CHECKPOINTS),
             Saving::from(&config),
-            resumed.map(|(path, _)| path),
+            resumed.map(|resumed| resumed.path),
         ),
         steps_per_epoch: steps.steps_per_epoch,
-        progress: start,
         position: Arc::clone(&steps.position),
         stats: Arc::clone(&steps.stats),
         stop,
@@ -270,7 +286,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         encoder,
         journal,
         remote,
-        stopped: false,
+        stopped: nothing_left.is_some() && start.epoch < config.epochs,
+        progress: start,
         config,
     };
     launch(run, learner, steps, &dir, interactive)

@@ -1,27 +1,63 @@
 //! Where a run goes on from.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{self, CHECKPOINTS, Checkpoint, Found, Progress};
+use burn::module::ParamId;
+use burn::optim::OptimizerRecord;
+use openclip_model::Clip;
+use openclip_model::weights::TrainingCheckpoint;
+
+use crate::checkpoint::{self, CHECKPOINTS, Found, Progress};
 use crate::comm::{CommError, Communicator};
+use crate::data::Steps;
+use crate::optim::{Optim, torch};
 use crate::remote::{self, RemoteError, Store};
 use crate::{TrainConfig, TrainError};
 
-/// Where to go on from: a complete checkpoint folder with its counters, or a bare weights file and none.
-pub(super) type Start = Option<(PathBuf, Progress)>;
+/// What a run goes on from.
+pub(super) struct Resumed {
+    /// The folder or file.
+    pub path: PathBuf,
+    /// Where the run stood.
+    pub progress: Progress,
+    /// What it is.
+    pub origin: Origin,
+}
 
-/// The start that `--resume` asks for, and the damaged checkpoints that `latest` passed over.
+/// Kinds of checkpoints.
+pub(super) enum Origin {
+    /// A complete folder.
+    Folder,
+    /// A file of OpenCLIP's.
+    OpenClip(TrainingCheckpoint),
+    /// Weights alone.
+    Weights,
+}
+
+/// What the search for a start brought.
+#[derive(Default)]
+pub(super) struct Search {
+    /// Where to go on from, if anywhere.
+    pub resumed: Option<Resumed>,
+    /// Damaged checkpoints that were passed over.
+    pub passed_over: Vec<TrainError>,
+    /// What to tell if there is nothing where something was looked for.
+    pub nothing: Option<String>,
+}
+
+/// The start that `--resume` asks for.
 pub(super) fn find_checkpoint(
     config: &TrainConfig,
     dir: &Path,
     ranks: &dyn Communicator,
-) -> Result<(Start, Vec<TrainError>), TrainError> {
-    let start = |Checkpoint { path, progress }| (path, progress);
+) -> Result<Search, TrainError> {
+    let mut search = Search::default();
     let mut resume = config.resume.clone();
     if resume.as_deref() == Some("latest") {
         let mut found = Found::default();
+        let checkpoints = dir.join(CHECKPOINTS);
         if ranks.is_first() {
-            let checkpoints = dir.join(CHECKPOINTS);
             found = checkpoint::latest(&checkpoints);
             if let Some(store) = remote_store(config)? {
                 found = remote::resume::newest(&store, &checkpoints, found)?;
@@ -29,9 +65,16 @@ pub(super) fn find_checkpoint(
         }
         let path = found.checkpoint.as_ref().map(|found| found.path.as_path());
         resume = agree_on_path(ranks, path)?;
-        if ranks.is_first() {
-            return Ok((found.checkpoint.map(start), found.passed_over));
-        }
+        search.passed_over = found.passed_over;
+        search.nothing = resume.is_none().then(|| {
+            let name = config.name.as_deref().unwrap_or_default();
+            let remote = config.remote_sync.as_deref().map(|url| {
+                let url = url.trim_end_matches('/');
+                format!(" or in {url}/{name}/{CHECKPOINTS}")
+            });
+            let (folder, remote) = (checkpoints.display(), remote.unwrap_or_default());
+            format!("--resume latest: no checkpoint in {folder}{remote}; the run begins anew")
+        });
     }
     if let Some(url) = resume
         .as_deref()
@@ -43,17 +86,114 @@ pub(super) fn find_checkpoint(
         };
         resume = agree_on_path(ranks, fetched.as_deref())?;
     }
-    match resume.as_deref() {
-        None => Ok((None, Vec::new())),
-        Some(path) => {
-            let path = Path::new(path);
-            let found = match path.is_file() {
-                true => (path.to_owned(), Progress::default()),
-                false => start(checkpoint::open(path)?),
-            };
-            Ok((Some(found), Vec::new()))
+    search.resumed = resume.map(|path| open(Path::new(&path))).transpose()?;
+    Ok(search)
+}
+
+fn open(path: &Path) -> Result<Resumed, TrainError> {
+    let (progress, origin) = match path.is_file() {
+        false => (checkpoint::open(path)?.progress, Origin::Folder),
+        true => match TrainingCheckpoint::open(path)? {
+            None => (Progress::default(), Origin::Weights),
+            Some(found) => {
+                let epoch = found.epoch;
+                let progress = Progress {
+                    epoch,
+                    ..Progress::default()
+                };
+                (progress, Origin::OpenClip(found))
+            }
+        },
+    };
+    Ok(Resumed {
+        path: path.to_owned(),
+        progress,
+        origin,
+    })
+}
+
+impl Resumed {
+    /// The file that holds the weights.
+    pub fn weights(&self) -> PathBuf {
+        match self.origin {
+            Origin::Folder => self.path.join(checkpoint::MODEL),
+            Origin::OpenClip(_) | Origin::Weights => self.path.clone(),
         }
     }
+
+    /// What such a checkpoint lacks, if anything.
+    pub fn lack(&self) -> Option<String> {
+        let path = self.path.display();
+        match &self.origin {
+            Origin::OpenClip(TrainingCheckpoint {
+                optimizer: None, ..
+            }) => Some(format!(
+                "{path} has no state of an optimizer: AdamW's moments start at zero"
+            )),
+            Origin::Weights => Some(format!(
+                "{path} holds weights alone: training begins at epoch 0 with a fresh optimizer"
+            )),
+            _ => None,
+        }
+    }
+
+    /// Where the run goes on in epochs as `steps` makes them, and what to tell of a change.
+    pub fn place(&self, steps: &Steps) -> (Progress, Option<String>) {
+        let now = steps.shape();
+        let mut progress = self.progress.clone();
+        if matches!(self.origin, Origin::OpenClip(_)) {
+            // The file counts epochs alone.
+            progress.step = progress.position(now.steps);
+            progress.samples_seen = progress.step * now.step_samples;
+            progress.shape = Some(now);
+        }
+        progress.reshaped(now, |samples| steps.steps_of(samples))
+    }
+
+    /// The optimizer's state, where there is one, and what to tell of it.
+    ///
+    /// # Errors
+    /// When it cannot be read or is another optimizer's.
+    pub fn optimizer(
+        &self,
+        model: &Clip,
+        frozen: &HashSet<ParamId>,
+        optim: &Optim,
+    ) -> Result<(Option<OptimizerRecord>, Option<String>), TrainError> {
+        let found = match &self.origin {
+            Origin::Folder => return Ok((checkpoint::optimizer(&self.path)?, None)),
+            Origin::Weights => return Ok((None, None)),
+            Origin::OpenClip(found) => found,
+        };
+        let Some(state) = &found.optimizer else {
+            return Ok((None, None));
+        };
+        let adopted = torch::adopt(state, &found.keys, model, frozen, optim);
+        let adopted = adopted.map_err(|reason| TrainError::Optimizer {
+            path: self.path.clone(),
+            reason,
+        })?;
+        let path = self.path.display();
+        let difference = adopted
+            .difference
+            .map(|difference| format!("{path} was trained with {difference}"));
+        Ok((Some(adopted.record), difference))
+    }
+}
+
+/// What to tell of a run that has no step left, of `epochs` and, if they are limited, `max_steps`.
+pub(super) fn nothing_left(config: &TrainConfig, progress: &Progress) -> Option<String> {
+    let Progress { epoch, step, .. } = *progress;
+    if epoch >= config.epochs {
+        return Some(format!(
+            "nothing left to train: {epoch} epochs are done of {}; a greater --epochs goes on",
+            config.epochs
+        ));
+    }
+    let most = config.max_steps.filter(|most| step >= *most)?;
+    Some(format!(
+        "nothing left to train: {step} steps are done of {most} (--max-steps)"
+    ))
 }
 
 /// Where checkpoints from object stores are put.

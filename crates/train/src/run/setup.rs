@@ -1,6 +1,6 @@
 //! From flags to model, objective, optimizer, schedule and data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
@@ -20,7 +20,8 @@ use openclip_model::lock::Lock;
 use openclip_model::weights::StateDict;
 use openclip_model::{Clip, params};
 
-use crate::checkpoint::{self, Progress};
+use super::resume::Resumed;
+use crate::checkpoint;
 use crate::comm::Communicator;
 use crate::comm::batch_norm::BatchNormRanks;
 use crate::data::{Position, Steps};
@@ -60,24 +61,13 @@ pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, Trai
 pub(super) fn load_model(
     config: &TrainConfig,
     device: &Device,
-    resumed: Option<&(PathBuf, Progress)>,
+    resumed: Option<&Resumed>,
 ) -> Result<Loaded, TrainError> {
     let options = create_options(config)?;
-    let weights = resumed.map(|(path, _)| match path.is_dir() {
-        true => path.join(checkpoint::MODEL),
-        false => path.clone(),
-    });
-    let weights = weights.map(|path| path.to_string_lossy().into_owned());
+    let weights = resumed.map(|resumed| resumed.weights().to_string_lossy().into_owned());
     let pretrained = weights.as_deref().or(config.pretrained.as_deref());
     let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
-    if let Some((path, _)) = resumed
-        && path.is_file()
-    {
-        loaded.warnings.push(format!(
-            "{} holds weights alone: training begins at epoch 0 with a fresh optimizer",
-            path.display()
-        ));
-    }
+    loaded.warnings.extend(resumed.and_then(Resumed::lack));
     if let Some(dtype) = config.precision.parameters() {
         loaded.model = params::cast(loaded.model, dtype);
     }
@@ -244,6 +234,7 @@ pub(super) fn open_training(
         ..data_options(config)
     };
     let Opened { source, rgb_first } = open(data, &options)?;
+    let samples = source.num_samples(config.train_num_samples)?;
     let batches = source.batches_per_epoch(
         config.train_num_samples,
         ranks.world_size(),
@@ -288,6 +279,7 @@ pub(super) fn open_training(
             )
         },
         accum_freq: config.accum_freq,
+        samples_per_epoch: samples,
         steps_per_epoch,
         position: Arc::new(Mutex::new(Position::default())),
         stats: Arc::default(),
@@ -364,18 +356,18 @@ pub(super) fn rules(config: &TrainConfig) -> Rules {
 pub(super) fn average(
     config: &TrainConfig,
     loaded: &Loaded,
-    resumed: Option<&(PathBuf, Progress)>,
+    resumed: Option<&Resumed>,
 ) -> Result<(Option<Ema>, Option<String>), TrainError> {
     let Some(decay) = config.ema_decay else {
         return Ok((None, None));
     };
     let mut average = Ema::new(&loaded.model, decay);
-    let Some((checkpoint, _)) = resumed else {
+    let Some(resumed) = resumed else {
         return Ok((Some(average), None));
     };
-    let path = checkpoint.join(checkpoint::EMA);
+    let path = resumed.path.join(checkpoint::EMA);
     if !path.is_file() {
-        let path = checkpoint.display();
+        let path = resumed.path.display();
         let warning = format!("{path} has no average of the weights: it begins at the weights");
         return Ok((Some(average), Some(warning)));
     }

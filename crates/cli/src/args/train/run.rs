@@ -47,8 +47,12 @@ pub struct RunArgs {
     /// Name of this run, a folder under --logs [default: date, model and main settings]
     #[arg(long)]
     pub name: Option<String>,
-    /// Go on from a checkpoint folder, from the run's `latest`, or from one in an object store (s3://, gs://, file://)
-    #[arg(long, value_name = "DIR|latest|URL")]
+    /// Go on from a checkpoint folder, the newest of the run (`latest`), one in an object store (s3://, gs://, file://), or
+    /// OpenCLIP's epoch_K.pt
+    ///
+    /// OpenCLIP's file brings weights, epoch and AdamW's moments; the flags that freeze towers have to be those of its run. Where
+    /// an epoch has another number of steps than before, the schedule goes on at the same epoch and the same share of it.
+    #[arg(long, value_name = "DIR|latest|URL|FILE")]
     pub resume: Option<String>,
     /// Epochs between checkpoints; the last epoch is always saved, 0 saves it alone
     #[arg(long, value_name = "EPOCHS", default_value_t = 1)]

@@ -146,8 +146,14 @@ impl Source for Endless {
     fn describe(&self) -> String {
         "an endless source".into()
     }
-    fn batches_per_epoch(&self, _: Option<u64>, _: usize, _: usize) -> Result<u64, DataError> {
+    fn num_samples(&self, _: Option<u64>) -> Result<u64, DataError> {
         Ok(u64::MAX)
+    }
+    fn batches(&self, samples: u64, _: usize, _: usize) -> u64 {
+        samples
+    }
+    fn fingerprint(&self) -> u32 {
+        0
     }
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         assert!(!self.panics, "a bug in the source");

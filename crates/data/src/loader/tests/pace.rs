@@ -77,8 +77,14 @@ impl Source for Slow {
     fn describe(&self) -> String {
         "a slow source".into()
     }
-    fn batches_per_epoch(&self, _: Option<u64>, _: usize, _: usize) -> Result<u64, DataError> {
-        Ok(2)
+    fn num_samples(&self, _: Option<u64>) -> Result<u64, DataError> {
+        Ok(4)
+    }
+    fn batches(&self, _: u64, _: usize, _: usize) -> u64 {
+        2
+    }
+    fn fingerprint(&self) -> u32 {
+        0
     }
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         for row in 0..4 {

@@ -2,12 +2,14 @@
 //!
 //! * [`StateDict::open`] – any file that is read, recognised by its content, under the keys that it has;
 //!   [`StateDict::read`] brings them into OpenCLIP's form
+//! * [`TrainingCheckpoint`] – what a training checkpoint of OpenCLIP says beside its weights
 //! * [`write_safetensors`] – the one format that is written
 //! * [`resize`] – positional embeddings for another grid or context
 //!
 //! A tensor's bytes are read when they are asked for ([`RawTensor::to_f32`]); opening a file reads its index only. Nothing in a
 //! file is executed, and its size bounds the memory that reading takes.
 
+mod checkpoint;
 mod dict;
 mod error;
 mod extract;
@@ -22,6 +24,7 @@ mod tensor;
 mod torch;
 mod zip;
 
+pub use checkpoint::{Entry, OptimizerGroup, OptimizerState, Slot, TrainingCheckpoint};
 pub use dict::StateDict;
 pub use error::{Difference, OtherFamily, Part, WeightsError};
 pub use float8::Float8;

@@ -33,9 +33,9 @@ pub(in crate::files::weights) enum Reason {
 pub(in crate::files::weights) enum Value<'a> {
     Opaque,
     None,
-    Bool(#[allow(dead_code, reason = "weights have none, training state has")] bool),
+    Bool(bool),
     Int(i64),
-    Float(#[allow(dead_code, reason = "weights have none, training state has")] f64),
+    Float(f64),
     Str(&'a str),
     Tuple(Vec<Id>),
     /// A list or a set.
