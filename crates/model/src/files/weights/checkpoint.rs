@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::WeightsError;
+use super::extract::Extract;
 use super::pickle::{Id, Value};
 use super::tensor::{RawTensor, WeightsFile};
-use super::torch::{self, Extract};
+use super::torch;
 use super::zip::Members;
 
 /// A training checkpoint without its weights, which [`StateDict`](super::StateDict) reads.
@@ -69,8 +70,8 @@ impl TrainingCheckpoint {
     /// As [`StateDict::open`](super::StateDict::open).
     pub fn open(path: &Path) -> Result<Option<Self>, WeightsError> {
         let file = WeightsFile::open(path)?;
-        let head = file.read_vec(0, file.len.min(32) as usize)?;
-        if head.starts_with(torch::LEGACY_MAGIC) {
+        let head = file.read_vec(0, file.len.min(64) as usize)?;
+        if torch::is_legacy(&head) {
             return torch::with_legacy(&file, Self::read);
         }
         if !head.starts_with(b"PK\x03\x04") {
