@@ -253,7 +253,7 @@ fn forced_options_are_those_of_open_clip() {
 }
 
 #[test]
-fn another_activation_than_the_files_is_a_loud_warning() {
+fn the_activation_that_weights_were_trained_with_wins_loudly() {
     let folder = tempfile::tempdir().unwrap();
     for (name, quick_gelu) in [("vit_plain", false), ("vit_quickgelu", true)] {
         let loaded = family::loaded(&format!("models/{name}"));
@@ -269,10 +269,14 @@ fn another_activation_than_the_files_is_a_loud_warning() {
                 "{name}: {:?}",
                 again.warnings
             );
-            assert_eq!(
-                again.config.quick_gelu, asked,
-                "only OpenAI's weights change a configuration"
-            );
+            assert_eq!(again.config.quick_gelu, quick_gelu, "{name}");
+            let options = CreateOptions {
+                force_quick_gelu: Some(asked),
+                ..CreateOptions::default()
+            };
+            let forced = create(&config, &path, &options).unwrap();
+            assert_eq!(forced.config.quick_gelu, asked, "{name}");
+            assert_eq!(forced.warnings.len(), usize::from(warned), "{name}");
         }
     }
 }

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{DType, Distribution, Tensor};
+use openclip_model::config::Interpolation;
 use openclip_model::load::load_state_dict;
 use openclip_model::weights::StateDict;
-use openclip_model::{Clip, factory, init, registry};
+use openclip_model::{Clip, init, registry};
 use openclip_tests::family::{self, FEATURES};
 use openclip_tests::{
     Tensors, batch_norm, device, finite, fixture, fixture_tensors, max_difference, parameters_of,
@@ -83,8 +84,8 @@ fn apple_s_keys_are_read_as_open_clip_s() {
             };
             assert_eq!(found.to_f32().unwrap(), wanted, "{key}");
         }
-        let preprocess = &dict.metadata[factory::CONFIG_METADATA];
-        assert!(preprocess.contains("bilinear"), "{preprocess}");
+        let preprocess = dict.preprocess.as_ref().unwrap();
+        assert_eq!(preprocess.interpolation, Interpolation::Bilinear);
         let config = family::config(&format!("mobileclip/{name}"));
         load_state_dict(Clip::new(&config, &device()).unwrap(), &config, dict, &file).unwrap();
     }

@@ -26,8 +26,8 @@ impl StateDict {
     /// system is refused by that name.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         match shards::of(path)? {
-            Some(shards) => shards.join(|shard| read(shard, Extract::state_dict)),
-            None => read(path, Extract::state_dict),
+            Some(shards) => shards.join(|shard| read(shard, STATE_DICT)),
+            None => read(path, STATE_DICT),
         }
     }
 
@@ -37,8 +37,8 @@ impl StateDict {
     /// Those of [`Self::open`], and [`WeightsError::NoEntry`].
     pub fn open_entry(path: &Path, entry: &str) -> Result<Self, WeightsError> {
         let whole = match shards::of(path)? {
-            Some(shards) => shards.join(|shard| read(shard, Extract::everything))?,
-            None => read(path, Extract::everything)?,
+            Some(shards) => shards.join(|shard| read(shard, EVERYTHING))?,
+            None => read(path, EVERYTHING)?,
         };
         let entry = entry.trim_end_matches('.');
         let places = [format!("{entry}."), format!("state_dict.{entry}.")];
@@ -62,6 +62,9 @@ impl StateDict {
 
 /// What of a pickle is read.
 type Part = fn(&Extract<'_>) -> Result<StateDict, WeightsError>;
+
+const STATE_DICT: Part = |content| content.state_dict();
+const EVERYTHING: Part = |content| content.everything();
 
 fn read(path: &Path, part: Part) -> Result<StateDict, WeightsError> {
     let file = WeightsFile::open(path)?;

@@ -96,7 +96,7 @@ fn read_dtype(dtype: Dtype) -> Option<DType> {
     })
 }
 
-/// The format's name of an element type; it has none for complex numbers of 128 bits.
+/// The format's name of an element type; it has none for two kinds of complex numbers.
 fn dtype_name(dtype: DType) -> Option<&'static str> {
     Some(match dtype {
         DType::F64 => "F64",
@@ -113,7 +113,7 @@ fn dtype_name(dtype: DType) -> Option<&'static str> {
         DType::U32 => "U32",
         DType::U16 => "U16",
         DType::C64 => "C64",
-        DType::C128 => return None,
+        DType::C32 | DType::C128 => return None,
         DType::F8(Float8::E4M3) => "F8_E4M3",
         DType::F8(Float8::E5M2) => "F8_E5M2",
         DType::F8(Float8::E4M3Fnuz) => "F8_E4M3FNUZ",

@@ -24,6 +24,8 @@ pub enum DType {
     BF16,
     /// A float of eight bits.
     F8(Float8),
+    /// A complex number of two 16-bit floats, which no weight is.
+    C32,
     /// A complex number of two 32-bit floats, which no weight is.
     C64,
     /// A complex number of two 64-bit floats, which no weight is.
@@ -54,7 +56,7 @@ impl DType {
         match self {
             Self::C128 => 16,
             Self::F64 | Self::I64 | Self::U64 | Self::C64 => 8,
-            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F32 | Self::I32 | Self::U32 | Self::C32 => 4,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
             Self::F8(_) | Self::I8 | Self::U8 | Self::Bool => 1,
         }
@@ -406,7 +408,7 @@ impl RawTensor {
     /// # Errors
     /// The file cannot be read any more, or the numbers are complex.
     pub fn to_f32(&self) -> Result<Vec<f32>, WeightsError> {
-        if matches!(self.dtype, DType::C64 | DType::C128) {
+        if matches!(self.dtype, DType::C32 | DType::C64 | DType::C128) {
             return Err(WeightsError::Tensor {
                 file: PathBuf::new(),
                 key: String::new(),

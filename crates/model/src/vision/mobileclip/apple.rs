@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::family::keys::Foreign;
-use crate::files::weights::{CONFIG_METADATA, RawTensor, StateDict, WeightsError};
+use crate::files::config::{Interpolation, PreprocessConfig};
+use crate::files::weights::{RawTensor, StateDict, WeightsError};
 
 const IMAGE: &str = "image_encoder.model.";
 const TEXT: &str = "text_encoder.";
@@ -17,7 +18,7 @@ pub(super) const APPLE: Foreign = Foreign {
 
 fn convert(mut dict: StateDict) -> Result<StateDict, WeightsError> {
     if let Some(tower) = tower(&dict) {
-        dict.metadata.extend(preprocessing(&dict));
+        dict.preprocess = Some(preprocessing(&dict));
         dict.tensors = rename(&dict, tower)?;
     }
     Ok(dict)
@@ -203,14 +204,18 @@ fn stage_ends(dict: &StateDict) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Metadata for these weights: how the models see a picture. Those of five stages, MobileCLIP2's larger ones, see it as OpenAI's.
-fn preprocessing(dict: &StateDict) -> BTreeMap<String, String> {
-    let mut config = serde_json::json!({
-        "preprocess_cfg": { "interpolation": "bilinear", "resize_mode": "shortest" },
-    });
-    if stage_ends(dict).len() < 4 {
-        config["preprocess_cfg"]["mean"] = serde_json::json!([0.0, 0.0, 0.0]);
-        config["preprocess_cfg"]["std"] = serde_json::json!([1.0, 1.0, 1.0]);
+/// How the models see a picture. Those of five stages, MobileCLIP2's larger ones, see it as OpenAI's.
+fn preprocessing(dict: &StateDict) -> PreprocessConfig {
+    let own = PreprocessConfig {
+        interpolation: Interpolation::Bilinear,
+        ..PreprocessConfig::default()
+    };
+    match stage_ends(dict).len() {
+        ..4 => PreprocessConfig {
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            ..own
+        },
+        _ => own,
     }
-    [(CONFIG_METADATA.to_string(), config.to_string())].into()
 }
