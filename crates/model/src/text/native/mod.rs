@@ -84,7 +84,16 @@ impl TextFamily for TextTransformer {
             ));
         }
         let text_projection = match text.proj_type.as_str() {
-            "none" => None,
+            "none" if width == config.embed_dim => None,
+            "none" => {
+                return Err(ModelError::invalid(
+                    "text_cfg.proj_type",
+                    format!(
+                        "`none`, but the width is {width} and embed_dim is {}",
+                        config.embed_dim
+                    ),
+                ));
+            }
             "linear" if text.proj_bias => Some(TextProjection::Linear(Linear::new(
                 width,
                 config.embed_dim,
