@@ -5,6 +5,7 @@ use burn::module::ParamGroup;
 use burn::optim::ModuleOptimizer;
 use glob::Pattern;
 use openclip_model::depth::Layers;
+use openclip_model::params::ParamInfo;
 use openclip_model::{Clip, params};
 
 use super::algorithm::{AdamW, Algorithm};
@@ -41,12 +42,16 @@ impl AdamW {
 impl Optim {
     /// The optimizer of `model`, whose parameters fall into a group with weight decay and one without.
     pub fn optimizer(&self, model: &Clip) -> ModuleOptimizer {
-        let decayed = params::describe(model).into_iter().filter(|param| {
-            decays(&param.key, &param.shape)
-                && !self.wd_exclude.iter().any(|glob| glob.matches(&param.key))
-        });
+        let decayed = params::describe(model).into_iter();
+        let decayed = decayed.filter(|param| self.decays(param));
         let decayed = ParamGroup::from_ids(decayed.map(|param| param.id).collect());
         self.algorithm.optimizer(decayed, self.weight_decay)
+    }
+
+    /// Whether a parameter has weight decay.
+    pub fn decays(&self, param: &ParamInfo) -> bool {
+        decays(&param.key, &param.shape)
+            && !self.wd_exclude.iter().any(|glob| glob.matches(&param.key))
     }
 
     /// The first of [`Self::wd_exclude`] that fits no parameter of `model`.

@@ -147,12 +147,13 @@ pub fn adopt(
     let learns = |param: &&ParamInfo| param.is_parameter() && !frozen.contains(&param.id);
     let all: Vec<&ParamInfo> = all.iter().filter(learns).collect();
     let mut moments = Moments::default();
-    for (param, slot) in paired(state, &in_order(keys, &all), optim)? {
-        moments.take(param, &state.slots[slot], amsgrad)?;
+    let pairs = paired(state, &in_order(keys, &all), optim)?;
+    for (param, slot) in &pairs {
+        moments.take(param, &state.slots[*slot], amsgrad)?;
     }
     Ok(Adopted {
         record: moments.record(model)?,
-        difference: difference(state, optim),
+        difference: difference(state, &pairs, optim),
     })
 }
 
@@ -283,23 +284,16 @@ fn misfit(param: &ParamInfo, state: &BTreeMap<String, Entry>) -> Option<String> 
 }
 
 /// Settings that differ between the file and the run.
-fn difference(state: &OptimizerState, optim: &Optim) -> Option<String> {
+fn difference(
+    state: &OptimizerState,
+    pairs: &[(&ParamInfo, &Slot)],
+    optim: &Optim,
+) -> Option<String> {
     let Algorithm::AdamW { betas, eps, .. } = optim.algorithm else {
         return None;
     };
-    let setting = |name| {
-        state
-            .groups
-            .iter()
-            .find_map(|group| group.settings.get(name))
-    };
-    let decay = state
-        .groups
-        .iter()
-        .filter_map(|group| match group.settings.get("weight_decay") {
-            Some(Entry::Number(decay)) => Some(*decay),
-            _ => None,
-        });
+    let settings = || state.groups.iter().map(|group| &group.settings);
+    let setting = |name| settings().find_map(|settings| settings.get(name));
     let same = |a: f64, b: f32| (a - f64::from(b)).abs() <= 1e-6 * a.abs();
     let mut found = Vec::new();
     if let Some(Entry::Numbers(old)) = setting("betas")
@@ -312,10 +306,37 @@ fn difference(state: &OptimizerState, optim: &Optim) -> Option<String> {
     {
         found.push(format!("eps {old} (here {eps})"));
     }
-    if let Some(old) = decay.reduce(f64::max)
-        && !same(old, optim.weight_decay)
-    {
-        found.push(format!("weight decay {old} (here {})", optim.weight_decay));
+    let decay_of = |group: &OptimizerGroup| match group.settings.get("weight_decay") {
+        Some(Entry::Number(decay)) => *decay,
+        _ => 0.0,
+    };
+    let decay = state.groups.iter().map(decay_of).fold(0.0, f64::max);
+    if !same(decay, optim.weight_decay) {
+        found.push(format!(
+            "weight decay {decay} (here {})",
+            optim.weight_decay
+        ));
+    }
+    let decayed = state.groups.iter().filter(|group| decay_of(group) > 0.0);
+    let decayed: HashSet<&Slot> = decayed.flat_map(|group| &group.params).collect();
+    let others = |here: bool| {
+        let others = pairs
+            .iter()
+            .filter(|(param, slot)| optim.decays(param) == here && decayed.contains(slot) != here);
+        let keys: Vec<_> = others.map(|(param, _)| param.key.as_str()).collect();
+        keys.join(" ")
+    };
+    if decay > 0.0 && optim.weight_decay > 0.0 {
+        match others(true).as_str() {
+            "" => {}
+            keys => found.push(format!(
+                "no weight decay of {keys} (here they decay but for --wd-exclude {keys})"
+            )),
+        }
+        match others(false).as_str() {
+            "" => {}
+            keys => found.push(format!("weight decay of {keys} (here there is none)")),
+        }
     }
     (!found.is_empty()).then(|| found.join(", "))
 }
