@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::encoder;
 use super::state_dict::load_state_dict;
+use super::{encoder, trunk};
 use crate::files::ModelError;
 use crate::files::config::{ImageSize, ModelConfig, PreprocessConfig};
 use crate::files::hub::{self, CacheDirs};
@@ -39,6 +39,8 @@ pub struct CreateOptions {
     pub int8_linear: bool,
     /// Start values of the logit scale's logarithm and of the logit bias, which the model then has.
     pub init_logits: Option<[f64; 2]>,
+    /// The image tower begins with timm's weights where no weights of the whole model are given.
+    pub pretrained_image: bool,
     /// Seed of the initial weights.
     pub seed: u64,
     /// Where downloads and weights named by a tag lie; each at its usual place in `~/.cache` when absent.
@@ -109,6 +111,7 @@ pub fn create(
     let cache_dir = options.cache_dir.as_deref();
     let tag = pretrained.filter(|tag| !tag.is_empty());
     let known = tag.and_then(|tag| pretrained::find(model, tag));
+    let names_weights = tag.is_some() || weights.is_some();
     let path = match tag {
         Some(tag) => Some(locate(model, tag, known, cache_dir)?),
         None => weights
@@ -127,6 +130,11 @@ pub fn create(
             }
             loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
             loaded = with_encoder(loaded, cache_dir)?;
+            if options.pretrained_image {
+                let (model, warnings) = trunk::load(loaded.model, &loaded.config, cache_dir)?;
+                loaded.model = model;
+                loaded.warnings.extend(warnings);
+            }
         }
         Some(path) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
             loaded.model =
@@ -154,6 +162,10 @@ pub fn create(
             }
             loaded.model = load_state_dict(loaded.model, &loaded.config, dict, &path)?;
         }
+    }
+    if options.pretrained_image && names_weights {
+        let warning = "--pretrained-image changes nothing beside weights of the whole model";
+        loaded.warnings.push(warning.into());
     }
     loaded.preprocess = prescribed.unwrap_or(loaded.preprocess);
     if options.int8_linear {

@@ -4,6 +4,7 @@
 //! * [`load_state_dict`] – a state dict into a model: completeness, shapes, positions for another size
 //! * [`keys`] – names of wrappers, other libraries and the other text layout turned into the model's
 //! * `encoder` – published weights of a Hugging Face encoder alone
+//! * `trunk` – weights that timm publishes for an image tower alone
 //! * `difference` – whose towers the keys of a state dict are
 
 mod difference;
@@ -11,5 +12,6 @@ mod encoder;
 pub mod factory;
 pub mod keys;
 mod state_dict;
+mod trunk;
 
 pub use state_dict::load_state_dict;

@@ -51,6 +51,7 @@ pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, Trai
         force_patch_dropout: config.force_patch_dropout,
         force_custom_text: config.force_custom_text,
         init_logits: config.siglip.then_some(SIGLIP_LOGITS),
+        pretrained_image: config.pretrained_image,
         seed: config.seed,
         cache_dir: config.cache_dir.clone(),
     })
@@ -62,7 +63,8 @@ pub(super) fn load_model(
     device: &Device,
     resumed: Option<&(PathBuf, Progress)>,
 ) -> Result<Loaded, TrainError> {
-    let options = create_options(config)?;
+    let mut options = create_options(config)?;
+    options.pretrained_image &= resumed.is_none();
     let weights = resumed.map(|(path, _)| match path.is_dir() {
         true => path.join(checkpoint::MODEL),
         false => path.clone(),
@@ -78,7 +80,7 @@ pub(super) fn load_model(
             path.display()
         ));
     }
-    if let Some(dtype) = config.precision.parameters() {
+    if let Some(dtype) = config.precision().parameters() {
         loaded.model = params::cast(loaded.model, dtype);
     }
     let preprocess = &mut loaded.preprocess;
@@ -340,7 +342,7 @@ pub(super) fn wandb(
 /// What is asked of every step.
 pub(super) fn rules(config: &TrainConfig) -> Rules {
     Rules {
-        scale: config.precision.loss_scale(),
+        scale: config.precision().loss_scale(),
         spikes: config.skip_spikes.map(|deviations| SpikeRule {
             deviations,
             window: config.spike_window,
