@@ -45,9 +45,8 @@ fn create(
     std::fs::write(&path, config.to_string()).unwrap();
     if let Some(tensors) = tensors {
         let name = match config["vision_cfg"]["timm_model_name"].as_str().unwrap() {
-            "convnext_base" => "timm-convnext_base.fb_in22k_ft_in1k",
-            "swin_base_patch4_window7_224" => "timm-swin_base_patch4_window7_224.ms_in22k_ft_in1k",
-            other => panic!("{other}"),
+            name if name.starts_with("convnext") => format!("timm-{name}.fb_in22k_ft_in1k"),
+            name => format!("timm-{name}.ms_in22k_ft_in1k"),
         };
         write(tensors, &dir.path().join(name).join("model.safetensors"));
     }

@@ -68,11 +68,7 @@ impl Store {
         let objects: Arc<dyn ObjectStore> = match parsed.scheme() {
             "file" => Arc::new(LocalFileSystem::new()),
             "s3" | "s3a" | "gs" => cloud(&parsed).map_err(invalid)?,
-            _ => {
-                let known =
-                    "expected a folder, or an address that begins with s3://, gs:// or file:///";
-                return Err(invalid(known.into()));
-            }
+            _ => return Err(invalid(EXPECTED.into())),
         };
         let root = Key::from_url_path(parsed.path()).map_err(|error| invalid(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -263,9 +259,16 @@ impl Store {
     }
 }
 
+/// What else than an address of a store names a place. `bucket/path` may have lost its `s3://`.
+const EXPECTED: &str = "expected a folder that begins with / or ./, or an address that begins with s3://, gs:// or file:///";
+
 /// `text` as an address: of a store, or of a path of this machine.
 fn address(text: &str) -> Result<Url, String> {
     if !text.contains("://") {
+        let first = text.split('/').next().unwrap_or_default();
+        if !matches!(first, "" | "." | "..") || text.is_empty() {
+            return Err(EXPECTED.into());
+        }
         let path = std::path::absolute(text).map_err(|error| error.to_string())?;
         return Url::from_file_path(path).map_err(|()| "not a path".to_owned());
     }

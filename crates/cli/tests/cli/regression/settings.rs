@@ -162,7 +162,7 @@ fn settings_of_the_optimizer_are_read_as_python_reads_them() {
 fn a_run_is_copied_to_a_plain_path() {
     let room = Room::captioned(2);
     let absolute = room.path("a store/50%41 ~#ü");
-    for (name, store) in [("one", absolute.to_str().unwrap()), ("two", "near/by")] {
+    for (name, store) in [("one", absolute.to_str().unwrap()), ("two", "./near/by")] {
         let flags = ["--name", name, "--remote-sync", store];
         train(&room, &flags).ok();
         let copy = room.path(store).join(name);
@@ -185,14 +185,14 @@ fn a_run_is_copied_to_a_plain_path() {
         .ok();
         assert!(again.stderr.contains("at step 4 of 6"), "{}", again.stderr);
     }
-    let evaluate = "train --model tiny.json --val-data train.csv --workers 1 --device cpu --name three --remote-sync near";
+    let evaluate = "train --model tiny.json --val-data train.csv --workers 1 --device cpu --name three --remote-sync ./near";
     room.run(&words(evaluate, &[])).ok();
     assert!(room.path("near/three/results.jsonl").is_file());
     for (store, told) in [
         ("file://elsewhere/store", "elsewhere"),
         ("ftp://host/store", "s3://"),
-        ("logs", "the run's own folder"),
-        ("logs/four/copies", "the run's own folder"),
+        ("./logs", "the run's own folder"),
+        ("./logs/four/copies", "the run's own folder"),
     ] {
         let error = train(&room, &["--name", "four", "--remote-sync", store]).error(2);
         assert!(
