@@ -10,8 +10,11 @@ use openclip_tests::{device, fixture_tensors, json, named_values, parameters_of}
 
 const TRUNK: &str = "visual.trunk.";
 
+/// Shapes and values by name.
+type Published = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
 /// The tower of a case as timm saves it by itself: without prefix, with a layer of classes.
-fn published(case: &str, prefix: &str) -> HashMap<String, (Vec<usize>, Vec<f32>)> {
+fn published(case: &str, prefix: &str) -> Published {
     let dict = fixture_tensors(&format!("{case}.safetensors"), "weights/");
     let trunk = dict.tensors.iter().filter_map(|(key, tensor)| {
         let name = key.strip_prefix(TRUNK)?;
@@ -26,7 +29,7 @@ fn published(case: &str, prefix: &str) -> HashMap<String, (Vec<usize>, Vec<f32>)
         .collect()
 }
 
-fn write(tensors: &HashMap<String, (Vec<usize>, Vec<f32>)>, file: &Path) {
+fn write(tensors: &Published, file: &Path) {
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let tensors = tensors
         .iter()
@@ -35,10 +38,7 @@ fn write(tensors: &HashMap<String, (Vec<usize>, Vec<f32>)>, file: &Path) {
 }
 
 /// A model of the case's configuration from random weights, with timm's file in the place where a user may put it.
-fn create(
-    case: &str,
-    tensors: Option<&HashMap<String, (Vec<usize>, Vec<f32>)>>,
-) -> Result<Loaded, ModelError> {
+fn create(case: &str, tensors: Option<&Published>) -> Result<Loaded, ModelError> {
     let dir = tempfile::tempdir().unwrap();
     let config = &json(&format!("{case}.json"))["model_cfg"];
     let path = dir.path().join("model.json");
