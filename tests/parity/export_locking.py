@@ -3,7 +3,8 @@
 
 data/locking.json: {model: {"image": {groups: …}, "text": {layers: …}}} with, for each number of unlocked groups or layers, how many
 parameters are trainable and the digest (`export_profile.py`) of their sorted keys. Models are built without memory. "text_norms" is
-"text" with the LayerNorms of a Hugging Face tower left trainable.
+"text" with the LayerNorms of a Hugging Face tower left trainable. 3.3.0 locks a ResNet as a whole; its groups are those that upstream's
+main branch has (`ModifiedResNet.layer_groups`): the three convolutions of the stem, each stage, the attention pool.
 
 Needs `pip install open_clip_torch==3.3.0 transformers`.
 """
@@ -18,6 +19,7 @@ import export_profile
 import open_clip
 import torch
 from open_clip import hf_model
+from open_clip.modified_resnet import ModifiedResNet
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -58,13 +60,25 @@ def locked(name: str, lock, counts=UNLOCKED) -> dict:
     return found
 
 
+def lock_image(model, count: int) -> None:
+    visual = model.visual
+    if not isinstance(visual, ModifiedResNet):
+        visual.lock(count)
+        return
+    stem = [visual.conv1, visual.bn1, visual.conv2, visual.bn2, visual.conv3, visual.bn3]
+    groups = [stem, *([stage] for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4)), [visual.attnpool]]
+    for group in groups[: max(len(groups) - count, 0)]:
+        for module in group:
+            module.requires_grad_(False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=DATA / "locking.json")
     args = parser.parse_args()
     table = {}
     for name in NATIVE + TIMM:
-        table[name] = {"image": locked(name, lambda model, count: model.visual.lock(count if name != "RN50" else 0))}
+        table[name] = {"image": locked(name, lock_image)}
     for name in NATIVE + ["ViT-B-16-SigLIP"]:
         lock = lambda model, count: (model if hasattr(model, "lock_text_tower") else model.text).lock_text_tower(count)
         if hasattr(open_clip.CoCa, "lock_text_tower") or "coca" not in name:

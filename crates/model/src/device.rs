@@ -34,6 +34,16 @@ pub(crate) fn is_flex(_: &Device) -> bool {
     false
 }
 
+/// Whether `device` computes on the processor and not on an accelerator.
+pub fn is_processor(device: &Device) -> bool {
+    #[cfg(feature = "tch")]
+    #[allow(deprecated)]
+    if device.clone().inner() == Device::libtorch() {
+        return true;
+    }
+    is_flex(device)
+}
+
 /// Turns `cpu`, `cuda[:N]`, `rocm[:N]`, `wgpu`, `vulkan`, `metal`, `tch`, `tch:cuda[:N]` or `auto` into a device.
 ///
 /// `auto` takes the first backend of this build whose hardware answers. A device is touched before it is returned, so

@@ -38,7 +38,7 @@ pub struct TrainConfig {
     /// `{"classes": […], "templates": […]}` for `imagenet_val`. `None` (default): a folder of 1,000 classes gets ImageNet's, any other its
     /// folders' names.
     pub zeroshot_prompts: Option<PathBuf>,
-    /// The folder of all runs. Default: `./logs/`.
+    /// The folder of all runs; `none` keeps nothing of the run. Default: `./logs/`.
     pub logs: PathBuf,
     /// The run's folder within `logs`. `None` (default): made of date, model and main settings.
     pub name: Option<String>,
@@ -99,7 +99,7 @@ pub struct TrainConfig {
     pub keep_last: Option<usize>,
     /// The metric whose best checkpoint is kept as `best`, under its name in `results.jsonl`. `None` (default): none is.
     pub keep_best: Option<String>,
-    /// Address of the object store that the run folder is copied to. `None` (default): it is not copied.
+    /// Address of the object store, or the folder, that the run folder is copied to. `None` (default): it is not copied.
     pub remote_sync: Option<String>,
     /// Seconds between copies. Default: 300.
     pub remote_sync_frequency: u64,
@@ -110,12 +110,14 @@ pub struct TrainConfig {
     /// A checkpoint folder, a training checkpoint of OpenCLIP's, a weights file, an address of one of these in an object store, or
     /// `latest`. `None` (default): a new run.
     pub resume: Option<String>,
-    /// Width of the numbers. Default: [`Precision::Fp32`].
-    pub precision: Precision,
+    /// Width of the numbers. `None` (default): what suits the device, [`Precision::of_device`].
+    pub precision: Option<Precision>,
     /// A built-in name, a `.json` configuration, `local-dir:DIR` or `hf-hub:ORG/NAME`. Default: `RN50`.
     pub model: String,
     /// Weights to begin with: a file, a tag or an address. `None` (default): random ones, or those that the model's folder brings.
     pub pretrained: Option<String>,
+    /// The image tower begins with timm's published weights where `pretrained` names none. Default: no.
+    pub pretrained_image: bool,
     /// Mean of the channels, in 0..1. `None` (default): what belongs to the weights, else OpenAI's.
     pub image_mean: Option<[f32; 3]>,
     /// Standard deviation of the channels, in 0..1. `None` (default): as `image_mean`.
@@ -175,6 +177,8 @@ pub struct TrainConfig {
     pub use_bn_sync: bool,
     /// Where to compute; several devices are ranks of their own. Default: `auto`, the first accelerator there is, else the CPU.
     pub device: String,
+    /// This process trains by itself, whatever a launcher's environment says. Default: no.
+    pub single_process: bool,
     /// Reports beside the log files: a text that names `tensorboard` or `wandb`, or `all`; `none` leaves out TensorBoard, which is
     /// else always written. Default: empty.
     pub report_to: String,
@@ -253,9 +257,10 @@ impl Default for TrainConfig {
             zeroshot_frequency: 2,
             val_frequency: 1,
             resume: None,
-            precision: Precision::Fp32,
+            precision: None,
             model: "RN50".into(),
             pretrained: None,
+            pretrained_image: false,
             image_mean: None,
             image_std: None,
             image_interpolation: None,
@@ -285,6 +290,7 @@ impl Default for TrainConfig {
             use_bn_sync: false,
             accum_freq: 1,
             device: "auto".into(),
+            single_process: false,
             report_to: String::new(),
             wandb_project_name: "open-clip".into(),
             wandb_notes: String::new(),
@@ -302,6 +308,18 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Width of the numbers, [`Precision::Fp32`] where it was left to a device that is not known yet.
+    pub fn precision(&self) -> Precision {
+        self.precision.unwrap_or_default()
+    }
+
+    /// The run's folder; `None` with `--logs none`, as in OpenCLIP in any case of letters, and the empty text as well.
+    pub fn run_dir(&self) -> Option<PathBuf> {
+        let logs = self.logs.to_string_lossy();
+        let kept = !logs.is_empty() && !logs.eq_ignore_ascii_case("none");
+        kept.then(|| self.logs.join(self.name.as_deref().unwrap_or_default()))
+    }
+
     /// Whether `--report-to` names `tool`: anywhere in its value, as in OpenCLIP, or by `all`.
     pub fn reports_to(&self, tool: &str) -> bool {
         self.report_to == "all" || self.report_to.contains(tool)

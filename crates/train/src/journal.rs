@@ -143,6 +143,14 @@ impl Journal {
         }
     }
 
+    /// One that writes to stderr alone.
+    pub fn unkept() -> Self {
+        Self {
+            echo: true,
+            ..Self::silent()
+        }
+    }
+
     /// Has the scalars written to an offline run of Weights & Biases as well.
     pub fn report_to(&mut self, run: Offline) {
         self.wandb = Some(run);
@@ -184,7 +192,7 @@ impl Journal {
         figures: StepFigures,
         status: Option<RunStatus>,
     ) -> Result<(), TrainError> {
-        if self.log.is_none() {
+        if self.log.is_none() && !self.echo {
             return Ok(());
         }
         if figures.epoch != self.epoch {
@@ -197,7 +205,9 @@ impl Journal {
         self.window.push(figures);
         let Some(status) = status else { return Ok(()) };
         let window = std::mem::take(&mut self.window);
-        results::append_all(&self.dir.join(STEPS), &window)?;
+        if self.log.is_some() {
+            results::append_all(&self.dir.join(STEPS), &window)?;
+        }
         let mean = |pick: fn(&StepFigures) -> f64| {
             window.iter().map(pick).sum::<f64>() / window.len() as f64
         };
@@ -269,7 +279,7 @@ impl Journal {
         step: u64,
         metrics: &[(String, f64)],
     ) -> Result<(), TrainError> {
-        if self.log.is_none() {
+        if self.log.is_none() && !self.echo {
             return Ok(());
         }
         let shown = metrics
@@ -287,7 +297,9 @@ impl Journal {
         );
         entry.insert("epoch".into(), json!(epoch));
         entry.insert("step".into(), json!(step));
-        results::append(&self.dir.join(RESULTS), &entry)?;
+        if self.log.is_some() {
+            results::append(&self.dir.join(RESULTS), &entry)?;
+        }
         let mut named: Vec<_> = metrics
             .iter()
             .map(|(name, value)| (format!("val/{name}"), *value))

@@ -16,7 +16,7 @@ use openclip_model::depth::Layers;
 use openclip_model::factory::CreateOptions;
 use openclip_model::params::{self, ParamInfo};
 use openclip_model::profile::flops::Activations;
-use openclip_model::{Clip, registry};
+use openclip_model::{Clip, device, registry};
 
 use crate::optim::Algorithm;
 use crate::run::setup;
@@ -27,6 +27,8 @@ use crate::{Precision, TrainConfig, TrainError};
 pub struct Plan {
     /// The model's name.
     pub model: String,
+    /// Width of the numbers.
+    pub precision: Precision,
     /// All parameters.
     pub parameters: u64,
     /// Those that learn.
@@ -80,7 +82,7 @@ impl Plan {
         let device = Device::default();
         let options = setup::create_options(config)?;
         let (model_config, model) = build(&config.model, config, &options, &device)?;
-        let frozen = setup::lock(config).frozen(&model)?;
+        let frozen = setup::lock(config).frozen(&model);
         let all = params::describe(&model).into_iter();
         let all: Vec<ParamInfo> = all.filter(ParamInfo::is_parameter).collect();
         let count = |part: &dyn Fn(&ParamInfo) -> bool| -> u64 {
@@ -97,12 +99,13 @@ impl Plan {
             }
             None => 0,
         };
-        let value = match config.precision {
+        let precision = precision(config);
+        let value = match precision {
             Precision::PureBf16 => 2,
             _ => 4,
         };
         let algorithm = setup::optim(config)?.algorithm;
-        let compute = match config.precision.compute() {
+        let compute = match precision.compute() {
             FloatDType::F32 => 4,
             _ => 2,
         };
@@ -127,6 +130,7 @@ impl Plan {
         let sent = 2 * 4 * batch * accum_freq * embed * others;
         Ok(Self {
             model: config.model.clone(),
+            precision,
             parameters,
             trainable,
             fixed: Fixed {
@@ -168,6 +172,17 @@ impl Plan {
     fn of_sample(&self) -> Option<u64> {
         Some(self.activations? + self.accum_freq * self.features)
     }
+}
+
+/// What the run would compute in: as given, or what suits `--device`; one that this machine does not have is taken for an accelerator
+/// with bfloat16.
+fn precision(config: &TrainConfig) -> Precision {
+    let suitable = || {
+        let names = device::list(&config.device);
+        let found = names.first().and_then(|name| device::parse(name).ok());
+        found.map_or(Precision::AmpBf16, |device| Precision::of_device(&device))
+    };
+    config.precision.unwrap_or_else(suitable)
 }
 
 /// A model whose weights are not there.
@@ -264,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_largest_batch_fills_the_memory() {
-        let plan = plan(|config| config.precision = Precision::AmpBf16, 8);
+        let plan = plan(|config| config.precision = Some(Precision::AmpBf16), 8);
         let memory = 80 << 30;
         let batch = plan.largest_batch(memory).unwrap();
         assert!(plan.memory(batch).unwrap() <= memory);

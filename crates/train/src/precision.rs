@@ -1,6 +1,9 @@
 //! `--precision`: where numbers are narrow.
 
+use std::str::FromStr;
+
 use burn::tensor::{Device, FloatDType};
+use openclip_model::device;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -23,7 +26,36 @@ pub enum Precision {
     PureFp16,
 }
 
+impl FromStr for Precision {
+    type Err = String;
+
+    /// Any of OpenCLIP's names.
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "fp32" => Self::Fp32,
+            "amp" | "amp_bf16" | "amp_bfloat16" => Self::AmpBf16,
+            "fp16" | "amp_fp16" | "amp_float16" => Self::AmpFp16,
+            "bf16" | "pure_bf16" => Self::PureBf16,
+            "pure_fp16" => Self::PureFp16,
+            _ => {
+                let names = "fp32, amp, amp_bf16, fp16, bf16, pure_bf16 or pure_fp16";
+                return Err(format!("expected {names}"));
+            }
+        })
+    }
+}
+
 impl Precision {
+    /// What training takes where none is asked for: bfloat16 activations on an accelerator that has such floats, as OpenCLIP does, and
+    /// f32 on a processor, most of which are slower in bfloat16.
+    pub fn of_device(device: &Device) -> Self {
+        let is_fast = !device::is_processor(device) && device.supports_dtype(FloatDType::BF16);
+        match is_fast {
+            true => Self::AmpBf16,
+            false => Self::Fp32,
+        }
+    }
+
     /// The name that `--precision` knows it under.
     pub fn name(self) -> &'static str {
         match self {

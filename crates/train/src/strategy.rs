@@ -444,6 +444,14 @@ impl Run {
     }
 }
 
+/// What a run without training measures: everything that was asked for, whatever epoch its model is of.
+pub fn asked(config: &TrainConfig) -> Due {
+    Due {
+        pairs: config.val_frequency > 0,
+        zero_shot: config.zeroshot_frequency > 0,
+    }
+}
+
 /// Which measurements are due after `epoch` epochs.
 pub fn due(config: &TrainConfig, epoch: u64) -> Due {
     let is_due = |frequency: u64| {

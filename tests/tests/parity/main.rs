@@ -20,6 +20,7 @@ mod loading;
 mod locking;
 mod mobileclip;
 mod models;
+mod pretrained_image;
 mod recompute;
 mod reference_outputs;
 mod registry;

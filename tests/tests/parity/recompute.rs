@@ -123,7 +123,7 @@ fn locked_layers_stay_without_gradient() {
             text: Some(1),
             ..Lock::default()
         };
-        let locked = lock.apply(model(path)).unwrap();
+        let locked = lock.apply(model(path));
         let batches = batches(path, 2);
         let wanted = gradient(&locked, &batches);
         let everything = gradient(&model(path), &batches).len();

@@ -229,7 +229,7 @@ fn half_precision_scales_its_gradient() {
     let dir = tempfile::tempdir().unwrap();
     let run = |name: &str, precision| {
         let (run, weights) = small_run(dir.path(), &tiny(), name, |config| {
-            config.precision = precision;
+            config.precision = Some(precision);
             config.epochs = 12;
             config.lr = 1e-3;
         });
@@ -288,7 +288,7 @@ fn what_cannot_be_trained_or_makes_no_sense_is_named() {
     for (expected, message) in [
         (
             "--precision: pure_fp16: ",
-            refused(|c| c.precision = Precision::PureFp16),
+            refused(|c| c.precision = Some(Precision::PureFp16)),
         ),
         (
             "--ema-decay: 1 is not",

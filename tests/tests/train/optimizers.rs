@@ -190,7 +190,19 @@ fn settings_that_do_not_fit_are_named() {
         ),
         (
             r#"{"opt": "lamb", "settings": {"trust_clip": true}}"#,
-            "--opt-kwargs: lamb has no trust_clip; it has ",
+            "--opt-kwargs: lamb: trust_clip=true is not built; it is false",
+        ),
+        (
+            r#"{"opt": "adamw", "settings": {"mode": "fast"}}"#,
+            "--opt-kwargs: adamw has no mode; it has ",
+        ),
+        (
+            r#"{"opt": "adamw", "settings": {"lr": 0.1}}"#,
+            "--opt-kwargs: adamw has no lr; --lr sets it; it has ",
+        ),
+        (
+            r#"{"opt": "adamw", "settings": {"eps": "small"}}"#,
+            "--opt-kwargs: adamw: eps=\"small\": ",
         ),
         (
             r#"{"opt": "lion", "settings": {"betas": [0.9]}}"#,
@@ -212,6 +224,19 @@ fn settings_that_do_not_fit_are_named() {
         let error = named(&serde_json::from_str(flags).unwrap(), "RN50").unwrap_err();
         assert!(error.to_string().contains(expected), "{flags}: {error}");
     }
+}
+
+#[test]
+fn settings_with_one_value_may_be_written_out() {
+    let flags =
+        r#"{"opt": "adamw", "settings": {"maximize": false, "amsgrad": true, "betas": [0, 0.5]}}"#;
+    let found = named(&serde_json::from_str(flags).unwrap(), "RN50").unwrap();
+    let expected = Algorithm::AdamW {
+        betas: [0.0, 0.5],
+        eps: 1e-8,
+        amsgrad: true,
+    };
+    assert_eq!(found, expected);
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn bfloat16_learns_as_well() {
     for precision in [Precision::AmpBf16, Precision::PureBf16] {
         let name = precision.name();
         let outcome = train(TrainConfig {
-            precision,
+            precision: Some(precision),
             ..config(dir.path(), name)
         })
         .unwrap();

@@ -4,8 +4,9 @@
 //! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
 //! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
 //! * [`json`] – whether the output is JSON
+//! * [`literal`] – `key=value` settings as Python reads them
 //! * [`inspect`] – `models` and `info`
-//! * [`caption`], [`classify`], [`embed`], [`eval`], [`convert`] – one file per command
+//! * [`caption`], [`classify`], [`embed`], [`eval`], [`tokens`], [`convert`] – one file per command
 //! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
@@ -19,9 +20,11 @@ pub mod embed;
 pub mod eval;
 pub mod inspect;
 pub mod json;
+pub mod literal;
 pub mod model;
 pub mod quickstart;
 pub mod recipe;
+pub mod tokens;
 pub mod train;
 
 use std::ffi::OsString;
@@ -72,6 +75,8 @@ pub enum Command {
     Embed(embed::EmbedArgs),
     /// Measure a model: zero-shot accuracy and retrieval
     Eval(eval::EvalArgs),
+    /// Encode texts with a model's tokenizer, or decode ids
+    Tokens(tokens::TokensArgs),
     /// Write a model's weights in another format
     Convert(convert::ConvertArgs),
     /// Train a model on captioned pictures

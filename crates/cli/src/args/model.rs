@@ -47,7 +47,7 @@ pub struct ModelArgs {
     )]
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32]
+    /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32; train on accelerators: amp_bf16]
     ///
     /// amp_bf16 computes in bfloat16 and keeps the weights in 32 bits: about twice as fast on recent GPUs, slower on
     /// most CPUs. fp16 computes in float16, for GPUs before Ampere, and scales the gradient in training. pure_bf16 and
@@ -89,19 +89,8 @@ pub struct PrecisionFlag {
 
 /// The names OpenCLIP has for precisions.
 fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
-    let precision = match name {
-        "fp32" => Precision::Fp32,
-        "amp" | "amp_bf16" | "amp_bfloat16" => Precision::AmpBf16,
-        "fp16" | "amp_fp16" | "amp_float16" => Precision::AmpFp16,
-        "bf16" | "pure_bf16" => Precision::PureBf16,
-        "pure_fp16" => Precision::PureFp16,
-        _ => {
-            let names = "fp32, amp, amp_bf16, fp16, bf16, pure_bf16 or pure_fp16";
-            return Err(format!("expected {names}"));
-        }
-    };
     Ok(PrecisionFlag {
-        precision,
+        precision: name.parse()?,
         is_amp: name == "amp",
     })
 }
@@ -139,6 +128,7 @@ impl ModelArgs {
             force_patch_dropout: None,
             force_custom_text: self.force_custom_text,
             init_logits: None,
+            pretrained_image: false,
             seed,
             cache_dir: self.cache_dir.clone(),
         }

@@ -9,6 +9,7 @@ mod eval;
 mod inspect;
 mod plan;
 mod session;
+mod tokens;
 pub mod train;
 
 use crate::args::Command;
@@ -25,6 +26,7 @@ pub fn run(command: Command) -> Result {
         Command::Embed(args) => embed::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Tokens(args) => tokens::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Quickstart(args) => quickstart::run(&args.into()),

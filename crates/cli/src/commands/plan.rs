@@ -37,6 +37,7 @@ fn lines(plan: &Plan, memory: Option<f64>) -> Vec<(&'static str, String)> {
     let unknown = || "not estimated for this family".to_owned();
     let mut lines = vec![
         ("model", plan.model.clone()),
+        ("precision", plan.precision.name().to_owned()),
         (
             "parameters",
             format!(

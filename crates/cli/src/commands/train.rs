@@ -23,13 +23,20 @@ pub fn run(args: &TrainArgs) -> Result {
         return Ok(ended(&outcome));
     }
     let mut out = Output::stdout();
-    out.line(format_args!("run         {}", outcome.run.display()))?;
+    let is_kept = !outcome.run.as_os_str().is_empty();
+    if is_kept {
+        out.line(format_args!("run         {}", outcome.run.display()))?;
+    }
     if let Some(checkpoint) = &outcome.checkpoint {
         out.line(format_args!("checkpoint  {}", checkpoint.display()))?;
     }
     out.finish()?;
-    if outcome.stopped {
-        note("stopped before the end; the same command with --resume latest goes on");
+    match (outcome.stopped, is_kept) {
+        (true, true) => {
+            note("stopped before the end; the same command with --resume latest goes on");
+        }
+        (true, false) => note("stopped before the end; with --logs none nothing of it is kept"),
+        (false, _) => {}
     }
     Ok(ended(&outcome))
 }
@@ -79,9 +86,11 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         batch_size: loader.batch_size,
         model: model.model.clone(),
         pretrained: model.pretrained.clone().filter(|tag| !tag.is_empty()),
+        pretrained_image: optim.pretrained_image,
+        single_process: run.single_process,
         cache_dir: model.cache_dir.clone(),
         device: model.device.clone(),
-        precision: model.precision(),
+        precision: model.precision.map(|_| model.precision()),
         force_image_size: model.force_image_size.clone(),
         force_context_length: model.force_context_length,
         force_quick_gelu: model.quick_gelu(),
@@ -203,7 +212,7 @@ mod tests {
             (config.batch_size, config.lr, config.wd, config.workers),
             (128, 1e-3, 0.1, 8)
         );
-        assert_eq!(config.precision, Precision::AmpBf16);
+        assert_eq!(config.precision, Some(Precision::AmpBf16));
         assert_eq!(config.aug_scale, [0.4, 1.0]);
         assert_eq!(config.image_mean, Some([0.5; 3]));
         assert_eq!(config.force_patch_dropout, Some(0.5));

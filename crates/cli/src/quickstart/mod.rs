@@ -24,7 +24,7 @@ use openclip_eval::Encoder;
 use openclip_model::device;
 use openclip_model::factory::{self, CreateOptions};
 use openclip_model::files::atomic;
-use openclip_train::TrainConfig;
+use openclip_train::{Precision, TrainConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -156,6 +156,7 @@ fn config(options: &Options, model: &Path, data: &Dataset) -> TrainConfig {
         device: options.device.clone(),
         seed: options.seed,
         epochs: options.epochs,
+        precision: Some(Precision::Fp32),
         batch_size: 32,
         workers: 1,
         // Above 1e-3 the model learns colours and little else.

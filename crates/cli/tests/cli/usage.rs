@@ -5,13 +5,14 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 10] = [
+pub const COMMANDS: [&str; 11] = [
     "models",
     "info",
     "classify",
     "caption",
     "embed",
     "eval",
+    "tokens",
     "convert",
     "train",
     "bench",
@@ -129,10 +130,10 @@ fn train(more: &[&str]) -> Ran {
 #[test]
 fn features_to_come_are_refused_by_name_before_any_work() {
     assert_eq!(train(&["--horovod"]).error(2), "--horovod is not built yet");
-    let error = train(&["--fsdp", "--audio-ext", "flac", "--length-bucketing"]).error(2);
+    let error = train(&["--fsdp", "--audio-ext", "wav", "--length-bucketing"]).error(2);
     assert_eq!(
         error,
-        "--fsdp, --length-bucketing, --audio-ext are not built yet"
+        "--fsdp, --length-bucketing, --audio-ext wav are not built yet"
     );
     assert_eq!(
         train(&["--report-to", "trackio,tensorboard"]).error(2),

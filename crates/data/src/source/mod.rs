@@ -217,7 +217,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnreadableShard,
         Self::TruncatedShard,
         Self::EmptyShard,

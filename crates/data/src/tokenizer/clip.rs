@@ -76,6 +76,13 @@ impl Tokenizer for ClipTokenizer {
         String::from_utf8_lossy(&bytes).replace("</w>", " ")
     }
 
+    fn special_tokens(&self) -> Vec<(String, i32)> {
+        let named = [("<start_of_text>", START), ("<end_of_text>", END)];
+        named
+            .map(|(name, id)| (name.to_owned(), i32::from(id)))
+            .to_vec()
+    }
+
     fn vocab_size(&self) -> usize {
         SIZE
     }

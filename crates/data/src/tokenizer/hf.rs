@@ -214,6 +214,16 @@ impl Tokenizer for HfTokenizer {
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
+    fn special_tokens(&self) -> Vec<(String, i32)> {
+        let added = self.inner.get_added_tokens_decoder().into_iter();
+        let special = added.filter(|(_, token)| token.special);
+        let mut named: Vec<_> = special
+            .map(|(id, token)| (token.content, id as i32))
+            .collect();
+        named.sort_by_key(|(_, id)| *id);
+        named
+    }
+
     fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }

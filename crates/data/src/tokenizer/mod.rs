@@ -24,6 +24,22 @@ pub use within::within;
 
 use crate::error::DataError;
 
+/// Whether a caption has more tokens than `tokenizer` has room for; `longer` is the same with room for one more.
+///
+/// # Errors
+/// Those of [`Tokenizer::tokenize`].
+pub fn is_cut_off(
+    tokenizer: &dyn Tokenizer,
+    longer: &dyn Tokenizer,
+    text: &str,
+) -> Result<bool, DataError> {
+    let (ids, more) = (tokenizer.tokenize(text)?, longer.tokenize(text)?);
+    // What fits is filled up on either side, or before the class token, which a decoder leaves out.
+    Ok(!more.starts_with(&ids)
+        && !more.ends_with(&ids)
+        && tokenizer.decode(&ids) != longer.decode(&more))
+}
+
 /// Turns captions into token ids of one length, and back.
 pub trait Tokenizer: Send + Sync {
     /// Number of ids of a caption, special tokens and padding included.
@@ -38,6 +54,11 @@ pub trait Tokenizer: Send + Sync {
     /// The text that ids stand for; empty where a tokenizer knows no way back.
     fn decode(&self, _ids: &[i32]) -> String {
         String::new()
+    }
+
+    /// Tokens that stand for no text, with their ids.
+    fn special_tokens(&self) -> Vec<(String, i32)> {
+        Vec::new()
     }
 
     /// Number of token ids, all of which are below it; 0 where it is unknown.

@@ -73,11 +73,6 @@ pub trait ImageFamily: Debug {
         depth::timm(key)
     }
 
-    /// Whether some of the layers can be frozen without the others.
-    fn freezes_by_layer(&self) -> bool {
-        true
-    }
-
     /// Operations and kept values of a picture; `params` are the parameters under `visual.`. `None` if one of them has no rule.
     fn cost(&self, config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost>;
 

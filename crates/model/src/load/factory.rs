@@ -6,11 +6,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::encoder;
 use super::locate::{self, Place};
 use super::reading::{self, Wanted};
 use super::settings::{self, Settings};
 use super::state_dict::load_state_dict;
+use super::{encoder, trunk};
 use crate::files::ModelError;
 use crate::files::config::{ImageSize, ModelConfig, PreprocessConfig};
 use crate::files::pretrained;
@@ -41,6 +41,8 @@ pub struct CreateOptions {
     pub int8_linear: bool,
     /// Start values of the logit scale's logarithm and of the logit bias, which the model then has.
     pub init_logits: Option<[f64; 2]>,
+    /// The image tower begins with timm's weights where no weights of the whole model are given.
+    pub pretrained_image: bool,
     /// Seed of the initial weights.
     pub seed: u64,
     /// Where downloads and weights named by a tag lie; each at its usual place in `~/.cache` when absent.
@@ -108,6 +110,7 @@ pub fn create(
     let cache_dir = options.cache_dir.as_deref();
     let tag = pretrained.filter(|tag| !tag.is_empty());
     let known = tag.and_then(|tag| pretrained::find(model, tag));
+    let names_weights = tag.is_some() || weights.is_some();
     let place = match (tag, weights) {
         (Some(tag), _) => Some(locate::locate(model, tag, known, cache_dir)?),
         (None, Some(weights)) => Some(Place::of(weights.path(cache_dir)?)),
@@ -121,6 +124,11 @@ pub fn create(
             check_memory(&loaded)?;
             loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
             loaded = with_encoder(loaded, cache_dir)?;
+            if options.pretrained_image {
+                let (model, warnings) = trunk::load(loaded.model, &loaded.config, cache_dir)?;
+                loaded.model = model;
+                loaded.warnings.extend(warnings);
+            }
         }
         Some(Place { path, .. }) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
             loaded.model =
@@ -180,6 +188,10 @@ pub fn create(
             }
             loaded.model = load_state_dict(loaded.model, &loaded.config, dict, &path)?;
         }
+    }
+    if options.pretrained_image && names_weights {
+        let warning = "--pretrained-image changes nothing beside weights of the whole model";
+        loaded.warnings.push(warning.into());
     }
     if options.int8_linear {
         loaded.model = loaded.model.with_int8_linear()?;

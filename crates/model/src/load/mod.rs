@@ -7,6 +7,7 @@
 //! * `reading` – the prefix under which a file holds the model; `diagnosis` – what holds no model
 //! * `settings` – activation and preprocessing that belong to weights
 //! * `encoder` – published weights of a Hugging Face encoder alone
+//! * `trunk` – weights that timm publishes for an image tower alone
 //! * `difference` – whose towers the keys of a state dict are
 
 mod diagnosis;
@@ -18,5 +19,6 @@ mod locate;
 mod reading;
 mod settings;
 mod state_dict;
+mod trunk;
 
 pub use state_dict::load_state_dict;

@@ -84,7 +84,7 @@ pub fn load_state_dict(
 }
 
 /// A table that goes by the size of the picture or of the caption, fitted to the model's; `None` for every other key.
-fn resized(
+pub(super) fn resized(
     model: &Clip,
     key: &str,
     tensor: &RawTensor,

@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 
-use crate::files::ModelError;
 use crate::layers::batch_norm::is_running_statistic;
 use crate::network::clip::Clip;
 use crate::network::depth::Layers;
@@ -28,11 +27,8 @@ pub struct Lock {
 
 impl Lock {
     /// `model` with these parameters frozen; clones of it share what becomes of BatchNorm's statistics.
-    ///
-    /// # Errors
-    /// As [`Self::frozen`].
-    pub fn apply(&self, model: Clip) -> Result<Clip, ModelError> {
-        let frozen = self.frozen(&model)?;
+    pub fn apply(&self, model: Clip) -> Clip {
+        let frozen = self.frozen(&model);
         if self.freeze_bn_stats
             && let Some(statistics) = model.visual.pending_statistics()
         {
@@ -40,24 +36,33 @@ impl Lock {
             let running = all.filter(|p| is_running_statistic(&p.key) && frozen.contains(&p.id));
             statistics.freeze(running.map(|param| param.id));
         }
-        Ok(model.map(&mut Freeze(frozen)))
+        model.map(&mut Freeze(frozen))
     }
 
     /// The parameters that are frozen, without allocating any.
-    ///
-    /// # Errors
-    /// [`ModelError::Invalid`] for a part of CLIP's ResNet, which has no groups.
-    pub fn frozen(&self, model: &Clip) -> Result<HashSet<ParamId>, ModelError> {
+    pub fn frozen(&self, model: &Clip) -> HashSet<ParamId> {
         let all = params::describe(model);
         let mut frozen = HashSet::new();
         if let Some(unlocked) = self.image {
-            frozen.extend(image_parameters(model, &all, unlocked)?.map(|param| param.id));
+            let own = lower(Layers::of_image(model, &all), unlocked, true);
+            frozen.extend(own.map(|param| param.id));
         }
         if let Some(unlocked) = self.text {
             let own = self.text_parameters(model, &all, unlocked);
             frozen.extend(own.map(|param| param.id));
         }
-        Ok(frozen)
+        frozen
+    }
+
+    /// How many groups of layers a locked tower has, where no fewer are left trainable: nothing of it is frozen then.
+    pub fn idle(&self, model: &Clip) -> impl Iterator<Item = (&'static str, usize)> {
+        let all = params::describe(model);
+        let image = Layers::of_image(model, &all).groups.len();
+        let text = Layers::of_text(model, &all).groups.len();
+        [("image", self.image, image), ("text", self.text, text)]
+            .into_iter()
+            .filter(|(_, unlocked, groups)| unlocked.is_some_and(|unlocked| unlocked >= *groups))
+            .map(|(tower, _, groups)| (tower, groups))
     }
 
     fn text_parameters<'a>(
@@ -74,20 +79,6 @@ impl Lock {
             !(keeps_norms && param.key.split('.').any(|part| part == "LayerNorm"))
         })
     }
-}
-
-fn image_parameters<'a>(
-    model: &Clip,
-    all: &'a [ParamInfo],
-    unlocked: usize,
-) -> Result<impl Iterator<Item = &'a ParamInfo>, ModelError> {
-    if !model.visual.family().freezes_by_layer() && unlocked > 0 {
-        return Err(ModelError::invalid(
-            "--lock-image-unlocked-groups",
-            "CLIP's ResNet is frozen as a whole; leave the flag away",
-        ));
-    }
-    Ok(lower(Layers::of_image(model, all), unlocked, true))
 }
 
 /// Parameters below the last `unlocked` layers, with those of no layer if `rest` says so.

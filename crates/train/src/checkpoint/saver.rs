@@ -17,6 +17,8 @@ use crate::{TrainConfig, TrainError};
 /// What the flags say about saving.
 #[derive(Debug, Clone, Default)]
 pub struct Saving {
+    /// Nothing is saved.
+    pub nothing: bool,
     /// Epochs between checkpoints; 0 saves the last alone.
     pub every_epochs: u64,
     /// Steps between checkpoints within epochs.
@@ -35,11 +37,15 @@ impl From<&TrainConfig> for Saving {
     fn from(config: &TrainConfig) -> Self {
         let minutes = |minutes| Duration::from_secs_f64(60.0 * minutes);
         Self {
+            nothing: config.run_dir().is_none(),
             every_epochs: config.save_frequency,
             every_steps: config.save_every_n_steps,
             every: config.save_every_minutes.map(minutes),
             most_recent: config.save_most_recent,
-            best: config.keep_best.clone(),
+            best: config
+                .keep_best
+                .clone()
+                .filter(|_| config.run_dir().is_some()),
             retention: Retention {
                 steps: config.keep_last,
                 newest_only: config.delete_previous_checkpoint,
@@ -136,11 +142,15 @@ impl Saver {
         last: bool,
     ) -> Option<SavePlan> {
         let Saving {
+            nothing,
             every_epochs,
             every_steps,
             most_recent,
             ..
         } = self.saving;
+        if nothing {
+            return None;
+        }
         let is_step_due =
             last || overdue || every_steps.is_some_and(|steps| step.is_multiple_of(steps));
         let name = match epoch {

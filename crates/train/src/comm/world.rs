@@ -11,6 +11,8 @@ pub struct ProcessRank {
     pub world_size: usize,
     /// Number of the process on its node, which chooses its device.
     pub local_rank: usize,
+    /// The variable that says how many there are.
+    pub told_by: &'static str,
 }
 
 /// Variables of torchrun, MPI (PMI), SLURM and Open MPI, in the order in which OpenCLIP asks for them.
@@ -38,22 +40,28 @@ impl ProcessRank {
     }
 
     fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, CommError> {
-        let number = |names: [&str; 4]| {
-            let found = names.iter().find_map(|name| Some((name, variable(name)?)));
+        let named = |names: [&'static str; 4]| {
+            let found = names
+                .into_iter()
+                .find_map(|name| Some((name, variable(name)?)));
             found
-                .map(|(name, text)| {
-                    text.trim().parse::<usize>().map_err(|_| {
-                        CommError::Setup(format!("environment: {name}={text} is no number"))
-                    })
+                .map(|(name, text)| match text.trim().parse::<usize>() {
+                    Ok(number) => Ok((name, number)),
+                    Err(_) => Err(CommError::Setup(format!(
+                        "environment: {name}={text} is no number; --single-process does not ask for it"
+                    ))),
                 })
                 .transpose()
         };
-        let Some(world_size) = number(WORLD_SIZE)?.filter(|size| *size > 1) else {
+        let number = |names| Ok(named(names)?.map(|(_, number)| number));
+        let Some((told_by, world_size)) = named(WORLD_SIZE)?.filter(|(_, size)| *size > 1) else {
             return Ok(None);
         };
         let rank = number(RANK)?.unwrap_or(0);
         if rank >= world_size {
-            let reason = format!("environment: rank {rank} of {world_size} processes");
+            let reason = format!(
+                "environment: rank {rank} of {world_size} processes ({told_by}); --single-process does not ask for either"
+            );
             return Err(CommError::Setup(reason));
         }
         let local_rank = number(LOCAL_RANK)?.unwrap_or(0);
@@ -61,6 +69,7 @@ impl ProcessRank {
             rank,
             world_size,
             local_rank,
+            told_by,
         }))
     }
 }
@@ -79,11 +88,6 @@ mod tests {
 
     #[test]
     fn every_launcher_is_understood() {
-        let process = Some(ProcessRank {
-            rank: 5,
-            world_size: 8,
-            local_rank: 1,
-        });
         for names in [
             ["RANK", "WORLD_SIZE", "LOCAL_RANK"],
             ["PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"],
@@ -95,7 +99,13 @@ mod tests {
             ],
         ] {
             let pairs = [(names[0], "5"), (names[1], "8"), (names[2], "1")];
-            assert_eq!(read(&pairs).unwrap(), process);
+            let process = ProcessRank {
+                rank: 5,
+                world_size: 8,
+                local_rank: 1,
+                told_by: names[1],
+            };
+            assert_eq!(read(&pairs).unwrap(), Some(process));
         }
         assert_eq!(read(&[]).unwrap(), None);
         assert_eq!(read(&[("SLURM_NTASKS", "1")]).unwrap(), None);

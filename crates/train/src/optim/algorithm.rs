@@ -95,6 +95,19 @@ pub struct Given<'a> {
     pub settings: Option<&'a Settings>,
 }
 
+/// Settings of PyTorch's and timm's optimizers that have one value here.
+const FIXED: [(&str, Value); 9] = [
+    ("maximize", Value::Bool(false)),
+    ("caution", Value::Bool(false)),
+    ("corrected_weight_decay", Value::Bool(false)),
+    ("decoupled_decay", Value::Bool(false)),
+    ("decoupled_weight_decay", Value::Bool(true)),
+    ("bias_correction", Value::Bool(true)),
+    ("grad_averaging", Value::Bool(true)),
+    ("trust_clip", Value::Bool(false)),
+    ("clipping_threshold", Value::Null),
+];
+
 /// What `--opt` may be, each also with `timm/` before it.
 const NAMES: &str = "adamw, nadamw, lion, lamb, adafactor, sgd or momentum";
 
@@ -155,9 +168,10 @@ impl Algorithm {
 
     /// The same with settings replaced.
     fn with(self, name: &str, given: &Given<'_>) -> Result<Self, TrainError> {
-        let failed =
-            |error: serde_json::Error| TrainError::flag("--opt-kwargs", format!("{name}: {error}"));
+        let refused = |reason: String| TrainError::flag("--opt-kwargs", reason);
+        let failed = |error: serde_json::Error| refused(format!("{name}: {error}"));
         let mut tagged: BTreeMap<String, Settings> = convert(&self).map_err(failed)?;
+        let kind = tagged.keys().next().cloned().unwrap_or_default();
         let Some(values) = tagged.values_mut().next() else {
             return Ok(self);
         };
@@ -183,12 +197,29 @@ impl Algorithm {
             }
         }
         for (key, value) in given.settings.into_iter().flatten() {
-            match values.get_mut(key) {
-                Some(old) => *old = value.clone(),
+            if let Some(old) = values.get_mut(key) {
+                *old = value.clone();
+                let alone = BTreeMap::from([(&kind, &*values)]);
+                convert::<Self>(&alone)
+                    .map_err(|error| refused(format!("{name}: {key}={value}: {error}")))?;
+                continue;
+            }
+            match FIXED.iter().find(|(fixed, _)| fixed == key) {
+                Some((_, fixed)) if fixed == value => {}
+                Some((_, fixed)) => {
+                    let reason = format!("{name}: {key}={value} is not built; it is {fixed}");
+                    return Err(refused(reason));
+                }
                 None => {
                     let known: Vec<_> = values.keys().map(String::as_str).collect();
-                    let reason = format!("{name} has no {key}; it has {}", known.join(", "));
-                    return Err(TrainError::flag("--opt-kwargs", reason));
+                    let flag = match key.as_str() {
+                        "lr" => "; --lr sets it",
+                        "weight_decay" => "; --wd sets it",
+                        _ => "",
+                    };
+                    let known = known.join(", ");
+                    let reason = format!("{name} has no {key}{flag}; it has {known}");
+                    return Err(refused(reason));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Runs that are kept beyond this machine: object stores, and any folder as one.
+//! Runs that are kept beyond this machine: object stores, and any folder as one, by its path or as `file:///PATH`.
 //!
 //! * [`Store`] – what the rest needs of an object store, in plain calls that wait
 //! * [`sync`] – a run folder is copied there while the run goes on
@@ -12,12 +12,12 @@ pub mod sync;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path as Key;
+use object_store::path::{Path as Key, PathPart};
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 use openclip_model::files::atomic::AtomicFile;
 use tokio::runtime::Runtime;
@@ -52,7 +52,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The folder at `url`. Nothing is asked of the store yet.
+    /// The folder at `url`, which may also be a plain path. Nothing is asked of the store yet.
     ///
     /// # Errors
     /// When the address cannot be one, its kind of store was not compiled in, or the environment lacks what it needs.
@@ -64,14 +64,11 @@ impl Store {
             reason,
         };
         let invalid = |reason: String| failed("address", reason);
-        let parsed = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+        let parsed = address(url).map_err(invalid)?;
         let objects: Arc<dyn ObjectStore> = match parsed.scheme() {
             "file" => Arc::new(LocalFileSystem::new()),
             "s3" | "s3a" | "gs" => cloud(&parsed).map_err(invalid)?,
-            _ => {
-                let known = "expected an address that begins with s3://, gs:// or file:///";
-                return Err(invalid(known.into()));
-            }
+            _ => return Err(invalid(EXPECTED.into())),
         };
         let root = Key::from_url_path(parsed.path()).map_err(|error| invalid(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,8 +87,24 @@ impl Store {
         &self.url
     }
 
+    /// The folder `name` in this one.
+    pub fn folder(mut self, name: &str) -> Self {
+        self.root = self.key(name);
+        self.url = format!("{}/{name}", self.url);
+        self
+    }
+
+    /// The folder's path, where it is one of this machine.
+    pub fn local_path(&self) -> Option<PathBuf> {
+        let is_local = address(&self.url).is_ok_and(|url| url.scheme() == "file");
+        is_local.then(|| Path::new("/").join(self.root.as_ref()))
+    }
+
     fn key(&self, name: &str) -> Key {
-        Key::from(format!("{}/{name}", self.root))
+        let parts = name.split('/').filter(|part| !part.is_empty());
+        parts.fold(self.root.clone(), |key, part| {
+            key.join(PathPart::parse(part).unwrap_or_else(|_| part.into()))
+        })
     }
 
     fn error(
@@ -243,6 +256,28 @@ impl Store {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.error("remove", name)(error)),
         }
+    }
+}
+
+/// What else than an address of a store names a place. `bucket/path` may have lost its `s3://`.
+const EXPECTED: &str = "expected a folder that begins with / or ./, or an address that begins with s3://, gs:// or file:///";
+
+/// `text` as an address: of a store, or of a path of this machine.
+fn address(text: &str) -> Result<Url, String> {
+    if !text.contains("://") {
+        let first = text.split('/').next().unwrap_or_default();
+        if !matches!(first, "" | "." | "..") || text.is_empty() {
+            return Err(EXPECTED.into());
+        }
+        let path = std::path::absolute(text).map_err(|error| error.to_string())?;
+        return Url::from_file_path(path).map_err(|()| "not a path".to_owned());
+    }
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match url.host_str() {
+        Some(host) if url.scheme() == "file" => Err(format!(
+            "{host} would be another machine; expected file:///PATH or a plain path"
+        )),
+        _ => Ok(url),
     }
 }
 

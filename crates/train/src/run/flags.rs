@@ -18,6 +18,7 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     positive("--keep-last", config.keep_last.unwrap_or(1) as u64)?;
     positive("--remote-sync-frequency", config.remote_sync_frequency)?;
     saving(config)?;
+    unkept(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
     positive("--spike-window", config.spike_window as u64)?;
     at_most(config)?;
@@ -138,6 +139,26 @@ fn at_most(config: &TrainConfig) -> Result<(), TrainError> {
         }
     }
     Ok(())
+}
+
+/// What needs a run folder where `--logs none` makes none.
+fn unkept(config: &TrainConfig) -> Result<(), TrainError> {
+    if config.run_dir().is_some() {
+        return Ok(());
+    }
+    let asks = [
+        ("--resume", config.resume.as_deref() == Some("latest")),
+        ("--remote-sync", config.remote_sync.is_some()),
+        ("--keep-best", config.keep_best.is_some()),
+        ("--report-to", config.reports_to("wandb")),
+    ];
+    match asks.into_iter().find(|(_, asks)| *asks) {
+        Some((flag, _)) => Err(TrainError::flag(
+            flag,
+            "needs the run's folder, which --logs none does not make",
+        )),
+        None => Ok(()),
+    }
 }
 
 fn saving(config: &TrainConfig) -> Result<(), TrainError> {

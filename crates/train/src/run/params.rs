@@ -59,6 +59,8 @@ const HARMLESS: &[&str] = &[
     "report_to",
     "max_steps",
     "device",
+    "single_process",
+    "pretrained_image",
 ];
 
 /// A resumed run with other flags is no longer the run it was; the user should know.

@@ -26,14 +26,14 @@ use crate::journal::{self, Journal};
 use crate::remote;
 use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
 use crate::schedule::StepSchedule;
-use crate::strategy::{Driver, ModelFacts, Run, due};
+use crate::strategy::{Driver, ModelFacts, Run, asked};
 use crate::task::{Setup, Task};
 use crate::{TrainConfig, TrainError};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// The run folder.
+    /// The run folder; the empty path with `--logs none`.
     pub run: PathBuf,
     /// Which rank this is: the first one speaks for all.
     pub rank: usize,
@@ -50,45 +50,56 @@ pub(super) struct RankContext {
     pub stop: Arc<AtomicBool>,
     /// Whether it listens to signals for its process.
     pub listens: bool,
+    /// Whether `--precision` was left to the device.
+    pub precision_by_default: bool,
 }
 
 impl RankContext {
     /// The only one of its process.
-    pub fn new(ranks: Arc<dyn Communicator>) -> Self {
+    pub fn new(ranks: Arc<dyn Communicator>, precision_by_default: bool) -> Self {
         Self {
             ranks,
             stop: Arc::default(),
             listens: true,
+            precision_by_default,
         }
     }
 }
 
-/// The whole of one rank. `config` has a name and one device.
+/// The whole of one rank. `config` has a name, one device and a precision.
 pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outcome, TrainError> {
     let RankContext {
         ranks,
         stop,
         listens,
+        precision_by_default,
     } = context;
     let (rank, world_size) = (ranks.rank(), ranks.world_size());
     let optim = setup::optim(&config)?;
     let layer_decay = setup::layer_decay(&config)?;
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
-    let dir = config.logs.join(config.name.as_deref().unwrap_or_default());
+    let dir = config.run_dir().unwrap_or_default();
+    let is_kept = config.run_dir().is_some();
     let Search {
         resumed,
         passed_over,
         nothing,
     } = resume::find_checkpoint(&config, &dir, ranks.as_ref())?;
-    let interactive = trains && ranks.is_first() && is_interactive();
+    let interactive = trains && is_kept && ranks.is_first() && is_interactive();
 
     // Everything that a flag can get wrong comes before the run folder, so that the next try finds its name free.
     let device = device::parse(&config.device)?;
-    config.precision.check(&device, trains)?;
+    config.precision().check(&device, trains)?;
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
-    let frozen = setup::lock(&config).frozen(&loaded.model)?;
-    loaded.model = setup::lock(&config).apply(loaded.model)?;
+    let lock = setup::lock(&config);
+    for (tower, groups) in lock.idle(&loaded.model) {
+        loaded.warnings.push(format!(
+            "--lock-{tower} locks nothing: all {groups} groups of the tower are left unlocked"
+        ));
+    }
+    let frozen = lock.frozen(&loaded.model);
+    loaded.model = lock.apply(loaded.model);
     setup::computation(&config, &mut loaded, &ranks)?;
     let teacher = setup::teacher(&config, &loaded, &device)?;
     let caches = CacheDirs::new(config.cache_dir.as_deref());
@@ -96,8 +107,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &caches)?;
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let image_size = [height, width];
-    let compute = config.precision.compute();
-    let encoder = Encoder::of(&loaded, &device, compute);
+    let compute = config.precision().compute();
+    let mut encoder = Encoder::of(&loaded, &device, compute);
     let validation = setup::open_validation(&config, !interactive)?;
     let training = trains
         .then(|| {
@@ -121,10 +132,26 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     }
     let start = start.of_rank(rank, world_size);
 
+    let store = match ranks.is_first() {
+        true => resume::remote_store(&config)?,
+        false => None,
+    };
+    let every = Duration::from_secs(config.remote_sync_frequency);
+    let copies = |store| {
+        let copies = remote::Sync::start(store, dir.clone(), every);
+        copies.map_err(|source| TrainError::Write {
+            path: dir.clone(),
+            source,
+        })
+    };
+
     // The folder is made when every rank has come so far, and no rank goes on unless it is made.
     ranks.barrier()?;
     let mut journal = Journal::silent();
-    if ranks.is_first() {
+    if ranks.is_first() && !is_kept {
+        journal = Journal::unkept();
+        journal.warn("--logs none: no checkpoint, metric or log of this run is kept");
+    } else if ranks.is_first() {
         prepare_dir(&config, &dir)?;
         journal = Journal::open(
             &dir,
@@ -148,7 +175,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     for warning in std::mem::take(&mut loaded.warnings) {
         journal.warn(warning);
     }
-    if ranks.is_first() {
+    if ranks.is_first() && is_kept {
         params::warn_of_changes(&config, &dir, resumed.is_some(), &mut journal);
         params::write(&config, &dir)?;
     }
@@ -158,16 +185,30 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         .map(|param| param.numel())
         .sum();
     journal.info(format!(
-        "{}: {:.1} M parameters on {}, {}",
+        "{}: {:.1} M parameters on {}, {}{}",
         loaded.name,
         numel as f64 / 1e6,
         config.device,
-        config.precision.name(),
+        config.precision().name(),
+        match precision_by_default {
+            true => ", the default there",
+            false => "",
+        },
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
-            journal.evaluation(0, 0, &metrics)?;
+            let (average, missing) = setup::average(&config, &loaded, resumed.as_ref())?;
+            if let Some(warning) = missing {
+                journal.warn(warning);
+            }
+            if let Some(average) = average {
+                encoder.set_model(&average.model);
+            }
+            let metrics = validation.run(&encoder, &tokenizer, asked(&config))?;
+            journal.evaluation(start.epoch, start.step, &metrics)?;
+            if let Some(store) = store {
+                copies(store)?.finish(&mut journal);
+            }
             journal.finish()?;
         }
         return Ok(Outcome {
@@ -255,16 +296,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         learner.load_optim(record);
     }
 
-    let remote = match ranks.is_first() {
-        true => resume::remote_store(&config)?,
-        false => None,
-    };
-    let every = Duration::from_secs(config.remote_sync_frequency);
-    let remote = remote.map(|store| remote::Sync::start(store, dir.clone(), every));
-    let remote = remote.transpose().map_err(|source| TrainError::Write {
-        path: dir.clone(),
-        source,
-    })?;
+    let remote = store.map(copies).transpose()?;
 
     if listens {
         listen(&stop)?;

@@ -8,32 +8,49 @@ use openclip_model::device;
 use super::rank::{Outcome, RankContext, one_rank};
 use crate::comm::world::ProcessRank;
 use crate::comm::{CommError, Communicator, Single, threads};
-use crate::{TrainConfig, TrainError};
+use crate::{Precision, TrainConfig, TrainError};
 
 /// Runs one rank, a thread for each device, or this process's part among others.
 pub(super) fn spread(mut config: TrainConfig) -> Result<Outcome, TrainError> {
-    let name = config.name.take().unwrap_or_else(|| run_name(&config));
-    config.name = Some(name.clone());
     let devices = device::list(&config.device);
-    if let Some(process) = ProcessRank::of_environment()? {
+    let by_default = config.precision.is_none();
+    let process = match config.single_process {
+        true => None,
+        false => ProcessRank::of_environment()?,
+    };
+    if let (true, None, Ok(Some(other))) = (
+        config.single_process,
+        &config.name,
+        ProcessRank::of_environment(),
+    ) && other.rank > 0
+    {
+        let reason = format!(
+            "this is process {} of {} ({}): give each a --name of its own",
+            other.rank, other.world_size, other.told_by
+        );
+        return Err(TrainError::flag("--single-process", reason));
+    }
+    if let Some(process) = process {
         if devices.len() > 1 {
             let reason = "processes that a launcher has started take one device each";
             return Err(TrainError::flag("--device", reason));
         }
         let ranks = join(process)?;
-        let name = ranks.from_first(name.as_bytes())?;
-        config.name = Some(String::from_utf8_lossy(&name).into_owned());
         config.device = device::local(&config.device, process.local_rank);
-        let outcome = one_rank(config, RankContext::new(Arc::clone(&ranks)));
+        let outcome = agree(config, ranks.as_ref()).and_then(|config| {
+            let context = RankContext::new(Arc::clone(&ranks), by_default);
+            one_rank(config, context)
+        });
         if outcome.is_err() {
             // MPI must not end in good order here: the others would wait for ever. Its launcher ends them with this process.
             std::mem::forget(ranks);
         }
         return outcome;
     }
+    let mut config = settle(config, &devices)?;
     if let [only] = devices.as_slice() {
         config.device.clone_from(only);
-        return one_rank(config, RankContext::new(Arc::new(Single)));
+        return one_rank(config, RankContext::new(Arc::new(Single), by_default));
     }
     let stop: Arc<AtomicBool> = Arc::default();
     let outcomes: Vec<Result<Outcome, TrainError>> = std::thread::scope(|scope| {
@@ -45,6 +62,7 @@ pub(super) fn spread(mut config: TrainConfig) -> Result<Outcome, TrainError> {
                     ranks: Arc::new(rank),
                     stop: Arc::clone(&stop),
                     listens,
+                    precision_by_default: by_default,
                 };
                 let config = TrainConfig {
                     device,
@@ -60,6 +78,39 @@ pub(super) fn spread(mut config: TrainConfig) -> Result<Outcome, TrainError> {
             .collect()
     });
     first_cause(outcomes)
+}
+
+/// `config` with a name and a precision: what suits the slowest of the devices where none is given.
+fn settle(mut config: TrainConfig, devices: &[String]) -> Result<TrainConfig, TrainError> {
+    if config.precision.is_none() {
+        let suitable = |name: &String| Ok(Precision::of_device(&device::parse(name)?));
+        let suitable: Vec<_> = devices
+            .iter()
+            .map(suitable)
+            .collect::<Result<_, TrainError>>()?;
+        let narrow = suitable.iter().find(|found| **found == Precision::Fp32);
+        config.precision = narrow.or(suitable.first()).copied();
+    }
+    if config.name.is_none() {
+        config.name = Some(run_name(&config));
+    }
+    Ok(config)
+}
+
+/// The name and the precision that the first process settles on.
+fn agree(config: TrainConfig, ranks: &dyn Communicator) -> Result<TrainConfig, TrainError> {
+    let device = config.device.clone();
+    let mut config = settle(config, &[device])?;
+    let name = config.name.as_deref().unwrap_or_default();
+    config.name = Some(from_first(ranks, name)?);
+    let precision = from_first(ranks, config.precision().name())?;
+    config.precision = Some(precision.parse().map_err(CommError::Setup)?);
+    Ok(config)
+}
+
+fn from_first(ranks: &dyn Communicator, text: &str) -> Result<String, CommError> {
+    let bytes = ranks.from_first(text.as_bytes())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What the first rank came to, or why a rank failed: not that another was left alone by it.
@@ -84,8 +135,10 @@ fn join(process: ProcessRank) -> Result<Arc<dyn Communicator>, CommError> {
     let ranks = crate::comm::mpi::MpiRank::join()?;
     if ranks.world_size() != process.world_size {
         return Err(CommError::Setup(format!(
-            "the environment speaks of {} processes, MPI of {}: start them with mpirun or srun",
+            "the environment speaks of {} processes ({}), MPI of {}: start them with mpirun or srun, or give --single-process \
+             where this process is to train by itself",
             process.world_size,
+            process.told_by,
             ranks.world_size()
         )));
     }
@@ -95,8 +148,9 @@ fn join(process: ProcessRank) -> Result<Arc<dyn Communicator>, CommError> {
 #[cfg(not(feature = "mpi"))]
 fn join(process: ProcessRank) -> Result<Arc<dyn Communicator>, CommError> {
     Err(CommError::Setup(format!(
-        "process {} of {}, says the environment; several processes need a build with `--features mpi`",
-        process.rank, process.world_size
+        "process {} of {}, says the environment ({}): several processes need a build with `--features mpi`; where this process is \
+         to train by itself, as in a session that was given several tasks, give --single-process",
+        process.rank, process.world_size, process.told_by
     )))
 }
 
@@ -109,6 +163,6 @@ fn run_name(config: &TrainConfig) -> String {
         config.lr,
         config.batch_size,
         config.workers,
-        config.precision.name(),
+        config.precision().name(),
     )
 }

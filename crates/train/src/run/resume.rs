@@ -219,7 +219,13 @@ pub(super) fn remote_store(config: &TrainConfig) -> Result<Option<Store>, TrainE
         return Ok(None);
     };
     let name = config.name.as_deref().unwrap_or_default();
-    let store = Store::open(&format!("{}/{name}", url.trim_end_matches('/')));
     let flag = |error: RemoteError| TrainError::flag("--remote-sync", error.to_string());
-    store.map(Some).map_err(flag)
+    let store = Store::open(url).map_err(flag)?.folder(name);
+    if let (Some(copy), Some(run)) = (store.local_path(), config.run_dir())
+        && std::path::absolute(run).is_ok_and(|run| copy.starts_with(run))
+    {
+        let reason = format!("{} is the run's own folder or within it", copy.display());
+        return Err(TrainError::flag("--remote-sync", reason));
+    }
+    Ok(Some(store))
 }

@@ -52,6 +52,7 @@ pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, Trai
         force_patch_dropout: config.force_patch_dropout,
         force_custom_text: config.force_custom_text,
         init_logits: config.siglip.then_some(SIGLIP_LOGITS),
+        pretrained_image: config.pretrained_image,
         seed: config.seed,
         cache_dir: config.cache_dir.clone(),
     })
@@ -63,12 +64,13 @@ pub(super) fn load_model(
     device: &Device,
     resumed: Option<&Resumed>,
 ) -> Result<Loaded, TrainError> {
-    let options = create_options(config)?;
+    let mut options = create_options(config)?;
+    options.pretrained_image &= resumed.is_none();
     let weights = resumed.map(|resumed| resumed.weights().to_string_lossy().into_owned());
     let pretrained = weights.as_deref().or(config.pretrained.as_deref());
     let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
     loaded.warnings.extend(resumed.and_then(Resumed::lack));
-    if let Some(dtype) = config.precision.parameters() {
+    if let Some(dtype) = config.precision().parameters() {
         loaded.model = params::cast(loaded.model, dtype);
     }
     let preprocess = &mut loaded.preprocess;
@@ -344,7 +346,7 @@ pub(super) fn wandb(
 /// What is asked of every step.
 pub(super) fn rules(config: &TrainConfig) -> Rules {
     Rules {
-        scale: config.precision.loss_scale(),
+        scale: config.precision().loss_scale(),
         spikes: config.skip_spikes.map(|deviations| SpikeRule {
             deviations,
             window: config.spike_window,

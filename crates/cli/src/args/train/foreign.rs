@@ -18,6 +18,8 @@ enum Values {
 struct Foreign {
     name: &'static str,
     values: Values,
+    /// OpenCLIP's default, which is what happens anyway; it may be written out.
+    default: Option<&'static str>,
     answer: Answer,
 }
 
@@ -26,49 +28,55 @@ struct Foreign {
 enum Answer {
     /// Why it changes nothing.
     Note(&'static str),
-    /// Nothing for one value, which is what happens anyway; a refusal for any other.
-    Only(&'static str),
     /// Why none of these values changes anything; a refusal for any other.
     AnyOf(&'static [&'static str], &'static str),
     /// A refusal.
     Later,
 }
 
-const fn note(name: &'static str, values: Values, why: &'static str) -> Foreign {
-    Foreign {
-        name,
-        values,
-        answer: Answer::Note(why),
+impl Foreign {
+    /// Whether the default was written out.
+    fn is_default(&self, value: Option<&str>) -> bool {
+        match (value, self.default) {
+            (Some(value), Some(known)) => same(value, known),
+            _ => false,
+        }
+    }
+
+    const fn new(name: &'static str, values: Values, answer: Answer) -> Self {
+        Self {
+            name,
+            values,
+            default: None,
+            answer,
+        }
+    }
+
+    const fn default(self, value: &'static str) -> Self {
+        Self {
+            default: Some(value),
+            ..self
+        }
     }
 }
 
-const fn only(name: &'static str, value: &'static str) -> Foreign {
-    Foreign {
-        name,
-        values: Values::One,
-        answer: Answer::Only(value),
-    }
+const fn note(name: &'static str, values: Values, why: &'static str) -> Foreign {
+    Foreign::new(name, values, Answer::Note(why))
 }
 
 const fn any_of(name: &'static str, values: &'static [&'static str], why: &'static str) -> Foreign {
-    Foreign {
-        name,
-        values: Values::One,
-        answer: Answer::AnyOf(values, why),
-    }
+    Foreign::new(name, Values::One, Answer::AnyOf(values, why))
 }
 
 const fn later(name: &'static str, values: Values) -> Foreign {
-    Foreign {
-        name,
-        values,
-        answer: Answer::Later,
-    }
+    Foreign::new(name, values, Answer::Later)
 }
 
 const RELAY: &str = "the gradient of the whole batch's loss is always exact";
 const PYTORCH: &str = "it concerns PyTorch alone";
 const LAUNCHER: &str = "mpirun or srun connects the processes";
+const STORE: &str = "the address says which store it is";
+const WIDE: &str = "features are compared in 32 bits whatever --precision says";
 const CODE: &str = "params.json names the version that ran";
 const LOGS: &str = "metrics are written every --log-every-n-steps";
 
@@ -78,7 +86,7 @@ const FOREIGN: &[Foreign] = &[
     note("gather-with-grad", Values::None, RELAY),
     note("ddp-static-graph", Values::None, PYTORCH),
     note("torchcompile", Values::None, PYTORCH),
-    note("torchcompile-strategy", Values::One, PYTORCH),
+    any_of("torchcompile-strategy", &["model", "task", "step"], PYTORCH).default("task"),
     note("torchcompile-backend", Values::One, PYTORCH),
     note("torchcompile-mode", Values::One, PYTORCH),
     note("torchscript", Values::None, PYTORCH),
@@ -88,17 +96,16 @@ const FOREIGN: &[Foreign] = &[
     note("no-set-device-rank", Values::None, "--device cuda:0 names the device; without a number each process of a node takes its own"),
     note("log-local", Values::None, "the first rank logs for all"),
     note("copy-codebase", Values::None, CODE),
-    note("log-metric-every-n-steps", Values::One, LOGS),
-    note("train-loss-ema-samples", Values::One, "the loss is shown as it is"),
-    note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks"),
+    note("log-metric-every-n-steps", Values::One, LOGS).default("10"),
+    note("train-loss-ema-samples", Values::One, "the loss is shown as it is").default("50000"),
+    note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks").default("4096"),
     any_of("loss-dist-impl", &["bidir", "shift", "reduce", "gather"], RELAY),
-    only("val-retrieval-precision", "fp32"),
-    only("image-key", "jpg;png;jpeg;webp"),
-    only("text-key", "txt"),
-    only("fsdp-checkpoint", "full"),
-    note("remote-sync-protocol", Values::One, "the address says which store it is"),
+    any_of("val-retrieval-precision", &["fp32", "model"], WIDE).default("fp32"),
+    later("image-key", Values::One).default("jpg;png;jpeg;webp"),
+    later("text-key", Values::One).default("txt"),
+    later("fsdp-checkpoint", Values::One).default("full"),
+    any_of("remote-sync-protocol", &["s3", "fsspec"], STORE).default("s3"),
     later("imagenet-v2", Values::One),
-    later("pretrained-image", Values::None),
     later("horovod", Values::None),
     later("opt-fallback-list", Values::Many),
     later("audio-layer-decay", Values::One),
@@ -109,9 +116,9 @@ const FOREIGN: &[Foreign] = &[
     later("json-text-key", Values::One),
     later("json-text-key-probs", Values::Many),
     later("length-bucketing", Values::None),
-    later("bucket-pool", Values::One),
-    later("bucket-chunk", Values::One),
-    later("bucket-prefetch-pools", Values::One),
+    later("bucket-pool", Values::One).default("2048"),
+    later("bucket-chunk", Values::One).default("128"),
+    later("bucket-prefetch-pools", Values::One).default("0"),
     later("text-pad-multiple", Values::One),
     later("use-naflex", Values::None),
     later("force-naflex-vision", Values::None),
@@ -120,26 +127,26 @@ const FOREIGN: &[Foreign] = &[
     later("naflex-patch-size-probs", Values::Many),
     later("naflex-seq-lens", Values::Many),
     later("naflex-seq-len-probs", Values::Many),
-    later("naflex-max-tokens-per-batch", Values::One),
+    later("naflex-max-tokens-per-batch", Values::One).default("16384"),
     later("naflex-max-text-tokens", Values::One),
-    later("naflex-batch-divisor", Values::One),
-    later("naflex-loss-scale", Values::One),
+    later("naflex-batch-divisor", Values::One).default("8"),
+    later("naflex-loss-scale", Values::One).default("none"),
     later("naflex-pad-multiple", Values::One),
-    later("audio-ext", Values::One),
+    later("audio-ext", Values::One).default("flac"),
     later("pretrained-audio", Values::One),
-    later("audio-fill", Values::One),
-    later("audio-trunc", Values::One),
+    later("audio-fill", Values::One).default("repeatpad"),
+    later("audio-trunc", Values::One).default("rand_trunc"),
     later("audio-fusion", Values::None),
     later("audio-int16-normalize", Values::None),
     later("audio-zeroshot-dataset", Values::One),
-    later("audio-zeroshot-split", Values::One),
-    later("audio-zeroshot-audio-key", Values::One),
-    later("audio-zeroshot-target-key", Values::One),
-    later("audio-zeroshot-class-key", Values::One),
+    later("audio-zeroshot-split", Values::One).default("train"),
+    later("audio-zeroshot-audio-key", Values::One).default("audio"),
+    later("audio-zeroshot-target-key", Values::One).default("target"),
+    later("audio-zeroshot-class-key", Values::One).default("category"),
     later("audio-zeroshot-template", Values::Many),
-    later("audio-zeroshot-workers", Values::One),
-    later("audio-zeroshot-multiprocessing-context", Values::One),
-    later("audio-multiprocessing-context", Values::One),
+    later("audio-zeroshot-workers", Values::One).default("0"),
+    later("audio-zeroshot-multiprocessing-context", Values::One).default("forkserver"),
+    later("audio-multiprocessing-context", Values::One).default("forkserver"),
 ];
 
 /// Which flags without a place of their own were given.
@@ -159,22 +166,20 @@ impl ForeignFlags {
     pub fn check(&self) -> Result<Vec<String>> {
         let (mut refused, mut notes) = (Vec::new(), Vec::new());
         for (index, values) in &self.given {
-            let Foreign { name, answer, .. } = &FOREIGN[*index];
-            match answer {
+            let foreign = &FOREIGN[*index];
+            let name = foreign.name;
+            let value = values.last().map(String::as_str);
+            let shown = match foreign.values {
+                Values::One => format!("--{name} {}", value.unwrap_or_default()),
+                _ => format!("--{name}"),
+            };
+            match foreign.answer {
+                _ if foreign.is_default(value) => {}
                 Answer::Note(why) => notes.push(format!("--{name} changes nothing: {why}")),
-                Answer::Only(known) => match values.last() {
-                    Some(value) if !same(value, known) => {
-                        refused.push(format!("--{name} {value}"));
-                    }
-                    _ => {}
-                },
-                Answer::AnyOf(known, why) => match values.last() {
-                    Some(value) if !known.contains(&value.as_str()) => {
-                        refused.push(format!("--{name} {value}"));
-                    }
-                    _ => notes.push(format!("--{name} changes nothing: {why}")),
-                },
-                Answer::Later => refused.push(format!("--{name}")),
+                Answer::AnyOf(known, why) if value.is_some_and(|value| known.contains(&value)) => {
+                    notes.push(format!("{shown} changes nothing: {why}"));
+                }
+                Answer::AnyOf(..) | Answer::Later => refused.push(shown),
             }
         }
         match refused.as_slice() {
@@ -189,7 +194,7 @@ impl ForeignFlags {
 }
 
 /// Equal as text or as a number.
-fn same(value: &str, known: &str) -> bool {
+pub(super) fn same(value: &str, known: &str) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
     value == known || number(value).is_some_and(|value| Some(value) == number(known))
 }
@@ -250,6 +255,13 @@ impl FromArgMatches for ForeignFlags {
     }
 }
 
+/// OpenCLIP's default of a flag of the table.
+#[cfg(test)]
+pub(super) fn default(name: &str) -> Option<&'static str> {
+    let foreign = FOREIGN.iter().find(|foreign| foreign.name == name);
+    foreign.and_then(|foreign| foreign.default)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -275,19 +287,32 @@ mod tests {
 
     #[test]
     fn a_default_written_out_is_fine() {
-        parse(&[
+        let written = parse(&[
             "--fsdp-checkpoint",
             "full",
             "--image-key",
             "jpg;png;jpeg;webp",
-        ])
-        .check()
-        .unwrap();
+            "--val-retrieval-precision",
+            "fp32",
+            "--bucket-pool",
+            "2048",
+        ]);
+        assert!(written.check().unwrap().is_empty());
         let other = parse(&["--image-key", "tif"])
             .check()
             .unwrap_err()
             .message();
         assert_eq!(other, "--image-key tif is not built yet");
+    }
+
+    #[test]
+    fn retrieval_in_the_model_s_precision_is_a_value() {
+        let notes = parse(&["--val-retrieval-precision", "model"]);
+        let notes = notes.check().unwrap();
+        assert!(notes[0].starts_with("--val-retrieval-precision model changes nothing: "));
+        let other = parse(&["--val-retrieval-precision", "fp16"]).check();
+        let other = other.unwrap_err().message();
+        assert_eq!(other, "--val-retrieval-precision fp16 is not built yet");
     }
 
     #[test]
@@ -304,9 +329,9 @@ mod tests {
     fn features_to_come_are_refused_by_name() {
         let one = parse(&["--horovod"]).check().unwrap_err();
         assert_eq!(one.message(), "--horovod is not built yet");
-        let two = parse(&["--fsdp", "--audio-ext", "flac"])
+        let two = parse(&["--fsdp", "--audio-ext", "wav"])
             .check()
             .unwrap_err();
-        assert_eq!(two.message(), "--fsdp, --audio-ext are not built yet");
+        assert_eq!(two.message(), "--fsdp, --audio-ext wav are not built yet");
     }
 }

@@ -4,6 +4,8 @@
 //! * [`optim`] – schedule and optimizer, augmentation
 //! * [`foreign`] – flags that are accepted without effect, and flags of features that are not built yet
 
+#[cfg(test)]
+mod defaults;
 pub mod foreign;
 pub mod optim;
 pub mod run;

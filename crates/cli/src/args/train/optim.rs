@@ -2,10 +2,11 @@
 
 use clap::{ArgAction, Args};
 use openclip_train::optim::Settings;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::args::literal;
 use crate::error::{CliError, Result};
-use crate::output::warn;
+use crate::output::{note, warn};
 
 /// Schedule and optimizer.
 #[derive(Debug, Clone, Args)]
@@ -62,6 +63,8 @@ pub struct OptimArgs {
     #[arg(long, value_name = "NAME", default_value = "adamw")]
     pub opt: String,
     /// Settings of the optimizer as key=value, under PyTorch's and timm's names: betas=(0.9,0.95) amsgrad=True
+    ///
+    /// Values are read as Python reads them. A setting that the optimizer does not have is refused.
     #[arg(long, value_name = "KEY=VALUE", num_args = 0.., action = ArgAction::Set)]
     pub opt_kwargs: Vec<String>,
     /// Decay of the first moment [default: 0.9]
@@ -85,6 +88,12 @@ pub struct OptimArgs {
     /// Largest L2 norm of the whole gradient; 1.0 calms a run whose loss jumps
     #[arg(long, value_name = "NORM")]
     pub grad_clip_norm: Option<f32>,
+    /// Begin the image tower with the weights that timm publishes for it, in most cases trained on ImageNet
+    ///
+    /// For towers of timm's, such as convnext_base or swin_base_patch4_window7_224, where --pretrained gives no weights of the whole
+    /// model. They come from the Hugging Face hub (timm/NAME.TAG) or from ~/.cache/openclip/timm-NAME.TAG/model.safetensors.
+    #[arg(long, help_heading = "Model")]
+    pub pretrained_image: bool,
     /// Share of patches that is dropped in training; 0.5 halves the image tower's work at little loss
     #[arg(long, value_name = "SHARE")]
     pub force_patch_dropout: Option<f64>,
@@ -112,27 +121,25 @@ pub struct OptimArgs {
     pub seed: u64,
 }
 
+/// Settings of PyTorch's optimizers that say how they compute, and not what.
+const PYTORCH: [&str; 4] = ["foreach", "fused", "capturable", "differentiable"];
+
 impl OptimArgs {
     /// `--opt-kwargs` as values.
     pub fn opt_kwargs(&self) -> Result<Settings> {
         let given = self.opt_kwargs.iter().filter(|given| !given.is_empty());
-        let pairs = given.map(|given| {
-            let pair = given.split_once('=').and_then(|(key, value)| {
-                let number = value.parse().ok().map(|number: f64| json!(number));
-                let value = match value {
-                    "True" => json!(true),
-                    "False" => json!(false),
-                    "None" => Value::Null,
-                    value => number.or_else(|| Some(json!(list(value)?)))?,
-                };
-                Some((key.to_owned(), value))
-            });
-            pair.ok_or_else(|| {
-                let expected = "key=value with a number, True, False, None or (a,b)";
-                CliError::Usage(format!("--opt-kwargs {given}: expected {expected}"))
-            })
-        });
-        pairs.collect()
+        let settings = given.map(|given| literal::setting("--opt-kwargs", given));
+        let mut kept = Settings::new();
+        for setting in settings {
+            let (key, value) = setting?;
+            match PYTORCH.contains(&key) {
+                true => note(format!(
+                    "--opt-kwargs {key} changes nothing: it concerns PyTorch alone"
+                )),
+                false => drop(kept.insert(key.to_owned(), value)),
+            }
+        }
+        Ok(kept)
     }
 }
 
@@ -195,27 +202,22 @@ impl AugmentArgs {
             gray_scale_prob: None,
         };
         for setting in self.aug_cfg.iter().filter(|setting| !setting.is_empty()) {
-            let (key, value) = setting
-                .split_once('=')
-                .filter(|(_, value)| !value.contains('='))
-                .ok_or_else(|| {
-                    CliError::Usage(format!("--aug-cfg {setting}: expected key=value"))
-                })?;
-            if value == "None" {
+            let (key, value) = literal::setting("--aug-cfg", setting)?;
+            if value.is_null() {
                 continue;
             }
             match key {
-                "scale" => augment.scale = Some(numbers(setting, value)?),
-                "color_jitter" => augment.color_jitter = Some(jitter(setting, value)?),
+                "scale" => augment.scale = Some(numbers(setting, &value)?),
+                "color_jitter" => augment.color_jitter = Some(jitter(setting, &value)?),
                 "color_jitter_prob" => {
-                    let [share] = numbers(setting, value)?;
+                    let [share] = numbers(setting, &value)?;
                     augment.color_jitter_prob = Some(share);
                 }
                 "gray_scale_prob" => {
-                    let [share] = numbers(setting, value)?;
+                    let [share] = numbers(setting, &value)?;
                     augment.gray_scale_prob = Some(share);
                 }
-                "use_timm" if value == "True" => {
+                "use_timm" if value != Value::Bool(false) => {
                     return Err(CliError::Usage(
                         "--aug-cfg use_timm=True: timm's augmentation is not built yet".into(),
                     ));
@@ -228,7 +230,7 @@ impl AugmentArgs {
 }
 
 /// One strength for brightness, contrast and saturation, or each with the hue's.
-fn jitter(setting: &str, value: &str) -> Result<[f64; 4]> {
+fn jitter(setting: &str, value: &Value) -> Result<[f64; 4]> {
     if let Ok([all]) = numbers(setting, value) {
         return Ok([all, all, all, 0.0]);
     }
@@ -238,23 +240,15 @@ fn jitter(setting: &str, value: &str) -> Result<[f64; 4]> {
     numbers(setting, value)
 }
 
-/// `(a, b)`, `[a, b]` or `a` as Python writes them.
-fn numbers<const N: usize>(setting: &str, value: &str) -> Result<[f64; N]> {
-    list(value)
+/// A list of so many numbers, or a number by itself.
+fn numbers<const N: usize>(setting: &str, value: &Value) -> Result<[f64; N]> {
+    let values: Option<Vec<f64>> = match value {
+        Value::Array(values) => values.iter().map(Value::as_f64).collect(),
+        value => value.as_f64().map(|number| vec![number]),
+    };
+    values
         .and_then(|values| values.try_into().ok())
         .ok_or_else(|| CliError::Usage(format!("--aug-cfg {setting}: expected {N} number(s)")))
-}
-
-fn list(value: &str) -> Option<Vec<f64>> {
-    let inner = value
-        .trim()
-        .trim_start_matches(['(', '['])
-        .trim_end_matches([')', ']']);
-    let parts = inner
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    parts.map(|part| part.parse().ok()).collect()
 }
 
 #[cfg(test)]

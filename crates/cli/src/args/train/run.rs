@@ -41,7 +41,7 @@ pub struct RunArgs {
     /// Number of ranks, up to 1024, that --dry-run reckons with
     #[arg(long, value_name = "N", requires = "dry_run", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub world_size: u64,
-    /// The folder of all runs
+    /// The folder of all runs; none keeps nothing: no checkpoint, no log, no metric
     #[arg(long, value_name = "DIR", default_value = "./logs/")]
     pub logs: PathBuf,
     /// Name of this run, a folder under --logs [default: date, model and main settings]
@@ -75,12 +75,12 @@ pub struct RunArgs {
     /// Keep the checkpoint with the best METRIC as `best`, such as image_to_text_R@1 or imagenet-zeroshot-val-top1
     #[arg(long, value_name = "METRIC")]
     pub keep_best: Option<String>,
-    /// Copy the run folder to s3://BUCKET/PATH, gs://BUCKET/PATH or file:///PATH, under --name, while the run goes on
+    /// Copy the run folder to s3://BUCKET/PATH, gs://BUCKET/PATH or a folder, under --name, while the run goes on
     ///
     /// A store that fails never stops the run. With --resume latest the run goes on from the newest complete checkpoint of both
     /// places. Keys come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT_URL, or
     /// GOOGLE_APPLICATION_CREDENTIALS. Nothing is removed there, so that --delete-previous-checkpoint keeps local disks small.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL|DIR")]
     pub remote_sync: Option<String>,
     /// Seconds between copies
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
@@ -116,6 +116,11 @@ pub struct RunArgs {
     /// It lies beside the weights of each checkpoint as ema.safetensors, and is what is validated between epochs.
     #[arg(long, value_name = "DECAY")]
     pub ema_decay: Option<f64>,
+    /// Train in this process alone, whatever SLURM_NTASKS, WORLD_SIZE and their like say
+    ///
+    /// For a session that was given several tasks of which this is one command. Processes that are started together need a --name each.
+    #[arg(long, help_heading = "Model")]
+    pub single_process: bool,
     /// Stop after this many optimizer steps, as if interrupted
     #[arg(long, value_name = "STEPS", hide_short_help = true)]
     pub max_steps: Option<u64>,

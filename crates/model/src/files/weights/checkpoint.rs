@@ -40,7 +40,7 @@ pub struct OptimizerGroup {
 }
 
 /// How an optimizer's state names a parameter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slot {
     /// By its place among the parameters of all groups.
     Index(u64),

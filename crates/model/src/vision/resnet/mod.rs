@@ -228,10 +228,6 @@ impl ImageFamily for ModifiedResNet {
         }
     }
 
-    fn freezes_by_layer(&self) -> bool {
-        false
-    }
-
     /// The strides of a stage come between the second and the third convolution of its first block.
     fn cost(&self, config: &ModelConfig, params: &[&ParamInfo]) -> Option<Cost> {
         let [height, width] = sides(config.vision_cfg.image_size);

@@ -3,15 +3,18 @@
 //! * [`TimmHead`] – the map behind a tower
 //! * [`TokenPool`], [`Pools`] – tokens to one vector
 //! * `cost` – operations of a transformer
+//! * `published` – which weights timm has for a tower by itself
 //! * `positions` – positions for another number of patches
 
 mod cost;
 mod head;
 mod pool;
 mod positions;
+mod published;
 
 pub(crate) use cost::transformer_cost;
 pub use head::TimmHead;
 pub(crate) use head::initial_head;
 pub use pool::{Pools, TokenPool};
 pub(crate) use positions::fit_pos_embed;
+pub(crate) use published::repository;

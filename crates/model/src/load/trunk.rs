@@ -1,0 +1,120 @@
+//! Weights that timm publishes for an image tower by itself: what `--pretrained-image` starts from.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::encoder;
+use super::state_dict::resized;
+use crate::files::ModelError;
+use crate::files::config::ModelConfig;
+use crate::files::weights::{Difference, StateDict, WeightsError};
+use crate::network::clip::Clip;
+use crate::network::params;
+use crate::vision::timm::repository;
+
+/// The flag that asks for them.
+const FLAG: &str = "--pretrained-image";
+
+/// Where a tower's parameters are in a whole model.
+const TRUNK: &str = "visual.trunk.";
+
+/// What stands before them in the file: nothing, or the same as here where a whole model was published.
+const PREFIXES: [&str; 2] = ["", TRUNK];
+
+/// The layer of the classes, which has as many outputs as there are.
+const CLASSES: [&str; 4] = ["head.weight", "head.bias", "head.fc.weight", "head.fc.bias"];
+
+/// Norms that a tower has with one pool and not with another.
+const NORMS: [&str; 2] = ["norm.", "fc_norm."];
+
+/// Gives the image tower of `model` the weights that timm publishes for it, and says what starts as it was.
+///
+/// # Errors
+/// When the tower is none of timm's, its weights are nowhere, or they do not fit.
+pub(super) fn load(
+    model: Clip,
+    config: &ModelConfig,
+    cache_dir: Option<&Path>,
+) -> Result<(Clip, Vec<String>), ModelError> {
+    let Some(name) = config.vision_cfg.timm_model_name() else {
+        let reason = "the image tower is OpenCLIP's own, for which there are no weights but those of whole models (--pretrained)";
+        return Err(ModelError::invalid(FLAG, reason));
+    };
+    let Some(repository) = repository(name) else {
+        let reason = format!(
+            "which weights timm has for {name} is not known here; expected one of the built-in models' towers"
+        );
+        return Err(ModelError::invalid(FLAG, reason));
+    };
+    let path = encoder::find(&repository, cache_dir)?;
+    let (model, kept) = assign(model, StateDict::read(&path)?, &path)?;
+    let mut warnings = Vec::new();
+    if !kept.is_empty() {
+        warnings.push(format!(
+            "{FLAG}: {} are not in {} or have other classes there; they start from random weights",
+            kept.join(", "),
+            path.display()
+        ));
+    }
+    Ok((model, warnings))
+}
+
+/// Loads the trunk from `dict`; returns the keys of what keeps its value.
+fn assign(
+    model: Clip,
+    mut dict: StateDict,
+    file: &Path,
+) -> Result<(Clip, Vec<String>), WeightsError> {
+    let (mut missing, mut shapes, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let mut places = HashMap::new();
+    let wanted = params::describe(&model);
+    for param in &wanted {
+        let Some(name) = param.key.strip_prefix(TRUNK) else {
+            continue;
+        };
+        let mut candidates = PREFIXES.iter().map(|prefix| format!("{prefix}{name}"));
+        let Some(place) = candidates.find(|place| dict.tensors.contains_key(place)) else {
+            match CLASSES.contains(&name) || NORMS.iter().any(|norm| name.starts_with(norm)) {
+                true => kept.push(param.key.clone()),
+                false => missing.push(param.key.clone()),
+            }
+            continue;
+        };
+        let Some(tensor) = dict.tensors.get(&place) else {
+            continue;
+        };
+        let found = tensor.shape.clone();
+        if found != param.shape {
+            match resized(&model, &param.key, tensor, &param.shape) {
+                _ if CLASSES.contains(&name) => {
+                    kept.push(param.key.clone());
+                    continue;
+                }
+                Ok(Some(resized)) => {
+                    dict.tensors.insert(place.clone(), resized);
+                }
+                _ => {
+                    shapes.push((param.key.clone(), param.shape.clone(), found));
+                    continue;
+                }
+            }
+        }
+        places.insert(param.key.clone(), place);
+    }
+    if !(missing.is_empty() && shapes.is_empty()) {
+        return Err(WeightsError::Mismatch {
+            file: file.to_path_buf(),
+            difference: Box::new(Difference {
+                missing,
+                shapes,
+                ..Difference::default()
+            }),
+        });
+    }
+    let mut failure = None;
+    let model = params::assign(model, |key, _| {
+        let tensor = dict.tensors.remove(places.get(key)?)?;
+        tensor.to_f32().map_err(|error| failure = Some(error)).ok()
+    });
+    failure.map_or(Ok((model, kept)), Err)
+}
