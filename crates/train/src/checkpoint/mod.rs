@@ -28,7 +28,7 @@ pub use folder::Snapshot;
 pub use keep::{Retention, sweep};
 pub use layout::{BEST, CHECKPOINTS, EMA, LATEST, MODEL, STATE};
 pub use metric::Metric;
-pub use progress::Progress;
+pub use progress::{Progress, Reached};
 pub use saver::{SavePlan, Saver, Saving};
 pub use shape::EpochShape;
 pub use state::{files, reached};

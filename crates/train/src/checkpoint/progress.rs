@@ -32,10 +32,18 @@ pub struct Progress {
     pub guard: guard::Memory,
 }
 
+/// How far a run came; of two checkpoints of a run, the later one has the greater value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reached {
+    epoch: u64,
+    step: u64,
+}
+
 impl Progress {
-    /// How far the run came: of two checkpoints of a run, the later one has the greater value.
-    pub fn reached(&self) -> (u64, u64) {
-        (self.epoch, self.step)
+    /// How far the run came.
+    pub fn reached(&self) -> Reached {
+        let Self { epoch, step, .. } = *self;
+        Reached { epoch, step }
     }
 
     /// The same where `rank` of `world_size` ranks goes on.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::STATE;
 use super::metric::Metric;
-use super::progress::Progress;
+use super::progress::{Progress, Reached};
 use crate::TrainError;
 
 /// What `state.json` says.
@@ -72,7 +72,7 @@ pub fn files(state: &[u8]) -> Vec<String> {
 }
 
 /// How far the run had come of which the text of a `state.json` speaks ([`Progress::reached`]); nothing if it is damaged.
-pub fn reached(state: &[u8]) -> Option<(u64, u64)> {
+pub fn reached(state: &[u8]) -> Option<Reached> {
     Some(State::from_json(state).ok()?.progress.reached())
 }
 

@@ -3,7 +3,7 @@
 //! PyTorch numbers the parameters of all groups together, in the order of `named_parameters` within a group. Which group a parameter
 //! is in depends on the version: see [`Rule`].
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::OptimizerRecord;
@@ -97,7 +97,7 @@ impl Rule {
                 let in_encoder = |part: &&str| param.key.contains(*part);
                 param.shape.len() > 1
                     && !DECLARED.contains(&last)
-                    && !DECLARED_IN_ENCODERS.iter().any(|part| in_encoder(&part))
+                    && !DECLARED_IN_ENCODERS.iter().any(in_encoder)
                     && !optim.wd_exclude.iter().any(|glob| glob.matches(&param.key))
             }
         };
@@ -318,7 +318,7 @@ fn difference(
         ));
     }
     let decayed = state.groups.iter().filter(|group| decay_of(group) > 0.0);
-    let decayed: HashSet<&Slot> = decayed.flat_map(|group| &group.params).collect();
+    let decayed: BTreeSet<&Slot> = decayed.flat_map(|group| &group.params).collect();
     let others = |here: bool| {
         let others = pairs
             .iter()

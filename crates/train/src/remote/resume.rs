@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{RemoteError, Store};
 use crate::TrainError;
-use crate::checkpoint::{self, CHECKPOINTS, Found, STATE};
+use crate::checkpoint::{self, CHECKPOINTS, Found, Reached, STATE};
 
 /// Whether `--resume` speaks of an object store.
 pub fn is_url(resume: &str) -> bool {
@@ -26,7 +26,9 @@ pub fn newest(store: &Store, dir: &Path, mut found: Found) -> Result<Found, Trai
         Err(error) => return Err(error.into()),
     };
     let local = found.checkpoint.as_ref();
-    let reached = local.map_or((0, 0), |checkpoint| checkpoint.progress.reached());
+    let reached = local.map_or(Reached::default(), |checkpoint| {
+        checkpoint.progress.reached()
+    });
     for (_, name) in states
         .into_iter()
         .rev()
@@ -44,7 +46,7 @@ pub fn newest(store: &Store, dir: &Path, mut found: Found) -> Result<Found, Trai
 }
 
 /// How far the checkpoints came that claim to be complete, and their names; the furthest last.
-fn states(store: &Store) -> Result<Vec<((u64, u64), String)>, RemoteError> {
+fn states(store: &Store) -> Result<Vec<(Reached, String)>, RemoteError> {
     let mut states = Vec::new();
     for object in store.list(CHECKPOINTS)? {
         let path: Vec<_> = object.split('/').collect();
