@@ -130,6 +130,20 @@ pub enum DataError {
         /// The list.
         pattern: String,
     },
+    /// A shard in which the members of a sample do not stand together.
+    #[error(
+        "{shard}: the members of sample {key} do not stand together: its {earlier} and its {later} have other samples between them; sort the archive by name, as tar --sort=name does"
+    )]
+    ScatteredSample {
+        /// The shard.
+        shard: String,
+        /// The sample.
+        key: String,
+        /// What came first.
+        earlier: String,
+        /// What came later.
+        later: String,
+    },
     /// Fewer shards than ranks to read them.
     #[error(
         "{pattern}: {shards} shards for {world} ranks; each rank needs a shard of its own (or --dataset-resampled)"

@@ -11,7 +11,7 @@ use super::message::{Body, Event, Message, Outcome, Ready};
 use super::options::LoaderOptions;
 use super::stats::Counters;
 use crate::error::DataError;
-use crate::source::{Problem, ProblemKind};
+use crate::source::Problem;
 
 /// How often a kind of problem is told in full before only every thousandth is.
 const WARNINGS: u64 = 3;
@@ -185,7 +185,7 @@ impl Assembler {
         self.bad_shards += u64::from(problem.kind.is_of_shard());
         let hopeless =
             problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
-        if problem.kind != ProblemKind::DuplicateKey {
+        if !problem.kind.is_harmless() {
             self.first_problem.get_or_insert(problem);
         }
         if hopeless {

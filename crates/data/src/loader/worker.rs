@@ -83,7 +83,7 @@ impl Worker {
             image,
             caption,
             label,
-            shard: _,
+            shard,
         } = sample;
         let bad = |kind, reason: String| {
             Outcome::Bad(Problem {
@@ -93,7 +93,11 @@ impl Worker {
             })
         };
         if caption.is_none() && self.tokenizer.is_some() {
-            return bad(ProblemKind::MissingCaption, "an image without text".into());
+            let reason = match shard {
+                Some(_) => "an image without text; the members of a sample have to stand together",
+                None => "an image without text",
+            };
+            return bad(ProblemKind::MissingCaption, reason.into());
         }
         let mut timing = Timing {
             read,

@@ -4,10 +4,11 @@
 //! that `cat.seg.png` is the member `seg.png` of `cat`, and is compared in lower case. Members of one sample follow one
 //! another: another key, or a suffix that the sample already has, starts the next sample.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 
@@ -47,6 +48,20 @@ pub(crate) enum Role {
     Caption,
     /// Nothing that is used: its bytes need not be read.
     Other,
+    /// It belongs to no sample.
+    Foreign,
+}
+
+impl Role {
+    /// The bit that stands for it among the parts of a sample.
+    fn part(self) -> u8 {
+        match self {
+            Self::Image(_) => 1,
+            Self::Caption => 2,
+            Self::Other => 4,
+            Self::Foreign => 0,
+        }
+    }
 }
 
 /// The sample that is being collected.
@@ -57,6 +72,10 @@ pub(crate) struct Group {
     duplicate: bool,
     image: Option<(usize, Vec<u8>)>,
     caption: Option<Vec<u8>>,
+    /// Which parts have come, see [`Role::part`].
+    parts: u8,
+    /// Whether its image or caption is a link to another member.
+    has_link: bool,
     /// Size of a member that is too large to be read.
     too_large: Option<u64>,
 }
@@ -71,7 +90,7 @@ impl Grouper {
     /// Starts on a member: gives the group that it completes, if any, and the member's role.
     pub fn member(&mut self, name: &str) -> (Option<Group>, Role) {
         let Some((key, suffix)) = split_name(name) else {
-            return (None, Role::Other);
+            return (None, Role::Foreign);
         };
         let repeated = self
             .current
@@ -88,6 +107,8 @@ impl Grouper {
             duplicate: repeated,
             image: None,
             caption: None,
+            parts: 0,
+            has_link: false,
             too_large: None,
         });
         let role = match IMAGE_SUFFIXES.iter().position(|known| *known == suffix) {
@@ -98,25 +119,41 @@ impl Grouper {
             _ => Role::Other,
         };
         group.suffixes.insert(suffix);
+        if role == Role::Other {
+            group.parts |= role.part();
+        }
         (finished, role)
     }
 
     /// Gives the last member its bytes.
     pub fn content(&mut self, role: Role, bytes: Vec<u8>) {
-        if let Some(group) = &mut self.current {
+        if let Some(group) = self.with_part(role) {
             match role {
                 Role::Image(place) => group.image = Some((place, bytes)),
                 Role::Caption => group.caption = Some(bytes),
-                Role::Other => {}
+                Role::Other | Role::Foreign => {}
             }
         }
     }
 
+    /// Says that the last member is a link.
+    pub fn link(&mut self, role: Role) {
+        if let Some(group) = self.with_part(role) {
+            group.has_link = true;
+        }
+    }
+
     /// Says that the last member has too many bytes to be read.
-    pub fn too_large(&mut self, bytes: u64) {
-        if let Some(group) = &mut self.current {
+    pub fn too_large(&mut self, role: Role, bytes: u64) {
+        if let Some(group) = self.with_part(role) {
             group.too_large = Some(bytes);
         }
+    }
+
+    fn with_part(&mut self, role: Role) -> Option<&mut Group> {
+        let group = self.current.as_mut()?;
+        group.parts |= role.part();
+        Some(group)
     }
 
     /// Whether a sample has been begun.
@@ -131,9 +168,24 @@ impl Grouper {
 }
 
 impl Group {
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Which parts have come: a bit for each.
+    pub fn parts(&self) -> u8 {
+        self.parts
+    }
+
+    /// The same in words.
+    pub fn part_names(&self) -> String {
+        part_names(self.parts)
+    }
+
     /// Whether an image and a caption have come.
     pub fn is_complete(&self) -> bool {
-        self.image.is_some() && self.caption.is_some()
+        let both = Role::Image(0).part() | Role::Caption.part();
+        self.parts & both == both
     }
 
     /// The sample, or what is wrong with it; a repeated key is told beside the sample.
@@ -157,7 +209,10 @@ impl Group {
                 let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
                 problem(ProblemKind::UnreadableImage, reason)
             }
-            (_, None, _) => problem(ProblemKind::MissingImage, listed(&self.suffixes)),
+            (_, None, _) => {
+                let note = if self.has_link { LINK } else { "" };
+                problem(ProblemKind::MissingImage, listed(&self.suffixes) + note)
+            }
             (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
@@ -169,6 +224,45 @@ impl Group {
         });
         items
     }
+}
+
+/// What to do about links, which webdataset passes over as well.
+const LINK: &str = ", of which some are links, which are not followed; tar --dereference --hard-dereference writes files";
+
+/// Most keys of a shard that are remembered.
+const MAX_KEYS: usize = 1 << 20;
+
+/// What the samples of a shard consisted of, to notice one whose members do not stand together.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(FxHashMap<u64, u8>);
+
+impl Seen {
+    /// The parts, in words, of an earlier group of the same key that has none of this one's: the two are one sample.
+    /// (Groups that share a part are two samples of one key.)
+    pub fn other_parts(&mut self, group: &Group) -> Option<String> {
+        let mut hasher = DefaultHasher::new();
+        group.key.hash(&mut hasher);
+        let key = hasher.finish();
+        let earlier = self.0.get(&key).copied().unwrap_or_default();
+        if earlier != 0 && group.parts != 0 && earlier & group.parts == 0 {
+            return Some(part_names(earlier));
+        }
+        if earlier != 0 || self.0.len() < MAX_KEYS {
+            self.0.insert(key, earlier | group.parts);
+        }
+        None
+    }
+}
+
+fn part_names(parts: u8) -> String {
+    let names = [
+        (Role::Image(0), "image"),
+        (Role::Caption, "caption"),
+        (Role::Other, "other members"),
+    ];
+    let names = names.iter().filter(|(role, _)| parts & role.part() != 0);
+    let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+    names.join(" and ")
 }
 
 /// The first few suffixes, in alphabetical order.

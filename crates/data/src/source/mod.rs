@@ -9,7 +9,8 @@
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
-//! Sources whose samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
+//! `packed` opens files and takes gzip off; [`litter`] knows what systems leave among people's files. Sources whose
+//! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
 pub mod braces;
 pub mod csv;
@@ -17,8 +18,10 @@ pub mod files;
 pub mod group;
 pub mod image_folder;
 pub mod kind;
+pub mod litter;
 pub mod open;
 pub mod order;
+mod packed;
 pub mod shards;
 pub mod shuffle;
 pub mod synthetic;
@@ -171,6 +174,8 @@ pub enum ProblemKind {
     TruncatedShard,
     /// A shard without a single sample.
     EmptyShard,
+    /// Members of a shard that belong to no sample: what systems leave there, devices, names without a suffix.
+    ForeignMembers,
     /// A key that occurs again within its shard. Nothing is lost: it starts another sample, as in OpenCLIP.
     DuplicateKey,
     /// A sample without an image member.
@@ -187,10 +192,11 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UnreadableShard,
         Self::TruncatedShard,
         Self::EmptyShard,
+        Self::ForeignMembers,
         Self::DuplicateKey,
         Self::MissingImage,
         Self::MissingCaption,
@@ -201,7 +207,12 @@ impl ProblemKind {
 
     /// Whether a sample is lost by it, so that it counts towards the share of bad samples.
     pub fn drops_sample(self) -> bool {
-        !self.is_of_shard() && self != Self::DuplicateKey
+        !self.is_of_shard() && !self.is_harmless()
+    }
+
+    /// Whether nothing is lost by it.
+    pub fn is_harmless(self) -> bool {
+        matches!(self, Self::ForeignMembers | Self::DuplicateKey)
     }
 
     /// Whether it is the problem of a whole shard.
@@ -219,6 +230,7 @@ impl fmt::Display for ProblemKind {
             Self::UnreadableShard => "unreadable shard",
             Self::TruncatedShard => "truncated shard",
             Self::EmptyShard => "shard without samples",
+            Self::ForeignMembers => "shard with members of no sample",
             Self::DuplicateKey => "duplicate key",
             Self::MissingImage => "missing image",
             Self::MissingCaption => "missing caption",

@@ -1,6 +1,12 @@
-//! webdataset: samples in tar shards, in an order that can be repeated. `shard` reads one of them.
+//! webdataset: samples in tar shards, in an order that can be repeated. `shard` reads one of them, `archive` the members
+//! in it.
 
+mod archive;
+mod block;
+mod foreign;
+mod pax;
 mod shard;
+mod sparse;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -136,19 +142,26 @@ impl Source for Tar {
         sink: &mut dyn Sink,
     ) -> Result<ControlFlow<()>, DataError> {
         let shards = self.shards_of_pass(order, pass)?;
-        let read_all =
-            |sink: &mut dyn Sink| shards.iter().try_for_each(|shard| shard::read(shard, sink));
         if !order.training {
-            return Ok(read_all(sink));
+            return read_all(&shards, sink);
         }
         let mut shuffle = Shuffle::new(self.shuffle, order.rng(Stream::SampleOrder, pass), sink);
-        let read = read_all(&mut shuffle);
+        let read = read_all(&shards, &mut shuffle)?;
         Ok(if read.is_break() {
             read
         } else {
             shuffle.drain()
         })
     }
+}
+
+fn read_all(shards: &[&Path], sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
+    for shard in shards {
+        if shard::read(shard, sink)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 #[cfg(test)]

@@ -70,10 +70,10 @@ fn hostile_headers_neither_hang_nor_escape() {
             stats.problems
         );
     }
-    // Names are keys and no paths; links, devices and pipes are passed over.
+    // Names are keys and no paths; devices and pipes are passed over.
     let mut odd = Vec::new();
-    for kind in [b'1', b'2', b'3', b'4', b'6', b'S', b'?'] {
-        member(&mut odd, b"link.jpg", kind, b"");
+    for kind in [b'3', b'4', b'6', b'?'] {
+        member(&mut odd, b"device.jpg", kind, b"");
     }
     odd.extend(samples(
         &["../../up", "/absolute", "a/./b", "sp ace\n"],
@@ -83,7 +83,7 @@ fn hostile_headers_neither_hang_nor_escape() {
     member(&mut odd, b"\xff\xfe.txt", b'0', b"x");
     let (names, stats) = load(shards(dir.path(), &[&odd]), None);
     assert_eq!(names.unwrap().len(), 5);
-    assert_eq!(stats.problems, []);
+    assert_eq!(stats.problems, [(ProblemKind::ForeignMembers, 1)]);
     // One sample with very many members.
     let many: Vec<u8> = (0..50_000)
         .flat_map(|n| tar(&[(&format!("a.{n}"), b"")]))
@@ -104,7 +104,7 @@ fn packed_shards_are_read_and_bombs_in_them_are_bounded() {
         encoder.finish().unwrap()
     };
     let plain = samples(&["a", "b"], &image);
-    let packed = gzip(&plain);
+    let packed = gzip(&[&plain[..], &[0; 1024]].concat());
     let (names, stats) = load(shards(dir.path(), &[&packed]), None);
     assert_eq!((names.unwrap().len(), stats.problems.len()), (2, 0));
     let source = shards(dir.path(), &[&packed[..packed.len() / 2], &plain]);
@@ -116,6 +116,7 @@ fn packed_shards_are_read_and_bombs_in_them_are_bounded() {
     let mut bomb = Vec::new();
     member(&mut bomb, b"bomb.jpg", b'0', &vec![0; 300_000_000]);
     member(&mut bomb, b"bomb.txt", b'0', b"x");
+    bomb.extend([0; 1024]);
     let bomb = gzip(&bomb);
     assert!(bomb.len() < 2_000_000);
     let names = one_problem(

@@ -144,7 +144,7 @@ fn member(tar: &mut Vec<u8>, name: &[u8], kind: u8, bytes: &[u8]) {
     tar.resize(tar.len().next_multiple_of(512), 0);
 }
 
-/// Members without the two empty blocks at the end, which readers do not need.
+/// Members without the end mark, so that archives can be put together.
 fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, bytes) in members {
@@ -164,10 +164,13 @@ fn samples(keys: &[&str], image: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// Writes archives; those of whole blocks get their end mark.
 fn shards(dir: &Path, shards: &[&[u8]]) -> Tar {
     let write = |(at, bytes): (usize, &&[u8])| {
         let path = dir.join(format!("{at}.tar"));
-        std::fs::write(&path, bytes).unwrap();
+        let is_whole = bytes.len().is_multiple_of(512) && !bytes.starts_with(b"\x1f\x8b");
+        let end: &[u8] = if is_whole { &[0; 1024] } else { &[] };
+        std::fs::write(&path, [bytes, end].concat()).unwrap();
         path
     };
     source(shards.iter().enumerate().map(write).collect())
@@ -278,8 +281,9 @@ fn unreadable_files_are_told_and_passed_over() {
         assert!(names[0].ends_with("good.png"), "{names:?}");
     }
     let good = dir.path().join("good.tar");
-    std::fs::write(&good, samples(&["a"], &image)).unwrap();
-    for bad in ["absent.tar", "folder.png", "pipe"] {
+    std::fs::write(&good, [samples(&["a"], &image), vec![0; 1024]].concat()).unwrap();
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("device")).unwrap();
+    for bad in ["absent.tar", "folder.png", "device"] {
         let source = source(vec![dir.path().join(bad), good.clone()]);
         assert_eq!(
             one_problem(source, dir.path(), ProblemKind::UnreadableShard),

@@ -1,216 +1,212 @@
-//! One tar shard, plain or gzip, read as a stream.
+//! The samples of one tar shard, read as a stream.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::borrow::Cow;
+use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::bufread::MultiGzDecoder;
-use tar::{Archive, Entry, EntryType, PaxExtensions};
+use tar::EntryType;
 
-use super::super::group::{Group, Grouper, Role};
-use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink};
+use super::super::group::{Group, Grouper, Role, Seen};
+use super::super::litter::is_litter_in_archive;
+use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink, packed};
+use super::archive::{Member, Members};
+use super::foreign::{Foreign, Reason};
+use crate::error::DataError;
 
-/// Longest name, or block of other extended headers, that is read.
-const MAX_NAME_BYTES: u64 = 1 << 16;
-/// Members without a sample after which a shard counts as one that has none.
-const BARREN_MEMBERS: u64 = 1000;
+/// Files without a sample after which a shard counts as one that has none.
+const BARREN_FILES: u64 = 1000;
 
 /// Pushes the samples of one shard. A sample never spans two shards.
-pub(super) fn read(path: &Path, sink: &mut dyn Sink) -> ControlFlow<()> {
-    let shard: Arc<str> = path.to_string_lossy().into();
-    let problem = |kind, reason: String| {
-        Item::Problem(Problem {
-            kind,
-            place: shard.to_string(),
-            reason,
-        })
+///
+/// # Errors
+/// When the members of a sample do not stand together.
+pub(super) fn read(path: &Path, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    let input = match packed::open(path, &|| sink.is_closed()) {
+        Ok(input) => input,
+        Err(error) => {
+            return Ok(sink.push(Item::Problem(Problem {
+                kind: ProblemKind::UnreadableShard,
+                place: name.to_string(),
+                reason: error.to_string(),
+            })));
+        }
     };
-    let reader = match open(path) {
-        Ok(reader) => reader,
-        Err(error) => return sink.push(problem(ProblemKind::UnreadableShard, error.to_string())),
-    };
-    let mut members = Members {
-        archive: Archive::new(reader),
+    let mut shard = Shard {
+        name,
+        members: Members::new(input),
         grouper: Grouper::default(),
-        count: 0,
+        seen: Seen::default(),
+        members_so_far: 0,
+        files: 0,
+        samples: 0,
+        last_parts: None,
+        foreign: Foreign::default(),
+        sink,
     };
-    let mut samples = 0_u64;
-    let end = members.walk(sink, &mut |group, sink| {
-        samples += 1;
-        group
-            .into_items(&shard)
-            .into_iter()
-            .try_for_each(|item| sink.push(item))
-    });
-    let end = match end {
-        Ok(flow) => {
-            flow?;
-            None
-        }
-        Err(error) => Some(error),
-    };
-    if let Some(group) = members.grouper.finish() {
-        // What is missing from the sample that was cut off says nothing about the data.
-        if end.is_none() || group.is_complete() {
-            samples += 1;
-            group
-                .into_items(&shard)
-                .into_iter()
-                .try_for_each(|item| sink.push(item))?;
-        }
-    }
-    let count = members.count;
-    match end {
-        Some(error) if count == 0 => {
-            sink.push(problem(ProblemKind::UnreadableShard, error.to_string()))
-        }
-        Some(error) => sink.push(problem(
-            ProblemKind::TruncatedShard,
-            format!("after {samples} samples: {error}"),
-        )),
-        None if samples == 0 => sink.push(problem(
-            ProblemKind::EmptyShard,
-            format!("{count} members, none named key.suffix"),
-        )),
-        None => ControlFlow::Continue(()),
+    match shard.walk()? {
+        End::Closed => Ok(ControlFlow::Break(())),
+        end => shard.finish(end),
     }
 }
 
-struct Members {
-    archive: Archive<Box<dyn Read>>,
+/// Why no further member is read.
+enum End {
+    /// Nothing more is wanted.
+    Closed,
+    /// There is none, or none is worth looking for.
+    Reached,
+    /// The archive cannot be read on.
+    Cut(io::Error),
+}
+
+struct Shard<'a> {
+    name: Arc<str>,
+    members: Members<Box<dyn BufRead>>,
     grouper: Grouper,
-    /// Members so far.
-    count: u64,
+    seen: Seen,
+    members_so_far: u64,
+    /// Those that may belong to a sample.
+    files: u64,
+    samples: u64,
+    /// What the last sample consisted of.
+    last_parts: Option<u8>,
+    foreign: Foreign,
+    sink: &'a mut dyn Sink,
 }
 
-impl Members {
+impl Shard<'_> {
     /// Reads members until the shard or the sink's patience ends.
-    ///
-    /// Extended headers are read here, because the tar crate puts no bound on their size.
-    fn walk(
-        &mut self,
-        sink: &mut dyn Sink,
-        push: &mut dyn FnMut(Group, &mut dyn Sink) -> ControlFlow<()>,
-    ) -> io::Result<ControlFlow<()>> {
-        let mut long_name = None;
-        let mut has_samples = false;
-        for entry in self.archive.entries()?.raw(true) {
-            let mut entry = entry?;
-            match entry.header().entry_type() {
-                EntryType::GNULongName => {
-                    let mut name = extended_header(&mut entry)?;
-                    name.truncate(
-                        name.iter()
-                            .position(|&byte| byte == 0)
-                            .unwrap_or(name.len()),
-                    );
-                    long_name = Some(name);
-                    continue;
-                }
-                EntryType::XHeader => {
-                    long_name = pax_path(&extended_header(&mut entry)?)?.or(long_name);
-                    continue;
-                }
-                EntryType::GNULongLink | EntryType::XGlobalHeader => continue,
-                _ => {}
+    fn walk(&mut self) -> Result<End, DataError> {
+        loop {
+            let member = match self.members.next() {
+                Ok(Some(member)) => member,
+                Ok(None) => return Ok(End::Reached),
+                Err(error) => return Ok(End::Cut(error)),
+            };
+            if self.sink.is_closed() {
+                return Ok(End::Closed);
             }
-            self.count += 1;
-            let name = long_name.take();
-            if sink.is_closed() {
-                return Ok(ControlFlow::Break(()));
-            }
-            if !has_samples && self.count > BARREN_MEMBERS {
-                break;
-            }
-            if !matches!(
-                entry.header().entry_type(),
-                EntryType::Regular | EntryType::Continuous
-            ) {
+            self.members_so_far += 1;
+            let name = String::from_utf8_lossy(&member.name);
+            if !self.is_file(&member, &name) {
                 continue;
             }
-            let name = name.unwrap_or_else(|| entry.path_bytes().into_owned());
-            let (finished, role) = self.grouper.member(&String::from_utf8_lossy(&name));
-            has_samples |= self.grouper.is_collecting();
+            self.files += 1;
+            let (finished, role) = self.grouper.member(&name);
+            let is_barren = self.samples == 0 && !self.grouper.is_collecting();
+            if is_barren && self.files > BARREN_FILES {
+                return Ok(End::Reached);
+            }
             if let Some(group) = finished
-                && push(group, sink).is_break()
+                && self.push(group)?.is_break()
             {
+                return Ok(End::Closed);
+            }
+            match role {
+                Role::Foreign => self.foreign.add(Reason::Name, &name),
+                Role::Other => {}
+                _ if is_link(member.kind) => self.grouper.link(role),
+                _ if member.size > MAX_MEMBER_BYTES => self.grouper.too_large(role, member.size),
+                _ => match self.members.content(&member) {
+                    Ok(bytes) => self.grouper.content(role, bytes),
+                    Err(error) => return Ok(End::Cut(error)),
+                },
+            }
+        }
+    }
+
+    /// Whether a member may belong to a sample; others are remembered.
+    fn is_file(&mut self, member: &Member, name: &Cow<'_, str>) -> bool {
+        let reason = match member.kind {
+            EntryType::Directory => return false,
+            _ if is_litter_in_archive(name) => Reason::Litter,
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => return true,
+            kind if is_link(kind) => return true,
+            _ => Reason::Kind,
+        };
+        self.foreign.add(reason, name);
+        false
+    }
+
+    fn push(&mut self, group: Group) -> Result<ControlFlow<()>, DataError> {
+        if let Some(earlier) = self.seen.other_parts(&group) {
+            return Err(DataError::ScatteredSample {
+                shard: self.name.to_string(),
+                key: group.key().to_owned(),
+                earlier,
+                later: group.part_names(),
+            });
+        }
+        self.samples += 1;
+        self.last_parts = Some(group.parts());
+        let mut items = group.into_items(&self.name).into_iter();
+        Ok(items.try_for_each(|item| self.sink.push(item)))
+    }
+
+    /// Pushes the last sample, and what there is to say about the shard.
+    fn finish(mut self, end: End) -> Result<ControlFlow<()>, DataError> {
+        let is_whole = matches!(end, End::Reached) && self.members.has_end_mark();
+        let mut note = String::new();
+        if let Some(group) = self.grouper.finish() {
+            let parts = group.parts();
+            // What is missing from a sample that was cut off says nothing about the data.
+            if is_whole || group.is_complete() || self.last_parts == Some(parts) {
+                if self.push(group)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            } else {
+                note = format!(
+                    "; sample {} is left out, since parts of it may be missing",
+                    group.key()
+                );
+            }
+        }
+        let samples = self.samples;
+        let shard_problem = match end {
+            End::Cut(error) if self.members_so_far == 0 => {
+                Some((ProblemKind::UnreadableShard, error.to_string()))
+            }
+            End::Cut(error) => Some((
+                ProblemKind::TruncatedShard,
+                format!("after {samples} samples: {error}{note}"),
+            )),
+            _ if samples == 0 && note.is_empty() => {
+                let found = self.foreign.found().map(|found| format!("; {found}"));
+                let reason = format!(
+                    "{} members, none of them a file named key.suffix{}",
+                    self.members_so_far,
+                    found.unwrap_or_default()
+                );
+                Some((ProblemKind::EmptyShard, reason))
+            }
+            _ if !is_whole => Some((
+                ProblemKind::TruncatedShard,
+                format!(
+                    "after {samples} samples: no end mark, so that members may be missing{note}"
+                ),
+            )),
+            _ => None,
+        };
+        let foreign = self.foreign.found().filter(|_| samples > 0);
+        let foreign = foreign.map(|found| (ProblemKind::ForeignMembers, found));
+        for (kind, reason) in foreign.into_iter().chain(shard_problem) {
+            let place = self.name.to_string();
+            let problem = Problem {
+                kind,
+                place,
+                reason,
+            };
+            if self.sink.push(Item::Problem(problem)).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            if role == Role::Other {
-                continue;
-            }
-            if entry.size() > MAX_MEMBER_BYTES {
-                self.grouper.too_large(entry.size());
-                continue;
-            }
-            let bytes = content(&mut entry)?;
-            self.grouper.content(role, bytes);
         }
         Ok(ControlFlow::Continue(()))
     }
 }
 
-/// The bytes of a member; it is an error when the shard ends before the member does.
-fn content(entry: &mut Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
-    let size = entry.size();
-    let mut bytes = Vec::with_capacity(size.min(1 << 20) as usize);
-    entry.read_to_end(&mut bytes)?;
-    if (bytes.len() as u64) < size {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file ends inside a member",
-        ));
-    }
-    Ok(bytes)
-}
-
-fn extended_header(entry: &mut Entry<'_, impl Read>) -> io::Result<Vec<u8>> {
-    if entry.size() > MAX_NAME_BYTES {
-        let reason = format!("an extended header of {} bytes", entry.size());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    }
-    content(entry)
-}
-
-/// The name in the records of an extended header. One that overrides the size is an error: only members of more than
-/// 8 GiB need it.
-fn pax_path(records: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let mut path = None;
-    for record in PaxExtensions::new(records).map_while(Result::ok) {
-        match record.key_bytes() {
-            b"path" => path = Some(record.value_bytes().to_vec()),
-            b"size" => {
-                let reason = "a member whose size stands in an extended header";
-                return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
-            }
-            _ => {}
-        }
-    }
-    Ok(path)
-}
-
-/// Opens a shard and takes gzip off, which the first bytes tell. Pipes and devices are refused, since reading them may
-/// never end.
-fn open(path: &Path) -> io::Result<Box<dyn Read>> {
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let packed = match file.fill_buf()? {
-        [0x1f, 0x8b, ..] => return Ok(Box::new(MultiGzDecoder::new(file))),
-        [b'B', b'Z', b'h', ..] => "bzip2",
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => "xz",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
-        _ => return Ok(Box::new(file)),
-    };
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        format!("compressed with {packed}; plain and gzip tar are read"),
-    ))
+fn is_link(kind: EntryType) -> bool {
+    matches!(kind, EntryType::Link | EntryType::Symlink)
 }

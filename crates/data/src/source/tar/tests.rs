@@ -144,6 +144,168 @@ fn a_member_that_claims_too_many_bytes_is_not_read() {
     assert_eq!(all.problems(), [ProblemKind::TruncatedShard]);
 }
 
+fn pass(bytes: &[u8]) -> Result<Collect, DataError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.tar");
+    std::fs::write(&path, bytes).unwrap();
+    Collect::pass(&tar(vec![path]), &Order::sequential(), 0)
+}
+
+#[test]
+fn members_of_a_sample_stand_together() {
+    let image: &[u8] = b"1";
+    for members in [
+        &["a.jpg", "b.jpg", "a.txt", "b.txt"][..],
+        &["a.txt", "b.txt", "a.JPG", "b.jpg"],
+        &["a.jpg", "a.txt", "b.jpg", "b.txt", "a.json", "b.json"],
+        &["a.jpg", "b.jpg", "b.txt", "a.txt"],
+        &["a.jpg", "a.txt", "b.jpg", "c.jpg", "c.txt", "b.txt"],
+    ] {
+        let members: Vec<_> = members.iter().map(|name| (*name, image)).collect();
+        match pass(&tar_bytes(&members)) {
+            Err(DataError::ScatteredSample { .. }) => {}
+            other => panic!("{members:?}: {:?}", other.map(|all| all.0)),
+        }
+    }
+    // Samples that share a key, as in archives that were written one behind the other.
+    for (members, samples) in [
+        (
+            &["a.jpg", "a.txt", "b.jpg", "b.txt", "a.jpg", "a.txt"][..],
+            3,
+        ),
+        (&["a.jpg", "a.txt", "b.jpg", "a.png", "a.txt"], 3),
+        (&["a.jpg", "b.jpg", "a.jpg", "b.png"], 4),
+        (&["x/a.jpg", "x/b.jpg", "y/a.txt.jpg", "y/a.jpg"], 3),
+    ] {
+        let members: Vec<_> = members.iter().map(|name| (*name, image)).collect();
+        let all = pass(&tar_bytes(&members)).unwrap();
+        assert_eq!(all.samples().count(), samples, "{members:?}");
+    }
+}
+
+#[test]
+fn an_archive_that_ends_without_its_mark_is_told_of() {
+    let members = [
+        ("a.jpg", &b"1"[..]),
+        ("b.jpg", b"2"),
+        ("c.jpg", b"3"),
+        ("c.txt", b"c"),
+    ];
+    let whole = tar_bytes(&members);
+    for (length, names) in [
+        (8 * 512, &["a", "b", "c"][..]),
+        // Whether a caption of `c` was to follow cannot be known; `b` has none either.
+        (6 * 512, &["a", "b", "c"]),
+        (6 * 512 + 100, &["a", "b", "c"]),
+    ] {
+        let all = read(&whole[..length]);
+        assert_eq!(all.names(), names, "{length}");
+        assert_eq!(all.problems(), [ProblemKind::TruncatedShard], "{length}");
+    }
+    assert_eq!(read(&whole[..8 * 512 + 512]).problems(), []);
+    // What stands behind the mark and is no archive.
+    let all = read(&[&whole[..], &[7; 700]].concat());
+    assert_eq!(
+        (all.names().len(), all.problems()),
+        (3, vec![ProblemKind::TruncatedShard])
+    );
+}
+
+#[test]
+fn extended_headers_override_sizes() {
+    let block = |kind: u8, name: &str, size: u64, bytes: &[u8]| -> Vec<u8> {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(::tar::EntryType::new(kind));
+        header.set_size(size);
+        header.set_cksum();
+        let mut block = [header.as_bytes(), bytes].concat();
+        block.resize(block.len().next_multiple_of(512), 0);
+        block
+    };
+    let image = vec![9; 600];
+    let end = vec![0; 1024];
+    // JavaScript's writers leave the size in the header at 0 where it does not fit.
+    let local = [
+        block(b'x', "pax", 12, b"12 size=600\n"),
+        block(b'0', "a.jpg", 0, &image),
+        block(b'0', "a.txt", 1, b"a"),
+    ];
+    let global = [
+        block(b'g', "pax", 12, b"12 size=600\n"),
+        block(b'0', "a.jpg", 0, &image),
+        block(b'x', "pax", 9, b"9 size=1\n"),
+        block(b'0', "a.txt", 0, b"a"),
+    ];
+    // The size of a link is that of the file it stands for.
+    let link = [
+        block(b'0', "a.jpg", 600, &image),
+        block(b'1', "b.other", 600, b""),
+        block(b'0', "c.txt", 1, b"a"),
+    ];
+    for (name, blocks) in [("local", &local[..]), ("global", &global), ("link", &link)] {
+        let all = read(&[&blocks.concat()[..], &end].concat());
+        let sample = all.samples().next().unwrap();
+        assert_eq!(sample.image, ImageData::Encoded(image.clone()), "{name}");
+        let last = if name == "link" { None } else { Some("a") };
+        assert_eq!(sample.caption.as_deref(), last, "{name}");
+        let lost = all
+            .problems()
+            .iter()
+            .filter(|kind| kind.is_of_shard())
+            .count();
+        assert_eq!(lost, 0, "{name}: {:?}", all.0);
+    }
+    let endless = block(b'x', "pax", 1 << 40, b"");
+    assert_eq!(read(&endless).problems(), [ProblemKind::UnreadableShard]);
+}
+
+#[test]
+fn maps_of_sparse_files_that_lie_are_told_of() {
+    let mut header = ::tar::Header::new_gnu();
+    header.set_path("a.jpg").unwrap();
+    header.set_entry_type(::tar::EntryType::GNUSparse);
+    header.set_size(512);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.set_real_size(1000);
+    gnu.sparse[0].set_offset(600);
+    gnu.sparse[0].set_length(400);
+    let whole = |header: &mut ::tar::Header| {
+        header.set_cksum();
+        [&header.as_bytes()[..], &[5; 512], &[0; 1024]].concat()
+    };
+    let all = read(&whole(&mut header));
+    let expected = [vec![0; 600], vec![5; 400]].concat();
+    assert_eq!(
+        all.samples().next().unwrap().image,
+        ImageData::Encoded(expected)
+    );
+    for (offset, length) in [(601, 400), (0, 600), (u64::MAX, 2), (0, u64::MAX)] {
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.sparse[0].set_offset(offset);
+        gnu.sparse[0].set_length(length);
+        let all = read(&whole(&mut header));
+        assert_eq!(
+            all.problems(),
+            [ProblemKind::UnreadableShard],
+            "{offset} {length}"
+        );
+    }
+    // Parts without end.
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.set_is_extended(true);
+    header.set_cksum();
+    let mut more = ::tar::GnuExtSparseHeader::new();
+    more.set_is_extended(true);
+    for part in more.sparse_mut() {
+        part.set_offset(0);
+        part.set_length(0);
+    }
+    let parts = more.as_bytes().repeat(30_000);
+    let all = read(&[&header.as_bytes()[..], &parts].concat());
+    assert_eq!(all.problems(), [ProblemKind::UnreadableShard]);
+}
+
 #[test]
 fn order_is_a_function_of_seed_epoch_rank_and_world() {
     let dir = tempfile::tempdir().unwrap();
