@@ -8,5 +8,7 @@
 )]
 
 mod bad_data;
+mod csv_rows;
 mod pixels;
+mod tar_formats;
 mod tokenizer;

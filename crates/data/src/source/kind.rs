@@ -14,16 +14,17 @@ pub enum DatasetKind {
 }
 
 impl DatasetKind {
-    /// What `name` (`csv`, `webdataset`, `synthetic` or `auto`) means for `data`. `auto` goes by the last extension:
-    /// `csv` and `tsv`, or `tar`.
+    /// What `name` (`csv`, `webdataset`, `synthetic` or `auto`) means for `data`. `auto` goes by the last extension,
+    /// in any case: `csv` and `tsv`, or `tar` and `tgz`; that of a packed file stands before it, as in `a.csv.gz`. All
+    /// parts of a list `a.csv::b.csv` are of one kind.
     ///
     /// # Errors
     /// When the name is none of these, or `auto` knows no such extension.
     pub fn parse(name: &str, data: &str) -> Result<Self, DataError> {
-        let extension = data.rsplit('.').next().unwrap_or_default();
-        match (name, extension) {
-            ("csv", _) | ("auto", "csv" | "tsv") => Ok(Self::Csv),
-            ("webdataset", _) | ("auto", "tar") => Ok(Self::Webdataset),
+        match (name, Self::of(data)) {
+            ("csv", _) => Ok(Self::Csv),
+            ("webdataset", _) => Ok(Self::Webdataset),
+            ("auto", Some(kind)) => Ok(kind),
             ("synthetic", _) => Ok(Self::Synthetic),
             ("auto", _) => Err(DataError::UnknownDataset {
                 data: data.to_owned(),
@@ -32,6 +33,24 @@ impl DatasetKind {
                 name: other.to_owned(),
             }),
         }
+    }
+
+    /// The kind that the extensions tell.
+    fn of(data: &str) -> Option<Self> {
+        let kind = |part: &str| {
+            let name = part.to_ascii_lowercase();
+            let packed = ["gz", "bz2", "xz", "zst"].iter();
+            let mut packed =
+                packed.filter_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
+            match packed.next().unwrap_or(&name).rsplit_once('.')?.1 {
+                "csv" | "tsv" => Some(Self::Csv),
+                "tar" | "tgz" => Some(Self::Webdataset),
+                _ => None,
+            }
+        };
+        let mut kinds = data.split("::").map(kind);
+        let first = kinds.next()??;
+        kinds.all(|kind| kind == Some(first)).then_some(first)
     }
 }
 
@@ -48,6 +67,14 @@ mod tests {
             ("auto", "a.tar::b-{0..9}.tar", Some(DatasetKind::Webdataset)),
             ("auto", "pairs.parquet", None),
             ("auto", "", None),
+            ("auto", "pairs.csv.gz", Some(DatasetKind::Csv)),
+            ("auto", "A.TSV", Some(DatasetKind::Csv)),
+            ("auto", "a.csv::b.tsv.gz", Some(DatasetKind::Csv)),
+            ("auto", "a.csv::b.tar", None),
+            ("auto", "x-{0..3}.tar.gz", Some(DatasetKind::Webdataset)),
+            ("auto", "x.tgz", Some(DatasetKind::Webdataset)),
+            ("auto", "csv", None),
+            ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),
             ("synthetic", "", Some(DatasetKind::Synthetic)),
             ("webdataset-audio", "x.tar", None),
