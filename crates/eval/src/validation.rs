@@ -14,7 +14,7 @@ use crate::encode::Encoder;
 use crate::error::EvalError;
 use crate::progress::Progress;
 use crate::run;
-use crate::zero_shot::Prompts;
+use crate::zero_shot::{Prompts, folder_classes};
 
 /// What to measure a model on, and how the pictures are loaded.
 pub struct Validation {
@@ -44,7 +44,7 @@ pub struct ZeroShot {
 
 impl ZeroShot {
     /// Opens the folder `root`. Without prompts of its own, a folder of 1,000 classes gets ImageNet's names and
-    /// templates, and any other the names of its directories under ImageNet's templates.
+    /// templates, and any other those of [`folder_classes`] under ImageNet's templates.
     ///
     /// # Errors
     /// When the folder cannot be read or has another number of classes than `prompts`.
@@ -54,13 +54,10 @@ impl ZeroShot {
         let prompts = match prompts {
             Some(prompts) => prompts,
             None if folder.classes().len() == imagenet.classes.len() => imagenet,
-            None => {
-                let names = folder.classes().iter().map(|name| name.replace('_', " "));
-                Prompts {
-                    classes: names.collect(),
-                    ..imagenet
-                }
-            }
+            None => Prompts {
+                classes: folder_classes(folder.classes())?,
+                ..imagenet
+            },
         };
         if prompts.classes.len() != folder.classes().len() {
             return Err(EvalError::List {

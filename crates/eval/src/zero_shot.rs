@@ -1,13 +1,19 @@
 //! Zero-shot classification without the network: prompts made of templates and class names, and top-k accuracy.
 
+use std::collections::HashMap;
 use std::path::Path;
 
+use openclip_data::source::image_folder::ClassFolders;
 use serde::Deserialize;
 
 use crate::error::EvalError;
 use crate::retrieval::rank_of;
 
 const IMAGENET: &str = include_str!("../configs/imagenet.json");
+/// The wordnet ids of ImageNet's classes, in the order of their names there.
+const IMAGENET_IDS: &str = include_str!("../configs/imagenet_wordnet_ids.txt");
+/// Folders that a message lists.
+const LISTED: usize = 8;
 
 /// Class names and the templates that turn them into prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -68,7 +74,7 @@ pub fn prompt(template: &str, name: &str) -> String {
 }
 
 /// Reads class names from
-/// * a directory in `ImageFolder` layout: its sub-directories by name, `_` read as a space;
+/// * a directory in `ImageFolder` layout: its sub-directories, see [`folder_classes`];
 /// * a `.json` file: a list of strings, or an object with the list under `classes`;
 /// * any other file: one name per line.
 ///
@@ -76,7 +82,7 @@ pub fn prompt(template: &str, name: &str) -> String {
 /// When the file cannot be read, has another form, or a name is empty.
 pub fn read_classes(path: &Path) -> Result<Vec<String>, EvalError> {
     let names = if path.is_dir() {
-        directories(path)?
+        folder_classes(&ClassFolders::list(path)?.names)?
     } else {
         read_list(path, "classes")?
     };
@@ -108,20 +114,54 @@ pub fn read_templates(path: &Path) -> Result<Vec<String>, EvalError> {
     Ok(templates)
 }
 
-fn directories(path: &Path) -> Result<Vec<String>, EvalError> {
-    let io = |source| EvalError::io(path, source);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        if entry.path().is_dir() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
+/// What the classes of these folders are called: by ImageNet's names where folders are named by its wordnet ids, else
+/// as the folders themselves, `_` read as a space. That ids were recognised is logged.
+///
+/// # Errors
+/// When the embedded names are malformed.
+pub fn folder_classes(folders: &[String]) -> Result<Vec<String>, EvalError> {
+    let imagenet = Prompts::imagenet()?.classes;
+    let ids = IMAGENET_IDS.lines().map(str::to_owned);
+    let names: HashMap<String, String> = ids.zip(imagenet).collect();
+    let (known, unknown): (Vec<&String>, Vec<&String>) = folders
+        .iter()
+        .partition(|folder| names.contains_key(*folder));
+    let listed = |list: &[&String], entry: &dyn Fn(&str) -> String| -> String {
+        let more = if list.len() > LISTED { ", …" } else { "" };
+        let shown = list.iter().take(LISTED).map(|folder| entry(folder));
+        shown.collect::<Vec<_>>().join(", ") + more
+    };
+    if !known.is_empty() {
+        log::info!(
+            "{} folders are named by wordnet ids and get ImageNet's class names: {}",
+            known.len(),
+            listed(&known, &|id| format!("{id} {}", names[id]))
+        );
+        if !unknown.is_empty() {
+            log::warn!(
+                "{} folders beside them are not of ImageNet's classes and keep their names: {}",
+                unknown.len(),
+                listed(&unknown, &str::to_owned)
+            );
         }
+    } else if unknown.iter().all(|folder| is_wordnet_id(folder)) {
+        log::warn!(
+            "the folders are named by wordnet ids that are not among ImageNet's 1,000, so that their names say nothing: {}",
+            listed(&unknown, &str::to_owned)
+        );
     }
-    names.sort();
-    Ok(names
-        .into_iter()
-        .map(|name| name.replace('_', " "))
-        .collect())
+    let name = |folder: &String| match names.get(folder) {
+        Some(name) => name.clone(),
+        None => folder.replace('_', " "),
+    };
+    Ok(folders.iter().map(name).collect())
+}
+
+/// `n` and eight digits.
+fn is_wordnet_id(name: &str) -> bool {
+    let digits = name.strip_prefix('n');
+    digits
+        .is_some_and(|digits| digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[derive(Deserialize)]
@@ -263,6 +303,36 @@ mod tests {
         assert_eq!(sizes, [1000, 80, 7]);
         assert_eq!(prompts.of_class(999)[0], "a bad photo of a toilet paper.");
         assert!(prompts.of_class(1000).is_empty());
+    }
+
+    #[test]
+    fn folders_named_by_wordnet_ids_get_the_names_of_imagenet() {
+        let ids: Vec<String> = IMAGENET_IDS.lines().map(str::to_owned).collect();
+        assert!(ids.len() == 1000 && ids.is_sorted() && ids.iter().all(|id| is_wordnet_id(id)));
+        assert_eq!(
+            folder_classes(&ids).unwrap(),
+            Prompts::imagenet().unwrap().classes
+        );
+        let folders = [
+            "Siamese_cat",
+            "n02123394",
+            "n02123397",
+            "n03792782",
+            "n15075141",
+        ];
+        let expected = [
+            "Siamese cat",
+            "Persian cat",
+            "n02123397",
+            "mountain bike",
+            "toilet paper",
+        ];
+        assert_eq!(
+            folder_classes(&folders.map(str::to_owned)).unwrap(),
+            expected
+        );
+        let folders = ["n00000001", "owl_2"].map(str::to_owned);
+        assert_eq!(folder_classes(&folders).unwrap(), ["n00000001", "owl 2"]);
     }
 
     #[test]
