@@ -283,7 +283,8 @@ fn unreadable_files_are_told_and_passed_over() {
     }
     let good = dir.path().join("good.tar");
     std::fs::write(&good, [samples(&["a"], &image), vec![0; 1024]].concat()).unwrap();
-    for bad in ["absent.tar", "folder.png", "/dev/null"] {
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("device")).unwrap();
+    for bad in ["absent.tar", "folder.png", "device"] {
         let source = source(vec![dir.path().join(bad), good.clone()]);
         assert_eq!(
             one_problem(source, dir.path(), ProblemKind::UnreadableShard),

@@ -1,6 +1,5 @@
 //! The samples of one tar shard, read as a stream.
 
-use std::borrow::Cow;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -119,7 +118,7 @@ impl Shard<'_> {
     }
 
     /// Whether a member may belong to a sample; others are remembered.
-    fn is_file(&mut self, member: &Member, name: &Cow<'_, str>) -> bool {
+    fn is_file(&mut self, member: &Member, name: &str) -> bool {
         let reason = match member.kind {
             EntryType::Directory => return false,
             _ if is_litter_in_archive(name) => Reason::Litter,
