@@ -76,6 +76,21 @@ pub(super) fn choose(
             nearest = (missing + unexpected, Some((prefix, inner)));
         }
     }
+    // A prefix that goes on with what is taken off in any case says no more than the shorter one.
+    let count = |prefix: &str| {
+        raw.tensors
+            .keys()
+            .filter(|key| key.starts_with(prefix))
+            .count()
+    };
+    let mut distinct: Vec<(String, StateDict)> = Vec::new();
+    for (prefix, inner) in fitting {
+        let same = |other: &str| prefix.starts_with(other) && count(&prefix) == count(other);
+        if !distinct.iter().any(|(other, _)| same(other)) {
+            distinct.push((prefix, inner));
+        }
+    }
+    let mut fitting = distinct;
     if fitting.len() > 1 && fitting.iter().any(|(_, inner)| wanted.has_shapes_of(inner)) {
         fitting.retain(|(_, inner)| wanted.has_shapes_of(inner));
     }
@@ -86,7 +101,7 @@ pub(super) fn choose(
             let word = word(raw, &prefix, file);
             Ok((inner, Some(word)))
         }
-        (0, nearest) => match diagnosis::what(raw, &whole, wanted.params) {
+        (0, nearest) => match diagnosis::what(raw, &whole) {
             Some(what) => Err(WeightsError::NoWholeModel {
                 file: file.to_path_buf(),
                 what,
