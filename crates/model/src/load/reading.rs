@@ -101,19 +101,22 @@ pub(super) fn choose(
             let word = word(raw, &prefix, file);
             Ok((inner, Some(word)))
         }
-        (0, nearest) => match diagnosis::what(raw, &whole) {
-            Some(what) => Err(WeightsError::NoWholeModel {
-                file: file.to_path_buf(),
-                what,
-            }),
-            None => Ok(match nearest {
+        (0, nearest) => {
+            let near = nearest.as_ref().map_or(&whole, |(_, inner)| inner);
+            if let Some(what) = diagnosis::what(raw, near) {
+                return Err(WeightsError::NoWholeModel {
+                    file: file.to_path_buf(),
+                    what,
+                });
+            }
+            Ok(match nearest {
                 Some((prefix, inner)) => {
                     let word = word(raw, &prefix, file);
                     (inner, Some(word))
                 }
                 None => (whole, None),
-            }),
-        },
+            })
+        }
         _ => Err(WeightsError::Ambiguous {
             file: file.to_path_buf(),
             prefixes: fitting.into_iter().map(|(prefix, _)| prefix).collect(),
