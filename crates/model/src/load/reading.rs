@@ -111,8 +111,9 @@ pub(super) fn choose(
             }
             Ok(match nearest {
                 Some((prefix, inner)) => {
-                    let word = word(raw, &prefix, file);
-                    (inner, Some(word))
+                    // What is missing is told of these keys, in an error that names no prefix.
+                    log::warn!("{}", word(raw, &prefix, file));
+                    (inner, None)
                 }
                 None => (whole, None),
             })
@@ -120,6 +121,7 @@ pub(super) fn choose(
         _ => Err(WeightsError::Ambiguous {
             file: file.to_path_buf(),
             prefixes: fitting.into_iter().map(|(prefix, _)| prefix).collect(),
+            bare: is_complete,
         }),
     }
 }
