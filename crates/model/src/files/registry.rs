@@ -175,6 +175,12 @@ pub fn resolve(model: &str, cache_dir: Option<&Path>) -> Result<ModelSource, Mod
             ..ModelSource::of(described)?
         });
     }
+    if Path::new(model).is_dir() {
+        return Err(ModelError::UnknownModel {
+            name: model.to_string(),
+            near: Some(format!("local-dir:{model}")),
+        });
+    }
     Ok(ModelSource {
         name: model.to_string(),
         config: builtin(model)?,

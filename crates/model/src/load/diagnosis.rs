@@ -1,13 +1,16 @@
 //! What a file is that is no whole model, by its keys.
 
-use crate::family::ParamInfo;
 use crate::files::weights::{Part, StateDict};
 
 /// Parts of the keys of adapters.
 const LORA: [&str; 4] = ["lora_A", "lora_B", "lora_embedding", "lora_down"];
 
 /// Models of other kinds: strings that are all in keys, and what has them. The first that fits counts.
-const KINDS: [(&[&str], &str); 17] = [
+const KINDS: [(&[&str], &str); 19] = [
+    (
+        &["class_embedding", "conv1.weight", "transformer.resblocks."],
+        "an image tower of OpenCLIP's alone, without a text tower",
+    ),
     (
         &["flat_param"],
         "a part of FSDP's flat parameters, not a state dict: save it again with the state dict type FULL_STATE_DICT",
@@ -52,6 +55,10 @@ const KINDS: [(&[&str], &str); 17] = [
         "a language model, without a tower for pictures",
     ),
     (
+        &["embeddings.patch_embedding.weight", "encoder.layers.0."],
+        "an image tower of transformers' CLIP or SigLIP alone, without a text tower",
+    ),
+    (
         &["patch_embed.proj.weight", "blocks.0."],
         "a vision transformer alone, as timm publishes it, without a text tower",
     ),
@@ -91,19 +98,23 @@ const KINDS: [(&[&str], &str); 17] = [
 
 /// In words, what holds such tensors and what to do about it; `None` for a whole model, be it another one. `raw` has the file's keys,
 /// `normal` OpenCLIP's.
-pub(super) fn what(raw: &StateDict, normal: &StateDict, params: &[ParamInfo]) -> Option<String> {
+pub(super) fn what(raw: &StateDict, normal: &StateDict) -> Option<String> {
     let has = |part: &str| raw.tensors.keys().any(|key| key.contains(part));
     let adapters = raw.tensors.keys();
     let adapters = adapters.filter(|key| LORA.iter().any(|part| key.contains(part)));
-    let adapters = adapters.count();
-    if adapters > 0 {
+    let adapters = match adapters.count() {
+        0 => None,
+        1 => Some("1 tensor".to_string()),
+        count => Some(format!("{count} tensors")),
+    };
+    if let Some(adapters) = adapters {
         let merge = "merge them with PEFT's merge_and_unload() and save the whole model";
         return Some(match has(".base_layer.") {
             true => {
-                format!("a model with {adapters} tensors of LoRA adapters beside its own: {merge}")
+                format!("a model with {adapters} of LoRA adapters beside its own: {merge}")
             }
             false => format!(
-                "a LoRA adapter ({adapters} tensors), which changes another model's weights: {merge}"
+                "a LoRA adapter ({adapters}), which changes another model's weights: {merge}"
             ),
         });
     }
@@ -111,18 +122,11 @@ pub(super) fn what(raw: &StateDict, normal: &StateDict, params: &[ParamInfo]) ->
         let keys = normal.tensors.keys();
         keys.filter(move |key| part.owns(key)).count()
     };
-    let text_params = params.iter().filter(|param| Part::Text.owns(&param.key));
-    let in_file = |param: &&ParamInfo| {
-        let inner = param.key.strip_prefix("text.").unwrap_or(&param.key);
-        normal.tensors.contains_key(&param.key) || normal.tensors.contains_key(inner)
-    };
     let (vision, text) = (has("vision_model."), has("text_model."));
     if of(Part::Image) > 0 && of(Part::Text) == 0 || vision && !text {
         return Some("an image tower alone, without a text tower".into());
     }
-    if of(Part::Image) == 0 && 2 * text_params.filter(in_file).count() > of(Part::Text)
-        || text && !vision
-    {
+    if of(Part::Image) == 0 && has("token_embedding.weight") || text && !vision {
         return Some("a text tower alone, without an image tower".into());
     }
     // With a tower of OpenCLIP's it is a model of pictures and text, of whatever families.

@@ -76,6 +76,21 @@ pub(super) fn choose(
             nearest = (missing + unexpected, Some((prefix, inner)));
         }
     }
+    // A prefix that goes on with what is taken off in any case says no more than the shorter one.
+    let count = |prefix: &str| {
+        raw.tensors
+            .keys()
+            .filter(|key| key.starts_with(prefix))
+            .count()
+    };
+    let mut distinct: Vec<(String, StateDict)> = Vec::new();
+    for (prefix, inner) in fitting {
+        let same = |other: &str| prefix.starts_with(other) && count(&prefix) == count(other);
+        if !distinct.iter().any(|(other, _)| same(other)) {
+            distinct.push((prefix, inner));
+        }
+    }
+    let mut fitting = distinct;
     if fitting.len() > 1 && fitting.iter().any(|(_, inner)| wanted.has_shapes_of(inner)) {
         fitting.retain(|(_, inner)| wanted.has_shapes_of(inner));
     }
@@ -86,22 +101,27 @@ pub(super) fn choose(
             let word = word(raw, &prefix, file);
             Ok((inner, Some(word)))
         }
-        (0, nearest) => match diagnosis::what(raw, &whole, wanted.params) {
-            Some(what) => Err(WeightsError::NoWholeModel {
-                file: file.to_path_buf(),
-                what,
-            }),
-            None => Ok(match nearest {
+        (0, nearest) => {
+            let near = nearest.as_ref().map_or(&whole, |(_, inner)| inner);
+            if let Some(what) = diagnosis::what(raw, near) {
+                return Err(WeightsError::NoWholeModel {
+                    file: file.to_path_buf(),
+                    what,
+                });
+            }
+            Ok(match nearest {
                 Some((prefix, inner)) => {
-                    let word = word(raw, &prefix, file);
-                    (inner, Some(word))
+                    // What is missing is told of these keys, in an error that names no prefix.
+                    log::warn!("{}", word(raw, &prefix, file));
+                    (inner, None)
                 }
                 None => (whole, None),
-            }),
-        },
+            })
+        }
         _ => Err(WeightsError::Ambiguous {
             file: file.to_path_buf(),
             prefixes: fitting.into_iter().map(|(prefix, _)| prefix).collect(),
+            bare: is_complete,
         }),
     }
 }

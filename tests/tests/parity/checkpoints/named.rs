@@ -9,7 +9,15 @@ use super::{data, load, text, write};
 fn what_is_no_whole_model_is_named_for_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("other.safetensors");
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
+        (
+            &[
+                "embeddings.class_embedding",
+                "embeddings.patch_embedding.weight",
+                "encoder.layers.0.mlp.fc1.bias",
+            ],
+            "an image tower of transformers' CLIP or SigLIP alone",
+        ),
         (
             &[
                 "base_model.model.visual.proj.lora_A.weight",
@@ -22,7 +30,7 @@ fn what_is_no_whole_model_is_named_for_what_it_is() {
                 "base_model.model.x.base_layer.weight",
                 "base_model.model.x.lora_A.default.weight",
             ],
-            "a model with 1 tensors of LoRA adapters beside its own",
+            "a model with 1 tensor of LoRA adapters beside its own",
         ),
         (
             &["_fsdp_wrapped_module._flat_param"],
@@ -99,6 +107,18 @@ fn what_is_no_whole_model_is_named_for_what_it_is() {
             false => Vec::new(),
         }
     };
+    let inner = |key: &str| {
+        key.strip_prefix("visual.")
+            .map(String::from)
+            .into_iter()
+            .collect()
+    };
+    write(&path, inner, &[]);
+    let error = load(&text(&path)).unwrap_err().to_string();
+    assert!(
+        error.contains("an image tower of OpenCLIP's alone"),
+        "{error}"
+    );
     for (is_image, words) in [
         (true, "an image tower alone"),
         (false, "a text tower alone"),

@@ -47,6 +47,11 @@ fn a_folder_whose_weights_had_another_name_answered_from_random_ones() {
     fs::copy(room.path("tiny.safetensors"), room.path("hub/other.bin")).unwrap();
     let error = room.run(&[&ASK[..], &weights].concat()).error(1);
     assert!(error.contains("my-clip.safetensors, other.bin"), "{error}");
+    // A folder's name alone is no model; the error says how it becomes one.
+    let error = room
+        .run(&[&ASK[..], &["--model", "./hub"]].concat())
+        .error(2);
+    assert!(error.contains("did you mean `local-dir:./hub`"), "{error}");
     describe(&room, "shards");
     fs::copy(
         room.path("tiny.safetensors"),

@@ -44,8 +44,9 @@ pub enum WeightsError {
     },
     /// Several parts of a file are such a model.
     #[error(
-        "{}: {} would fit: name one, as in {}:{}",
+        "{}: {}{} would fit: name one, as in {}:{}",
         .file.display(),
+        if *.bare { "the keys as they are and those under " } else { "" },
         listed(.prefixes),
         .file.display(),
         .prefixes.first().map(String::as_str).unwrap_or_default()
@@ -55,6 +56,8 @@ pub enum WeightsError {
         file: PathBuf,
         /// Beginnings of the keys.
         prefixes: Vec<String>,
+        /// So would the keys without one of them.
+        bare: bool,
     },
     /// Weights of something else than a whole model.
     #[error("{}: {what}", .file.display())]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::error::WeightsError;
 use super::extract::Extract;
-use super::pickle::{MAX_PICKLE, Pickle, Reason, Refusal, Value};
+use super::pickle::{MAX_OPEN_PICKLE, MAX_PICKLE, Pickle, Reason, Refusal, Value};
 use super::tensor::WeightsFile;
 use super::zip::Members;
 
@@ -83,7 +83,7 @@ pub(super) fn with_legacy<T>(
     file: &Arc<WeightsFile>,
     read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
 ) -> Result<T, WeightsError> {
-    let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
+    let bytes = file.read_vec(0, file.len.min(MAX_OPEN_PICKLE) as usize)?;
     let mut position = 0;
     let mut next = || {
         let rest = bytes.get(position..).unwrap_or_default();
@@ -176,7 +176,7 @@ pub(super) fn with_bare_pickle<T>(
     file: &Arc<WeightsFile>,
     read: impl FnOnce(&Extract<'_>) -> Result<T, WeightsError>,
 ) -> Result<T, WeightsError> {
-    let bytes = file.read_vec(0, file.len.min(MAX_PICKLE) as usize)?;
+    let bytes = file.read_vec(0, file.len.min(MAX_OPEN_PICKLE) as usize)?;
     let pickle = Pickle::parse(&bytes, false).map_err(|refusal| refused(file, refusal))?;
     let locate = |key: &str| Err(WeightsError::container(&file.path, key, "has no data"));
     read(&Extract {

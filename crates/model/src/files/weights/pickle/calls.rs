@@ -48,6 +48,7 @@ impl Machine<'_> {
                 self.push(tensor)
             }
             (Global::FirstArgument, &[first, ..]) => self.push_id(first),
+            (Global::FirstArgument, []) => self.push(Value::Object(None)),
             (Global::Dict, &[pairs]) if matches!(self.get(pairs), Value::List(_)) => {
                 let dict = self.pairs(pairs)?;
                 self.push(Value::Dict(dict))

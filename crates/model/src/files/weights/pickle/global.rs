@@ -11,7 +11,8 @@ pub(in crate::files::weights) enum Global {
     RebuildTensor,
     /// `torch._tensor._rebuild_from_type_v2`: a function, a class, the function's arguments, attributes.
     RebuildFromType,
-    /// A call that stands for its first argument: `torch._utils._rebuild_parameter`, TorchScript's typed lists.
+    /// A call that stands for its first argument: `torch._utils._rebuild_parameter`, TorchScript's typed lists,
+    /// a set of a list.
     FirstArgument,
     /// A dict: `collections.OrderedDict` and its relatives.
     Dict,
@@ -115,6 +116,7 @@ impl Global {
             ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
                 Self::FirstArgument
             }
+            ("builtins" | "__builtin__", "set" | "frozenset") => Self::FirstArgument,
             ("torch._tensor", "_rebuild_from_type_v2") => Self::RebuildFromType,
             ("collections", "OrderedDict" | "defaultdict" | "Counter") => Self::Dict,
             ("torch" | "torch.storage", "UntypedStorage") => Self::Storage(Some(DType::U8)),
@@ -204,7 +206,7 @@ mod tests {
         }
         for (module, name) in [
             ("argparse", "Namespace"),
-            ("builtins", "set"),
+            ("builtins", "complex"),
             ("builtins", "getattr"),
             ("datetime", "datetime"),
             ("numpy._core.multiarray", "_reconstruct"),

@@ -15,4 +15,4 @@ mod parse;
 mod value;
 
 pub(super) use parse::Pickle;
-pub(super) use value::{Id, MAX_PICKLE, Reason, Refusal, Value};
+pub(super) use value::{Id, MAX_OPEN_PICKLE, MAX_PICKLE, Reason, Refusal, Value};

@@ -5,7 +5,9 @@ use crate::files::weights::tensor::DType;
 
 /// Largest pickle that is read, in bytes. The tensors' data is not part of it, but NumPy's arrays are; a ViT-bigG training
 /// checkpoint has about 2 MB.
-pub(in crate::files::weights) const MAX_PICKLE: u64 = 64 << 20;
+pub(in crate::files::weights) const MAX_PICKLE: u64 = 512 << 20;
+/// The same for the older form, of which so many bytes are read at once since nothing says where the pickle ends.
+pub(in crate::files::weights) const MAX_OPEN_PICKLE: u64 = 64 << 20;
 /// Most values, stack slots and memo entries of one pickle.
 pub(super) const MAX_ITEMS: usize = 1 << 21;
 
