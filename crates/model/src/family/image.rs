@@ -117,7 +117,10 @@ pub trait ImageFamily: Debug {
     }
 
     /// Makes training compute the blocks again in the backward pass.
-    fn recompute_blocks(&mut self);
+    ///
+    /// # Errors
+    /// Those of [`Recompute::of`](crate::layers::Recompute::of).
+    fn recompute_blocks(&mut self) -> Result<(), ModelError>;
 
     /// Statistics of batches that wait for the running ones, where there is BatchNorm.
     fn pending_statistics(&self) -> Option<&PendingStatistics> {

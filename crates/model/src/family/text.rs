@@ -102,7 +102,10 @@ pub trait TextFamily: Debug {
     }
 
     /// Makes training compute the blocks again in the backward pass.
-    fn recompute_blocks(&mut self);
+    ///
+    /// # Errors
+    /// Those of [`Recompute::of`](crate::layers::Recompute::of).
+    fn recompute_blocks(&mut self) -> Result<(), ModelError>;
 
     /// OpenCLIP's own residual blocks.
     fn resblocks(&mut self) -> &mut [ResidualBlock] {

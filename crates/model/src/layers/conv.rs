@@ -54,7 +54,8 @@ impl Conv2d {
     /// With a bias.
     #[must_use]
     pub fn biased(self, device: &Device) -> Self {
-        let [output, ..] = self.weight.dims();
+        // Without the weight, which is not there yet.
+        let output = self.weight.lazy_shape()[0];
         Self {
             bias: Some(parameter([output], device)),
             ..self

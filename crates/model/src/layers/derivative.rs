@@ -62,12 +62,14 @@ pub fn is_on_cube<const D: usize>(tensor: &Tensor<D>) -> bool {
 /// From the gradient of the output to those of the inputs, in their order; `None` for no gradient. All off the graph.
 type Gradient = Box<dyn FnOnce(DispatchTensor) -> Vec<Option<Value>> + Send>;
 
+/// Most tracked inputs of a node.
+pub const MOST_INPUTS: usize = 40;
+
 /// `output`, computed off the graph, as a function of `inputs`.
 ///
 /// `backward` gets the gradient of the output and returns one gradient for each input, of that input's shape, both off the
 /// graph. It is never called where no input is tracked, in which case `output` comes back as it is, on
-/// the device of the inputs. At most 40 inputs may be
-/// tracked.
+/// the device of the inputs. At most [`MOST_INPUTS`] may be tracked, which who builds the inputs sees to.
 pub fn differentiable<const D: usize>(
     inputs: Vec<Value>,
     output: Tensor<D>,
@@ -107,7 +109,7 @@ struct Node(Gradient);
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("custom::Node")
+        f.write_str("derivative::Node")
     }
 }
 
@@ -196,7 +198,7 @@ where
         ($($count:literal)*) => {
             match guards.len() {
                 $($count => prepare::<B, C, $count>(guards, output, gradient),)*
-                more => unreachable!("{more} inputs"),
+                more => unreachable!("{more} inputs, more than {MOST_INPUTS}"),
             }
         };
     }

@@ -133,14 +133,17 @@ impl Clip {
 
     /// The same model, whose blocks keep nothing for the backward pass but their inputs and are computed again there: the same
     /// gradients in less memory and more time.
-    #[must_use]
-    pub fn with_grad_checkpointing(mut self) -> Self {
-        self.text.family_mut().recompute_blocks();
+    ///
+    /// # Errors
+    /// A block has more parameters than can be computed again.
+    pub fn with_grad_checkpointing(mut self) -> Result<Self, ModelError> {
+        self.text.family_mut().recompute_blocks()?;
         if let Some(decoder) = &mut self.text_decoder {
-            decoder.recompute = Recompute(true);
+            // With the picture's tokens beside the text's.
+            decoder.recompute = Recompute::of(&decoder.cross_attn, 2)?;
         }
-        self.visual.family_mut().recompute_blocks();
-        self
+        self.visual.family_mut().recompute_blocks()?;
+        Ok(self)
     }
 
     /// The same model, whose MLPs multiply 8-bit operands (SwitchBack), in training and inference.

@@ -67,6 +67,15 @@ families! {
     Hf(hf::HfTextTower),
 }
 
+/// Number of token ids that the text tower of a configuration has vectors for.
+///
+/// # Errors
+/// The configuration is of no model.
+pub fn vocabulary(config: &ModelConfig) -> Result<usize, ModelError> {
+    let arch = hf::arch(config)?;
+    Ok(arch.map_or(config.text_cfg.vocab_size, |arch| arch.vocab_size))
+}
+
 impl TextTower {
     /// Builds the tower that `config` describes.
     ///

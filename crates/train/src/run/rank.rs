@@ -12,7 +12,7 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::{Learner, SupervisedTraining, TrainingStrategy};
 use openclip_data::error::panic_message;
 use openclip_data::tokenizer;
-use openclip_eval::Encoder;
+use openclip_eval::{Encoder, written};
 use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
@@ -87,7 +87,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
     let objective = setup::objective(&config, &loaded)?;
     loaded.model = setup::lock(&config).apply(loaded.model)?;
-    setup::computation(&config, &mut loaded, &ranks);
+    setup::computation(&config, &mut loaded, &ranks)?;
     let teacher = setup::teacher(&config, &loaded, &device)?;
     let caches = CacheDirs::new(config.cache_dir.as_deref());
     let model_dir = registry::local_dir(&config.model);
@@ -98,7 +98,10 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let encoder = Encoder::of(&loaded, &device, compute);
     let validation = setup::open_validation(&config, !interactive)?;
     let training = trains
-        .then(|| setup::open_training(&config, image_size, &tokenizer, ranks.as_ref()))
+        .then(|| {
+            let tokenizer = written(&loaded.model, Arc::clone(&tokenizer));
+            setup::open_training(&config, image_size, &tokenizer, ranks.as_ref())
+        })
         .transpose()?;
     if let Some((steps, _)) = &training
         && start.step_in_epoch >= steps.steps_per_epoch

@@ -171,14 +171,15 @@ pub(super) fn computation(
     config: &TrainConfig,
     loaded: &mut Loaded,
     ranks: &Arc<dyn Communicator>,
-) {
+) -> Result<(), TrainError> {
     if config.use_bn_sync && ranks.world_size() > 1 {
         let ranks = BatchNormRanks(Arc::clone(ranks));
         loaded.model.synchronise_batch_norm(Arc::new(ranks));
     }
     if config.grad_checkpointing {
-        loaded.model = loaded.model.clone().with_grad_checkpointing();
+        loaded.model = loaded.model.clone().with_grad_checkpointing()?;
     }
+    Ok(())
 }
 
 fn data_options(config: &TrainConfig) -> OpenOptions {
@@ -297,7 +298,7 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
                 TrainError::flag("--lr-scheduler", "const-cooldown needs --epochs-cooldown")
             })?;
             Decay::ConstCooldown {
-                steps: epochs * steps_per_epoch,
+                steps: epochs.saturating_mul(steps_per_epoch),
                 power: config.lr_cooldown_power,
                 end: config.lr_cooldown_end,
             }
@@ -309,7 +310,12 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
             ));
         }
     };
-    let total = steps_per_epoch * config.epochs;
+    // As far as f64 counts, in which rates are computed.
+    let total = steps_per_epoch.checked_mul(config.epochs);
+    let total = total.filter(|total| *total < 1 << 53).ok_or_else(|| {
+        let reason = format!("{steps_per_epoch} steps each are more than can be counted");
+        TrainError::flag("--epochs", reason)
+    })?;
     Ok(Schedule {
         lr: config.lr,
         warmup: config.warmup,

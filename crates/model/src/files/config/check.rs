@@ -15,7 +15,13 @@ const FOREIGN_BLOCK_KEYS: [&str; 6] = [
 ];
 
 /// Far beyond any model; a file that says more is damaged, and its sizes could not even be multiplied.
-const MAX_EXTENT: usize = 1 << 24;
+pub(crate) const MAX_EXTENT: usize = 1 << 24;
+
+/// Most patches of a picture, each of which sees all others.
+pub(crate) const MAX_PATCHES: usize = 1 << 16;
+
+/// Most tokens of a caption, each of which sees all others.
+const MAX_TOKENS: usize = 1 << 14;
 
 /// Most residual blocks of a tower.
 const MAX_LAYERS: usize = 1 << 12;
@@ -26,6 +32,17 @@ pub(crate) fn check_extent(field: &'static str, extent: usize) -> Result<(), Mod
         _ => Err(ModelError::invalid(
             field,
             format!("{extent}, expected 1 to {MAX_EXTENT}"),
+        )),
+    }
+}
+
+/// Tokens of a caption.
+pub(crate) fn check_context(length: usize) -> Result<(), ModelError> {
+    match length {
+        1..=MAX_TOKENS => Ok(()),
+        _ => Err(ModelError::invalid(
+            "text_cfg.context_length, or --force-context-length",
+            format!("{length}, expected 1 to {MAX_TOKENS} tokens"),
         )),
     }
 }

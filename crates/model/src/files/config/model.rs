@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::check::{check_extent, check_extra};
+use super::check::{MAX_EXTENT, MAX_PATCHES, check_extent, check_extra};
 use crate::files::error::ModelError;
 
 /// Side lengths of a tower's input picture in pixels: one number for a square, else `[height, width]`.
@@ -23,6 +23,50 @@ impl ImageSize {
             Self::Square(side) => (side, side),
             Self::Rect([height, width]) => (height, width),
         }
+    }
+
+    /// `(height, width)` in pixels, for a tower that sees nothing of a picture with a side below `smallest`.
+    ///
+    /// # Errors
+    /// The size is none for such a tower.
+    pub(crate) fn at_least(self, smallest: usize) -> Result<(usize, usize), ModelError> {
+        let (height, width) = self.dims();
+        if height.min(width) < smallest {
+            return Err(self.refused(format!(
+                "the smallest picture for this image tower is {smallest}×{smallest}"
+            )));
+        }
+        match height.checked_mul(width) {
+            Some(..=MAX_EXTENT) => Ok((height, width)),
+            _ => Err(self.refused(format!("expected at most {MAX_EXTENT} pixels"))),
+        }
+    }
+
+    /// Rows and columns of square patches; pixels that do not fill a patch are left out.
+    ///
+    /// # Errors
+    /// Not even one patch, or more than attention can compare.
+    pub(crate) fn patches(self, side: usize) -> Result<(usize, usize), ModelError> {
+        let (height, width) = self.at_least(side)?;
+        let (rows, columns) = (height / side, width / side);
+        match rows * columns {
+            ..=MAX_PATCHES => Ok((rows, columns)),
+            patches => Err(self.refused(format!(
+                "which are {patches} patches of {side}×{side}, expected at most {MAX_PATCHES}"
+            ))),
+        }
+    }
+
+    /// The error that this is no size for the image tower.
+    pub(crate) fn refused(self, reason: String) -> ModelError {
+        let size = match self {
+            Self::Square(side) => format!("{side}"),
+            Self::Rect([height, width]) => format!("{height}×{width}"),
+        };
+        ModelError::invalid(
+            "vision_cfg.image_size, or --force-image-size",
+            format!("{size}, {reason}"),
+        )
     }
 }
 

@@ -26,7 +26,7 @@ use crate::family::depth::{Depth, number_under};
 use crate::family::keys::Marks;
 use crate::family::{Cost, Init, ParamInfo, TextFamily};
 use crate::files::ModelError;
-use crate::files::config::{HfPool, ModelConfig, TextConfig};
+use crate::files::config::{HfPool, ModelConfig, TextConfig, check_context};
 use crate::layers::{Noise, Recompute};
 use attention::Pass;
 
@@ -76,6 +76,7 @@ impl TextFamily for HfTextTower {
         };
         let arch = HfArch::of(&options)?;
         let length = config.text_cfg.context_length;
+        check_context(length)?;
         if let Some(longest) = arch.longest()
             && length > longest
         {
@@ -200,12 +201,16 @@ impl TextFamily for HfTextTower {
         Some(matrices + Cost::attention(arch.layers as u64, [tokens; 2], width))
     }
 
-    fn recompute_blocks(&mut self) {
-        *match &mut self.transformer {
-            HfEncoder::Roberta(encoder) => &mut encoder.recompute,
-            HfEncoder::T5(encoder) => &mut encoder.recompute,
-            HfEncoder::M2m100(encoder) => &mut encoder.recompute,
-        } = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        match &mut self.transformer {
+            HfEncoder::Roberta(encoder) => {
+                encoder.recompute = Recompute::of(&encoder.encoder.layer, 1)?;
+            }
+            // With the scores of distances beside the tokens.
+            HfEncoder::T5(encoder) => encoder.recompute = Recompute::of(&encoder.block, 2)?,
+            HfEncoder::M2m100(encoder) => encoder.recompute = Recompute::of(&encoder.layers, 1)?,
+        }
+        Ok(())
     }
 }
 

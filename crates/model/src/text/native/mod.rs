@@ -10,8 +10,8 @@ use crate::family::keys::Marks;
 use crate::family::{Init, ParamInfo, TextFamily};
 use crate::files::ModelError;
 use crate::files::config::{
-    ModelConfig, NormOptions, TextConfig, TextPool, check_extent, check_extra, check_hidden,
-    check_layers, plain_block,
+    ModelConfig, NormOptions, TextConfig, TextPool, check_context, check_extent, check_extra,
+    check_hidden, check_layers, plain_block,
 };
 use crate::files::weights::resize::{fitted, resize_text_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
@@ -84,7 +84,16 @@ impl TextFamily for TextTransformer {
             ));
         }
         let text_projection = match text.proj_type.as_str() {
-            "none" => None,
+            "none" if width == config.embed_dim => None,
+            "none" => {
+                return Err(ModelError::invalid(
+                    "text_cfg.proj_type",
+                    format!(
+                        "`none`, but the width is {width} and embed_dim is {}",
+                        config.embed_dim
+                    ),
+                ));
+            }
             "linear" if text.proj_bias => Some(TextProjection::Linear(Linear::new(
                 width,
                 config.embed_dim,
@@ -218,8 +227,9 @@ impl TextFamily for TextTransformer {
         })
     }
 
-    fn recompute_blocks(&mut self) {
-        self.transformer.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.transformer.recompute = Recompute::of(&self.transformer.resblocks, 1)?;
+        Ok(())
     }
 
     fn resblocks(&mut self) -> &mut [ResidualBlock] {
@@ -373,7 +383,7 @@ fn check(text: &TextConfig) -> Result<(), ModelError> {
                 || key == "tokenizer_mode"
         },
     )?;
-    check_extent("text_cfg.context_length", text.context_length)?;
+    check_context(text.context_length)?;
     check_extent("text_cfg.vocab_size", text.vocab_size)?;
     check_extent("text_cfg.width", text.width)?;
     check_hidden("text_cfg.mlp_ratio", text.width, text.mlp_ratio)?;

@@ -61,15 +61,6 @@ impl ConvNextConfig {
 
     /// Refuses pictures of which the last stage would see nothing.
     pub fn check_image(&self, image_size: ImageSize) -> Result<(), ModelError> {
-        let (height, width) = image_size.dims();
-        match height.min(width) {
-            side if side >= REDUCTION => {
-                check_extent("vision_cfg.image_size", height.saturating_mul(width))
-            }
-            _ => Err(ModelError::invalid(
-                "vision_cfg.image_size",
-                format!("{height}×{width}, expected at least {REDUCTION}×{REDUCTION}"),
-            )),
-        }
+        image_size.at_least(REDUCTION).map(drop)
     }
 }

@@ -195,8 +195,10 @@ impl ImageFamily for ConvNextTower {
         })
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        let blocks = self.trunk.stages.iter().flat_map(|stage| &stage.blocks);
+        self.trunk.recompute = Recompute::of(blocks, 1)?;
+        Ok(())
     }
 }
 

@@ -20,9 +20,7 @@ use crate::layers::drop_path::drop_path_shares;
 use crate::layers::patch::{KeptPatches, check_patch_dropout};
 use crate::layers::position::with_positions;
 use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, parameter};
-use crate::vision::timm::{
-    TimmHead, TokenPool, fit_pos_embed, initial_head, patch_grid, transformer_cost,
-};
+use crate::vision::timm::{TimmHead, TokenPool, fit_pos_embed, initial_head, transformer_cost};
 use rope::RopeTable;
 
 /// Key of a convolution under timm's name of the layer around it.
@@ -95,7 +93,8 @@ impl ImageFamily for EvaTower {
     fn new(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
         let options = config.vision_cfg.timm()?;
         let arch = EvaConfig::of(&options)?;
-        let grid = patch_grid(config.vision_cfg.image_size, arch.patch_size)?;
+        let image_size = config.vision_cfg.image_size;
+        let grid = image_size.patches(arch.patch_size)?;
         let pools = arch.pools(&options)?;
         let share = config.vision_cfg.patch_dropout;
         check_patch_dropout(share)?;
@@ -180,8 +179,9 @@ impl ImageFamily for EvaTower {
         fit_pos_embed(key, table, shape, self.trunk.grid)
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.trunk.recompute = Recompute::of(&self.trunk.blocks, 1)?;
+        Ok(())
     }
 }
 

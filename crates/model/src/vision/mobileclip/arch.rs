@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::files::ModelError;
-use crate::files::config::{ImageSize, TimmOptions, check_extent, check_hidden, check_layers};
+use crate::files::config::{TimmOptions, check_extent, check_hidden, check_layers};
 
 /// How the positions of a stage's blocks see each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,12 +164,6 @@ impl FastVitConfig {
             }
         }
         Ok(())
-    }
-
-    /// Refuses pictures whose size is none.
-    pub fn check_image(&self, image_size: ImageSize) -> Result<(), ModelError> {
-        let (height, width) = image_size.dims();
-        check_extent("vision_cfg.image_size", height.saturating_mul(width))
     }
 
     /// Whether a stage begins with half the resolution.

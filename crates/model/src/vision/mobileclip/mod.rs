@@ -172,7 +172,7 @@ impl ImageFamily for FastVitTower {
         let vision = &config.vision_cfg;
         let options = vision.timm()?;
         let arch = FastVitConfig::of(&options)?;
-        arch.check_image(vision.image_size)?;
+        vision.image_size.at_least(1)?;
         if vision.patch_dropout != 0.0 {
             let reason = format!("{}: FastViT has no patch tokens", vision.patch_dropout);
             return Err(ModelError::invalid("vision_cfg.patch_dropout", reason));
@@ -290,8 +290,10 @@ impl ImageFamily for FastVitTower {
         Some(matrices + attention.sum())
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        let blocks = self.trunk.stages.iter().flat_map(|stage| &stage.blocks);
+        self.trunk.recompute = Recompute::of(blocks, 1)?;
+        Ok(())
     }
 
     fn pending_statistics(&self) -> Option<&PendingStatistics> {

@@ -94,9 +94,7 @@ impl RelPosConfig {
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.
     pub fn grid(&self, image_size: ImageSize) -> Result<[usize; 2], ModelError> {
-        let (height, width) = image_size.dims();
-        let grid = [height / self.patch_size, width / self.patch_size];
-        check_extent("vision_cfg.image_size", grid[0].saturating_mul(grid[1]))?;
-        Ok(grid)
+        let (rows, columns) = image_size.patches(self.patch_size)?;
+        Ok([rows, columns])
     }
 }

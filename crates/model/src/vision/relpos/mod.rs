@@ -296,8 +296,9 @@ impl ImageFamily for RelPosTower {
         Some(matrices + Cost::attention(layers, [tokens; 2], width))
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.trunk.recompute = Recompute::of(&self.trunk.blocks, 1)?;
+        Ok(())
     }
 }
 

@@ -66,20 +66,19 @@ impl ResNetSizes {
             );
             return invalid("vision_cfg.head_width", reason);
         }
-        let (height, width) = vision.image_size.dims();
-        check_extent("vision_cfg.image_size", height.saturating_mul(width))?;
+        let (height, width) = vision.image_size.at_least(REDUCTION)?;
         if height != width {
-            let reason = format!("{height}×{width}, but a ResNet needs a square");
-            return invalid("vision_cfg.image_size", reason);
+            let reason = "but a ResNet needs a square".to_string();
+            return Err(vision.image_size.refused(reason));
         }
         // The stem's stride rounds up, its pool and those of three stages round down.
         let side = height.div_ceil(2) / (REDUCTION / 2);
-        if side == 0 || side != height / REDUCTION {
-            let reason = format!(
-                "{height} gives a ResNet a feature map of {side} rows, its attention pool expects {}",
-                height / REDUCTION
-            );
-            return invalid("vision_cfg.image_size", reason);
+        if side != height / REDUCTION {
+            return Err(vision.image_size.refused(format!(
+                "which gives a ResNet a feature map of {side} rows where its attention pool expects {}; {} fits",
+                height / REDUCTION,
+                side * REDUCTION
+            )));
         }
         Ok(Self {
             layers,

@@ -282,8 +282,10 @@ impl ImageFamily for ModifiedResNet {
         })
     }
 
-    fn recompute_blocks(&mut self) {
-        self.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
+        self.recompute = Recompute::of(stages.into_iter().flatten(), 1)?;
+        Ok(())
     }
 
     fn pending_statistics(&self) -> Option<&PendingStatistics> {

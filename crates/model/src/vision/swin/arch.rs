@@ -82,8 +82,12 @@ impl SwinConfig {
 
     /// Stages for pictures of `image_size`.
     pub fn stages(&self, image_size: ImageSize) -> Result<[StageSize; 4], ModelError> {
-        let map = self.grid("vision_cfg.image_size", image_size)?;
-        let usual = self.grid("vision_cfg.timm_kwargs.img_size", self.img_size)?;
+        let map = self.grid(image_size)?;
+        let (height, width) = self.img_size.dims();
+        let usual = [height / self.patch_size, width / self.patch_size];
+        for side in usual {
+            check_extent("vision_cfg.timm_kwargs.img_size", side)?;
+        }
         let stages = [0, 1, 2, 3].map(|stage| {
             let sides = [0, 1].map(|axis| {
                 let own = map[axis].div_ceil(1 << stage);
@@ -106,14 +110,8 @@ impl SwinConfig {
     }
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.
-    pub(crate) fn grid(
-        &self,
-        field: &'static str,
-        size: ImageSize,
-    ) -> Result<[usize; 2], ModelError> {
-        let (height, width) = size.dims();
-        let grid = [height / self.patch_size, width / self.patch_size];
-        check_extent(field, grid[0].saturating_mul(grid[1]))?;
-        Ok(grid)
+    pub(crate) fn grid(&self, size: ImageSize) -> Result<[usize; 2], ModelError> {
+        let (rows, columns) = size.patches(self.patch_size)?;
+        Ok([rows, columns])
     }
 }

@@ -226,7 +226,7 @@ impl ImageFamily for SwinTower {
         let arch = SwinConfig::of(&config.vision_cfg.timm().ok()?).ok()?;
         let image_size = config.vision_cfg.image_size;
         let sizes = arch.stages(image_size).ok()?;
-        let grid = arch.grid("vision_cfg.image_size", image_size).ok()?;
+        let grid = arch.grid(image_size).ok()?;
         let sides = |stage: usize| grid.map(|side| side.div_ceil(1 << stage) as u64);
         let map = |stage: usize| sides(stage).iter().product::<u64>();
         let area = |stage: usize| sizes[stage].window.iter().product::<usize>() as u64;
@@ -275,8 +275,10 @@ impl ImageFamily for SwinTower {
         }
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        let blocks = self.trunk.layers.iter().flat_map(|stage| &stage.blocks);
+        self.trunk.recompute = Recompute::of(blocks, 1)?;
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! * [`TimmHead`] – the map behind a tower
 //! * [`TokenPool`], [`Pools`] – tokens to one vector
 //! * `cost` – operations of a transformer
-//! * `positions` – patches, and positions for another number of them
+//! * `positions` – positions for another number of patches
 
 mod cost;
 mod head;
@@ -14,4 +14,4 @@ pub(crate) use cost::transformer_cost;
 pub use head::TimmHead;
 pub(crate) use head::initial_head;
 pub use pool::{Pools, TokenPool};
-pub(crate) use positions::{fit_pos_embed, patch_grid};
+pub(crate) use positions::fit_pos_embed;

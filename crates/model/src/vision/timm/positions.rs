@@ -1,26 +1,7 @@
-//! Patches and their positions.
+//! Positions of patches.
 
-use crate::files::ModelError;
-use crate::files::config::{ImageSize, check_extent};
 use crate::files::weights::resize::resize_grid;
 use crate::files::weights::{RawTensor, WeightsError};
-
-/// Rows and columns of patches of a picture; pixels that do not fill a patch are left out.
-pub(crate) fn patch_grid(
-    image_size: ImageSize,
-    patch_size: usize,
-) -> Result<(usize, usize), ModelError> {
-    let (height, width) = image_size.dims();
-    let (rows, columns) = (height / patch_size, width / patch_size);
-    if rows == 0 || columns == 0 {
-        return Err(ModelError::invalid(
-            "vision_cfg.image_size",
-            format!("{height}×{width} is smaller than a patch of {patch_size}"),
-        ));
-    }
-    check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
-    Ok((rows, columns))
-}
 
 /// `visual.trunk.pos_embed` fitted to a grid of patches, whose positions come last in a table of this shape; `None` for every other key.
 pub(crate) fn fit_pos_embed(

@@ -8,7 +8,7 @@ use crate::files::config::{
     ImageSize, TimmOptions, check_extent, check_heads, check_hidden, check_layers,
 };
 use crate::layers::{Activation, TimmBlockConfig};
-use crate::vision::timm::{Pools, TokenPool, patch_grid};
+use crate::vision::timm::{Pools, TokenPool};
 
 /// Non-linearity of the MLPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +189,7 @@ impl TimmVitConfig {
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.
     pub fn grid(&self, image_size: ImageSize) -> Result<(usize, usize), ModelError> {
-        patch_grid(image_size, self.patch_size)
+        image_size.patches(self.patch_size)
     }
 
     /// Positions before those of the patches.

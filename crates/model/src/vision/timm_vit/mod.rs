@@ -204,8 +204,9 @@ impl ImageFamily for TimmVitTower {
         fit_pos_embed(key, table, shape, self.trunk.grid)
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.trunk.recompute = Recompute::of(&self.trunk.blocks, 1)?;
+        Ok(())
     }
 
     fn pending_statistics(&self) -> Option<&PendingStatistics> {

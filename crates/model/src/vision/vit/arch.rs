@@ -30,9 +30,7 @@ impl VisionConfig {
                     || key.starts_with("timm_")
             },
         )?;
-        let (rows, columns) = self.grid()?;
         check_extent("vision_cfg.width", self.width)?;
-        check_extent("vision_cfg.image_size", rows.saturating_mul(columns))?;
         check_extent("vision_cfg.patch_size", self.patch()?)?;
         check_hidden("vision_cfg.mlp_ratio", self.width, self.mlp_ratio)?;
         if !(0.0..1.0).contains(&self.patch_dropout) {
@@ -61,15 +59,7 @@ impl VisionConfig {
 
     /// Rows and columns of patches; pixels that do not fill a patch are left out.
     pub fn grid(&self) -> Result<(usize, usize), ModelError> {
-        let patch = self.patch()?;
-        let (height, width) = self.image_size.dims();
-        if height < patch || width < patch {
-            return Err(ModelError::invalid(
-                "vision_cfg.image_size",
-                format!("{height}×{width} is smaller than a patch of {patch}"),
-            ));
-        }
-        Ok((height / patch, width / patch))
+        self.image_size.patches(self.patch()?)
     }
 
     /// Whether the positions are the fixed sine–cosine table rather than learned.

@@ -217,8 +217,9 @@ impl ImageFamily for VisionTransformer {
         })
     }
 
-    fn recompute_blocks(&mut self) {
-        self.transformer.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        self.transformer.recompute = Recompute::of(&self.transformer.resblocks, 1)?;
+        Ok(())
     }
 
     fn resblocks(&mut self) -> &mut [ResidualBlock] {

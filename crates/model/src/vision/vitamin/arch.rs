@@ -136,9 +136,8 @@ impl VitaminConfig {
 
     /// Rows and columns of patches of a picture.
     pub fn grid(image_size: ImageSize) -> Result<(usize, usize), ModelError> {
-        let (height, width) = image_size.dims();
+        let (height, width) = image_size.at_least(1)?;
         let patches = |side: usize| (0..HALVINGS).fold(side, |side, _| side.div_ceil(2));
-        check_extent("vision_cfg.image_size", height.saturating_mul(width))?;
         Ok((patches(height), patches(width)))
     }
 }

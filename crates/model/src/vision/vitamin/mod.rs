@@ -231,9 +231,11 @@ impl ImageFamily for VitaminTower {
         fit_pos_embed(key, table, shape, self.trunk.grid)
     }
 
-    fn recompute_blocks(&mut self) {
-        self.trunk.patch_embed.backbone.recompute = Recompute(true);
-        self.trunk.recompute = Recompute(true);
+    fn recompute_blocks(&mut self) -> Result<(), ModelError> {
+        let backbone = &mut self.trunk.patch_embed.backbone;
+        backbone.recompute = Recompute::of(backbone.stages.iter().flatten(), 1)?;
+        self.trunk.recompute = Recompute::of(&self.trunk.blocks, 1)?;
+        Ok(())
     }
 }
 
