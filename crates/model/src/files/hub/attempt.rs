@@ -1,8 +1,8 @@
 //! What both kinds of download have in common: further attempts, a limit on silence, progress, checksums.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -185,20 +185,111 @@ pub(super) fn classify_copy(path: &Path, error: std::io::Error) -> Failure {
     }
 }
 
-/// Opens a lock file and waits until no other process holds it. The lock ends with the file.
-pub(super) fn lock(path: &Path, what: &str) -> Result<File, Failure> {
+/// A lock file that no other process holds. The lock ends with it.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: Option<File>,
+    /// Where the folder has no locks: the file in this machine's temporary folder that is locked instead.
+    stand_in: Option<PathBuf>,
+}
+
+/// Opens a lock file and waits until no other process holds it.
+///
+/// A folder of another machine (NFS, Lustre) may be mounted without locks: then a word, and a lock among this machine's processes.
+pub(super) fn lock(path: &Path, what: &str) -> Result<Lock, Failure> {
+    lock_by(path, what, hold)
+}
+
+fn lock_by(
+    path: &Path,
+    what: &str,
+    hold: impl Fn(&File, &str) -> std::io::Result<()>,
+) -> Result<Lock, Failure> {
     let failed = |error| Failure::Io(path.to_path_buf(), error);
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(failed)?;
     }
+    let file = open(path).map_err(failed)?;
+    let Err(error) = hold(&file, what) else {
+        return Ok(Lock {
+            _file: Some(file),
+            stand_in: None,
+        });
+    };
+    log::warn!(
+        "{}: the folder has no file locks ({error}); going on without: let no other machine download {what} at the same time",
+        path.parent().unwrap_or(path).display()
+    );
+    let stand_in = stand_in(path);
+    let file = open(&stand_in).ok();
+    let file = file.filter(|file| hold(file, what).is_ok());
+    Ok(Lock {
+        stand_in: file.is_some().then_some(stand_in),
+        _file: file,
+    })
+}
+
+impl Lock {
+    /// Lets the crate's own lock at `path`, which knows no way without, be one in this machine's temporary folder, if this lock is.
+    pub(super) fn lend(&self, path: &Path) -> Option<LentLock> {
+        self.stand_in.as_ref()?;
+        let target = stand_in(path);
+        open(&target).ok()?;
+        fs::create_dir_all(path.parent()?).ok()?;
+        let _ = fs::remove_file(path);
+        link(&target, path).ok()?;
+        Some(LentLock(path.to_path_buf()))
+    }
+}
+
+/// A link in the place of a lock file.
+#[derive(Debug)]
+pub(super) struct LentLock(PathBuf);
+
+impl Drop for LentLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(unix)]
+fn link(target: &Path, path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+#[cfg(not(unix))]
+fn link(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// The lock in this machine's temporary folder that stands for the one at `path`.
+fn stand_in(path: &Path) -> PathBuf {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    let name: String = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+    std::env::temp_dir().join(format!("openclip-{name}.lock"))
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     let options = options.create(true).truncate(false).read(true).write(true);
-    let file = options.open(path).map_err(failed)?;
-    if file.try_lock().is_err() {
-        log::info!("{what}: waiting for another process that downloads it");
-        file.lock().map_err(failed)?;
+    options.open(path)
+}
+
+/// Waits for the lock on a file.
+fn hold(file: &File, what: &str) -> std::io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => return Ok(()),
+        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Interrupted => {
+            return Err(error);
+        }
+        Err(_) => log::info!("{what}: waiting for another process that downloads it"),
     }
-    Ok(file)
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// sha256 of a file in hexadecimal digits.
@@ -214,4 +305,51 @@ pub(super) fn sha256(path: &Path) -> Result<String, Failure> {
     }
     let digest = hash.finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What NFS without its lock daemon and Lustre without `flock` answer; other folders of the machine have locks.
+    fn without_locks(dir: &Path) -> impl Fn(&File, &str) -> std::io::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let path = dir.join("a.lock");
+        move |file, what| {
+            let own = fs::metadata(&path).unwrap().ino();
+            match file.metadata().unwrap().ino() == own {
+                // ENOLCK on Linux.
+                true => Err(std::io::Error::from_raw_os_error(37)),
+                false => hold(file, what),
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_without_locks_does_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let lock = lock_by(&path, "a file", without_locks(dir.path())).unwrap();
+        let stand_in = lock.stand_in.clone().unwrap();
+        assert!(open(&stand_in).unwrap().try_lock().is_err());
+        // The lock that the crate takes by itself is one that can be had.
+        let own = dir.path().join("blobs/own.lock");
+        let lent = lock.lend(&own).unwrap();
+        assert!(fs::symlink_metadata(&own).unwrap().is_symlink());
+        File::create(&own).unwrap().try_lock().unwrap();
+        drop((lent, lock));
+        assert!(!own.exists());
+        open(&stand_in).unwrap().try_lock().unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_locks_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.lock");
+        let lock = lock(&path, "a file").unwrap();
+        assert!(open(&path).unwrap().try_lock().is_err());
+        assert!(lock.lend(&dir.path().join("own.lock")).is_none());
+    }
 }

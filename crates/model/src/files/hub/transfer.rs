@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::attempt::{Bar, classify, classify_copy, lock, repeat, sha256, watched};
+use super::attempt::{Bar, Lock, classify, classify_copy, lock, repeat, sha256, watched};
 use super::cache::{CacheDirs, HUB, hugging_face_home, variable};
 use super::error::Failure;
 
@@ -20,7 +20,7 @@ pub(super) fn fetch(repository: &str, file: &str, caches: &CacheDirs) -> Result<
     let locks = cache
         .join(".locks")
         .join(folder.file_name().unwrap_or_default());
-    let _lock = lock(
+    let lock = lock(
         &locks.join(format!("{}.openclip", file.replace('/', "--"))),
         &what,
     )?;
@@ -34,10 +34,16 @@ pub(super) fn fetch(repository: &str, file: &str, caches: &CacheDirs) -> Result<
         .with_progress(false)
         .build()
         .map_err(|error| from_api(&cache, error))?;
-    repeat(&what, || attempt(&api, repository, file, &cache))
+    repeat(&what, || attempt(&api, repository, file, &cache, &lock))
 }
 
-fn attempt(api: &Api, repository: &str, file: &str, cache: &Path) -> Result<PathBuf, Failure> {
+fn attempt(
+    api: &Api,
+    repository: &str,
+    file: &str,
+    cache: &Path,
+    lock: &Lock,
+) -> Result<PathBuf, Failure> {
     let repo = Repo::new(repository.to_owned(), RepoType::Model);
     let (client, url) = (api.clone(), api.repo(repo.clone()).url(file));
     let metadata = watched(move |_| client.metadata(&url))?;
@@ -56,6 +62,7 @@ fn attempt(api: &Api, repository: &str, file: &str, cache: &Path) -> Result<Path
             cache.display()
         );
     }
+    let _lent = lock.lend(&blob.with_extension("lock"));
     let (client, name) = (api.repo(repo), file.to_owned());
     let path = watched(move |pulse| client.download_with_progress(&name, Bar::new(pulse)))?;
     let path = path.map_err(|error| from_api(cache, error))?;
@@ -125,6 +132,10 @@ fn from_api(cache: &Path, error: ApiError) -> Failure {
         ApiError::MissingHeader(_) | ApiError::InvalidHeader(_) | ApiError::ParseIntError(_) => {
             Failure::Final(format!("the answer is not the hub's ({error})"))
         }
+        ApiError::LockAcquisition(path) => Failure::Transient(format!(
+            "{} cannot be locked: another process downloads the file, or the folder has no file locks",
+            path.display()
+        )),
         error => Failure::Transient(error.to_string()),
     }
 }
