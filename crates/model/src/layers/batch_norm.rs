@@ -26,10 +26,11 @@ const EPS: f64 = 1e-5;
 ///
 /// Every rank makes the same calls in the same order, within the backward pass as well.
 pub trait RankSum: std::fmt::Debug + Send + Sync {
-    /// Replaces `values`, of equal length on all ranks, by their sum over the ranks.
+    /// The sum over the ranks of `values`, of equal length on all of them; or why this rank's cannot be read from its device.
     ///
-    /// There is no value to go on with when a rank is lost: an implementation then unwinds with its own error.
-    fn sum(&self, values: &mut [f32]);
+    /// There is no value to go on with when a rank has none or is lost: an implementation then unwinds with its own error, and
+    /// the other ranks with theirs.
+    fn sum(&self, values: Result<Vec<f32>, String>) -> Vec<f32>;
 }
 
 /// Means and variances of batches, in the order of the forward passes, for the running statistic that each belongs to.
@@ -256,9 +257,8 @@ impl BatchNorm2d {
 /// The sum over all ranks, off the graph.
 fn sum_over_ranks(values: Tensor<1>, ranks: &dyn RankSum) -> Tensor<1> {
     let device = values.device();
-    // A tensor that cannot be read back has failed on its device, which the next use of any tensor reports.
-    let mut numbers = values.try_into_vec_as::<f32>().unwrap_or_default();
-    ranks.sum(&mut numbers);
+    let numbers = values.try_into_vec_as::<f32>();
+    let numbers = ranks.sum(numbers.map_err(|error| error.to_string()));
     let shape = [numbers.len()];
     Tensor::from_data(TensorData::new(numbers, shape), (&device, DType::F32))
 }
