@@ -76,6 +76,16 @@ pub enum ModelError {
         /// The reason.
         reason: String,
     },
+    /// A model that is larger than the memory.
+    #[error("{name}: {numbers} parameters take {gigabytes} GiB, which this machine does not have")]
+    Memory {
+        /// The model.
+        name: String,
+        /// Its parameters.
+        numbers: usize,
+        /// Their bytes.
+        gigabytes: usize,
+    },
     /// A device that cannot be used.
     #[error("--device {device}: {reason}")]
     Device {

@@ -125,6 +125,7 @@ pub fn create(
             if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
                 loaded = with_vocabulary(loaded, ids, device)?;
             }
+            check_memory(&loaded)?;
             loaded.model = init::initialise(loaded.model, &loaded.config, options.seed);
             loaded = with_encoder(loaded, cache_dir)?;
         }
@@ -160,6 +161,23 @@ pub fn create(
         loaded.model = loaded.model.with_int8_linear()?;
     }
     Ok(loaded)
+}
+
+/// Refuses a model whose parameters the system has no room for, before the first of them is made.
+fn check_memory(loaded: &Loaded) -> Result<(), ModelError> {
+    let params = params::describe(&loaded.model);
+    let numbers = params
+        .iter()
+        .fold(0, |sum: usize, param| sum.saturating_add(param.numel()));
+    let bytes = numbers.saturating_mul(size_of::<f32>());
+    match Vec::<u8>::new().try_reserve_exact(bytes) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(ModelError::Memory {
+            name: loaded.name.clone(),
+            numbers,
+            gigabytes: bytes >> 30,
+        }),
+    }
 }
 
 /// The model with a caption decoder of another vocabulary.

@@ -130,6 +130,11 @@ impl MultimodalTransformer {
         self.text_projection.dims()[1]
     }
 
+    /// Token width.
+    pub fn width(&self) -> usize {
+        self.text_projection.dims()[0]
+    }
+
     /// Most tokens of a caption.
     pub fn context_length(&self) -> usize {
         self.context_length

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::options::{GenerateOptions, Strategy};
 use super::stepper::Stepper;
-use super::{beam, sample};
+use super::{beam, sample, stepper};
 use crate::files::ModelError;
 use crate::network::clip::Clip;
 
@@ -23,7 +23,7 @@ impl Clip {
         let vocabulary = parts.decoder.vocabulary();
         let longest = parts.decoder.context_length();
         let longest = parts.text.longest().unwrap_or(longest).min(longest);
-        options.check(vocabulary, longest)?;
+        options.check(vocabulary, longest, stepper::bytes(&parts, options.seq_len))?;
         let prompt = match options.prompt.is_empty() {
             true => vec![options.special.start],
             false => options.prompt.clone(),

@@ -141,9 +141,18 @@ pub enum Filter {
     TopP(f32),
 }
 
+/// Most memory that the beams of a picture may take.
+const MOST_BYTES: usize = 1 << 33;
+
 impl GenerateOptions {
-    /// Refuses options that make no caption for a model of this vocabulary and context.
-    pub(super) fn check(&self, vocabulary: usize, longest: usize) -> Result<(), ModelError> {
+    /// Refuses options that make no caption for a model of this vocabulary and context, whose search keeps as many bytes for each
+    /// caption.
+    pub(super) fn check(
+        &self,
+        vocabulary: usize,
+        longest: usize,
+        bytes_per_caption: usize,
+    ) -> Result<(), ModelError> {
         let refuse = |field, reason: String| Err(ModelError::invalid(field, reason));
         if self.seq_len > longest {
             return refuse(
@@ -183,11 +192,14 @@ impl GenerateOptions {
                     let reason = format!("{beams} beams cannot be divided into {groups} groups");
                     return refuse("beams", reason);
                 }
-                if 2 * (beams / groups) > vocabulary {
-                    return refuse(
-                        "beams",
-                        format!("{beams}, too many for {vocabulary} tokens"),
+                let bytes = beams.saturating_mul(bytes_per_caption);
+                if bytes > MOST_BYTES {
+                    let reason = format!(
+                        "{beams}, at most {} fit into {} GiB for this model and seq_len",
+                        MOST_BYTES / bytes_per_caption / groups * groups,
+                        MOST_BYTES >> 30
                     );
+                    return refuse("beams", reason);
                 }
                 Ok(())
             }

@@ -27,6 +27,18 @@ struct Cache<'a> {
     decoder: DecoderCache,
 }
 
+/// Bytes that a caption of `length` tokens takes: logits on the device and twice on the host, keys and values of every layer while
+/// the next token is put behind them.
+pub(super) fn bytes(parts: &Captioner<'_>, length: usize) -> usize {
+    let layers = match parts.text {
+        TextTower::Native(tower) => tower.transformer.resblocks.len(),
+        TextTower::Hf(_) => 0,
+    };
+    let layers = layers + parts.decoder.resblocks.len();
+    let numbers = 3 * parts.decoder.vocabulary() + 2 * 2 * layers * length * parts.decoder.width();
+    numbers * size_of::<f32>()
+}
+
 impl<'a> Stepper<'a> {
     /// Encodes the pictures `[batch, 3, height, width]`.
     pub(super) fn new(parts: Captioner<'a>, image: Tensor<4>, cache: bool) -> Self {
