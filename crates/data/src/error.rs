@@ -57,6 +57,27 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A tokenizer with more ids than the model has vectors for.
+    #[error(
+        "tokenizer {tokenizer} has {ids} token ids, but the model reads {vocab_size} (text_cfg.vocab_size, or vocab_size of its Hugging Face text tower): \
+         take the tokenizer that the model was made for, or a model for {ids} ids"
+    )]
+    Vocabulary {
+        /// The tokenizer's name.
+        tokenizer: String,
+        /// How many ids it has.
+        ids: usize,
+        /// How many the model reads.
+        vocab_size: usize,
+    },
+    /// A caption that has no ids.
+    #[error("caption {caption:?} cannot be tokenized: {reason}")]
+    Caption {
+        /// The caption, or its beginning.
+        caption: String,
+        /// Why not.
+        reason: String,
+    },
 
     /// A file or directory that cannot be read.
     #[error("{path}: {source}", path = path.display())]
@@ -221,6 +242,16 @@ pub enum DataError {
         /// What was found instead of good samples.
         found: String,
     },
+    /// A batch for which the system has no memory.
+    #[error(
+        "a batch of {size} samples takes {bytes} bytes, which this machine does not have; lower --batch-size"
+    )]
+    BatchTooLarge {
+        /// Samples in a batch.
+        size: usize,
+        /// Their pixels and token ids.
+        bytes: usize,
+    },
     /// A bug: a thread of the loader panicked.
     #[error("loader thread panicked at {place}: {message}")]
     WorkerPanicked {
@@ -238,6 +269,21 @@ pub enum DataError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+impl DataError {
+    /// The error of a caption that cannot be tokenized.
+    pub(crate) fn caption(text: &str, reason: impl ToString) -> Self {
+        const LONGEST: usize = 200;
+        let beginning: String = text.chars().take(LONGEST).collect();
+        Self::Caption {
+            caption: match beginning.len() < text.len() {
+                true => beginning + "…",
+                false => beginning,
+            },
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// What a panic said, for the error that it becomes; `panic` where it said nothing.

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tokenizer = tokenizer::for_model(&loaded.config, None)?;
     let encoder = Encoder::of(&loaded, &device, FloatDType::F32);
     let image = encoder.picture(&decode(&std::fs::read(picture)?, Limits::default())?)?;
-    let texts = encoder.texts(tokenizer.as_ref(), labels);
+    let texts = encoder.texts(tokenizer.as_ref(), labels)?;
     let probabilities = softmax(image.matmul(texts.transpose()) * 100.0, 1);
     #[allow(clippy::print_stdout)]
     for (label, probability) in labels.iter().zip(probabilities.into_data().iter::<f32>()) {

@@ -1,10 +1,12 @@
 //! Batches through the towers, in evaluation mode.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 use openclip_data::image::{EvalTransform, Picture};
 use openclip_data::loader::Batch;
-use openclip_data::tokenizer::Tokenizer;
+use openclip_data::tokenizer::{Tokenizer, within};
 use openclip_model::coca::CaptionOutput;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::factory::Loaded;
@@ -106,14 +108,26 @@ impl Encoder {
     }
 
     /// Features of captions, `[captions, embed_dim]`, of unit length, in slices of a few hundred.
-    pub fn texts<S: AsRef<str>>(&self, tokenizer: &dyn Tokenizer, captions: &[S]) -> Tensor<2> {
+    ///
+    /// # Errors
+    /// There is no caption, or the tokenizer has no ids for one.
+    pub fn texts<S: AsRef<str>>(
+        &self,
+        tokenizer: &dyn Tokenizer,
+        captions: &[S],
+    ) -> Result<Tensor<2>, EvalError> {
         let slices = captions.chunks(TEXT_BATCH).map(|slice| {
-            let ids = slice
-                .iter()
-                .flat_map(|text| tokenizer.tokenize(text.as_ref()));
-            self.tokens(ids.collect(), slice.len())
+            let mut ids = Vec::with_capacity(slice.len() * tokenizer.context_length());
+            for text in slice {
+                ids.extend(tokenizer.tokenize(text.as_ref())?);
+            }
+            Ok(self.tokens(ids, slice.len()))
         });
-        Tensor::cat(slices.collect(), 0)
+        let slices = slices.collect::<Result<Vec<_>, EvalError>>()?;
+        match slices.is_empty() {
+            true => Err(EvalError::NoSamples),
+            false => Ok(Tensor::cat(slices, 0)),
+        }
     }
 
     /// Both towers on a batch of pairs.
@@ -132,6 +146,16 @@ impl Encoder {
         let images = self.pixels(batch.images, batch.size);
         let tokens = self.ids(batch.tokens, batch.size);
         Ok(self.model.forward_caption(images, tokens, None)?)
+    }
+}
+
+/// `tokenizer` for captions that `model` reads and writes: one that the model's decoder has no id for is an error.
+///
+/// OpenCLIP's published `coca_roberta` reads more ids than it writes.
+pub fn written(model: &Clip, tokenizer: Arc<dyn Tokenizer>) -> Arc<dyn Tokenizer> {
+    match &model.text_decoder {
+        Some(decoder) => within(tokenizer, decoder.vocabulary()),
+        None => tokenizer,
     }
 }
 

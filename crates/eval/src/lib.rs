@@ -16,5 +16,5 @@ pub mod run;
 pub mod validation;
 pub mod zero_shot;
 
-pub use encode::Encoder;
+pub use encode::{Encoder, written};
 pub use error::EvalError;

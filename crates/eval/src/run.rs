@@ -20,18 +20,25 @@ pub const ZERO_SHOT_SCALE: f64 = 100.0;
 const RETRIEVAL_CHUNK: usize = 1024;
 
 /// One column per class: the normalised mean of its prompts' features; `[embed_dim, classes]`.
+///
+/// # Errors
+/// There is no class or no prompt, or the tokenizer has no ids for one.
 pub fn zero_shot_classifier(
     encoder: &Encoder,
     tokenizer: &dyn Tokenizer,
     prompts: &Prompts,
     progress: &Progress,
-) -> Tensor<2> {
+) -> Result<Tensor<2>, EvalError> {
     let columns = (0..prompts.classes.len()).map(|class| {
-        let features = encoder.texts(tokenizer, &prompts.of_class(class));
+        let features = encoder.texts(tokenizer, &prompts.of_class(class))?;
         progress.inc(1);
-        openclip_model::l2_normalize(features.mean_dim(0))
+        Ok(openclip_model::l2_normalize(features.mean_dim(0)))
     });
-    Tensor::cat(columns.collect(), 0).transpose()
+    let columns = columns.collect::<Result<Vec<_>, EvalError>>()?;
+    match columns.is_empty() {
+        true => Err(EvalError::NoSamples),
+        false => Ok(Tensor::cat(columns, 0).transpose()),
+    }
 }
 
 /// Top-1 and top-5 accuracy of `classifier` over labelled batches.

@@ -10,7 +10,7 @@ use openclip_data::source::open::Opened;
 use openclip_data::source::{Order, Source};
 use openclip_data::tokenizer::Tokenizer;
 
-use crate::encode::Encoder;
+use crate::encode::{Encoder, written};
 use crate::error::EvalError;
 use crate::progress::Progress;
 use crate::run;
@@ -114,7 +114,7 @@ impl Validation {
             let progress = self.progress("zero-shot classifier", Some(classes), "classes");
             let prompts = &set.prompts;
             let classifier =
-                run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress);
+                run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress)?;
             progress.finish();
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
@@ -127,7 +127,7 @@ impl Validation {
         }
         if let Some(pairs) = self.pairs.as_ref().filter(|_| due.pairs) {
             let progress = self.progress("retrieval", self.num_pairs, "pairs");
-            let tokenizer = Some(Arc::clone(tokenizer));
+            let tokenizer = Some(written(encoder.model(), Arc::clone(tokenizer)));
             let source = Arc::clone(&pairs.source);
             let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
             metrics.extend(run::pairs(encoder, batches, &progress)?.named());

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use openclip_data::error::DataError;
 use openclip_data::tokenizer::{
     Clean, ClipTokenizer, HfOptions, HfTokenizer, Tokenizer, for_model,
 };
@@ -26,7 +25,7 @@ fn compare(captions: &[String], rows: &[Vec<i32>], tokenizer: &dyn Tokenizer, wh
     let wrong = |(caption, row): (&String, &Vec<i32>)| {
         let mut expected = row.clone();
         expected.resize(tokenizer.context_length(), 0);
-        tokenizer.tokenize(caption) != expected
+        tokenizer.tokenize(caption).unwrap() != expected
     };
     let wrong: Vec<usize> = (0..rows.len())
         .filter(|&at| wrong((&captions[at], &rows[at])))
@@ -40,8 +39,8 @@ fn compare(captions: &[String], rows: &[Vec<i32>], tokenizer: &dyn Tokenizer, wh
         wrong.len(),
         rows.len(),
         captions[at],
-        tokenizer.tokenize(&captions[at]),
-        tokenizer.decode(&tokenizer.tokenize(&captions[at])),
+        tokenizer.tokenize(&captions[at]).unwrap(),
+        tokenizer.decode(&tokenizer.tokenize(&captions[at]).unwrap()),
         rows[at],
         tokenizer.decode(&rows[at]),
     );
@@ -60,7 +59,7 @@ fn clip_gives_open_clips_ids() {
     for (length, at, mut row) in lengths {
         row.resize(length, 0);
         assert_eq!(
-            ClipTokenizer::new(length).tokenize(&captions[at]),
+            ClipTokenizer::new(length).tokenize(&captions[at]).unwrap(),
             row,
             "{length}: {:?}",
             captions[at]
@@ -79,7 +78,9 @@ fn clip_gives_open_clips_ids() {
         );
         row.resize(77, 0);
         assert_eq!(
-            ClipTokenizer::with_clean(77, clean).tokenize(&captions[at]),
+            ClipTokenizer::with_clean(77, clean)
+                .tokenize(&captions[at])
+                .unwrap(),
             row,
             "{name}: {text:?}"
         );
@@ -157,7 +158,7 @@ fn hugging_face_towers_select_their_tokenizer() {
     let tokenize = |folder: &str, kwargs| {
         let dir = fixture(&format!("tokens/{folder}"));
         let tokenizer = for_model(&config("org/name", kwargs), Some(&dir))?;
-        Ok::<_, DataError>(tokenizer.tokenize("a"))
+        tokenizer.tokenize("a")
     };
     assert_eq!(
         tokenize("roberta", json!({})).unwrap()[2..],
@@ -179,7 +180,7 @@ fn hugging_face_towers_select_their_tokenizer() {
     // A name may be the folder itself.
     let folder = fixture("tokens/mt5");
     let named = config(folder.to_str().unwrap(), json!({}));
-    assert_eq!(for_model(&named, None).unwrap().tokenize("")[0], 1);
+    assert_eq!(for_model(&named, None).unwrap().tokenize("").unwrap()[0], 1);
 }
 
 /// A damaged file is an error, or a tokenizer where only the end is missing; nothing panics.
@@ -201,8 +202,8 @@ fn damaged_sentencepiece_files_are_refused() {
     for place in (0..whole.len()).step_by(61) {
         let mut bytes = whole.clone();
         bytes[place] ^= 0x55;
-        if let Ok(tokenizer) = load(&bytes) {
-            assert_eq!(tokenizer.tokenize("a photo of a dog").len(), 8);
+        if let Ok(ids) = load(&bytes).and_then(|tokenizer| tokenizer.tokenize("a photo of a dog")) {
+            assert_eq!(ids.len(), 8);
         }
     }
     for bytes in [
@@ -227,18 +228,22 @@ fn models_select_their_tokenizer() {
         "hf_tokenizer_name": "bert-base-uncased",
         "tokenizer_kwargs": {"strip_sep_token": true},
     }));
-    let ids = for_model(&clipa, Some(&dir)).unwrap().tokenize("a photo");
+    let ids = for_model(&clipa, Some(&dir)).unwrap();
+    let ids = ids.tokenize("a photo").unwrap();
     assert_eq!((ids.len(), ids[0], ids[7]), (8, 2, 0));
     assert!(!ids.contains(&3), "{ids:?}");
     let clips =
         config(json!({"context_length": 8, "hf_tokenizer_name": "x", "tokenizer_mode": "clips"}));
     assert_eq!(
-        for_model(&clips, Some(&dir)).unwrap().tokenize("a photo")[7],
+        for_model(&clips, Some(&dir))
+            .unwrap()
+            .tokenize("a photo")
+            .unwrap()[7],
         2
     );
     let plain = for_model(&config(json!({"context_length": 8})), Some(&dir)).unwrap();
     assert_eq!(
-        plain.tokenize("a photo"),
+        plain.tokenize("a photo").unwrap(),
         [49406, 320, 1125, 49407, 0, 0, 0, 0]
     );
     let missing = for_model(&clipa, Some(&fixture("tokens")))
@@ -265,4 +270,76 @@ fn tokenizers_are_shared_between_threads() {
             scope.spawn(move || compare(captions, rows, tokenizer.as_ref(), "SimpleTokenizer"));
         }
     });
+}
+
+/// A download that broke off in its last part was a panic.
+#[test]
+fn a_tokenizer_that_ends_too_early_is_an_error() {
+    let whole = std::fs::read(fixture("tokens/roberta/tokenizer.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    for length in (0..whole.len()).step_by(23) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = HfTokenizer::from_file(&path, &HfOptions::new(8))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
+}
+
+/// A vocabulary without a token for what it does not know has no ids for some captions; zeros are the ids of other tokens.
+#[test]
+fn a_caption_without_ids_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    let vocabulary = json!({"[PAD]": 0, "a": 1, "dog": 2});
+    let tokenizer = json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary},
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let tokenizer = HfTokenizer::from_file(&path, &HfOptions::new(3)).unwrap();
+    assert_eq!(tokenizer.tokenize("a dog").unwrap(), [1, 2, 0]);
+    let error = tokenizer.tokenize("a cat").unwrap_err().to_string();
+    assert!(error.contains("\"a cat\""), "{error}");
+}
+
+/// A tokenizer and a model meet where the tokenizer is chosen; T5's sentinels, which stand in no caption, may be beyond the model.
+#[test]
+fn a_tokenizer_with_more_ids_than_the_model_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |ids: usize| {
+        from_value(json!({"embed_dim": 8, "vision_cfg": {}, "text_cfg": {
+            "context_length": 4, "vocab_size": ids, "hf_tokenizer_name": "org/name",
+        }}))
+        .unwrap()
+    };
+    let write = |extra: &str| {
+        let mut vocabulary = json!({"[PAD]": 0, "[UNK]": 1, "a": 2, "dog": 3});
+        vocabulary[extra] = json!(4);
+        let tokenizer = json!({
+            "version": "1.0",
+            "added_tokens": [{"id": 4, "content": extra, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": true}],
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary},
+        });
+        std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    };
+    write("cat");
+    assert!(for_model(&config(5), Some(dir.path())).is_ok());
+    let error = for_model(&config(4), Some(dir.path())).err().unwrap();
+    let error = error.to_string();
+    for word in ["org/name", "5", "text_cfg.vocab_size", "4"] {
+        assert!(error.contains(word), "{error}");
+    }
+    write("<extra_id_0>");
+    let tokenizer = for_model(&config(4), Some(dir.path())).unwrap();
+    assert_eq!(tokenizer.tokenize("a dog").unwrap(), [2, 3, 0, 0]);
+    let error = tokenizer.tokenize("a <extra_id_0>").unwrap_err();
+    assert!(error.to_string().contains("id 4"), "{error}");
+    assert!(for_model(&config(3), Some(dir.path())).is_err());
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use burn::module::Module;
 use burn::tensor::{FloatDType, Tensor, TensorData};
+use openclip_data::error::DataError;
 use openclip_data::loader::Batch;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
@@ -25,11 +26,11 @@ impl Tokenizer for Rows {
         self.context
     }
 
-    fn tokenize(&self, text: &str) -> Vec<i32> {
-        self.rows
-            .get(text)
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
+        let row = self.rows.get(text);
+        Ok(row
             .unwrap_or_else(|| panic!("upstream has no prompt {text:?}"))
-            .clone()
+            .clone())
     }
 }
 
@@ -82,7 +83,8 @@ fn zero_shot_classification() {
         context: shape[1],
     };
 
-    let classifier = zero_shot_classifier(&encoder, &tokenizer, &prompts, &Progress::hidden());
+    let classifier =
+        zero_shot_classifier(&encoder, &tokenizer, &prompts, &Progress::hidden()).unwrap();
     let (shape, wanted) = tensors.get("output/classifier");
     assert_eq!(classifier.dims(), [shape[0], shape[1]]);
     // Unit vectors in f32.

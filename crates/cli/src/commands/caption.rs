@@ -41,7 +41,7 @@ pub fn run(args: &CaptionArgs) -> Result {
     let encoder = session.encoder();
     let tokenizer = session.tokenizer()?;
     let special = SpecialTokens::of(&session.loaded.config)?;
-    let options = options(args, tokenizer.as_ref(), special);
+    let options = options(args, tokenizer.as_ref(), special)?;
     let [height, width] = encoder.image_size;
     let transform =
         EvalTransform::new(height, width, &encoder.preprocess).map_err(EvalError::from)?;
@@ -81,7 +81,7 @@ fn options(
     args: &CaptionArgs,
     tokenizer: &dyn Tokenizer,
     special: SpecialTokens,
-) -> GenerateOptions {
+) -> Result<GenerateOptions> {
     let sample = |filter| {
         Strategy::Sample(Sampling {
             filter,
@@ -105,8 +105,10 @@ fn options(
         .prompt
         .as_ref()
         .map(|text| tokenizer.tokenize(text))
+        .transpose()
+        .map_err(EvalError::from)?
         .unwrap_or_default();
-    GenerateOptions {
+    Ok(GenerateOptions {
         seq_len: args.seq_len,
         min_seq_len: args.min_seq_len,
         repetition_penalty: args.repetition_penalty,
@@ -118,7 +120,7 @@ fn options(
         special,
         strategy,
         ..GenerateOptions::default()
-    }
+    })
 }
 
 /// The text between the special tokens.

@@ -35,7 +35,7 @@ pub fn run(args: &ClassifyArgs) -> Result {
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let encoder = session.encoder();
     let texts = encoder
-        .texts(session.tokenizer()?.as_ref(), &args.text)
+        .texts(session.tokenizer()?.as_ref(), &args.text)?
         .transpose();
     let mut answers = Vec::new();
     for (path, picture) in args.image.iter().zip(&pictures) {

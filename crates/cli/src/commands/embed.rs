@@ -59,7 +59,7 @@ pub fn run(args: &EmbedArgs) -> Result {
     if let Some(texts) = texts {
         let progress = Progress::new("embed", Some(texts.len() as u64), "captions");
         for slice in texts.chunks(CAPTIONS) {
-            writer.append_texts(&host(encoder.texts(tokenizer.as_ref(), slice))?, slice)?;
+            writer.append_texts(&host(encoder.texts(tokenizer.as_ref(), slice)?)?, slice)?;
             progress.inc(slice.len() as u64);
         }
         progress.finish();
@@ -104,7 +104,7 @@ fn embed_pictures(
             &batch.names,
         )?;
         if let Some(tokenizer) = tokenizer {
-            let features = encoder.texts(tokenizer, &batch.captions);
+            let features = encoder.texts(tokenizer, &batch.captions)?;
             writer.append_texts(&host(features)?, &batch.captions)?;
         }
         progress.inc(batch.size as u64);

@@ -54,11 +54,11 @@ pub(super) fn measure(
     split: &Split,
 ) -> Result<Measured> {
     let all = Combination::all();
-    let captions = |combinations: &[Combination]| {
+    let captions = |combinations: &[Combination]| -> Result<_> {
         let captions: Vec<String> = combinations.iter().map(ToString::to_string).collect();
-        encoder.texts(tokenizer, &captions).transpose()
+        Ok(encoder.texts(tokenizer, &captions)?.transpose())
     };
-    let (among_all, among_held_out) = (captions(&all), captions(&split.held_out));
+    let (among_all, among_held_out) = (captions(&all)?, captions(&split.held_out)?);
     let pictures = rounds.iter().map(Vec::len).sum();
     let progress = Progress::new("measure", Some(pictures as u64), "pictures");
 
@@ -80,7 +80,7 @@ pub(super) fn measure(
             .iter()
             .map(|example| example.caption.as_str())
             .collect();
-        let texts = encoder.texts(tokenizer, &captions);
+        let texts = encoder.texts(tokenizer, &captions)?;
         image_ranks.extend(ranks(&images, &texts)?);
         text_ranks.extend(ranks(&texts, &images)?);
     }
@@ -106,7 +106,7 @@ pub(super) fn read(
 ) -> Result<Vec<Card>> {
     let all = Combination::all();
     let captions: Vec<String> = all.iter().map(ToString::to_string).collect();
-    let classifier = encoder.texts(tokenizer, &captions).transpose();
+    let classifier = encoder.texts(tokenizer, &captions)?.transpose();
     let features = images(encoder, examples.iter().copied(), &Progress::hidden())?;
     let rows = host(softmax(
         features.matmul(classifier).mul_scalar(ZERO_SHOT_SCALE),

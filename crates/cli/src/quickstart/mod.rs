@@ -236,6 +236,7 @@ mod tests {
             let caption = Scene::random(what, rng).caption(rng);
             let length = tokenizer
                 .tokenize(&caption)
+                .unwrap()
                 .iter()
                 .filter(|&&id| id != 0)
                 .count();

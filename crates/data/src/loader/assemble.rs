@@ -137,7 +137,7 @@ impl Assembler {
     fn add(&mut self, outcome: Outcome) -> Result<bool, DataError> {
         match outcome {
             Outcome::Ready(sample) => {
-                self.add_sample(*sample);
+                self.add_sample(*sample)?;
                 Ok(self.batch.size == self.batch_size)
             }
             Outcome::Bad(problem) => {
@@ -150,15 +150,19 @@ impl Assembler {
         }
     }
 
-    fn add_sample(&mut self, sample: Ready) {
+    fn add_sample(&mut self, sample: Ready) -> Result<(), DataError> {
         let batch = &mut self.batch;
         if batch.size == 0 {
-            batch
-                .images
-                .reserve_exact(self.batch_size * self.image_bytes);
-            batch
-                .tokens
-                .reserve_exact(self.batch_size * sample.tokens.len());
+            let size = self.batch_size;
+            let pixels = size.saturating_mul(self.image_bytes);
+            let ids = size.saturating_mul(sample.tokens.len());
+            let images = batch.images.try_reserve_exact(pixels);
+            images
+                .and_then(|()| batch.tokens.try_reserve_exact(ids))
+                .map_err(|_| DataError::BatchTooLarge {
+                    size,
+                    bytes: pixels.saturating_add(ids.saturating_mul(size_of::<i32>())),
+                })?;
         }
         batch.images.extend_from_slice(&sample.image);
         let _ = self.used_buffers.send(sample.image);
@@ -172,6 +176,7 @@ impl Assembler {
         self.good_in_pass += 1;
         self.counters.add_timing(&sample.timing);
         self.counters.add_sample(sample.bytes);
+        Ok(())
     }
 
     fn count(&mut self, problem: Problem) -> Result<(), DataError> {

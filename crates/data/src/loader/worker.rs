@@ -130,11 +130,14 @@ impl Worker {
         self.activities.enter(n, Stage::Tokenizing);
 
         let caption = caption.unwrap_or_default();
-        let tokens = self
-            .tokenizer
-            .as_ref()
-            .map(|tokenizer| tokenizer.tokenize(&caption))
-            .unwrap_or_default();
+        let tokens = self.tokenizer.as_ref();
+        let tokens = match tokens.map(|tokenizer| tokenizer.tokenize(&caption)) {
+            None => Vec::new(),
+            Some(Ok(tokens)) => tokens,
+            Some(Err(error)) => {
+                return bad(ProblemKind::UntokenizableCaption, error.to_string());
+            }
+        };
         timing.tokenize = lap();
 
         let bytes = (encoded.map_or(0, |encoded| encoded.len()) + caption.len()) as u64;

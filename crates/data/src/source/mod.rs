@@ -183,11 +183,13 @@ pub enum ProblemKind {
     UndecodableImage,
     /// A caption that is not UTF-8.
     InvalidCaption,
+    /// A caption that the tokenizer has no ids for.
+    UntokenizableCaption,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UnreadableShard,
         Self::TruncatedShard,
         Self::EmptyShard,
@@ -197,6 +199,7 @@ impl ProblemKind {
         Self::UnreadableImage,
         Self::UndecodableImage,
         Self::InvalidCaption,
+        Self::UntokenizableCaption,
     ];
 
     /// Whether a sample is lost by it, so that it counts towards the share of bad samples.
@@ -225,6 +228,7 @@ impl fmt::Display for ProblemKind {
             Self::UnreadableImage => "unreadable image",
             Self::UndecodableImage => "undecodable image",
             Self::InvalidCaption => "caption is not UTF-8",
+            Self::UntokenizableCaption => "untokenizable caption",
         })
     }
 }

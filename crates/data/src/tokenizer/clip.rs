@@ -8,6 +8,7 @@ use super::Tokenizer;
 use super::clean::Clean;
 use super::vocab::{END, SIZE, START, Vocab, spellings};
 use super::words::words;
+use crate::error::DataError;
 
 /// CLIP's byte-pair tokenizer: `<start_of_text>`, the caption, `<end_of_text>`, then zeros.
 ///
@@ -40,7 +41,7 @@ impl Tokenizer for ClipTokenizer {
         self.context_length
     }
 
-    fn tokenize(&self, text: &str) -> Vec<i32> {
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
         let mut ids = Vec::with_capacity(self.context_length);
         if self.context_length > 1 {
             ids.push(i32::from(START));
@@ -60,7 +61,7 @@ impl Tokenizer for ClipTokenizer {
             ids.push(i32::from(END));
         }
         ids.resize(self.context_length, 0);
-        ids
+        Ok(ids)
     }
 
     /// Special tokens and padding are spelled out too; ids outside the vocabulary are left out.
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     fn caption(text: &str) -> Vec<i32> {
-        let ids = ClipTokenizer::new(77).tokenize(text);
+        let ids = ClipTokenizer::new(77).tokenize(text).unwrap();
         assert_eq!((ids.len(), ids[0]), (77, 49406));
         let end = ids.iter().rposition(|&id| id != 0).unwrap();
         assert_eq!(ids[end], 49407);
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn captions_fill_the_context() {
-        let ids = |length| ClipTokenizer::new(length).tokenize("a dog");
+        let ids = |length| ClipTokenizer::new(length).tokenize("a dog").unwrap();
         assert_eq!(ids(6), [49406, 320, 1929, 49407, 0, 0]);
         assert_eq!(ids(4), [49406, 320, 1929, 49407]);
         assert_eq!(ids(3), [49406, 320, 49407]);

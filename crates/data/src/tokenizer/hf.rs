@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
@@ -78,8 +79,7 @@ impl HfTokenizer {
         };
         let mut inner = match path.extension().is_some_and(|e| e == "model") {
             true => sentencepiece::read(path).map_err(error)?,
-            false => tokenizers::Tokenizer::from_file(path)
-                .map_err(|source| error(source.to_string()))?,
+            false => read_json(path).map_err(error)?,
         };
         let settings = Settings::beside(path)?;
         if settings.is_nllb(&inner) {
@@ -161,7 +161,7 @@ impl HfTokenizer {
             clean: options.clean,
             frame,
         };
-        let found = tokenizer.tokenize("").len();
+        let found = tokenizer.tokenize("")?.len();
         if found != options.context_length {
             let length = options.context_length;
             return Err(error(format!(
@@ -177,15 +177,12 @@ impl Tokenizer for HfTokenizer {
         self.context_length
     }
 
-    fn tokenize(&self, text: &str) -> Vec<i32> {
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
         let own = matches!(self.frame, Frame::Own { .. });
-        let encoding = match self.inner.encode_fast(self.clean.apply(text), own) {
-            Ok(encoding) => encoding,
-            Err(reason) => {
-                log::warn!("caption {text:?} cannot be tokenized: {reason}");
-                return vec![0; self.context_length];
-            }
-        };
+        let encoding = self
+            .inner
+            .encode_fast(self.clean.apply(text), own)
+            .map_err(|reason| DataError::caption(text, reason))?;
         let mut ids: Vec<i32> = encoding.get_ids().iter().map(|&id| id as i32).collect();
         match self.frame {
             Frame::Own { zeroed } => {
@@ -206,7 +203,7 @@ impl Tokenizer for HfTokenizer {
                 ids.push(class);
             }
         }
-        ids
+        Ok(ids)
     }
 
     fn decode(&self, ids: &[i32]) -> String {
@@ -220,6 +217,24 @@ impl Tokenizer for HfTokenizer {
     fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
+
+    fn token(&self, id: usize) -> Option<String> {
+        self.inner.id_to_token(u32::try_from(id).ok()?)
+    }
+}
+
+/// Reads a `tokenizer.json`.
+fn read_json(path: &Path) -> Result<tokenizers::Tokenizer, String> {
+    /// The part in which the crate takes an error of the JSON for its own.
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "decoder")]
+        _decoder: Option<Value>,
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| source.to_string())?;
+    serde_json::from_str::<Probe>(&text).map_err(|source| source.to_string())?;
+    text.parse()
+        .map_err(|source: tokenizers::Error| source.to_string())
 }
 
 /// Puts the language's code first and the end last, whatever the file says; the old way is both last.

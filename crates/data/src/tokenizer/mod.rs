@@ -3,7 +3,7 @@
 //! * [`ClipTokenizer`] – CLIP's byte-pair encoding, in `clip`; its tables in `vocab`, its word pattern in `words`
 //! * [`HfTokenizer`] – any `tokenizer.json`, in `hf`, and mT5's `spiece.model`, in `sentencepiece`
 //! * [`Clean`] – what is done to a caption before, in `clean`; `ftfy` repairs encodings, `entities` resolves `&amp;`
-//! * [`for_model`] – the tokenizer of a model, in `select`
+//! * [`for_model`] – the tokenizer of a model, in `select`; [`within`] keeps it to the ids that a model has
 
 mod clean;
 mod clip;
@@ -13,12 +13,16 @@ mod hf;
 mod select;
 mod sentencepiece;
 mod vocab;
+mod within;
 mod words;
 
 pub use clean::Clean;
 pub use clip::ClipTokenizer;
 pub use hf::{HfOptions, HfTokenizer};
 pub use select::{for_model, for_model_in};
+pub use within::within;
+
+use crate::error::DataError;
 
 /// Turns captions into token ids of one length, and back.
 pub trait Tokenizer: Send + Sync {
@@ -26,15 +30,23 @@ pub trait Tokenizer: Send + Sync {
     fn context_length(&self) -> usize;
 
     /// The ids of a caption: cut off or padded to [`Self::context_length`].
-    fn tokenize(&self, text: &str) -> Vec<i32>;
+    ///
+    /// # Errors
+    /// [`DataError::Caption`] where the tokenizer has no ids for it.
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError>;
 
     /// The text that ids stand for; empty where a tokenizer knows no way back.
     fn decode(&self, _ids: &[i32]) -> String {
         String::new()
     }
 
-    /// Number of token ids; 0 where it is unknown.
+    /// Number of token ids, all of which are below it; 0 where it is unknown.
     fn vocab_size(&self) -> usize {
         0
+    }
+
+    /// The token of an id, where it has a spelling.
+    fn token(&self, _id: usize) -> Option<String> {
+        None
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use openclip_model::config::{ModelConfig, TextConfig};
 use openclip_model::hub::{self, CacheDirs};
+use openclip_model::text::vocabulary;
 use serde_json::Value;
 
 use super::clean::Clean;
-use super::{ClipTokenizer, HfOptions, HfTokenizer, Tokenizer};
+use super::{ClipTokenizer, HfOptions, HfTokenizer, Tokenizer, within};
 use crate::error::DataError;
 
 /// The files that Hugging Face tokenizers are read from, the first that is there; mT5 is published with the second alone.
@@ -22,7 +23,8 @@ const FILES: [&str; 2] = ["tokenizer.json", "spiece.model"];
 /// `/`, and in Hugging Face's cache. If it is in none of them, it is downloaded.
 ///
 /// # Errors
-/// If the file is missing or cannot be used, or an option of `text_cfg.tokenizer_kwargs` has a wrong value.
+/// If the file is missing or cannot be used, an option of `text_cfg.tokenizer_kwargs` has a wrong value, or the tokenizer has more
+/// ids than the model.
 pub fn for_model(
     config: &ModelConfig,
     dir: Option<&Path>,
@@ -41,11 +43,9 @@ pub fn for_model_in(
 ) -> Result<Arc<dyn Tokenizer>, DataError> {
     let text = &config.text_cfg;
     let options = Options::read(text)?;
-    match text
-        .hf_tokenizer_name
-        .as_deref()
-        .filter(|name| !name.is_empty())
-    {
+    let name = text.hf_tokenizer_name.as_deref();
+    let name = name.filter(|name| !name.is_empty());
+    let tokenizer: Arc<dyn Tokenizer> = match name {
         Some(name) => {
             let clips = text.extra.get("tokenizer_mode").and_then(Value::as_str) == Some("clips");
             let options = HfOptions {
@@ -55,15 +55,40 @@ pub fn for_model_in(
                 class_token_last: clips,
                 language: options.language,
             };
-            Ok(Arc::new(HfTokenizer::from_file(
-                &find(name, dir, caches)?,
-                &options,
-            )?))
+            Arc::new(HfTokenizer::from_file(&find(name, dir, caches)?, &options)?)
         }
-        None => Ok(Arc::new(ClipTokenizer::with_clean(
+        None => Arc::new(ClipTokenizer::with_clean(
             text.context_length,
             options.clean.unwrap_or_default(),
-        ))),
+        )),
+    };
+    fitted(tokenizer, name.unwrap_or("CLIP"), config)
+}
+
+/// The tokenizer, if the model of `config` has a vector for each of its ids.
+///
+/// T5's sentinels, which SigLIP's published models have no vectors for, stand in no caption: one that has them is refused by itself.
+fn fitted(
+    tokenizer: Arc<dyn Tokenizer>,
+    name: &str,
+    config: &ModelConfig,
+) -> Result<Arc<dyn Tokenizer>, DataError> {
+    // A configuration of no model has its error where the model is built.
+    let Ok(vocab_size) = vocabulary(config) else {
+        return Ok(tokenizer);
+    };
+    let ids = tokenizer.vocab_size();
+    let is_sentinel = |id| {
+        let token = tokenizer.token(id);
+        token.is_some_and(|token| token.contains("<extra_id_"))
+    };
+    match (vocab_size..ids).all(is_sentinel) {
+        true => Ok(within(tokenizer, vocab_size)),
+        false => Err(DataError::Vocabulary {
+            tokenizer: name.into(),
+            ids,
+            vocab_size,
+        }),
     }
 }
 
@@ -162,12 +187,18 @@ mod tests {
     #[test]
     fn models_without_a_name_use_clips_vocabulary() {
         let tokenizer = for_model(&config(r#"{"context_length": 5}"#), None).unwrap();
-        assert_eq!(tokenizer.tokenize("A dog"), [49406, 320, 1929, 49407, 0]);
+        assert_eq!(
+            tokenizer.tokenize("A dog").unwrap(),
+            [49406, 320, 1929, 49407, 0]
+        );
         assert_eq!(tokenizer.vocab_size(), 49408);
         let canonical =
             config(r#"{"context_length": 5, "tokenizer_kwargs": {"clean": "canonicalize"}}"#);
         assert_eq!(
-            for_model(&canonical, None).unwrap().tokenize("A, dog!"),
+            for_model(&canonical, None)
+                .unwrap()
+                .tokenize("A, dog!")
+                .unwrap(),
             [49406, 320, 1929, 49407, 0]
         );
     }

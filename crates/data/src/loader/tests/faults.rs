@@ -172,3 +172,36 @@ fn an_error_of_the_source_reaches_the_caller() {
     let error = failure(tar(write_shards(dir.path(), 1, 3)), &options);
     assert!(matches!(error, DataError::TooFewShards { .. }), "{error}");
 }
+
+/// Ended the program.
+#[test]
+fn a_batch_larger_than_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(1 << 60, None);
+    let error = failure(tar(write_shards(dir.path(), 1, 3)), &options);
+    assert!(matches!(error, DataError::BatchTooLarge { .. }), "{error}");
+}
+
+/// Was trained on as a row of zeros, which is a token in some vocabularies.
+#[test]
+fn a_caption_without_tokens_is_a_counted_bad_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tar");
+    let members: [(&str, &[u8]); 4] = [
+        ("a.jpg", b"good"),
+        ("a.txt", b"good"),
+        ("b.jpg", b"good"),
+        ("b.txt", b"no token"),
+    ];
+    std::fs::write(&path, tar_bytes(&members)).unwrap();
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        ..options(4, None)
+    };
+    let mut loader = start(tar(vec![path]), &options);
+    let names: Vec<_> = loader.by_ref().map(|batch| batch.unwrap().names).collect();
+    assert_eq!(names.concat(), ["a"]);
+    let problems = loader.stats().problems;
+    assert_eq!(problems, [(ProblemKind::UntokenizableCaption, 1)]);
+    assert_eq!(loader.stats().dropped(), 1);
+}

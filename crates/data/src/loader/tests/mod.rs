@@ -20,18 +20,21 @@ use crate::source::testing::{tar_bytes, write_shards};
 use crate::source::{ImageData, Item, Order, Sample, Sink, Source};
 use crate::tokenizer::Tokenizer;
 
-/// Two "tokens": the caption's length and its last byte.
+/// Two "tokens": the caption's length and its last byte; one caption has none.
 struct Lengths;
 
 impl Tokenizer for Lengths {
     fn context_length(&self) -> usize {
         2
     }
-    fn tokenize(&self, text: &str) -> Vec<i32> {
-        vec![
-            text.len() as i32,
-            text.bytes().last().unwrap_or_default().into(),
-        ]
+    fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
+        match text {
+            "no token" => Err(DataError::caption(text, "no token")),
+            _ => Ok(vec![
+                text.len() as i32,
+                text.bytes().last().unwrap_or_default().into(),
+            ]),
+        }
     }
 }
 
