@@ -10,8 +10,9 @@ use burn::train::TrainStep;
 use openclip_data::loader::Batch;
 use openclip_eval::Encoder;
 use openclip_eval::run::host;
+use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions};
-use openclip_model::params;
+use openclip_model::{params, text};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -24,6 +25,8 @@ use crate::task::{Setup, Step, Task};
 pub struct BenchOptions {
     /// A name, a `.json` file or `local-dir:DIR`.
     pub model: String,
+    /// Weights, which change nothing about the time.
+    pub pretrained: Option<String>,
     /// Dtypes of parameters and activations.
     pub precision: Precision,
     /// Samples that go through the towers together.
@@ -36,8 +39,8 @@ pub struct BenchOptions {
     pub train: bool,
     /// The training step computes blocks again in the backward pass.
     pub grad_checkpointing: bool,
-    /// MLPs of native towers multiply 8-bit operands.
-    pub int8_linear: bool,
+    /// Changes to the model's configuration.
+    pub create: CreateOptions,
 }
 
 /// Medians over the repetitions.
@@ -66,31 +69,15 @@ pub struct BenchReport {
 /// # Errors
 /// When the model cannot be built or the device fails.
 pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, TrainError> {
-    let create = CreateOptions {
-        int8_linear: options.int8_linear,
-        ..CreateOptions::default()
-    };
-    let mut loaded = factory::create(&options.model, None, device, &create)?;
     options.precision.check(device, options.train)?;
+    let pretrained = options.pretrained.as_deref();
+    let mut loaded = factory::create(&options.model, pretrained, device, &options.create)?;
     if let Some(dtype) = options.precision.parameters() {
         loaded.model = params::cast(loaded.model, dtype);
     }
-    let (height, width) = loaded.config.vision_cfg.image_size.dims();
-    let text = &loaded.config.text_cfg;
     let count = options.batch_size;
-    let batch = Batch {
-        images: (0..count * 3 * height * width)
-            .map(|i| ((i * 2_654_435_761) >> 13) as u8)
-            .collect(),
-        tokens: (0..count * text.context_length)
-            .map(|i| match (i + 1) % text.context_length {
-                0 => text.vocab_size as i32 - 1,
-                _ => 1 + (i * 7919 % (text.vocab_size - 3)) as i32,
-            })
-            .collect(),
-        size: count,
-        ..Batch::default()
-    };
+    let batch = random_batch(&loaded.config, count)?;
+    let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let compute = options.precision.compute();
     let size = [height, width];
     let encoder = Encoder::new(
@@ -114,14 +101,14 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     };
     if options.train {
         if options.grad_checkpointing {
-            loaded.model = loaded.model.with_grad_checkpointing();
+            loaded.model = loaded.model.with_grad_checkpointing()?;
         }
         let setup = Setup {
             device: device.clone().autodiff(),
             compute,
             preprocess: loaded.preprocess,
             image_size: size,
-            context_length: text.context_length,
+            context_length: loaded.config.text_cfg.context_length,
             grad_clip_norm: None,
             seed: 0,
         };
@@ -148,6 +135,31 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
         report.train_samples_per_s = Some(count as f64 / seconds);
     }
     Ok(report)
+}
+
+/// Pictures of noise with captions of any ids, the last of which is the largest.
+fn random_batch(config: &ModelConfig, size: usize) -> Result<Batch, TrainError> {
+    let (height, width) = config.vision_cfg.image_size.dims();
+    let (length, ids) = (config.text_cfg.context_length, text::vocabulary(config)?);
+    let sample = 3 * height * width + size_of::<i32>() * length;
+    let bytes = sample.checked_mul(size);
+    let bytes = bytes.filter(|bytes| Vec::<u8>::new().try_reserve_exact(*bytes).is_ok());
+    bytes.ok_or_else(|| {
+        let reason = format!("{size} pictures of {height}×{width} do not fit into memory");
+        TrainError::flag("--batch", reason)
+    })?;
+    let id = |i: usize| match (i + 1) % length {
+        0 => ids - 1,
+        _ => i % ids * 7919 % ids,
+    };
+    Ok(Batch {
+        images: (0..3 * height * width * size)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect(),
+        tokens: (0..size * length).map(|i| id(i) as i32).collect(),
+        size,
+        ..Batch::default()
+    })
 }
 
 fn median(

@@ -16,10 +16,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = super::data::at_least_one)]
     pub batch: usize,
     /// Measured repetitions
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = repetitions)]
     pub steps: usize,
     /// Repetitions before the measurement
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = repetitions)]
     pub warmup: usize,
     /// Leave out the training step
     #[arg(long)]
@@ -30,4 +30,8 @@ pub struct BenchArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+fn repetitions(text: &str) -> Result<usize, String> {
+    super::data::count(text, 1 << 20)
 }

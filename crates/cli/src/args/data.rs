@@ -68,21 +68,31 @@ pub struct LoaderArgs {
     pub workers: usize,
 }
 
-/// A count that may not be zero.
+/// Most samples of a batch.
+const MOST_SAMPLES: usize = 1 << 24;
+/// Most threads that read.
+const MOST_WORKERS: usize = 1 << 12;
+
+/// A count of what goes through a model together, which may not be zero.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match count(text, MOST_SAMPLES)? {
+        0 => Err("expected at least 1".into()),
+        number => Ok(number),
+    }
+}
+
+/// A count of at most so many.
+pub fn count(text: &str, most: usize) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("expected at least 1".into()),
+        Ok(number) if number > most => Err(format!("expected at most {most}")),
         Ok(number) => Ok(number),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(std::num::ParseIntError::to_string(&error)),
     }
 }
 
 /// PyTorch loads in the main process with 0 workers; there is always a thread here.
 fn zero_is_one(text: &str) -> Result<usize, String> {
-    let workers: usize = text
-        .parse()
-        .map_err(|error: std::num::ParseIntError| error.to_string())?;
-    Ok(workers.max(1))
+    Ok(count(text, MOST_WORKERS)?.max(1))
 }
 
 /// What a model is measured on.

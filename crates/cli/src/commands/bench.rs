@@ -11,13 +11,14 @@ use crate::output::Output;
 pub fn run(args: &BenchArgs) -> Result {
     let options = BenchOptions {
         model: args.model.model.clone(),
+        pretrained: args.model.pretrained.clone(),
         precision: args.model.precision(),
         batch_size: args.batch,
         steps: args.steps,
         warmup: args.warmup,
         train: !args.encode_only,
         grad_checkpointing: args.grad_checkpointing,
-        int8_linear: args.model.int8_linear,
+        create: args.model.options(0),
     };
     let report = bench(&options, &device::parse(&args.model.device)?)?;
     Output::stdout().json(&report)?;

@@ -5,6 +5,12 @@ use crate::error::DataError;
 
 /// Most names that one pattern may expand to: a typing mistake such as `{0..1000000000}` shall not fill the memory.
 pub const MAX_NAMES: usize = 10_000_000;
+/// Most bytes of all names together.
+const MAX_BYTES: usize = 1 << 31;
+/// Deepest nesting of braces.
+const MAX_DEPTH: i64 = 64;
+/// Most digits of a number; a file's name has no more.
+const MAX_DIGITS: usize = 255;
 
 /// Every name that `pattern` stands for, in order.
 ///
@@ -15,23 +21,27 @@ pub fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
         pattern: pattern.to_owned(),
         reason: reason.to_owned(),
     };
-    if !balanced(pattern) {
-        return Err(fail("unbalanced braces"));
+    match depth(pattern) {
+        None => return Err(fail("unbalanced braces")),
+        Some(MAX_DEPTH..) => return Err(fail("braces inside of braces without end")),
+        Some(_) => {}
     }
-    let names =
-        product(pattern).ok_or_else(|| fail("it stands for more than ten million names"))?;
+    let names = product(pattern)
+        .ok_or_else(|| fail("it stands for more than ten million names, or very long ones"))?;
     Ok(names.into_iter().map(|name| unescape(&name)).collect())
 }
 
-fn balanced(pattern: &str) -> bool {
-    let mut depth = 0_i64;
+/// How deep braces are nested; `None` where they are not balanced.
+fn depth(pattern: &str) -> Option<i64> {
+    let (mut depth, mut deepest) = (0_i64, 0);
     for (_, c) in unescaped(pattern) {
         depth += i64::from(c == '{') - i64::from(c == '}');
+        deepest = deepest.max(depth);
         if depth < 0 {
-            return false;
+            return None;
         }
     }
-    depth == 0
+    (depth == 0).then_some(deepest)
 }
 
 /// The characters that no backslash stands before, with their places.
@@ -70,7 +80,12 @@ fn product(pattern: &str) -> Option<Vec<String>> {
 }
 
 fn combine(heads: Vec<String>, tails: &[String]) -> Option<Vec<String>> {
-    if heads.len().checked_mul(tails.len())? > MAX_NAMES {
+    let bytes = |names: &[String]| names.iter().map(String::len).sum::<usize>();
+    let head_bytes = bytes(&heads).checked_mul(tails.len())?;
+    let tail_bytes = bytes(tails).checked_mul(heads.len())?;
+    if heads.len().checked_mul(tails.len())? > MAX_NAMES
+        || head_bytes.checked_add(tail_bytes)? > MAX_BYTES
+    {
         return None;
     }
     Some(
@@ -164,6 +179,9 @@ fn range(inside: &str) -> Option<Option<Vec<String>>> {
         } else {
             0
         };
+        if width > MAX_DIGITS {
+            return Some(None);
+        }
         return Some(
             count(from, to, step).map(|numbers| numbers.map(|n| format!("{n:0width$}")).collect()),
         );
@@ -204,7 +222,7 @@ fn count(from: i64, to: i64, step: u64) -> Option<impl Iterator<Item = i64>> {
     } else {
         -(step as i64)
     };
-    Some((0..=steps as i64).map(move |n| from + n * step))
+    Some((0..=steps as i64).map(move |n| from.wrapping_add(n.wrapping_mul(step))))
 }
 
 #[cfg(test)]
@@ -258,5 +276,23 @@ mod tests {
             let error = expand(pattern).unwrap_err().to_string();
             assert!(error.contains(pattern), "{error}");
         }
+    }
+
+    /// The first overflowed the stack, the second is beyond what Rust writes a number with, the third beyond the memory.
+    #[test]
+    fn patterns_beyond_measure_are_refused() {
+        let deep = format!("{}a{}", "{".repeat(100_000), "}".repeat(100_000));
+        let digits = format!("{{{}1..2}}", "0".repeat(100_000));
+        let long = format!("{{1..1000000}}{}", "x".repeat(100_000));
+        for pattern in [deep, digits, long] {
+            assert!(matches!(expand(&pattern), Err(DataError::Braces { .. })));
+        }
+        assert_eq!(expand("{01..2}").unwrap(), ["01", "02"]);
+        assert_eq!(
+            expand(&format!("{{{}..{}..{}}}", i64::MIN, i64::MAX, i64::MAX))
+                .unwrap()
+                .len(),
+            3
+        );
     }
 }

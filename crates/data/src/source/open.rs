@@ -65,8 +65,8 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
             let unknown = || DataError::UnknownLength {
                 source_name: "synthetic".into(),
             };
-            let len = options.num_samples.ok_or_else(unknown)? as usize;
-            Arc::new(Synthetic { len })
+            let len = options.num_samples.ok_or_else(unknown)?;
+            Arc::new(Synthetic::new(len)?)
         }
     };
     Ok(Opened {

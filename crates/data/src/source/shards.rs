@@ -104,7 +104,8 @@ impl Shards {
                 .ok_or_else(|| fail(format!("no entry for {name}")))?;
             // OpenCLIP takes numbers and numbers in quotes.
             let size = size.as_u64().or_else(|| size.as_str()?.trim().parse().ok());
-            sum += size
+            let total = size.and_then(|size| sum.checked_add(size));
+            sum = total
                 .ok_or_else(|| fail(format!("the entry for {name} is not a number of samples")))?;
         }
         Ok(sum)
@@ -124,7 +125,7 @@ fn parse_factors(factors: &str, parts: usize) -> Result<Vec<f64>, DataError> {
     let usable = values
         .iter()
         .all(|factor| factor.is_finite() && *factor >= 0.0)
-        && values.iter().sum::<f64>() > 0.0;
+        && (f64::MIN_POSITIVE..=f64::MAX).contains(&values.iter().sum());
     if values.len() == parts && usable {
         Ok(values)
     } else {

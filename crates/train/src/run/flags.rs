@@ -20,6 +20,7 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     saving(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
     positive("--spike-window", config.spike_window as u64)?;
+    at_most(config)?;
     if let Some(deviations) = config.skip_spikes
         && !(deviations.is_finite() && deviations > 0.0)
     {
@@ -91,6 +92,50 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
             "--train-data",
             "nothing to do: give --train-data to train, or --val-data or --imagenet-val to evaluate",
         ));
+    }
+    Ok(())
+}
+
+/// Counts whose products could not be counted any more.
+fn at_most(config: &TrainConfig) -> Result<(), TrainError> {
+    const BATCH: u64 = 1 << 24;
+    const SAMPLES: u64 = 1 << 40;
+    for (flag, value, most) in [
+        ("--batch-size", config.batch_size as u64, BATCH),
+        (
+            "--accum-freq",
+            config.accum_freq as u64,
+            (1 << 32) / config.batch_size as u64,
+        ),
+        ("--workers", config.workers as u64, 1 << 12),
+        ("--epochs", config.epochs, BATCH),
+        (
+            "--epochs-cooldown",
+            config.epochs_cooldown.unwrap_or(0),
+            BATCH,
+        ),
+        ("--warmup", config.warmup, SAMPLES),
+        (
+            "--train-num-samples",
+            config.train_num_samples.unwrap_or(0),
+            SAMPLES,
+        ),
+        (
+            "--val-num-samples",
+            config.val_num_samples.unwrap_or(0),
+            SAMPLES,
+        ),
+        ("--spike-window", config.spike_window as u64, BATCH),
+        (
+            "--remote-sync-frequency",
+            config.remote_sync_frequency,
+            1 << 32,
+        ),
+    ] {
+        if value > most {
+            let reason = format!("{value}, expected at most {most}");
+            return Err(TrainError::flag(flag, reason));
+        }
     }
     Ok(())
 }
