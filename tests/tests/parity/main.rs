@@ -9,6 +9,7 @@
 mod coca;
 mod context;
 mod convnext;
+mod edges;
 mod eva;
 mod families;
 mod hftext;

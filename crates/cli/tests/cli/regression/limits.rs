@@ -1,1 +1,0 @@
-//! Inputs at the edge: sizes, vocabularies, locks, memory.
