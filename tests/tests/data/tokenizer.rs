@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use flate2::read::GzDecoder;
-use openclip_data::error::DataError;
 use openclip_data::tokenizer::{
     Clean, ClipTokenizer, HfOptions, HfTokenizer, Tokenizer, for_model,
 };
@@ -271,6 +270,21 @@ fn tokenizers_are_shared_between_threads() {
             scope.spawn(move || compare(captions, rows, tokenizer.as_ref(), "SimpleTokenizer"));
         }
     });
+}
+
+/// A download that broke off in its last part was a panic.
+#[test]
+fn a_tokenizer_that_ends_too_early_is_an_error() {
+    let whole = std::fs::read(fixture("tokens/roberta/tokenizer.json")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tokenizer.json");
+    for length in (0..whole.len()).step_by(23) {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let error = HfTokenizer::from_file(&path, &HfOptions::new(8))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("tokenizer.json"), "{error}");
+    }
 }
 
 /// A vocabulary without a token for what it does not know has no ids for some captions; zeros are the ids of other tokens.

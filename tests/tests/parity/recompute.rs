@@ -1,9 +1,9 @@
 //! `--grad-checkpointing`: the gradients are those of a pass that keeps everything, whatever is random in it.
 
 use burn::tensor::Tensor;
-use openclip_model::Clip;
 use openclip_model::lock::Lock;
 use openclip_model::params::ParamValues;
+use openclip_model::{Clip, registry};
 use openclip_tests::family::equal_gradients;
 use openclip_tests::{Tensors, device, gradients_of, json, model_config, parameters_of};
 use openclip_train::loss::{CaptionObjective, ClipLoss, Objective};
@@ -152,5 +152,15 @@ fn running_statistics_count_each_batch_once() {
             let again = model().with_grad_checkpointing().unwrap();
             assert_eq!(statistics(again, count), wanted, "{path}");
         }
+    }
+}
+
+/// Ended in the middle of the first backward pass, had there been one.
+#[test]
+fn the_largest_block_of_every_model_can_be_computed_again() {
+    for name in registry::names() {
+        let config = registry::builtin(name).unwrap();
+        let model = Clip::new(&config, &device()).unwrap();
+        assert!(model.with_grad_checkpointing().is_ok(), "{name}");
     }
 }

@@ -143,6 +143,6 @@ mod tests {
         assert_eq!(stats.count(ProblemKind::MissingCaption), 2);
         assert_eq!(stats.count(ProblemKind::InvalidCaption), 1);
         // Shards and repeated keys lose no sample by themselves.
-        assert_eq!(stats.dropped(), 6);
+        assert_eq!(stats.dropped(), 7);
     }
 }

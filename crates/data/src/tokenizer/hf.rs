@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
@@ -78,8 +79,7 @@ impl HfTokenizer {
         };
         let mut inner = match path.extension().is_some_and(|e| e == "model") {
             true => sentencepiece::read(path).map_err(error)?,
-            false => tokenizers::Tokenizer::from_file(path)
-                .map_err(|source| error(source.to_string()))?,
+            false => read_json(path).map_err(error)?,
         };
         let settings = Settings::beside(path)?;
         if settings.is_nllb(&inner) {
@@ -231,6 +231,20 @@ impl Tokenizer for HfTokenizer {
     fn token(&self, id: usize) -> Option<String> {
         self.inner.id_to_token(u32::try_from(id).ok()?)
     }
+}
+
+/// Reads a `tokenizer.json`.
+fn read_json(path: &Path) -> Result<tokenizers::Tokenizer, String> {
+    /// The part in which the crate takes an error of the JSON for its own.
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "decoder")]
+        _decoder: Option<Value>,
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| source.to_string())?;
+    serde_json::from_str::<Probe>(&text).map_err(|source| source.to_string())?;
+    text.parse()
+        .map_err(|source: tokenizers::Error| source.to_string())
 }
 
 /// Puts the language's code first and the end last, whatever the file says; the old way is both last.

@@ -132,7 +132,7 @@ fn a_model_larger_than_the_memory() {
     let error = classify(
         &room,
         "\"vocab_size\": 49408, \"width\": 32",
-        "\"vocab_size\": 16777216, \"width\": 16777216",
+        "\"vocab_size\": 16777216, \"width\": 4194304",
     );
     assert!(error.contains("GiB"), "{error}");
 }
