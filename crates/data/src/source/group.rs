@@ -9,12 +9,16 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 use rustc_hash::FxHashSet;
 
+use super::json_caption::json_caption;
 use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 
 /// Suffixes of images; the earliest in this list wins when a sample has several.
 pub const IMAGE_SUFFIXES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
-/// Suffix of captions.
-pub const CAPTION_SUFFIX: &str = "txt";
+/// Suffixes of captions; the earliest in this list wins when a sample has both. A `.json` member is an object with a `caption`, as
+/// img2dataset writes it.
+pub const CAPTION_SUFFIXES: [&str; 2] = ["txt", "json"];
+/// The place of `.json` in it.
+const JSON: usize = 1;
 
 #[allow(
     clippy::expect_used,
@@ -44,7 +48,8 @@ pub fn split_name(name: &str) -> Option<(&str, String)> {
 pub(crate) enum Role {
     /// An image, with its place in [`IMAGE_SUFFIXES`].
     Image(usize),
-    Caption,
+    /// A caption, with its place in [`CAPTION_SUFFIXES`].
+    Caption(usize),
     /// Nothing that is used: its bytes need not be read.
     Other,
 }
@@ -56,7 +61,7 @@ pub(crate) struct Group {
     suffixes: FxHashSet<String>,
     duplicate: bool,
     image: Option<(usize, Vec<u8>)>,
-    caption: Option<Vec<u8>>,
+    caption: Option<(usize, Vec<u8>)>,
     /// Size of a member that is too large to be read.
     too_large: Option<u64>,
 }
@@ -90,11 +95,18 @@ impl Grouper {
             caption: None,
             too_large: None,
         });
-        let role = match IMAGE_SUFFIXES.iter().position(|known| *known == suffix) {
-            Some(place) if group.image.as_ref().is_none_or(|(best, _)| place < *best) => {
-                Role::Image(place)
-            }
-            None if suffix == CAPTION_SUFFIX => Role::Caption,
+        let place = |list: &[&str], held: &Option<(usize, Vec<u8>)>| {
+            let place = list.iter().position(|known| *known == suffix)?;
+            held.as_ref()
+                .is_none_or(|(best, _)| place < *best)
+                .then_some(place)
+        };
+        let role = match (
+            place(&IMAGE_SUFFIXES, &group.image),
+            place(&CAPTION_SUFFIXES, &group.caption),
+        ) {
+            (Some(place), _) => Role::Image(place),
+            (_, Some(place)) => Role::Caption(place),
             _ => Role::Other,
         };
         group.suffixes.insert(suffix);
@@ -106,7 +118,7 @@ impl Grouper {
         if let Some(group) = &mut self.current {
             match role {
                 Role::Image(place) => group.image = Some((place, bytes)),
-                Role::Caption => group.caption = Some(bytes),
+                Role::Caption(place) => group.caption = Some((place, bytes)),
                 Role::Other => {}
             }
         }
@@ -151,14 +163,20 @@ impl Group {
             let reason = "a member occurs twice; the second starts another sample".to_owned();
             items.push(problem(ProblemKind::DuplicateKey, reason));
         }
-        let caption = self.caption.map(String::from_utf8).transpose();
+        let caption = match self.caption {
+            Some((JSON, bytes)) => json_caption(&bytes),
+            Some((_, bytes)) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|error| error.to_string()),
+            None => Ok(None),
+        };
         items.push(match (self.too_large, self.image, caption) {
             (Some(bytes), ..) => {
                 let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
                 problem(ProblemKind::UnreadableImage, reason)
             }
             (_, None, _) => problem(ProblemKind::MissingImage, listed(&self.suffixes)),
-            (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
+            (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error),
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
                 shard: Some(Arc::clone(shard)),
@@ -270,5 +288,34 @@ mod tests {
             [row("a", &[], "a.jpg")]
         );
         assert_eq!(group(&["README"]), []);
+    }
+
+    #[test]
+    fn a_caption_in_a_txt_member_goes_before_one_in_json() {
+        let json = r#"{"caption": "in json", "similarity": NaN}"#;
+        let caption = |members: &[(&str, &str)]| {
+            let mut grouper = Grouper::default();
+            for (name, text) in members {
+                let (_, role) = grouper.member(name);
+                grouper.content(role, text.as_bytes().to_vec());
+            }
+            match grouper.finish().unwrap().into_items(&"s.tar".into()).pop() {
+                Some(Item::Sample(sample)) => Ok(sample.caption),
+                other => Err(other),
+            }
+        };
+        let of = |members: &[(&str, &str)]| caption(members).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&[("a.jpg", ""), ("a.json", json)]), text("in json"));
+        let both = [("a.jpg", ""), ("a.json", json), ("a.txt", "in txt")];
+        assert_eq!(of(&both), text("in txt"));
+        assert_eq!(of(&[both[0], both[2], both[1]]), text("in txt"));
+        assert_eq!(of(&[("a.jpg", ""), ("a.json", r#"{"width": 3}"#)]), None);
+        assert_eq!(of(&[("a.jpg", "")]), None);
+        let broken = caption(&[("a.jpg", ""), ("a.json", "{")]).unwrap_err();
+        assert!(
+            matches!(&broken, Some(Item::Problem(problem)) if problem.kind == ProblemKind::InvalidCaption),
+            "{broken:?}"
+        );
     }
 }

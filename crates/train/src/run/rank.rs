@@ -152,8 +152,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
-            journal.evaluation(0, 0, &metrics)?;
+            let measured = validation.run(&encoder, &tokenizer, due(&config, 0))?;
+            journal.evaluation(0, 0, &measured.metrics)?;
             journal.finish()?;
         }
         return Ok(Outcome {

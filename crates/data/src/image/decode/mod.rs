@@ -69,6 +69,11 @@ impl Format {
     }
 }
 
+/// Whether a file that starts with `bytes` is of a format that is read here.
+pub fn is_picture(bytes: &[u8]) -> bool {
+    Format::of(bytes).is_some()
+}
+
 /// Decodes the first frame of a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
 ///
 /// # Errors
