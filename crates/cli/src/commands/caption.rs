@@ -23,7 +23,7 @@ struct Answer {
 pub fn run(args: &CaptionArgs) -> Result {
     let pictures = Pictures::find(&args.image);
     if pictures.is_empty() {
-        return Ok(Outcome::Flawed);
+        return pictures.none(args.json.json);
     }
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if !session.loaded.model.writes_captions() {

@@ -29,7 +29,7 @@ pub fn run(args: &ClassifyArgs) -> Result {
     let labels = labels(args)?;
     let pictures = Pictures::find(&args.image);
     if pictures.is_empty() {
-        return Ok(Outcome::Flawed);
+        return pictures.none(args.json.json);
     }
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let encoder = session.encoder();

@@ -10,7 +10,7 @@ use openclip_data::source::files::Files;
 use openclip_eval::Encoder;
 use serde::Serialize;
 
-use crate::error::{CliError, Result};
+use crate::error::{CliError, Outcome, Result};
 use crate::output::{Output, Records, error, note, warn};
 
 /// The name of standard input.
@@ -41,6 +41,12 @@ impl Pictures {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
+    }
+
+    /// The end of a command that has nothing to look at, all of which was told.
+    pub fn none(self, json: bool) -> Result {
+        Records::stdout(json).finish()?;
+        Ok(Outcome::Flawed)
     }
 
     /// Decodes one picture at a time, asks `answer` about its planes, and writes what it says as JSON or by `lines`. A picture

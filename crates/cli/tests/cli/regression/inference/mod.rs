@@ -1,5 +1,6 @@
 //! Embedding, classifying, captioning and retrieval.
 
+mod caption;
 mod classify;
 mod embed;
 mod finite;
