@@ -25,6 +25,17 @@ const MORE_EXTENSIONS: [&str; 20] = [
     "pbm", "pam", "pfm", "heic", "heif", "jxl", "psd",
 ];
 
+/// What systems leave among people's files, beside the names that macOS begins with a dot.
+const SYSTEM_NAMES: [&str; 7] = [
+    "__MACOSX",
+    "lost+found",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "Thumbs.db",
+    "desktop.ini",
+];
+
 /// Images in a fixed order. Those of a directory are named by their paths within it, with `/` on every system; those of a list by
 /// their paths.
 #[derive(Clone, Debug)]
@@ -40,7 +51,7 @@ impl Files {
     /// The images in `dir` and in all folders below it, sorted by path.
     ///
     /// A file is an image by its extension or by its first bytes, whatever it is called. Links are followed. What is left out is
-    /// counted by reason: hidden files and folders, what macOS puts beside files, everything that is no image.
+    /// counted by reason: hidden files and folders, what macOS and other systems put beside files, everything that is no image.
     ///
     /// # Errors
     /// When the directory cannot be read or has no image in it.
@@ -154,8 +165,8 @@ fn name_of(path: &Path) -> String {
 fn reason(entry: &DirEntry) -> Option<Reason> {
     let name = entry.file_name().to_string_lossy();
     if entry.depth() > 0 {
-        if name == "__MACOSX" || name == ".DS_Store" || name.starts_with("._") {
-            return Some(Reason::MacResource);
+        if SYSTEM_NAMES.contains(&&*name) || name == ".DS_Store" || name.starts_with("._") {
+            return Some(Reason::System);
         }
         if name.starts_with('.') {
             return Some(Reason::Hidden);

@@ -10,8 +10,8 @@ pub enum Reason {
     NotAPicture,
     /// Its name starts with a dot. A hidden folder counts once, with all that is in it.
     Hidden,
-    /// What macOS puts beside files: `._` names, `.DS_Store`, `__MACOSX`.
-    MacResource,
+    /// What macOS (`._` names, `.DS_Store`, `__MACOSX`) and other systems put beside files.
+    System,
     /// It cannot be opened, or is a link to nothing.
     Unreadable,
     /// A link to a folder that it lies in.
@@ -30,7 +30,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::NotAPicture => "not a picture",
             Self::Hidden => "hidden",
-            Self::MacResource => "resource of macOS",
+            Self::System => "left there by macOS or another system",
             Self::Unreadable => "unreadable",
             Self::Loop => "link to a folder around it",
         })

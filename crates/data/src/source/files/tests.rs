@@ -63,6 +63,7 @@ fn what_is_left_out_is_counted_by_reason() {
         ("._a.png", b"x"),
         ("__MACOSX/a.png", GIF),
         ("sub/.DS_Store", b"x"),
+        ("sub/Thumbs.db", b"x"),
         ("sub/data.json", b"{}"),
     ]);
     let files = Files::directory(dir.path()).unwrap();
@@ -71,7 +72,7 @@ fn what_is_left_out_is_counted_by_reason() {
     let counts = [
         (Reason::NotAPicture, 1),
         (Reason::Hidden, 2),
-        (Reason::MacResource, 3),
+        (Reason::System, 4),
         (Reason::Unreadable, 0),
         (Reason::Loop, 0),
     ];

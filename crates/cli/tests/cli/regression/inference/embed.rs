@@ -59,7 +59,7 @@ fn pictures_in_folders_below_and_of_other_names_were_passed_over() {
     for part in [
         "1 not a picture (notes.txt)",
         "2 hidden",
-        "2 resource of macOS",
+        "2 left there by macOS",
     ] {
         assert!(notes[0].contains(part), "{notes:?}");
     }
