@@ -61,15 +61,23 @@ pub enum CliError {
 pub enum Outcome {
     /// Everything asked for is done.
     Done,
+    /// What could be done is done, and what could not was told.
+    Flawed,
     /// Stopped on request, with a checkpoint to go on from.
     Stopped,
 }
 
 impl Outcome {
+    /// Done, if all was `well`.
+    pub fn of(well: bool) -> Self {
+        if well { Self::Done } else { Self::Flawed }
+    }
+
     /// The process's exit status.
     pub fn code(self) -> ExitCode {
         match self {
             Self::Done => ExitCode::SUCCESS,
+            Self::Flawed => ExitCode::FAILURE,
             Self::Stopped => ExitCode::from(3),
         }
     }

@@ -25,20 +25,75 @@ impl Output {
         writeln!(self.out, "{line}").map_err(CliError::Output)
     }
 
+    fn text(&mut self, text: &str) -> Result<()> {
+        write!(self.out, "{text}").map_err(CliError::Output)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(CliError::Output)
+    }
+
     /// Hands everything to the reader.
     pub fn finish(mut self) -> Result<()> {
-        self.out.flush().map_err(CliError::Output)
+        self.flush()
     }
 
     /// Writes one document of JSON, indented for a terminal and on one line for a program.
     pub fn json(mut self, value: &impl Serialize) -> Result<()> {
+        self.value(value)?;
+        self.line("")?;
+        self.finish()
+    }
+
+    fn value(&mut self, value: &impl Serialize) -> Result<()> {
         let written = match std::io::stdout().is_terminal() {
             true => serde_json::to_writer_pretty(&mut self.out, value),
             false => serde_json::to_writer(&mut self.out, value),
         };
-        written.map_err(|error| CliError::Output(error.into()))?;
-        self.line("")?;
-        self.finish()
+        written.map_err(|error| CliError::Output(error.into()))
+    }
+}
+
+/// Results that are written one by one as they come: lines for people, or one list of JSON.
+pub struct Records {
+    out: Output,
+    json: bool,
+    count: usize,
+}
+
+impl Records {
+    /// On standard output, as JSON where that is asked for.
+    pub fn stdout(json: bool) -> Self {
+        Self {
+            out: Output::stdout(),
+            json,
+            count: 0,
+        }
+    }
+
+    /// Writes one; `lines` says how for people.
+    pub fn write<T: Serialize>(
+        &mut self,
+        record: &T,
+        lines: impl FnOnce(&T, &mut Output) -> Result<()>,
+    ) -> Result<()> {
+        if self.json {
+            self.out.text(if self.count == 0 { "[" } else { "," })?;
+            self.out.value(record)?;
+        } else {
+            lines(record, &mut self.out)?;
+            self.out.flush()?;
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Ends the list.
+    pub fn finish(mut self) -> Result<()> {
+        if self.json {
+            self.out.line(if self.count == 0 { "[]" } else { "]" })?;
+        }
+        self.out.finish()
     }
 }
 

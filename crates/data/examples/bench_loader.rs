@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         true => train_transform(size, Augmentation::default(), false, Limits::default())?,
         false => eval_transform(size, &config, false, Limits::default())?,
     };
-    let once = Files::directory(&args.images)?.paths().to_vec();
+    let once: Vec<_> = Files::directory(&args.images)?.paths().collect();
     let files = vec![once; args.repeat.max(1)].concat();
     let options = LoaderOptions {
         workers: args.workers.max(1),

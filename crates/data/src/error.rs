@@ -248,6 +248,14 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
+    /// A tree of folders without pictures.
+    #[error("{path}: no picture in it or in a folder below it; found {left_out}", path = path.display())]
+    NoPictures {
+        /// The folder.
+        path: PathBuf,
+        /// What is there instead.
+        left_out: String,
+    },
 
     // Loader.
     /// A source that gives no usable sample.

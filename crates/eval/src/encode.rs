@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Int, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 use openclip_data::image::{EvalTransform, Picture};
 use openclip_data::loader::Batch;
 use openclip_data::tokenizer::{Tokenizer, within};
@@ -13,6 +13,8 @@ use openclip_model::factory::Loaded;
 use openclip_model::{Clip, pixels};
 
 use crate::error::EvalError;
+use crate::host::host;
+use crate::scores::Temperature;
 
 /// Captions that go through the text tower together.
 const TEXT_BATCH: usize = 256;
@@ -96,7 +98,24 @@ impl Encoder {
         self.model.encode_text_in(tokens, true, self.dtype.into())
     }
 
-    fn pixels(&self, planes: Vec<u8>, count: usize) -> Tensor<4> {
+    /// The model's own scale and bias.
+    ///
+    /// # Errors
+    /// When the device does not hand them back.
+    pub fn temperature(&self) -> Result<Temperature, EvalError> {
+        let number = |tensor: Tensor<1>| {
+            let values = host(tensor.cast(DType::F32))?;
+            Ok::<_, EvalError>(values.first().copied().unwrap_or(f32::NAN))
+        };
+        let bias = self.model.logit_bias.as_ref();
+        Ok(Temperature {
+            scale: number(self.model.logit_scale.val())?.exp(),
+            bias: bias.map(|bias| number(bias.val())).transpose()?,
+        })
+    }
+
+    /// Normalised pixels `[count, 3, height, width]` of planes that lie behind one another.
+    pub fn pixels(&self, planes: Vec<u8>, count: usize) -> Tensor<4> {
         let [height, width] = self.image_size;
         let shape = [count, 3, height, width];
         pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype)

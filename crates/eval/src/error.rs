@@ -45,6 +45,18 @@ pub enum EvalError {
         /// `images` or `texts`.
         kind: &'static str,
     },
+    /// A folder that has the files of an earlier run.
+    #[error(
+        "{}: holds embeddings of an earlier run ({}); give another folder, or --overwrite to replace them",
+        dir.display(),
+        found.display()
+    )]
+    Taken {
+        /// The folder.
+        dir: PathBuf,
+        /// The first file found, within it.
+        found: PathBuf,
+    },
     /// A list of class names or templates is not usable.
     #[error("{}: {problem}", path.display())]
     List {

@@ -3,16 +3,23 @@
 //! * [`encode`] – batches through the towers
 //! * [`run`] – zero-shot classification and retrieval over a loader
 //! * [`validation`] – everything a model is measured on
-//! * [`zero_shot`], [`retrieval`] – their arithmetic: prompts, accuracy, ranks
+//! * [`zero_shot`], [`retrieval`], [`scores`] – their arithmetic: prompts, accuracy, ranks, what fits a picture
+//! * [`ranking`] – ranks of all pairs from their features
 //! * [`embeddings`] – embedding files
+//! * [`lines`] – lists of captions and labels
 //! * [`progress`] – progress on stderr
 
 pub mod embeddings;
 pub mod encode;
 mod error;
+mod gallery;
+mod host;
+pub mod lines;
 pub mod progress;
+pub mod ranking;
 pub mod retrieval;
 pub mod run;
+pub mod scores;
 pub mod validation;
 pub mod zero_shot;
 

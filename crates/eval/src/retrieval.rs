@@ -1,7 +1,12 @@
 //! Image–text retrieval: the rank of the matching item and the metrics made of ranks.
 //!
-//! Ranks follow `open_clip_train.train.get_clip_metrics`: pair i matches item i, every other item is wrong (several
-//! captions of one image count as different pairs).
+//! Two rules say what matches. They differ where several pairs have one picture, as five captions each in COCO:
+//!
+//! | | OpenCLIP, `get_clip_metrics` | CLIP_benchmark, `zeroshot_retrieval` |
+//! |---|---|---|
+//! | names | `image_to_text_R@5`, `text_to_image_R@5`, … | `text_retrieval_recall@5`, `image_retrieval_recall@5`, … |
+//! | items | every pair's picture and caption | every picture once, every caption |
+//! | right | item i for pair i, every other is wrong | any caption of the picture; the caption's picture |
 
 use serde::{Deserialize, Serialize};
 
@@ -55,12 +60,11 @@ impl RetrievalMetrics {
     /// The metrics of `ranks`, which count from 0. Without any rank every value is NaN.
     pub fn from_ranks(ranks: &[usize]) -> Self {
         let count = ranks.len() as f64;
-        let within = |k: usize| ranks.iter().filter(|&&rank| rank < k).count() as f64 / count;
         let sum: f64 = ranks.iter().map(|&rank| rank as f64).sum();
         Self {
-            r1: within(1),
-            r5: within(5),
-            r10: within(10),
+            r1: within(ranks, 1),
+            r5: within(ranks, 5),
+            r10: within(ranks, 10),
             mean_rank: sum / count + 1.0,
             median_rank: median(ranks).floor() + 1.0,
         }
@@ -77,6 +81,42 @@ impl RetrievalMetrics {
             (format!("{direction}_R@10"), self.r10),
         ]
     }
+}
+
+/// Recall in one direction by CLIP_benchmark's rule: the share of queries with a right item among the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recall {
+    /// With one that ranks first.
+    pub at1: f64,
+    /// With one among the first five.
+    pub at5: f64,
+    /// With one among the first ten.
+    pub at10: f64,
+}
+
+impl Recall {
+    /// Of the ranks of every query's best right item, which count from 0. Without any rank every value is NaN.
+    pub fn from_ranks(ranks: &[usize]) -> Self {
+        Self {
+            at1: within(ranks, 1),
+            at5: within(ranks, 5),
+            at10: within(ranks, 10),
+        }
+    }
+
+    /// Name and value of every metric as CLIP_benchmark has them, for `direction` `image_retrieval` or `text_retrieval`.
+    pub fn named(&self, direction: &str) -> [(String, f64); 3] {
+        [
+            (format!("{direction}_recall@1"), self.at1),
+            (format!("{direction}_recall@5"), self.at5),
+            (format!("{direction}_recall@10"), self.at10),
+        ]
+    }
+}
+
+/// The share of ranks below `k`.
+fn within(ranks: &[usize], k: usize) -> f64 {
+    ranks.iter().filter(|&&rank| rank < k).count() as f64 / ranks.len() as f64
 }
 
 /// The mean of the two middle values where their number is even, as `numpy.median`.

@@ -96,8 +96,18 @@ impl Due {
     };
 }
 
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Name and value of every metric.
+    pub metrics: Vec<(String, f64)>,
+    /// Whether every score and loss was a number; the metrics say nothing otherwise.
+    pub is_finite: bool,
+}
+
 impl Validation {
-    /// Metrics under OpenCLIP's names, in the order in which it computes them.
+    /// Metrics under OpenCLIP's names, in the order in which it computes them, then those of retrieval under CLIP_benchmark's (see
+    /// [`crate::retrieval`]). Warns of features that are not finite.
     ///
     /// # Errors
     /// When data cannot be read or the device fails.
@@ -106,8 +116,9 @@ impl Validation {
         encoder: &Encoder,
         tokenizer: &Arc<dyn Tokenizer>,
         due: Due,
-    ) -> Result<Vec<(String, f64)>, EvalError> {
+    ) -> Result<Measured, EvalError> {
         let mut metrics = Vec::new();
+        let mut is_finite = true;
         if let Some(set) = self.zero_shot.as_ref().filter(|_| due.zero_shot) {
             let classes = set.prompts.classes.len() as u64;
             let progress = self.progress("zero-shot classifier", Some(classes), "classes");
@@ -121,6 +132,14 @@ impl Validation {
             let batches = self.load(encoder, source, false, None)?;
             let accuracy = run::zero_shot(encoder, &classifier, batches, &progress)?;
             progress.finish();
+            if accuracy.not_finite() > 0 {
+                is_finite = false;
+                log::warn!(
+                    "zero-shot: the scores of {} of {} pictures are not finite; the accuracy says nothing",
+                    accuracy.not_finite(),
+                    accuracy.count()
+                );
+            }
             metrics.push((format!("{}-top1", set.name), accuracy.top1()));
             metrics.push((format!("{}-top5", set.name), accuracy.top5()));
         }
@@ -129,10 +148,15 @@ impl Validation {
             let tokenizer = Some(written(encoder.model(), Arc::clone(tokenizer)));
             let source = Arc::clone(&pairs.source);
             let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
-            metrics.extend(run::pairs(encoder, batches, &progress)?.named());
+            let found = run::pairs(encoder, batches, pairs.named_by_picture, &progress)?;
             progress.finish();
+            if !found.is_finite {
+                is_finite = false;
+                log::warn!("retrieval: features or loss are not finite; the metrics say nothing");
+            }
+            metrics.extend(found.named());
         }
-        Ok(metrics)
+        Ok(Measured { metrics, is_finite })
     }
 
     fn progress(&self, what: &str, total: Option<u64>, unit: &str) -> Progress {

@@ -7,6 +7,7 @@ use openclip_data::source::image_folder::ClassFolders;
 use serde::Deserialize;
 
 use crate::error::EvalError;
+use crate::lines::read_text;
 use crate::retrieval::rank_of;
 
 const IMAGENET: &str = include_str!("../configs/imagenet.json");
@@ -172,7 +173,7 @@ enum Json {
 }
 
 fn read_list(path: &Path, key: &str) -> Result<Vec<String>, EvalError> {
-    let text = std::fs::read_to_string(path).map_err(|source| EvalError::io(path, source))?;
+    let text = read_text(path)?;
     if path
         .extension()
         .is_none_or(|extension| !extension.eq_ignore_ascii_case("json"))
@@ -232,6 +233,7 @@ pub struct Accuracy {
     right1: u64,
     right5: u64,
     count: u64,
+    not_finite: u64,
 }
 
 impl Accuracy {
@@ -259,6 +261,7 @@ impl Accuracy {
             self.right1 += u64::from(rank < 1);
             self.right5 += u64::from(rank < 5);
             self.count += 1;
+            self.not_finite += u64::from(!row.iter().all(|score| score.is_finite()));
         }
         Ok(())
     }
@@ -276,6 +279,11 @@ impl Accuracy {
     /// Number of images.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    /// Number of images with a score that is NaN or infinite.
+    pub fn not_finite(&self) -> u64 {
+        self.not_finite
     }
 }
 
@@ -344,7 +352,7 @@ mod tests {
     #[test]
     fn lists_in_every_form() {
         let dir = tempfile::tempdir().unwrap();
-        let lines = written(&dir, "names.txt", "red fox\r\nowl\n");
+        let lines = written(&dir, "names.txt", "\u{feff}red fox\r\nowl\n");
         assert_eq!(read_classes(&lines).unwrap(), ["red fox", "owl"]);
         let object = r#"{"classes": ["a", "b"], "templates": ["a {c}."]}"#;
         let object = written(&dir, "both.JSON", object);

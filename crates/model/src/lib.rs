@@ -26,6 +26,6 @@ pub use files::{ModelError, config, hub, pretrained, registry, weights};
 pub use load::factory;
 #[doc(no_inline)]
 pub use network::{
-    Clip, ClipOutput, clip, coca, depth, generate, init, l2_normalize, lock, loss, params, pixels,
-    profile,
+    Clip, ClipOutput, clip, coca, depth, finite, generate, init, l2_normalize, lock, loss, params,
+    pixels, profile,
 };

@@ -412,7 +412,8 @@ impl Run {
         let average = task.average();
         self.encoder
             .set_model(average.as_ref().unwrap_or(&task.clip));
-        let metrics = self.validation.run(&self.encoder, &self.tokenizer, due)?;
+        let measured = self.validation.run(&self.encoder, &self.tokenizer, due)?;
+        let metrics = measured.metrics;
         self.saver.evaluated(&metrics, &mut self.journal);
         if metrics.is_empty() {
             return Ok(());

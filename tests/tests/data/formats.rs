@@ -107,7 +107,7 @@ fn every_format_gives_pillows_pixels() {
         if !(mode_name(picture.mode()) == mode || mode == "PA" && picture.mode() == Mode::Palette) {
             problems.push(format!("{name}: {:?} for {mode}", picture.mode()));
         }
-        let view = data("view", name).map(|expected| (difference(&view(&picture), expected)));
+        let view = data("view", name).map(|expected| difference(&view(&picture), expected));
         let whole = difference(picture.into_rgb().samples(), expected);
         let found = match (whole, view) {
             (Some(whole), None) => Some(whole),

@@ -215,6 +215,7 @@ fn a_metric_that_nothing_measures_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (metric, word) in [
         ("image_to_text_R@1", "--val-data"),
+        ("text_retrieval_recall@5", "--val-data"),
         ("imagenet-zeroshot-val-top1", "--imagenet-val"),
         ("top1", "image_to_text_R@1"),
     ] {

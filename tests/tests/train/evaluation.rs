@@ -230,7 +230,7 @@ fn a_model_that_writes_captions_reports_their_loss() {
             ..Batch::default()
         })
     });
-    let found = pairs(&encoder, batches, &Progress::hidden()).unwrap();
+    let found = pairs(&encoder, batches, false, &Progress::hidden()).unwrap();
     let found: HashMap<_, _> = found.named().into_iter().collect();
     assert_eq!(found["num_samples"], 5.0);
     for name in ["clip_val_loss", "val_generative_loss"] {

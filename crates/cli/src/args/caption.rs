@@ -12,14 +12,16 @@ use super::model::{ModelArgs, PreprocessArgs};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only a CoCa model has a decoder that writes captions: coca_ViT-B-32, coca_ViT-L-14 or coca_base.
+A picture that cannot be read is an error on stderr, the others get their captions, and the exit status is 1.
 
 Examples:
   openclip caption --model coca_ViT-L-14 --pretrained coca.safetensors --image cat.jpg dog.png
   openclip caption --model coca_ViT-B-32 --pretrained coca.pt --image cat.jpg --beams 12 --beam-groups 1 --log-softmax
   openclip caption --model local-dir:./coca --image cat.jpg --generation top_p --top-p 0.9 --seed 7 --json")]
 pub struct CaptionArgs {
-    /// Pictures: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, PPM, JPEG 2000, ICO, TGA and more
-    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    /// Pictures (JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, PPM, JPEG 2000, ICO, TGA and more), folders of pictures with all below
+    /// them, or - for standard input
+    #[arg(long, value_name = "FILE|DIR", num_args = 1.., required = true)]
     pub image: Vec<PathBuf>,
     /// How the next word is chosen: beam search keeps the best few captions, the others draw from the likeliest words
     #[arg(long, value_enum, default_value = "beam_search", value_name = "KIND")]

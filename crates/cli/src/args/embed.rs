@@ -14,16 +14,20 @@ Writes vectors of length 1 in the layout of clip-retrieval, in the order of the 
   DIR/img_emb/img_emb_0.npy            float32 [pictures, width]
   DIR/text_emb/text_emb_0.npy          float32 [captions, width]
   DIR/metadata/metadata_0.parquet      image_path and caption of every row
-A picture that cannot be read is left out with a warning, and its row with it.
+A picture of a folder is named by its path within it, one of a CSV file as it stands there, one of a shard by its key.
+One that cannot be read is left out with a warning, and its row with it. A picture without a caption has no row in
+text_emb: row k there belongs to the k-th row of the metadata that has a caption.
 
 Examples:
   openclip embed --model ViT-B-32 --pretrained clip.pt --images photos/ --output vectors/
   openclip embed --model ViT-B-32 --pretrained clip.pt --images 'shards/{00..31}.tar' --output vectors/
   openclip embed --model ViT-B-32 --pretrained clip.pt --texts captions.txt --output vectors/")]
 pub struct EmbedArgs {
-    /// Pictures: a folder (by name), a CSV file (by row), or tar shards
+    /// Pictures: a folder with all below it (by path), a CSV file (by row), or tar shards
     ///
-    /// The captions of a CSV file or of shards are embedded as well, unless --texts names others.
+    /// In a folder a file is a picture by its extension or its first bytes; hidden files and what is no picture are left out and
+    /// counted. The captions of a CSV file or of shards (.txt, else the `caption` of a .json) are embedded as well, unless --texts
+    /// names others.
     #[arg(
         long,
         value_name = "DIR|FILE.csv|TARS",
@@ -33,9 +37,12 @@ pub struct EmbedArgs {
     /// Captions: a text file with one a line; an empty line is an empty caption
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
-    /// The folder to write to; it is created when missing
+    /// The folder to write to; it is created when missing, and refused when it has embeddings already
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
+    /// Replace the embeddings that --output has, all of them, once the new ones are complete
+    #[arg(long)]
+    pub overwrite: bool,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -10,6 +10,7 @@
 //! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
+//! * `texts` – captions that begin with a hyphen
 
 pub mod bench;
 pub mod caption;
@@ -24,6 +25,7 @@ pub mod literal;
 pub mod model;
 pub mod quickstart;
 pub mod recipe;
+mod texts;
 pub mod tokens;
 pub mod train;
 
@@ -89,7 +91,7 @@ pub enum Command {
 
 /// Parses the arguments; the error knows its own text and exit status, `--help` and `--version` included.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut args: Vec<OsString> = args.into_iter().collect();
+    let mut args = texts::attach(args.into_iter().collect());
     let command = command();
     let train = command.find_subcommand("train").unwrap_or(&command);
     let trains = args.get(1).is_some_and(|word| word == train.get_name());

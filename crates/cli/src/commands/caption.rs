@@ -1,16 +1,12 @@
 //! `caption`: what a picture shows, in the words of a CoCa model.
 
-use std::path::Path;
-
-use openclip_data::image::{EvalTransform, Limits, Picture, decode};
 use openclip_data::tokenizer::Tokenizer;
-use openclip_eval::EvalError;
 use openclip_model::generate::{
     BeamScore, BeamSearch, Filter, GenerateOptions, Sampling, SpecialTokens, Strategy,
 };
-use openclip_model::pixels;
 use serde::Serialize;
 
+use super::pictures::Pictures;
 use super::session::Session;
 use crate::args::caption::{CaptionArgs, Generation};
 use crate::error::{CliError, Outcome, Result};
@@ -25,12 +21,10 @@ struct Answer {
 
 /// Prints a caption for every picture.
 pub fn run(args: &CaptionArgs) -> Result {
-    // A picture that is not there should not cost the time of loading a model.
-    let pictures: Vec<_> = args
-        .image
-        .iter()
-        .map(|path| read(path, args.pictures.limits()))
-        .collect::<Result<_>>()?;
+    let pictures = Pictures::find(&args.image, args.pictures.limits());
+    if pictures.is_empty() {
+        return pictures.none(args.json.json);
+    }
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if !session.loaded.model.writes_captions() {
         return Err(CliError::Usage(format!(
@@ -42,39 +36,21 @@ pub fn run(args: &CaptionArgs) -> Result {
     let tokenizer = session.tokenizer()?;
     let special = SpecialTokens::of(&session.loaded.config)?;
     let options = options(args, tokenizer.as_ref(), special)?;
-    let [height, width] = encoder.image_size;
-    let transform =
-        EvalTransform::new(height, width, &encoder.preprocess).map_err(EvalError::from)?;
-    let mut answers = Vec::new();
-    for (path, picture) in args.image.iter().zip(&pictures) {
-        let mut planes = vec![0; 3 * height * width];
-        transform
-            .apply(picture, &mut planes)
-            .map_err(EvalError::from)?;
-        let shape = [1, 3, height, width];
-        let (device, dtype) = (&encoder.device, encoder.dtype);
-        let image = pixels::normalise(planes, shape, &encoder.preprocess, device, dtype);
-        let tokens = encoder
-            .model()
-            .generate(image, &options)?
-            .pop()
-            .unwrap_or_default();
-        answers.push(Answer {
-            image: path.to_string_lossy().into_owned(),
+    let answer = |image, planes| {
+        let picture = encoder.pixels(planes, 1);
+        let mut captions = encoder.model().generate(picture, &options)?;
+        let tokens = captions.pop().unwrap_or_default();
+        Ok(Answer {
+            image,
             caption: words(&tokens, tokenizer.as_ref(), &options.special),
             tokens,
-        });
-    }
-    let mut out = Output::stdout();
-    if args.json.json {
-        out.json(&answers)?;
-        return Ok(Outcome::Done);
-    }
-    for answer in answers {
-        out.line(format_args!("{}: {}", answer.image, answer.caption))?;
-    }
-    out.finish()?;
-    Ok(Outcome::Done)
+        })
+    };
+    let line = |answer: &Answer, out: &mut Output| {
+        out.line(format_args!("{}: {}", answer.image, answer.caption))
+    };
+    let complete = pictures.each(&encoder, args.json.json, answer, line)?;
+    Ok(Outcome::of(complete && session.is_finite))
 }
 
 fn options(
@@ -106,7 +82,7 @@ fn options(
         .as_ref()
         .map(|text| tokenizer.tokenize(text))
         .transpose()
-        .map_err(EvalError::from)?
+        .map_err(openclip_eval::EvalError::from)?
         .unwrap_or_default();
     Ok(GenerateOptions {
         seq_len: args.seq_len,
@@ -128,12 +104,4 @@ fn words(tokens: &[i32], tokenizer: &dyn Tokenizer, special: &SpecialTokens) -> 
     let inner = tokens.iter().copied().skip_while(|&id| id == special.start);
     let inner: Vec<i32> = inner.take_while(|&id| id != special.end).collect();
     tokenizer.decode(&inner).trim().to_string()
-}
-
-fn read(path: &Path, limits: Limits) -> Result<Picture> {
-    let bytes = std::fs::read(path).map_err(CliError::file(path))?;
-    decode(&bytes, limits).map_err(|source| CliError::Picture {
-        path: path.to_owned(),
-        source,
-    })
 }

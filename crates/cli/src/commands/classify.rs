@@ -1,16 +1,15 @@
 //! `classify`: which caption fits a picture.
 
-use std::path::Path;
-
-use burn::tensor::activation::softmax;
-use openclip_data::image::{Limits, decode};
+use openclip_eval::lines::read_labels;
 use openclip_eval::run::{ZERO_SHOT_SCALE, host};
+use openclip_eval::scores::{Score, scores};
 use serde::Serialize;
 
+use super::pictures::Pictures;
 use super::session::Session;
 use crate::args::classify::ClassifyArgs;
-use crate::error::{CliError, Outcome, Result};
-use crate::output::Output;
+use crate::error::{Outcome, Result};
+use crate::output::{Output, warn};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -21,59 +20,84 @@ struct Answer<'a> {
 #[derive(Serialize)]
 struct Label<'a> {
     text: &'a str,
-    prob: f32,
+    #[serde(flatten)]
+    score: Score,
 }
 
-/// Prints the softmax over 100 times the cosine, for every picture.
+/// Prints, for every picture, how well each caption fits.
 pub fn run(args: &ClassifyArgs) -> Result {
-    // A picture that is not there should not cost the time of loading a model.
-    let pictures: Vec<_> = args
-        .image
-        .iter()
-        .map(|path| read(path, args.pictures.limits()))
-        .collect::<Result<_>>()?;
+    let labels = labels(args)?;
+    let pictures = Pictures::find(&args.image, args.pictures.limits());
+    if pictures.is_empty() {
+        return pictures.none(args.json.json);
+    }
     let session = Session::open(&args.model, &args.preprocess, 0)?;
     let encoder = session.encoder();
+    let temperature = encoder.temperature()?;
     let texts = encoder
-        .texts(session.tokenizer()?.as_ref(), &args.text)?
+        .texts(session.tokenizer()?.as_ref(), &labels)?
         .transpose();
-    let mut answers = Vec::new();
-    for (path, picture) in args.image.iter().zip(&pictures) {
-        let logits = encoder
-            .picture(picture)?
-            .matmul(texts.clone())
-            .mul_scalar(ZERO_SHOT_SCALE);
-        let probabilities = host(softmax(logits, 1))?;
-        let labels = args
-            .text
-            .iter()
-            .zip(probabilities)
-            .map(|(text, prob)| Label { text, prob });
-        answers.push(Answer {
-            image: path.to_string_lossy().into_owned(),
-            labels: labels.collect(),
-        });
-    }
-    let mut out = Output::stdout();
-    if args.json.json {
-        out.json(&answers)?;
-        return Ok(Outcome::Done);
-    }
-    for mut answer in answers {
-        answer.labels.sort_by(|a, b| b.prob.total_cmp(&a.prob));
-        out.line(&answer.image)?;
-        for Label { text, prob } in answer.labels {
-            out.line(format_args!("  {:5.1} %  {text}", 100.0 * prob))?;
+    let mut is_finite = session.is_finite;
+    let answer = |image: String, planes: Vec<u8>| {
+        let cosines = host(encoder.images(planes, 1).matmul(texts.clone()))?;
+        if is_finite && !cosines.iter().all(|cosine| cosine.is_finite()) {
+            is_finite = false;
+            warn(format!(
+                "{image}: its scores are not finite; they say nothing"
+            ));
         }
-    }
-    out.finish()?;
-    Ok(Outcome::Done)
+        let scores = scores(&cosines, ZERO_SHOT_SCALE, temperature);
+        let labels = labels.iter().zip(scores);
+        Ok(Answer {
+            image,
+            labels: labels.map(|(text, score)| Label { text, score }).collect(),
+        })
+    };
+    let complete = pictures.each(&encoder, args.json.json, answer, lines)?;
+    Ok(Outcome::of(complete && is_finite))
 }
 
-fn read(path: &Path, limits: Limits) -> Result<openclip_data::image::Picture> {
-    let bytes = std::fs::read(path).map_err(CliError::file(path))?;
-    decode(&bytes, limits).map_err(|source| CliError::Picture {
-        path: path.to_owned(),
-        source,
-    })
+/// The captions of the command line, then those of the file.
+fn labels(args: &ClassifyArgs) -> Result<Vec<String>> {
+    let mut labels = args.text.clone();
+    if let Some(path) = &args.texts {
+        labels.extend(read_labels(path)?);
+    }
+    let mut sorted: Vec<&String> = labels.iter().collect();
+    sorted.sort();
+    let mut twice: Vec<_> = sorted
+        .windows(2)
+        .filter(|pair| pair[0] == pair[1])
+        .collect();
+    twice.dedup();
+    if let Some(first) = twice.first() {
+        warn(format!(
+            "{} of the captions stand there more than once and share their probability; the first is {:?}",
+            twice.len(),
+            first[0]
+        ));
+    }
+    Ok(labels)
+}
+
+/// The likeliest caption first. One alone has nothing to be compared with, so its cosine is shown.
+fn lines(answer: &Answer<'_>, out: &mut Output) -> Result<()> {
+    out.line(&answer.image)?;
+    let mut labels: Vec<&Label<'_>> = answer.labels.iter().collect();
+    labels.sort_by(|a, b| b.score.cosine.total_cmp(&a.score.cosine));
+    let is_alone = labels.len() == 1;
+    for Label { text, score } in labels {
+        let share = match is_alone {
+            true => format!("cosine {:.4}", score.cosine),
+            false => format!("{:5.1} %", 100.0 * score.prob),
+        };
+        let sigmoid = score
+            .sigmoid
+            .map(|sigmoid| format!("  sigmoid {sigmoid:.4}"));
+        out.line(format_args!(
+            "  {share}{}  {text}",
+            sigmoid.unwrap_or_default()
+        ))?;
+    }
+    Ok(())
 }

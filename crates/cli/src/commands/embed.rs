@@ -1,8 +1,10 @@
 //! `embed`: vectors of many pictures and captions, in files.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use openclip_data::error::DataError;
 use openclip_data::image::eval_transform;
 use openclip_data::loader::{Loader, LoaderOptions};
@@ -15,27 +17,48 @@ use openclip_data::source::shards::Shards;
 use openclip_data::source::table::Table;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
-use openclip_eval::embeddings::{Contents, EmbeddingWriter};
+use openclip_eval::embeddings::{Contents, Destination, EmbeddingWriter, Written};
+use openclip_eval::lines::read_text;
 use openclip_eval::progress::Progress;
 use openclip_eval::run::host;
 
+use super::pictures::tell_left_out;
 use super::session::Session;
 use crate::args::embed::EmbedArgs;
 use crate::error::{CliError, Outcome, Result};
-use crate::output::{Output, warn};
+use crate::output::{Output, note, warn};
 
 /// Captions between two steps of the progress display.
 const CAPTIONS: usize = 1024;
 
-/// Pictures, and whether they bring captions.
+/// Pictures, and whether they may bring captions.
 struct Pictures {
     opened: Opened,
     count: Option<u64>,
     captioned: bool,
 }
 
+/// What of a run is not as it should be.
+#[derive(Default)]
+struct Flaws {
+    /// Rows with a value that is NaN or infinite.
+    not_finite: u64,
+}
+
+impl Flaws {
+    /// Brings features to the host and looks at them.
+    fn rows(&mut self, features: Tensor<2>) -> Result<Vec<f32>> {
+        let [_, width] = features.dims();
+        let rows = host(features)?;
+        let is_bad = |row: &&[f32]| !row.iter().all(|value| value.is_finite());
+        self.not_finite += rows.chunks_exact(width.max(1)).filter(is_bad).count() as u64;
+        Ok(rows)
+    }
+}
+
 /// Writes the embedding files.
 pub fn run(args: &EmbedArgs) -> Result {
+    let destination = Destination::open(&args.output, args.overwrite)?;
     let pictures = args
         .images
         .as_deref()
@@ -43,28 +66,43 @@ pub fn run(args: &EmbedArgs) -> Result {
         .transpose()?;
     let texts = args.texts.as_deref().map(captions).transpose()?;
     let session = Session::open(&args.model, &args.preprocess, 0)?;
-    let (encoder, tokenizer) = (session.encoder(), session.tokenizer()?);
-    let paired = pictures.as_ref().is_some_and(|p| p.captioned) && texts.is_none();
-    let contents = match (&pictures, paired || texts.is_some()) {
-        (Some(_), true) => Contents::Both,
-        (Some(_), false) => Contents::Images,
+    let encoder = session.encoder();
+    let contents = match (&pictures, &texts) {
+        (Some(_), Some(_)) => Contents::Both,
+        (Some(pictures), None) if pictures.captioned => Contents::Paired,
+        (Some(_), None) => Contents::Images,
         (None, _) => Contents::Texts,
     };
     let width = session.loaded.config.embed_dim;
-    let mut writer = EmbeddingWriter::create(&args.output, width, contents)?;
+    let mut writer = EmbeddingWriter::create(destination, width, contents)?;
+    let mut flaws = Flaws::default();
+    // Pictures alone need no tokenizer, and whether captions come shows as they come.
+    let tokenizer = Once::new(|| session.tokenizer());
     if let Some(pictures) = pictures {
-        let captions = paired.then_some(tokenizer.as_ref());
-        embed_pictures(&encoder, pictures, captions, args, &mut writer)?;
+        let texts = (contents == Contents::Paired).then_some(&tokenizer);
+        embed_pictures(&encoder, pictures, texts, args, &mut writer, &mut flaws)?;
     }
     if let Some(texts) = texts {
+        let tokenizer = tokenizer.get()?;
         let progress = Progress::new("embed", Some(texts.len() as u64), "captions");
         for slice in texts.chunks(CAPTIONS) {
-            writer.append_texts(&host(encoder.texts(tokenizer.as_ref(), slice)?)?, slice)?;
+            let rows = flaws.rows(encoder.texts(tokenizer.as_ref(), slice)?)?;
+            let slice: Vec<_> = slice.iter().map(Some).collect();
+            writer.append_texts(&rows, &slice)?;
             progress.inc(slice.len() as u64);
         }
         progress.finish();
     }
     let written = writer.finish()?;
+    if contents == Contents::Paired {
+        tell_missing_captions(args, written);
+    }
+    if flaws.not_finite > 0 {
+        warn(format!(
+            "{} rows are not finite: they hold NaN or infinity",
+            flaws.not_finite
+        ));
+    }
     let mut out = Output::stdout();
     for (rows, kind) in [(written.images, "pictures"), (written.texts, "captions")] {
         if rows > 0 {
@@ -72,17 +110,34 @@ pub fn run(args: &EmbedArgs) -> Result {
         }
     }
     out.finish()?;
-    Ok(Outcome::Done)
+    Ok(Outcome::of(session.is_finite && flaws.not_finite == 0))
+}
+
+fn tell_missing_captions(args: &EmbedArgs, written: Written) {
+    let missing = written.images - written.texts;
+    let images = args.images.as_deref().unwrap_or_default();
+    match (missing, written.texts) {
+        (0, _) => {}
+        (_, 0) => note(format!("{images}: no captions, so pictures alone")),
+        _ => warn(format!(
+            "{missing} of {} pictures have no caption and no row in text_emb; row k there belongs to the k-th row of the metadata \
+             that has a caption",
+            written.images
+        )),
+    }
 }
 
 fn embed_pictures(
     encoder: &Encoder,
     pictures: Pictures,
-    tokenizer: Option<&dyn Tokenizer>,
+    tokenizer: Option<&Once<impl Fn() -> Result<Arc<dyn Tokenizer>>>>,
     args: &EmbedArgs,
     writer: &mut EmbeddingWriter,
+    flaws: &mut Flaws,
 ) -> Result<()> {
-    let Opened { source, rgb_first } = pictures.opened;
+    let Opened {
+        source, rgb_first, ..
+    } = pictures.opened;
     let transform = eval_transform(
         encoder.image_size,
         &encoder.preprocess,
@@ -104,13 +159,15 @@ fn embed_pictures(
     let progress = Progress::new("embed", pictures.count, "pictures");
     for batch in loader.by_ref() {
         let batch = batch?;
-        writer.append_images(
-            &host(encoder.images(batch.images, batch.size))?,
-            &batch.names,
-        )?;
+        let rows = flaws.rows(encoder.images(batch.images, batch.size))?;
+        writer.append_images(&rows, &batch.names)?;
         if let Some(tokenizer) = tokenizer {
-            let features = encoder.texts(tokenizer, &batch.captions)?;
-            writer.append_texts(&host(features)?, &batch.captions)?;
+            let texts: Vec<&String> = batch.captions.iter().flatten().collect();
+            let rows = match texts.is_empty() {
+                true => Vec::new(),
+                false => flaws.rows(encoder.texts(tokenizer.get()?.as_ref(), &texts)?)?,
+            };
+            writer.append_texts(&rows, &batch.captions)?;
         }
         progress.inc(batch.size as u64);
     }
@@ -138,18 +195,12 @@ fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
     let path = Path::new(images);
     if path.is_dir() {
         let files = Files::directory(path)?;
-        return Ok(Pictures {
-            count: Some(files.len() as u64),
-            opened: Opened {
-                source: Arc::new(files),
-                rgb_first: false,
-            },
-            captioned: false,
-        });
+        tell_left_out(path, &files);
+        return Ok(table(files, false));
     }
     let options = args.format.options(None);
     match DatasetKind::parse(&options.dataset_type, images) {
-        Ok(DatasetKind::Csv) => table(path, options, args.format.csv_caption_key.is_some()),
+        Ok(DatasetKind::Csv) => rows(path, options, args.format.csv_caption_key.is_some()),
         Ok(DatasetKind::Webdataset) => Ok(Pictures {
             opened: open(images, &options)?,
             count: Shards::expand(images, None)?.num_samples()?,
@@ -166,48 +217,69 @@ fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
 }
 
 /// The rows of a CSV file; it may have no captions unless a column of them was asked for.
-fn table(path: &Path, mut options: OpenOptions, needs_captions: bool) -> Result<Pictures> {
-    let table = match Csv::open(path, &options.csv) {
+fn rows(path: &Path, mut options: OpenOptions, needs_captions: bool) -> Result<Pictures> {
+    let csv = match Csv::open(path, &options.csv) {
         Err(DataError::MissingColumn { column, .. })
             if !needs_captions && options.csv.caption_column.as_ref() == Some(&column) =>
         {
             options.csv.caption_column = None;
-            Csv::open(path, &options.csv)?
+            let csv = Csv::open(path, &options.csv)?;
+            note(format!(
+                "{}: no column {column:?}, so pictures alone; --csv-caption-key names another",
+                path.display()
+            ));
+            csv
         }
-        table => table?,
+        csv => csv?,
     };
-    Ok(Pictures {
+    Ok(table(csv, options.csv.caption_column.is_some()))
+}
+
+fn table(table: impl Table + 'static, captioned: bool) -> Pictures {
+    Pictures {
         count: Some(table.len() as u64),
         opened: Opened {
             source: Arc::new(table),
             rgb_first: false,
+            named_by_picture: false,
         },
-        captioned: options.csv.caption_column.is_some(),
-    })
+        captioned,
+    }
 }
 
 /// One caption per line; an empty line is an empty caption.
 fn captions(path: &Path) -> Result<Vec<String>> {
-    let content = |reason: String| CliError::Content {
-        path: path.to_owned(),
-        reason,
-    };
-    let bytes = std::fs::read(path).map_err(CliError::file(path))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error
-            .as_bytes()
-            .iter()
-            .take(error.utf8_error().valid_up_to());
-        content(format!(
-            "line {} is not UTF-8",
-            1 + valid.filter(|byte| **byte == b'\n').count()
-        ))
-    })?;
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let lines: Vec<String> = read_text(path)?.lines().map(str::to_owned).collect();
     if lines.is_empty() {
-        return Err(content(
-            "no caption in it; expected one per line".to_owned(),
-        ));
+        return Err(CliError::Content {
+            path: path.to_owned(),
+            reason: "no caption in it; expected one per line".to_owned(),
+        });
     }
     Ok(lines)
+}
+
+/// A value that is made when it is asked for.
+struct Once<F> {
+    make: F,
+    made: OnceCell<Arc<dyn Tokenizer>>,
+}
+
+impl<F: Fn() -> Result<Arc<dyn Tokenizer>>> Once<F> {
+    fn new(make: F) -> Self {
+        Self {
+            make,
+            made: OnceCell::new(),
+        }
+    }
+
+    fn get(&self) -> Result<&Arc<dyn Tokenizer>> {
+        match self.made.get() {
+            Some(made) => Ok(made),
+            None => {
+                let made = (self.make)()?;
+                Ok(self.made.get_or_init(|| made))
+            }
+        }
+    }
 }

@@ -45,21 +45,38 @@ pub fn run(args: &EvalArgs) -> Result {
         show_progress: true,
     };
     let tokenizer = session.tokenizer()?;
-    let metrics = validation.run(&session.encoder(), &tokenizer, Due::ALL)?;
+    let measured = validation.run(&session.encoder(), &tokenizer, Due::ALL)?;
     let mut out = Output::stdout();
     if args.json.json {
-        let object: Map<String, Value> = metrics
+        let object: Map<String, Value> = measured
+            .metrics
             .into_iter()
             .map(|(name, value)| (name, json!(value)))
             .collect();
         out.json(&object)?;
     } else {
-        for (name, value) in metrics {
-            out.line(format_args!("{name:<28} {value:.4}"))?;
+        for (name, value) in measured.metrics {
+            let line = format!("{name:<28} {value:<10.4} {}", rule(&name));
+            out.line(line.trim_end())?;
         }
         out.finish()?;
     }
-    Ok(Outcome::Done)
+    Ok(Outcome::of(session.is_finite && measured.is_finite))
+}
+
+/// What counts as right in a metric of retrieval.
+fn rule(name: &str) -> &'static str {
+    let rules = [
+        ("image_to_text_", "OpenCLIP: the caption of the same row"),
+        ("text_to_image_", "OpenCLIP: the picture of the same row"),
+        (
+            "text_retrieval_",
+            "CLIP_benchmark: any caption of the picture",
+        ),
+        ("image_retrieval_", "CLIP_benchmark: the caption's picture"),
+    ];
+    let known = rules.iter().find(|(prefix, _)| name.starts_with(prefix));
+    known.map_or("", |(_, rule)| rule)
 }
 
 /// The files' classes and templates; else the folders' names and ImageNet's templates.

@@ -7,6 +7,7 @@ mod convert;
 mod embed;
 mod eval;
 mod inspect;
+mod pictures;
 mod plan;
 mod session;
 mod tokens;

@@ -8,7 +8,7 @@ use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::hub::CacheDirs;
-use openclip_model::{device, params, registry};
+use openclip_model::{device, finite, params, registry};
 
 use crate::args::model::{ModelArgs, PreprocessArgs};
 use crate::error::Result;
@@ -20,6 +20,8 @@ pub struct Session {
     pub loaded: Loaded,
     /// Where it is.
     pub device: Device,
+    /// Whether every parameter is a number; it was told if not.
+    pub is_finite: bool,
     dtype: FloatDType,
     model: String,
     cache_dir: Option<PathBuf>,
@@ -48,10 +50,12 @@ impl Session {
         if let Some(dtype) = precision.parameters() {
             loaded.model = params::cast(loaded.model, dtype);
         }
+        let is_finite = told_if_not_finite(&loaded);
         loaded.preprocess = preprocess.apply(loaded.preprocess)?;
         Ok(Self {
             loaded,
             device,
+            is_finite,
             dtype: precision.compute(),
             model: model.model.clone(),
             cache_dir: model.cache_dir.clone(),
@@ -69,4 +73,19 @@ impl Session {
         let caches = CacheDirs::new(self.cache_dir.as_deref());
         Ok(tokenizer::for_model_in(&self.loaded.config, dir, &caches)?)
     }
+}
+
+/// Warns of weights that are NaN or infinite; whatever the model answers with them means nothing.
+fn told_if_not_finite(loaded: &Loaded) -> bool {
+    let found = finite::not_finite(&loaded.model);
+    let Some(first) = found.keys.first() else {
+        return true;
+    };
+    warn(format!(
+        "the weights of {} are not finite: {} of {} tensors hold NaN or infinity, the first is {first}; no result with them means anything",
+        loaded.name,
+        found.keys.len(),
+        found.total
+    ));
+    false
 }

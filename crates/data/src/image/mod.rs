@@ -25,7 +25,7 @@ mod taps;
 mod train;
 mod transform;
 
-pub use decode::{Limits, PICTURE_EXTENSIONS, decode};
+pub use decode::{Limits, PICTURE_EXTENSIONS, decode, is_picture};
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
 pub use train::{Augmentation, TrainTransform};

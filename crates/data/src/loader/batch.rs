@@ -11,8 +11,8 @@ pub struct Batch {
     pub tokens: Vec<i32>,
     /// Image paths or keys, `size` of them.
     pub names: Vec<String>,
-    /// Captions, `size` of them; empty strings where the source has none.
-    pub captions: Vec<String>,
+    /// Captions, `size` of them, where the source has one.
+    pub captions: Vec<Option<String>>,
     /// Class indices, `size` of them; empty for sources without classes.
     pub labels: Vec<usize>,
     /// How many samples there are.

@@ -50,7 +50,7 @@ pub(super) struct Ready {
     pub image: Vec<u8>,
     pub tokens: Vec<i32>,
     pub name: String,
-    pub caption: String,
+    pub caption: Option<String>,
     pub label: Option<usize>,
     pub bytes: u64,
     pub timing: Timing,

@@ -133,9 +133,9 @@ impl Worker {
         timing.transform = lap();
         self.activities.enter(n, Stage::Tokenizing);
 
-        let caption = caption.unwrap_or_default();
+        let text = caption.as_deref().unwrap_or_default();
         let tokens = self.tokenizer.as_ref();
-        let tokens = match tokens.map(|tokenizer| tokenizer.tokenize(&caption)) {
+        let tokens = match tokens.map(|tokenizer| tokenizer.tokenize(text)) {
             None => Vec::new(),
             Some(Ok(tokens)) => tokens,
             Some(Err(error)) => {
@@ -144,7 +144,7 @@ impl Worker {
         };
         timing.tokenize = lap();
 
-        let bytes = (encoded.map_or(0, |encoded| encoded.len()) + caption.len()) as u64;
+        let bytes = (encoded.map_or(0, |encoded| encoded.len()) + text.len()) as u64;
         Outcome::Ready(Box::new(Ready {
             image: pixels,
             tokens,

@@ -10,12 +10,16 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::json_caption::json_caption;
 use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 
 /// Suffixes of images; the earliest in this list wins when a sample has several.
 pub const IMAGE_SUFFIXES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
-/// Suffix of captions.
-pub const CAPTION_SUFFIX: &str = "txt";
+/// Suffixes of captions; the earliest in this list wins when a sample has both. A `.json` member is an object with a `caption`, as
+/// img2dataset writes it.
+pub const CAPTION_SUFFIXES: [&str; 2] = ["txt", "json"];
+/// The place of `.json` in it.
+const JSON: usize = 1;
 
 #[allow(
     clippy::expect_used,
@@ -45,7 +49,8 @@ pub fn split_name(name: &str) -> Option<(&str, String)> {
 pub(crate) enum Role {
     /// An image, with its place in [`IMAGE_SUFFIXES`].
     Image(usize),
-    Caption,
+    /// A caption, with its place in [`CAPTION_SUFFIXES`].
+    Caption(usize),
     /// Nothing that is used: its bytes need not be read.
     Other,
     /// It belongs to no sample.
@@ -57,7 +62,7 @@ impl Role {
     fn part(self) -> u8 {
         match self {
             Self::Image(_) => 1,
-            Self::Caption => 2,
+            Self::Caption(_) => 2,
             Self::Other => 4,
             Self::Foreign => 0,
         }
@@ -71,7 +76,7 @@ pub(crate) struct Group {
     suffixes: FxHashSet<String>,
     duplicate: bool,
     image: Option<(usize, Vec<u8>)>,
-    caption: Option<Vec<u8>>,
+    caption: Option<(usize, Vec<u8>)>,
     /// Which parts have come, see [`Role::part`].
     parts: u8,
     /// Whether its image or caption is a link to another member.
@@ -111,11 +116,18 @@ impl Grouper {
             has_link: false,
             too_large: None,
         });
-        let role = match IMAGE_SUFFIXES.iter().position(|known| *known == suffix) {
-            Some(place) if group.image.as_ref().is_none_or(|(best, _)| place < *best) => {
-                Role::Image(place)
-            }
-            None if suffix == CAPTION_SUFFIX => Role::Caption,
+        let place = |list: &[&str], held: &Option<(usize, Vec<u8>)>| {
+            let place = list.iter().position(|known| *known == suffix)?;
+            held.as_ref()
+                .is_none_or(|(best, _)| place < *best)
+                .then_some(place)
+        };
+        let role = match (
+            place(&IMAGE_SUFFIXES, &group.image),
+            place(&CAPTION_SUFFIXES, &group.caption),
+        ) {
+            (Some(place), _) => Role::Image(place),
+            (_, Some(place)) => Role::Caption(place),
             _ => Role::Other,
         };
         group.suffixes.insert(suffix);
@@ -130,7 +142,7 @@ impl Grouper {
         if let Some(group) = self.with_part(role) {
             match role {
                 Role::Image(place) => group.image = Some((place, bytes)),
-                Role::Caption => group.caption = Some(bytes),
+                Role::Caption(place) => group.caption = Some((place, bytes)),
                 Role::Other | Role::Foreign => {}
             }
         }
@@ -184,7 +196,7 @@ impl Group {
 
     /// Whether an image and a caption have come.
     pub fn is_complete(&self) -> bool {
-        let both = Role::Image(0).part() | Role::Caption.part();
+        let both = Role::Image(0).part() | Role::Caption(0).part();
         self.parts & both == both
     }
 
@@ -203,7 +215,13 @@ impl Group {
             let reason = "a member occurs twice; the second starts another sample".to_owned();
             items.push(problem(ProblemKind::DuplicateKey, reason));
         }
-        let caption = self.caption.map(String::from_utf8).transpose();
+        let caption = match self.caption {
+            Some((JSON, bytes)) => json_caption(&bytes),
+            Some((_, bytes)) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|error| error.to_string()),
+            None => Ok(None),
+        };
         items.push(match (self.too_large, self.image, caption) {
             (Some(bytes), ..) => {
                 let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
@@ -213,7 +231,7 @@ impl Group {
                 let note = if self.has_link { LINK } else { "" };
                 problem(ProblemKind::MissingImage, listed(&self.suffixes) + note)
             }
-            (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error.to_string()),
+            (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error),
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
                 shard: Some(Arc::clone(shard)),
@@ -257,7 +275,7 @@ impl Seen {
 fn part_names(parts: u8) -> String {
     let names = [
         (Role::Image(0), "image"),
-        (Role::Caption, "caption"),
+        (Role::Caption(0), "caption"),
         (Role::Other, "other members"),
     ];
     let names = names.iter().filter(|(role, _)| parts & role.part() != 0);
@@ -364,5 +382,34 @@ mod tests {
             [row("a", &[], "a.jpg")]
         );
         assert_eq!(group(&["README"]), []);
+    }
+
+    #[test]
+    fn a_caption_in_a_txt_member_goes_before_one_in_json() {
+        let json = r#"{"caption": "in json", "similarity": NaN}"#;
+        let caption = |members: &[(&str, &str)]| {
+            let mut grouper = Grouper::default();
+            for (name, text) in members {
+                let (_, role) = grouper.member(name);
+                grouper.content(role, text.as_bytes().to_vec());
+            }
+            match grouper.finish().unwrap().into_items(&"s.tar".into()).pop() {
+                Some(Item::Sample(sample)) => Ok(sample.caption),
+                other => Err(other),
+            }
+        };
+        let of = |members: &[(&str, &str)]| caption(members).unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&[("a.jpg", ""), ("a.json", json)]), text("in json"));
+        let both = [("a.jpg", ""), ("a.json", json), ("a.txt", "in txt")];
+        assert_eq!(of(&both), text("in txt"));
+        assert_eq!(of(&[both[0], both[2], both[1]]), text("in txt"));
+        assert_eq!(of(&[("a.jpg", ""), ("a.json", r#"{"width": 3}"#)]), None);
+        assert_eq!(of(&[("a.jpg", "")]), None);
+        let broken = caption(&[("a.jpg", ""), ("a.json", "{")]).unwrap_err();
+        assert!(
+            matches!(&broken, Some(Item::Problem(problem)) if problem.kind == ProblemKind::InvalidCaption),
+            "{broken:?}"
+        );
     }
 }

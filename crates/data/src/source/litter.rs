@@ -15,7 +15,12 @@ const NAMES: [&str; 7] = [
 /// `.ipynb_checkpoints`), and those that systems make for themselves.
 pub fn is_litter(name: &str) -> bool {
     let is_hidden = name.starts_with('.') && name != "." && name != "..";
-    is_hidden || NAMES.contains(&name)
+    is_hidden || is_of_system(name)
+}
+
+/// Whether a system makes files or folders of this name for itself, rather than a user a hidden one.
+pub(crate) fn is_of_system(name: &str) -> bool {
+    NAMES.contains(&name) || name == ".DS_Store" || name.starts_with("._")
 }
 
 /// Whether a path in an archive is passed over. Hidden folders may well hold data there, as in `.cache/0001.jpg`; only

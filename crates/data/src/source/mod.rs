@@ -17,6 +17,7 @@ pub mod csv;
 pub mod files;
 pub mod group;
 pub mod image_folder;
+mod json_caption;
 pub mod kind;
 pub mod litter;
 pub mod open;
@@ -209,7 +210,7 @@ pub enum ProblemKind {
     UnreadableImage,
     /// An image that cannot be decoded.
     UndecodableImage,
-    /// A caption that is not UTF-8.
+    /// A caption that is not UTF-8, or a `.json` member in its place that is malformed.
     InvalidCaption,
     /// A caption that the tokenizer has no ids for.
     UntokenizableCaption,
@@ -262,7 +263,7 @@ impl fmt::Display for ProblemKind {
             Self::MissingCaption => "missing caption",
             Self::UnreadableImage => "unreadable image",
             Self::UndecodableImage => "undecodable image",
-            Self::InvalidCaption => "caption is not UTF-8",
+            Self::InvalidCaption => "unreadable caption",
             Self::UntokenizableCaption => "untokenizable caption",
         })
     }

@@ -46,6 +46,9 @@ pub struct Opened {
     pub source: Arc<dyn Source>,
     /// Pictures become RGB before they are resized, as OpenCLIP's webdataset reader has it.
     pub rgb_first: bool,
+    /// Samples of one name have one picture: a CSV file lists a picture once for every caption. The keys of shards repeat by
+    /// chance.
+    pub named_by_picture: bool,
 }
 
 /// Opens `data`: a CSV file, a list of shards, or nothing for a synthetic set.
@@ -72,5 +75,6 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
     Ok(Opened {
         source,
         rgb_first: kind == DatasetKind::Webdataset,
+        named_by_picture: kind == DatasetKind::Csv,
     })
 }

@@ -25,8 +25,8 @@ const GROUP: usize = 1 << 16;
 pub(super) struct MetadataWriter {
     file: SerializedFileWriter<AtomicFile>,
     contents: Contents,
-    image_paths: VecDeque<String>,
-    captions: VecDeque<String>,
+    image_paths: VecDeque<Option<String>>,
+    captions: VecDeque<Option<String>>,
 }
 
 impl MetadataWriter {
@@ -53,13 +53,16 @@ impl MetadataWriter {
 
     pub(super) fn image_paths<S: AsRef<str>>(&mut self, paths: &[S]) -> Result<(), EvalError> {
         self.image_paths
-            .extend(paths.iter().map(|path| path.as_ref().to_owned()));
+            .extend(paths.iter().map(|path| Some(path.as_ref().to_owned())));
         self.write_full_groups()
     }
 
-    pub(super) fn captions<S: AsRef<str>>(&mut self, captions: &[S]) -> Result<(), EvalError> {
-        self.captions
-            .extend(captions.iter().map(|caption| caption.as_ref().to_owned()));
+    pub(super) fn captions<S: AsRef<str>>(
+        &mut self,
+        captions: &[Option<S>],
+    ) -> Result<(), EvalError> {
+        let owned = |caption: &Option<S>| caption.as_ref().map(|text| text.as_ref().to_owned());
+        self.captions.extend(captions.iter().map(owned));
         self.write_full_groups()
     }
 
@@ -79,7 +82,7 @@ impl MetadataWriter {
         let complete = match self.contents {
             Contents::Images => self.image_paths.len(),
             Contents::Texts => self.captions.len(),
-            Contents::Both => self.image_paths.len().min(self.captions.len()),
+            Contents::Both | Contents::Paired => self.image_paths.len().min(self.captions.len()),
         };
         for _ in 0..complete / GROUP {
             self.write_group(GROUP)?;
@@ -102,13 +105,19 @@ impl MetadataWriter {
     }
 }
 
-/// The next `rows` strings with their definition levels (1: a value, 0: null).
-fn take(column: &mut VecDeque<String>, rows: usize) -> (Vec<ByteArray>, Vec<i16>) {
-    let values: Vec<ByteArray> = column
-        .drain(..rows.min(column.len()))
-        .map(|text| ByteArray::from(text.into_bytes()))
-        .collect();
-    let levels = (0..rows).map(|row| i16::from(row < values.len())).collect();
+/// The strings of the next `rows` rows with their definition levels (1: a value, 0: null).
+fn take(column: &mut VecDeque<Option<String>>, rows: usize) -> (Vec<ByteArray>, Vec<i16>) {
+    let mut levels = vec![0; rows];
+    let mut values = Vec::with_capacity(rows);
+    for (level, text) in levels
+        .iter_mut()
+        .zip(column.drain(..rows.min(column.len())))
+    {
+        if let Some(text) = text {
+            *level = 1;
+            values.push(ByteArray::from(text.into_bytes()));
+        }
+    }
     (values, levels)
 }
 

@@ -5,6 +5,7 @@
 //! * [`loss`] – contrastive losses and the captions' loss of all logits at once
 //! * [`params`] – parameters under OpenCLIP's key names
 //! * [`init`] – their first values
+//! * [`finite`] – whether they are numbers
 //! * [`depth`], [`lock`] – the layers of a tower in order, and freezing
 //! * [`profile`] – parameters and operations
 //! * [`pixels`] – decoded pictures and token ids onto the device
@@ -12,6 +13,7 @@
 pub mod clip;
 pub mod coca;
 pub mod depth;
+pub mod finite;
 pub mod generate;
 pub mod init;
 pub mod lock;

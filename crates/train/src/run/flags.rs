@@ -185,7 +185,9 @@ fn saving(config: &TrainConfig) -> Result<(), TrainError> {
             config.val_data.is_some() && config.val_frequency > 0,
             metric.starts_with("clip_val_loss")
                 || metric.starts_with("image_to_text_")
-                || metric.starts_with("text_to_image_"),
+                || metric.starts_with("text_to_image_")
+                || metric.starts_with("image_retrieval_recall@")
+                || metric.starts_with("text_retrieval_recall@"),
         ),
     ];
     match sources.into_iter().find(|(.., measures)| *measures) {

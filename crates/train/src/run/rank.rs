@@ -204,8 +204,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
             if let Some(average) = average {
                 encoder.set_model(&average.model);
             }
-            let metrics = validation.run(&encoder, &tokenizer, asked(&config))?;
-            journal.evaluation(start.epoch, start.step, &metrics)?;
+            let measured = validation.run(&encoder, &tokenizer, asked(&config))?;
+            journal.evaluation(start.epoch, start.step, &measured.metrics)?;
             if let Some(store) = store {
                 copies(store)?.finish(&mut journal);
             }

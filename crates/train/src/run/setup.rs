@@ -235,7 +235,9 @@ pub(super) fn open_training(
         num_samples: config.train_num_samples,
         ..data_options(config)
     };
-    let Opened { source, rgb_first } = open(data, &options)?;
+    let Opened {
+        source, rgb_first, ..
+    } = open(data, &options)?;
     let samples = source.num_samples(config.train_num_samples)?;
     let batches = source.batches_per_epoch(
         config.train_num_samples,

@@ -254,7 +254,7 @@ fn tables_and_folders_that_cannot_be_read_are_errors_that_name_them() {
     std::fs::create_dir(&empty).unwrap();
     assert!(matches!(
         Files::directory(&empty),
-        Err(DataError::NoImages { .. })
+        Err(DataError::NoPictures { .. })
     ));
     assert!(matches!(
         ImageFolder::open(&empty),

@@ -88,6 +88,14 @@ impl Format {
         })
     }
 
+    /// Whether the first bytes alone tell the format. Others are told from what may be any file's beginning.
+    pub(super) fn is_marked(self) -> bool {
+        !matches!(
+            self,
+            Self::Dib | Self::Icon | Self::Pcx | Self::Xbm | Self::Tga
+        )
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Jpeg => "JPEG",

@@ -26,6 +26,11 @@ pub use self::limits::Limits;
 use super::picture::Picture;
 use crate::error::DataError;
 
+/// Whether a file that starts with `bytes` is of a format that is read here, by a mark that no other file begins with.
+pub fn is_picture(bytes: &[u8]) -> bool {
+    Format::of(bytes).is_some_and(Format::is_marked)
+}
+
 /// Decodes a file's picture: of several frames or pages the first, of several sizes the largest.
 ///
 /// # Errors

@@ -1,1 +1,0 @@
-//! Embedding, classifying, captioning and retrieval.
