@@ -1,6 +1,7 @@
 //! `--device` names and what they stand for.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::Device;
 
@@ -133,15 +134,23 @@ fn probe(name: &str, open: impl FnOnce() -> Option<Device>) -> Result<Option<Dev
     }
 }
 
-/// Runs what may panic without a message on the terminal, since the panic is turned into an error. The hook is the process's, so one
-/// thread does this at a time.
+/// Runs what may panic without a message on the terminal, since the panic is turned into an error. The hook is the process's, and is
+/// set once, by whichever thread comes first.
 fn quietly<T>(attempt: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    static HOOK: Once = Once::new();
+    static QUIET: AtomicUsize = AtomicUsize::new(0);
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // A backend may panic on a thread of its own.
+            if QUIET.load(Ordering::Relaxed) == 0 {
+                before(panic);
+            }
+        }));
+    });
+    QUIET.fetch_add(1, Ordering::Relaxed);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
-    std::panic::set_hook(hook);
+    QUIET.fetch_sub(1, Ordering::Relaxed);
     result
 }
 

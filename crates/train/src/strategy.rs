@@ -178,7 +178,8 @@ impl Run {
             self.epoch(burn, train)?;
             burn.tell(LearnerEvent::EndSplit(epoch_number));
         }
-        self.journal.plot()
+        self.journal.plot();
+        Ok(())
     }
 
     /// The rest of the current epoch, or up to the step at which the run is stopped.
@@ -199,12 +200,13 @@ impl Run {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
             let plan = self.plan(burn)?;
+            let probe = self.probe(&step, &plan);
             let mut figures = self.take(burn, step, &plan)?;
             figures.data_time = data_time;
             figures.batch_time = started.elapsed().as_secs_f64();
             started = Instant::now();
 
-            self.log(burn, figures, &plan)?;
+            self.log(burn, figures, &plan);
             let lr = Some(burn.learner.lr_current());
             let item =
                 TrainingItem::new(figures, steps.progress(), Some(figures.step as usize), lr);
@@ -215,7 +217,7 @@ impl Run {
                 self.progress.step_in_epoch = 0;
                 self.progress.cursor = 0;
             }
-            self.keep(burn, plan.checkpoint)?;
+            self.keep(burn, plan.checkpoint, probe)?;
             if plan.stops {
                 self.stopped = true;
                 break;
@@ -248,6 +250,16 @@ impl Run {
             ends_epoch,
             stops,
             checkpoint: self.saver.plan(number, epoch, self.is_overdue()?, last),
+        })
+    }
+
+    /// What to try the weights of a checkpoint on that no step of the run follows soon: the last micro-batch.
+    fn probe(&self, step: &Step, plan: &StepPlan) -> Option<Step> {
+        let last = plan.ends_epoch || plan.checkpoint.as_ref().is_some_and(SavePlan::is_last);
+        let wanted = last && plan.checkpoint.is_some() && self.ranks.is_first();
+        wanted.then(|| Step {
+            batches: step.batches.last().cloned().into_iter().collect(),
+            index: step.index,
         })
     }
 
@@ -292,16 +304,11 @@ impl Run {
         Ok(figures)
     }
 
-    fn log(
-        &mut self,
-        burn: &Burn<'_>,
-        figures: StepFigures,
-        plan: &StepPlan,
-    ) -> Result<(), TrainError> {
+    fn log(&mut self, burn: &Burn<'_>, figures: StepFigures, plan: &StepPlan) {
         let due = (plan.number - 1).is_multiple_of(self.config.log_every_n_steps);
         let status = (due || plan.ends_epoch || plan.stops)
             .then(|| self.status(figures.samples, burn.learner.model().memory()));
-        self.journal.step(figures, status)
+        self.journal.step(figures, status);
     }
 
     /// Tells of a step that was passed over, and ends the run at one too many.
@@ -313,6 +320,10 @@ impl Run {
             ..
         } = figures;
         let (verdict, count) = burn.with_state(|state| (state.verdict, state.bad_in_a_row));
+        match count {
+            0 => self.saver.proved(&mut self.journal),
+            _ => self.saver.doubted(),
+        }
         if verdict == Verdict::Taken {
             return Ok(());
         }
@@ -326,12 +337,18 @@ impl Run {
         Err(TrainError::BadSteps {
             count,
             reason,
-            checkpoint: self.newest(),
+            checkpoint: self.last_good(),
         })
     }
 
-    /// Hands a checkpoint to the saver where one is due.
-    fn keep(&mut self, burn: &Burn<'_>, checkpoint: Option<SavePlan>) -> Result<(), TrainError> {
+    /// Hands a checkpoint to the saver where one is due and the weights are good. A stop in a streak of bad steps is saved, since
+    /// the streak may be one of the data, and nothing goes for it.
+    fn keep(
+        &mut self,
+        burn: &Burn<'_>,
+        checkpoint: Option<SavePlan>,
+        probe: Option<Step>,
+    ) -> Result<(), TrainError> {
         self.progress.guard = burn.with_state(|state| state.guard.memory().clone());
         self.saver.poll(&mut self.journal);
         if let Some(remote) = &self.remote {
@@ -341,11 +358,29 @@ impl Run {
             return Ok(());
         };
         self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
-        if self.ranks.is_first() {
-            let optimizer = burn.with_state(|state| state.optimizer.take());
-            let snapshot = self.snapshot(burn.learner, optimizer);
-            self.saver.save(plan, snapshot, &mut self.journal);
+        if !self.ranks.is_first() {
+            return Ok(());
         }
+        let (optimizer, bad) =
+            burn.with_state(|state| (state.optimizer.take(), state.bad_in_a_row));
+        let task = burn.learner.model();
+        let is_good = probe.is_none_or(|probe| task.is_finite_on(probe));
+        let (name, step) = (plan.name(), self.progress.step);
+        if !is_good && plan.is_last() {
+            let checkpoint = self.last_good();
+            return Err(TrainError::Diverged { step, checkpoint });
+        }
+        if !is_good || bad > 0 && !plan.is_last() {
+            let reason = match is_good {
+                true => format!("{bad} bad steps in a row"),
+                false => "the weights give a loss that is not finite".into(),
+            };
+            let warning = format!("step {step}: checkpoint {name} is not written: {reason}");
+            self.journal.warn(warning);
+            return Ok(());
+        }
+        let snapshot = self.snapshot(&task, optimizer);
+        self.saver.save(plan, snapshot, bad == 0, &mut self.journal);
         Ok(())
     }
 
@@ -358,11 +393,12 @@ impl Run {
         }
     }
 
-    /// The newest checkpoint, after waiting for the one under way.
-    fn newest(&mut self) -> Option<PathBuf> {
+    /// The newest checkpoint whose weights are good, after waiting for the one under way.
+    fn last_good(&mut self) -> Option<PathBuf> {
+        self.saver.doubted();
         // The error of the run counts for more than that of a checkpoint.
         let _ = self.saver.finish(&mut self.journal);
-        self.saver.newest().map(Path::to_owned)
+        self.saver.good().map(Path::to_owned)
     }
 
     fn status(&self, samples: usize, memory: MemoryUse) -> RunStatus {
@@ -377,7 +413,7 @@ impl Run {
     }
 
     /// The run as it stands after a step.
-    fn snapshot(&self, learner: &Learner<Task>, optimizer: Option<OptimizerRecord>) -> Snapshot {
+    fn snapshot(&self, task: &Task, optimizer: Option<OptimizerRecord>) -> Snapshot {
         let ModelFacts {
             name,
             config,
@@ -390,7 +426,6 @@ impl Run {
             preprocess: preprocess.clone(),
             warnings: Vec::new(),
         };
-        let task = learner.model();
         Snapshot {
             model: with_facts(task.clip.valid()),
             average: task.average().map(with_facts),
@@ -412,10 +447,10 @@ impl Run {
             .set_model(average.as_ref().unwrap_or(&task.clip));
         let metrics = self.validation.run(&self.encoder, &self.tokenizer, due)?;
         self.saver.evaluated(&metrics, &mut self.journal);
-        if metrics.is_empty() {
-            return Ok(());
+        if !metrics.is_empty() {
+            self.journal.evaluation(epoch, self.progress.step, &metrics);
         }
-        self.journal.evaluation(epoch, self.progress.step, &metrics)
+        Ok(())
     }
 
     /// Says which samples of the epoch were of no use, on any rank.

@@ -76,6 +76,14 @@ pub enum ModelError {
         /// The reason.
         reason: String,
     },
+    /// A tensor that the device does not hand back.
+    #[error("{key}: the device does not hand back its values: {reason}")]
+    ReadBack {
+        /// Key in the state dict.
+        key: String,
+        /// What the device says.
+        reason: String,
+    },
     /// A device that cannot be used.
     #[error("--device {device}: {reason}")]
     Device {

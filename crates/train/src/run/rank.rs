@@ -16,12 +16,12 @@ use openclip_eval::Encoder;
 use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
-use super::{params, resume, setup};
+use super::{advice, params, resume, setup};
 use crate::checkpoint::{self, CHECKPOINTS, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::guard::Guard;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalOptions};
 use crate::remote;
 use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
 use crate::schedule::StepSchedule;
@@ -97,6 +97,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let compute = config.precision.compute();
     let encoder = Encoder::of(&loaded, &device, compute);
     let validation = setup::open_validation(&config, !interactive)?;
+    if ranks.is_first() {
+        setup::check_validation(&config, &validation, &encoder, &tokenizer)?;
+    }
     let training = trains
         .then(|| setup::open_training(&config, image_size, &tokenizer, ranks.as_ref()))
         .transpose()?;
@@ -115,16 +118,18 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let mut journal = Journal::silent();
     if ranks.is_first() {
         prepare_dir(&config, &dir)?;
-        journal = Journal::open(
-            &dir,
-            &dir.file_name().unwrap_or_default().to_string_lossy(),
-            config.report_to != "none",
-            !interactive,
-            resumed.is_some().then_some(start.step),
-        )?;
+        let resumed_at = resumed.is_some().then_some(start.step);
+        let title = dir.file_name().unwrap_or_default();
+        let options = JournalOptions {
+            title: title.to_string_lossy().into_owned(),
+            loss: objective.describe(),
+            tensorboard: config.report_to != "none",
+            echo: !interactive,
+            resumed_at,
+        };
+        journal = Journal::open(&dir, options)?;
         if config.reports_to("wandb") {
-            let resumed_at = resumed.is_some().then_some(start.step);
-            journal.report_to(setup::wandb(&config, &dir, resumed_at)?);
+            journal.report_to(setup::wandb(&config, &dir, resumed_at));
         }
     }
     ranks.barrier()?;
@@ -153,8 +158,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
             let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
-            journal.evaluation(0, 0, &metrics)?;
-            journal.finish()?;
+            journal.evaluation(0, 0, &metrics);
+            journal.finish();
         }
         return Ok(Outcome {
             run: dir,
@@ -172,6 +177,10 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ));
     if world_size > 1 {
         journal.info(format!("{world_size} ranks"));
+    }
+    let batch = config.batch_size * config.accum_freq * world_size;
+    for line in advice::idle_settings(&config, &loaded.model, &objective, &schedule, batch)? {
+        journal.warn(line);
     }
     if let Some((path, progress)) = &resumed {
         let (path, step) = (path.display(), progress.step);
@@ -319,7 +328,7 @@ fn launch(
             (Some(error), _) => Err(TrainError::Learner(error.to_string())),
             (None, None) => Err(TrainError::Learner("training never began".into())),
             (None, Some(mut run)) => {
-                run.journal.finish()?;
+                run.journal.finish();
                 Ok(Outcome {
                     run: dir.to_owned(),
                     rank: run.ranks.rank(),
