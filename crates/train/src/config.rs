@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use openclip_eval::validation::Due;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
@@ -300,5 +301,16 @@ impl TrainConfig {
     /// Whether `--report-to` names `tool`: anywhere in its value, as in OpenCLIP, or by `all`.
     pub fn reports_to(&self, tool: &str) -> bool {
         self.report_to == "all" || self.report_to.contains(tool)
+    }
+
+    /// Which measurements are due after `epoch` epochs.
+    pub fn due(&self, epoch: u64) -> Due {
+        let is_due = |frequency: u64| {
+            frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == self.epochs)
+        };
+        Due {
+            pairs: is_due(self.val_frequency),
+            zero_shot: is_due(self.zeroshot_frequency),
+        }
     }
 }

@@ -19,7 +19,7 @@ use openclip_data::source::ProblemKind;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::run::host;
-use openclip_eval::validation::{Due, Validation};
+use openclip_eval::validation::Validation;
 use openclip_model::config::{ModelConfig, PreprocessConfig};
 use openclip_model::factory::Loaded;
 
@@ -73,6 +73,8 @@ pub struct Run {
     pub journal: Journal,
     /// Copies the run folder elsewhere.
     pub remote: Option<remote::Sync>,
+    /// Whether the weights gave a finite loss when they were last looked at.
+    pub is_finite: bool,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
 }
@@ -253,11 +255,10 @@ impl Run {
         })
     }
 
-    /// What to try the weights of a checkpoint on that no step of the run follows soon: the last micro-batch.
+    /// What to try weights on that no step of the run follows soon: the last micro-batch.
     fn probe(&self, step: &Step, plan: &StepPlan) -> Option<Step> {
         let last = plan.ends_epoch || plan.checkpoint.as_ref().is_some_and(SavePlan::is_last);
-        let wanted = last && plan.checkpoint.is_some() && self.ranks.is_first();
-        wanted.then(|| Step {
+        (last && self.ranks.is_first()).then(|| Step {
             batches: step.batches.last().cloned().into_iter().collect(),
             index: step.index,
         })
@@ -354,6 +355,8 @@ impl Run {
         if let Some(remote) = &self.remote {
             remote.poll(&mut self.journal);
         }
+        let task = burn.learner.model();
+        self.is_finite = probe.is_none_or(|probe| task.is_finite_on(probe));
         let Some(plan) = checkpoint else {
             return Ok(());
         };
@@ -363,8 +366,7 @@ impl Run {
         }
         let (optimizer, bad) =
             burn.with_state(|state| (state.optimizer.take(), state.bad_in_a_row));
-        let task = burn.learner.model();
-        let is_good = probe.is_none_or(|probe| task.is_finite_on(probe));
+        let is_good = self.is_finite;
         let (name, step) = (plan.name(), self.progress.step);
         if !is_good && plan.is_last() {
             let checkpoint = self.last_good();
@@ -440,7 +442,12 @@ impl Run {
             return Ok(());
         }
         let epoch = self.progress.epoch;
-        let due = due(&self.config, epoch);
+        if !self.is_finite {
+            let warning = format!("epoch {epoch} is not evaluated: its weights are of no use");
+            self.journal.warn(warning);
+            return Ok(());
+        }
+        let due = self.config.due(epoch);
         let task = learner.model();
         let average = task.average();
         self.encoder
@@ -474,16 +481,5 @@ impl Run {
             ));
         }
         Ok(())
-    }
-}
-
-/// Which measurements are due after `epoch` epochs.
-pub fn due(config: &TrainConfig, epoch: u64) -> Due {
-    let is_due = |frequency: u64| {
-        frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == config.epochs)
-    };
-    Due {
-        pairs: is_due(config.val_frequency),
-        zero_shot: is_due(config.zeroshot_frequency),
     }
 }

@@ -29,6 +29,9 @@ pub(super) enum Content {
     Snapshot(Box<Snapshot>, Retention),
     /// Another checkpoint, which gets a second name.
     Copy(String),
+    /// A disk that takes its time.
+    #[cfg(test)]
+    Slow(std::sync::mpsc::Receiver<()>),
 }
 
 impl Job {
@@ -134,6 +137,11 @@ impl Writer {
         let is_copy = matches!(content, Content::Copy(_));
         let (dir, to) = (self.dir.clone(), name.clone());
         let write = move || match content {
+            #[cfg(test)]
+            Content::Slow(disk) => {
+                let _ = disk.recv();
+                Ok((dir.join(to), None))
+            }
             Content::Copy(from) => Ok((duplicate(&dir, &from, &to, metric)?, None)),
             Content::Snapshot(snapshot, retention) => {
                 let path = snapshot.write(&dir, &to, metric)?;
@@ -195,6 +203,64 @@ impl Writer {
         match must {
             true => self.failed = Some(error),
             false => journal.warn(format!("{error}; the run goes on")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::journal::{JournalOptions, LOG};
+
+    #[test]
+    fn a_slow_disk_drops_checkpoints_and_holds_up_no_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), JournalOptions::default()).unwrap();
+        let mut writer = Writer::new(dir.path().to_owned());
+        let mut disks: Vec<Sender<()>> = Vec::new();
+        // The disk holds on to the first one: whatever falls due meanwhile comes back at once.
+        for (name, must) in [
+            ("step_1", false),
+            ("step_2", false),
+            ("step_3", false),
+            ("epoch_1", false),
+            ("step_4", false),
+            ("step_5", true),
+        ] {
+            let (disk, slow) = channel();
+            disks.push(disk);
+            let job = Job {
+                name: name.into(),
+                must,
+                metric: None,
+                content: Content::Slow(slow),
+            };
+            writer.submit(job, &mut journal);
+        }
+        assert_eq!(writer.newest(), None);
+        drop(disks);
+        writer.finish(&mut journal).unwrap();
+        assert_eq!(writer.newest(), Some(&dir.path().join("step_5")));
+        let log = std::fs::read_to_string(dir.path().join(LOG)).unwrap();
+        let saved = log
+            .lines()
+            .filter_map(|line| line.split_once("| INFO | Saved "));
+        let saved: Vec<_> = saved
+            .map(|(_, path)| path.rsplit('/').next().unwrap())
+            .collect();
+        assert_eq!(saved, ["step_1", "epoch_1", "step_4", "step_5"]);
+        let told: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("WARNING"))
+            .collect();
+        assert_eq!(told.len(), 2, "{log}");
+        for (line, name) in told.iter().zip(["step_2", "step_3"]) {
+            let words = format!("checkpoint {name} is left out: step_1 is still being written");
+            assert!(line.contains(&words), "{line}");
         }
     }
 }

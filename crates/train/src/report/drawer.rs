@@ -72,7 +72,7 @@ impl Drawer {
         lock(&self.shared).news.take()
     }
 
-    /// Draws the last picture.
+    /// Draws the last picture, if any was asked for.
     pub fn finish(&mut self) -> Option<News> {
         self.wake = None;
         // A panic in it has been told of.
@@ -92,9 +92,13 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 fn draw(shared: &Mutex<Shared>, woken: &Receiver<()>, path: &Path, title: &str, loss: &str) {
-    let mut over = false;
+    let (mut asked, mut over) = (false, false);
     while !over {
         over = woken.recv().is_err();
+        asked |= !over;
+        if !asked {
+            break;
+        }
         let history = lock(shared).history.clone();
         let write = || history.plot(title, loss).write_svg(path);
         let drawn = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| {

@@ -25,7 +25,7 @@ use crate::journal::{self, Journal, JournalOptions};
 use crate::remote;
 use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
 use crate::schedule::StepSchedule;
-use crate::strategy::{Driver, ModelFacts, Run, due};
+use crate::strategy::{Driver, ModelFacts, Run};
 use crate::task::{Setup, Task};
 use crate::{TrainConfig, TrainError};
 
@@ -157,7 +157,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let metrics = validation.run(&encoder, &tokenizer, due(&config, 0))?;
+            let metrics = validation.run(&encoder, &tokenizer, config.due(0))?;
             journal.evaluation(0, 0, &metrics);
             journal.finish();
         }
@@ -276,6 +276,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         encoder,
         journal,
         remote,
+        is_finite: true,
         stopped: false,
         config,
     };

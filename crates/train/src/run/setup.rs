@@ -31,7 +31,7 @@ use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
 use crate::optim::{Algorithm, Given, LayerDecay, Optim};
 use crate::report::wandb::{Facts, Offline};
 use crate::schedule::{Decay, Schedule};
-use crate::{TrainConfig, TrainError, strategy};
+use crate::{TrainConfig, TrainError};
 
 /// What the flags change about the model's configuration.
 pub(crate) fn create_options(config: &TrainConfig) -> Result<CreateOptions, TrainError> {
@@ -238,7 +238,7 @@ pub(super) fn check_validation(
     encoder: &Encoder,
     tokenizer: &Arc<dyn Tokenizer>,
 ) -> Result<(), TrainError> {
-    let due = strategy::due(config, config.epochs);
+    let due = config.due(config.epochs);
     let named = |flag, checked: Result<(), EvalError>| {
         checked.map_err(|error| TrainError::flag(flag, error.to_string()))
     };

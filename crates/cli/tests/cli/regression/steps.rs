@@ -50,28 +50,36 @@ const RUIN: &str = "--lr 1e30 --max-bad-steps 3 --save-every-n-steps 1 --keep-la
 #[test]
 fn ruined_weights_push_no_good_checkpoint_out() {
     let room = room();
-    for stop in [2, 3] {
+    let good = |step: u64| {
+        room.path(&format!(
+            "logs/run/checkpoints/step_{step}/model.safetensors"
+        ))
+    };
+    let stop_at = |step: u64| {
         let ran = train(
             &room,
-            &format!("--name run --resume latest --max-steps {stop}"),
+            &format!("--name run --resume latest --max-steps {step} --keep-last 2"),
         );
         assert_eq!(ran.status, 3, "{}", ran.stderr);
-    }
-    let good = room.path("logs/run/checkpoints/step_3/model.safetensors");
-    let before = weights(&good);
-    // Step 4 is taken and leaves weights that no other step can be taken from; it ends an epoch.
-    let flags = format!("--name run --resume latest {RUIN} --save-most-recent --ema-decay 0.5");
-    let error = train(&room, &flags).error(1);
-    assert!(error.contains("3 bad steps in a row"), "{error}");
-    assert!(
-        error.ends_with("the last good checkpoint is logs/run/checkpoints/step_3"),
-        "{error}"
-    );
-    assert_eq!(checkpoints(&room, "run"), ["step_2", "step_3"]);
-    assert!(weights(&good) == before);
-    // The same in mid-epoch, and the run goes on from the good one.
-    let error = train(&room, &format!("--name run --resume latest {RUIN}")).error(1);
-    assert!(error.contains("checkpoints/step_3"), "{error}");
+    };
+    let ruin = |step: u64| {
+        let before = weights(&good(step));
+        let flags = format!("--name run --resume latest {RUIN} --save-most-recent --ema-decay 0.5");
+        let error = train(&room, &flags).error(1);
+        assert!(error.contains("3 bad steps in a row"), "{error}");
+        let named = format!("the last good checkpoint is logs/run/checkpoints/step_{step}");
+        assert!(error.ends_with(&named), "{error}");
+        let left = [format!("step_{}", step - 1), format!("step_{step}")];
+        assert_eq!(checkpoints(&room, "run"), left);
+        assert!(weights(&good(step)) == before);
+    };
+    // Step 3 is taken and leaves weights that no other step can be taken from, not even before the epoch ends.
+    stop_at(1);
+    stop_at(2);
+    ruin(2);
+    // Step 4 is the last of its epoch.
+    stop_at(3);
+    ruin(3);
     train(&room, "--name run --resume latest").ok();
     train(&room, "--name straight").ok();
     let end = |run: &str| {
