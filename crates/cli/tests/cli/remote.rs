@@ -7,7 +7,7 @@ use crate::support::s3::{Mood, S3};
 use crate::support::{Ran, Room, weights};
 
 const TRAIN: &str = "train --model tiny.json --train-data train.csv --batch-size 2 --epochs 3 --warmup 1 --workers 1 \
-                     --device cpu --resume latest --save-every-n-steps 1 --remote-sync-frequency 1";
+                     --device cpu --resume latest --save-every-n-steps 5 --remote-sync-frequency 1";
 
 /// A room with eight captioned pictures, four of them different: four steps an epoch.
 fn room() -> Room {
