@@ -183,7 +183,7 @@ fn the_average_follows_the_weights_and_is_validated() {
         config.val_data = config.train_data.clone();
         config.resume = Some("latest".into());
     };
-    // Stopped behind every step, which leaves a checkpoint of each.
+    // Stopped behind every step, each of which is an epoch: it leaves a checkpoint.
     for stop in 1..8 {
         small_run(dir.path(), &tiny(), "ema", |config| {
             change(config);
@@ -200,12 +200,7 @@ fn the_average_follows_the_weights_and_is_validated() {
     average.sort_by(|a, b| a.0.cmp(&b.0));
     let mut moved = 0.0_f64;
     for step in 1..=8 {
-        let name = if step == 8 {
-            "epoch_8".to_owned()
-        } else {
-            format!("step_{step}")
-        };
-        let folder = run.join("checkpoints").join(name);
+        let folder = run.join(format!("checkpoints/epoch_{step}"));
         let now = weights(&folder.join("model.safetensors"));
         let found = weights(&folder.join("ema.safetensors"));
         for ((average, now), found) in average.iter_mut().zip(&now).zip(&found) {
