@@ -1,4 +1,7 @@
 //! What a step costs that is told to the journal, from the first to the millionth: time, memory, and reading it all again.
+//!
+//! `cargo run --release -p openclip-train --example journal_time`
+#![allow(clippy::print_stdout)]
 
 use std::path::Path;
 use std::time::Instant;
