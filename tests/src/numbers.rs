@@ -38,13 +38,13 @@ pub fn named_values(dict: &StateDict) -> Vec<(String, Vec<f32>)> {
 /// A model's parameters and buffers under OpenCLIP's keys.
 #[track_caller]
 pub fn parameters_of(model: &Clip) -> Vec<ParamValues> {
-    all_finite(params::export(model))
+    all_finite(params::export(model).unwrap())
 }
 
 /// The gradients of a model's parameters under OpenCLIP's keys, of those that have one.
 #[track_caller]
 pub fn gradients_of(model: &Clip, gradients: &GradientsParams) -> Vec<ParamValues> {
-    all_finite(params::export_with(model, &mut PickGradient(gradients)))
+    all_finite(params::export_with(model, &mut PickGradient(gradients)).unwrap())
 }
 
 #[track_caller]

@@ -68,6 +68,14 @@ pub enum EvalError {
     /// A set without a single sample.
     #[error("nothing to evaluate: the validation data has no sample")]
     NoSamples,
+    /// A set of which no picture can be used.
+    #[error("{set}: no picture can be used{problems}")]
+    Unusable {
+        /// What is read.
+        set: String,
+        /// What is wrong with its samples, behind a colon; nothing for an empty set.
+        problems: String,
+    },
     /// The device did not hand back a result.
     #[error("the device failed: {0}")]
     Device(String),

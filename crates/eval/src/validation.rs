@@ -129,7 +129,7 @@ impl Validation {
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
             let source = Arc::clone(&set.folder) as Arc<dyn Source>;
-            let batches = self.load(encoder, source, false, None)?;
+            let batches = self.load(encoder, source, false, None, self.batch_size)?;
             let accuracy = run::zero_shot(encoder, &classifier, batches, &progress)?;
             progress.finish();
             if accuracy.not_finite() > 0 {
@@ -147,7 +147,8 @@ impl Validation {
             let progress = self.progress("retrieval", self.num_pairs, "pairs");
             let tokenizer = Some(written(encoder.model(), Arc::clone(tokenizer)));
             let source = Arc::clone(&pairs.source);
-            let batches = self.load(encoder, source, pairs.rgb_first, tokenizer)?;
+            let size = self.batch_size;
+            let batches = self.load(encoder, source, pairs.rgb_first, tokenizer, size)?;
             let found = run::pairs(encoder, batches, pairs.named_by_picture, &progress)?;
             progress.finish();
             if !found.is_finite {
@@ -157,6 +158,57 @@ impl Validation {
             metrics.extend(found.named());
         }
         Ok(Measured { metrics, is_finite })
+    }
+
+    /// Loads the first pair that can be used.
+    ///
+    /// # Errors
+    /// When the set cannot be read or has none.
+    pub fn check_pairs(
+        &self,
+        encoder: &Encoder,
+        tokenizer: &Arc<dyn Tokenizer>,
+    ) -> Result<(), EvalError> {
+        let check = |pairs: &Opened| {
+            let (source, tokenizer) = (Arc::clone(&pairs.source), Arc::clone(tokenizer));
+            self.check(encoder, source, pairs.rgb_first, Some(tokenizer))
+        };
+        self.pairs.as_ref().map_or(Ok(()), check)
+    }
+
+    /// Loads the first labelled picture that can be used.
+    ///
+    /// # Errors
+    /// As [`Self::check_pairs`].
+    pub fn check_zero_shot(&self, encoder: &Encoder) -> Result<(), EvalError> {
+        let check = |set: &ZeroShot| self.check(encoder, Arc::clone(&set.folder) as _, false, None);
+        self.zero_shot.as_ref().map_or(Ok(()), check)
+    }
+
+    fn check(
+        &self,
+        encoder: &Encoder,
+        source: Arc<dyn Source>,
+        rgb_first: bool,
+        tokenizer: Option<Arc<dyn Tokenizer>>,
+    ) -> Result<(), EvalError> {
+        let set = source.describe();
+        let mut pictures = self.load(encoder, source, rgb_first, tokenizer, 1)?;
+        let found = pictures.next();
+        let problems = pictures.stats().problems;
+        match found {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) if problems.is_empty() => Err(error.into()),
+            Some(Err(_)) | None => {
+                let problems = problems
+                    .iter()
+                    .map(|(kind, count)| format!("{count} × {kind}"));
+                let problems = problems.collect::<Vec<_>>().join(", ");
+                let colon = if problems.is_empty() { "" } else { ": " };
+                let problems = format!("{colon}{problems}");
+                Err(EvalError::Unusable { set, problems })
+            }
+        }
     }
 
     fn progress(&self, what: &str, total: Option<u64>, unit: &str) -> Progress {
@@ -173,6 +225,7 @@ impl Validation {
         source: Arc<dyn Source>,
         rgb_first: bool,
         tokenizer: Option<Arc<dyn Tokenizer>>,
+        batch_size: usize,
     ) -> Result<Loader, EvalError> {
         let transform = eval_transform(
             encoder.image_size,
@@ -182,7 +235,7 @@ impl Validation {
         )?;
         let options = LoaderOptions {
             workers: self.workers,
-            ..LoaderOptions::new(self.batch_size, encoder.image_size, Order::sequential())
+            ..LoaderOptions::new(batch_size, encoder.image_size, Order::sequential())
         };
         Ok(Loader::start(source, transform, tokenizer, &options)?)
     }

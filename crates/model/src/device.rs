@@ -1,6 +1,7 @@
 //! `--device` names and what they stand for.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 use burn::tensor::Device;
 
@@ -211,17 +212,27 @@ fn driver(backend: &str) -> &'static str {
 }
 
 /// Runs what may panic without a message on the terminal, of the panic or in the log, since the panic is turned into an error. The hook and
-/// the level of the log are the process's, so one thread does this at a time.
+/// the level of the log are the process's: the hook is set once, and one thread does this at a time.
 fn quietly<T>(attempt: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Mutex<()> = Mutex::new(());
-    let _alone = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    static HOOK: Once = Once::new();
+    static QUIET: AtomicBool = AtomicBool::new(false);
+    static ALONE: Mutex<()> = Mutex::new(());
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // A backend may panic on a thread of its own.
+            if !QUIET.load(Ordering::Relaxed) {
+                before(panic);
+            }
+        }));
+    });
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let level = log::max_level();
     log::set_max_level(log::LevelFilter::Off);
+    QUIET.store(true, Ordering::Relaxed);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+    QUIET.store(false, Ordering::Relaxed);
     log::set_max_level(level);
-    std::panic::set_hook(hook);
     result
 }
 

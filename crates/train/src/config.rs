@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use openclip_data::image::Limits;
+use openclip_eval::validation::Due;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
@@ -323,5 +324,24 @@ impl TrainConfig {
     /// Whether `--report-to` names `tool`: anywhere in its value, as in OpenCLIP, or by `all`.
     pub fn reports_to(&self, tool: &str) -> bool {
         self.report_to == "all" || self.report_to.contains(tool)
+    }
+
+    /// What a run without training measures: everything that was asked for, whatever epoch its model is of.
+    pub fn asked(&self) -> Due {
+        Due {
+            pairs: self.val_frequency > 0,
+            zero_shot: self.zeroshot_frequency > 0,
+        }
+    }
+
+    /// Which measurements are due after `epoch` epochs.
+    pub fn due(&self, epoch: u64) -> Due {
+        let is_due = |frequency: u64| {
+            frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == self.epochs)
+        };
+        Due {
+            pairs: is_due(self.val_frequency),
+            zero_shot: is_due(self.zeroshot_frequency),
+        }
     }
 }

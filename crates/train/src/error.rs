@@ -75,12 +75,20 @@ pub enum TrainError {
     #[error("{}: an experiment of this name exists already; choose another --name or pass --resume latest", .0.display())]
     Exists(PathBuf),
     /// Too many steps in a row that were passed over.
-    #[error("stopped after {count} bad steps in a row (--max-bad-steps): {reason}; the last good checkpoint is {}", .checkpoint.as_ref().map_or("none".into(), |path| path.display().to_string()))]
+    #[error("stopped after {count} bad steps in a row (--max-bad-steps): {reason}; {}", last_good(.checkpoint.as_deref()))]
     BadSteps {
         /// How many.
         count: u64,
         /// What was wrong with the last one.
         reason: &'static str,
+        /// Where to go on from.
+        checkpoint: Option<PathBuf>,
+    },
+    /// Weights that give no finite numbers, where the run was to end or stop with a checkpoint.
+    #[error("step {step}: the weights give a loss that is not finite and are not saved; {}", last_good(.checkpoint.as_deref()))]
+    Diverged {
+        /// The step that left them.
+        step: u64,
         /// Where to go on from.
         checkpoint: Option<PathBuf>,
     },
@@ -90,6 +98,13 @@ pub enum TrainError {
     /// Burn's training loop ended with an error.
     #[error("training stopped: {0}")]
     Learner(String),
+}
+
+fn last_good(checkpoint: Option<&Path>) -> String {
+    match checkpoint {
+        Some(path) => format!("the last good checkpoint is {}", path.display()),
+        None => "there is no good checkpoint of this run".into(),
+    }
 }
 
 impl From<WeightsError> for TrainError {

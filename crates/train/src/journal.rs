@@ -1,17 +1,20 @@
 //! What a run tells while it runs: stderr and `out.log`, TensorBoard, `train.jsonl`, `results.jsonl` and `loss.svg`.
+//!
+//! A file that cannot be written is told of once and never ends a run: what is missing from it comes later.
 
-use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::TrainError;
 use crate::memory::MemoryUse;
-use crate::report::plot::Plot;
-use crate::report::results;
+use crate::report::append::{AppendFile, News};
+use crate::report::drawer::Drawer;
+use crate::report::history::History;
+use crate::report::results::{self, Damage};
 use crate::report::tensorboard::EventWriter;
 use crate::report::wandb::Offline;
 
@@ -23,6 +26,8 @@ pub const RESULTS: &str = "results.jsonl";
 pub const STEPS: &str = "train.jsonl";
 const PLOT: &str = "loss.svg";
 const PLOT_INTERVAL: Duration = Duration::from_secs(20);
+/// Bytes of `train.jsonl` that wait for the next line of the log at most.
+const STEPS_WAITING: usize = 64 << 10;
 
 /// Figures of one optimizer step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -84,18 +89,34 @@ pub struct RunStatus {
     pub memory: MemoryUse,
 }
 
+/// How a journal is kept.
+#[derive(Debug, Clone, Default)]
+pub struct JournalOptions {
+    /// Name of the run, above its plot.
+    pub title: String,
+    /// What the loss is called there.
+    pub loss: String,
+    /// Whether scalars go to TensorBoard.
+    pub tensorboard: bool,
+    /// Whether lines go to stderr as well.
+    pub echo: bool,
+    /// The step at which the run is resumed.
+    pub resumed_at: Option<u64>,
+}
+
 /// The run folder's log files.
 pub struct Journal {
-    dir: PathBuf,
-    title: String,
     /// Absent on all ranks but the first, which then writes nothing.
-    log: Option<File>,
+    log: Option<AppendFile>,
     /// Lines go to stderr as well.
     echo: bool,
+    steps: AppendFile,
+    results: AppendFile,
     tensorboard: Option<EventWriter>,
     wandb: Option<Offline>,
-    /// Steps since the last line of the log.
-    window: Vec<StepFigures>,
+    drawer: Option<Drawer>,
+    /// Of the steps since the last line of the log.
+    window: Window,
     epoch: u64,
     /// Sums over the epoch's steps of [`StepFigures::losses`].
     epoch_losses: [f64; 4],
@@ -103,39 +124,74 @@ pub struct Journal {
     plotted: Option<Instant>,
 }
 
+/// Sums over some steps.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    steps: f64,
+    data_time: f64,
+    batch_time: f64,
+    samples: f64,
+}
+
 impl Journal {
-    /// Opens the files of `dir`, which exist already when a run is resumed at step `resumed_at`.
-    pub fn open(
-        dir: &Path,
-        title: &str,
-        tensorboard: bool,
-        echo: bool,
-        resumed_at: Option<u64>,
-    ) -> Result<Self, TrainError> {
-        let path = dir.join(LOG);
-        let log = OpenOptions::new().append(true).create(true).open(&path);
-        let tensorboard =
-            tensorboard.then(|| EventWriter::create(&dir.join("tensorboard"), resumed_at));
-        Ok(Self {
-            dir: dir.to_owned(),
-            title: title.to_owned(),
-            log: Some(log.map_err(|source| TrainError::Write { path, source })?),
+    /// Opens the files of `dir`, which exist already when a run is resumed.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn open(dir: &Path, options: JournalOptions) -> Result<Self, TrainError> {
+        let JournalOptions {
+            title,
+            loss,
+            tensorboard,
             echo,
-            tensorboard: tensorboard.transpose()?,
-            ..Self::silent()
-        })
+            resumed_at,
+        } = options;
+        let file = |name: &str| AppendFile::new(dir.join(name));
+        let mut log = file(LOG);
+        log.check()?;
+        let mut journal = Self::silent();
+        (journal.log, journal.echo) = (Some(log), echo);
+        journal.steps = file(STEPS).repaired(results::repair);
+        journal.results = file(RESULTS).repaired(results::repair).durable();
+        journal.tensorboard =
+            tensorboard.then(|| EventWriter::new(&dir.join("tensorboard"), resumed_at));
+        let mut history = History::default();
+        let read = [
+            (STEPS, history.read_steps(&dir.join(STEPS))),
+            (RESULTS, history.read_results(&dir.join(RESULTS))),
+        ];
+        for (name, damage) in read {
+            match damage {
+                Ok(None) => {}
+                Ok(Some(Damage {
+                    line,
+                    reason,
+                    lines,
+                })) => journal.warn(format!(
+                    "{}: {lines} damaged lines, the first is line {line} ({reason}): {PLOT} goes without them",
+                    dir.join(name).display(),
+                )),
+                Err(error) => journal.warn(format!("{error}; {PLOT} begins without it")),
+            }
+        }
+        match Drawer::start(dir.join(PLOT), history, title, loss) {
+            Ok(drawer) => journal.drawer = Some(drawer),
+            Err(error) => journal.tell(Some(News::Failed(error))),
+        }
+        Ok(journal)
     }
 
     /// One that writes nothing.
     pub fn silent() -> Self {
         Self {
-            dir: PathBuf::new(),
-            title: String::new(),
             log: None,
             echo: false,
+            steps: AppendFile::nowhere(),
+            results: AppendFile::nowhere(),
             tensorboard: None,
             wandb: None,
-            window: Vec::new(),
+            drawer: None,
+            window: Window::default(),
             epoch: 0,
             epoch_losses: [0.0; 4],
             epoch_steps: 0,
@@ -145,10 +201,9 @@ impl Journal {
 
     /// One that writes to stderr alone.
     pub fn unkept() -> Self {
-        Self {
-            echo: true,
-            ..Self::silent()
-        }
+        let mut journal = Self::silent();
+        journal.echo = true;
+        journal
     }
 
     /// Has the scalars written to an offline run of Weights & Biases as well.
@@ -157,8 +212,12 @@ impl Journal {
     }
 
     /// Nothing more will come.
-    pub fn finish(&mut self) -> Result<(), TrainError> {
-        self.wandb.take().map_or(Ok(()), Offline::finish)
+    pub fn finish(&mut self) {
+        let ended = self.wandb.take().and_then(Offline::finish);
+        self.tell(ended);
+        self.flush();
+        let drawn = self.drawer.take().and_then(|mut drawer| drawer.finish());
+        self.tell(drawn);
     }
 
     /// Whether lines go to stderr as well.
@@ -177,23 +236,43 @@ impl Journal {
     }
 
     fn line(&mut self, level: &str, message: &str) {
-        let now = jiff::Zoned::now().strftime("%Y-%m-%d,%H:%M:%S");
-        let line = format!("{now} | {level} | {message}\n");
-        // A log that cannot be written must not end the run, and there is nowhere to say so.
-        let _ = self.log.as_mut().map(|log| log.write_all(line.as_bytes()));
+        let mut lines = dated(level, message);
+        if let Some(log) = &mut self.log {
+            log.append(lines.as_bytes());
+            // A log that fails can only say so on the terminal, until it is written again.
+            if let Some((level, message)) = log.flush().map(worded) {
+                let line = dated(level, &message);
+                log.append(line.as_bytes());
+                lines += &line;
+            }
+        }
         if self.echo {
-            let _ = std::io::stderr().write_all(line.as_bytes());
+            let _ = std::io::stderr().write_all(lines.as_bytes());
         }
     }
 
+    fn tell(&mut self, news: Option<News>) {
+        if let Some((level, message)) = news.map(worded) {
+            self.line(level, &message);
+        }
+    }
+
+    /// Writes to the files what waits.
+    fn flush(&mut self) {
+        let news = [
+            self.steps.flush(),
+            self.results.flush(),
+            self.tensorboard.as_mut().and_then(EventWriter::flush),
+            self.wandb.as_mut().and_then(Offline::flush),
+            self.drawer.as_ref().and_then(Drawer::news),
+        ];
+        news.into_iter().for_each(|news| self.tell(news));
+    }
+
     /// Takes the figures of a step; `status` asks for a line with the means since the last one.
-    pub fn step(
-        &mut self,
-        figures: StepFigures,
-        status: Option<RunStatus>,
-    ) -> Result<(), TrainError> {
+    pub fn step(&mut self, figures: StepFigures, status: Option<RunStatus>) {
         if self.log.is_none() && !self.echo {
-            return Ok(());
+            return;
         }
         if figures.epoch != self.epoch {
             (self.epoch, self.epoch_losses, self.epoch_steps) = (figures.epoch, [0.0; 4], 0);
@@ -202,17 +281,27 @@ impl Journal {
             *sum += loss.unwrap_or(0.0);
         }
         self.epoch_steps += 1;
-        self.window.push(figures);
-        let Some(status) = status else { return Ok(()) };
-        let window = std::mem::take(&mut self.window);
-        if self.log.is_some() {
-            results::append_all(&self.dir.join(STEPS), &window)?;
+        self.window.steps += 1.0;
+        self.window.data_time += figures.data_time;
+        self.window.batch_time += figures.batch_time;
+        self.window.samples += figures.samples as f64;
+        self.steps.append(&results::line(&figures));
+        if let Some(drawer) = &self.drawer {
+            drawer.add(|history| history.step(figures.step, figures.loss));
         }
-        let mean = |pick: fn(&StepFigures) -> f64| {
-            window.iter().map(pick).sum::<f64>() / window.len() as f64
+        let Some(status) = status else {
+            if self.steps.waiting() > STEPS_WAITING {
+                let news = self.steps.flush();
+                self.tell(news);
+            }
+            return;
         };
-        let (data, batch) = (mean(|f| f.data_time), mean(|f| f.batch_time));
-        let rate = mean(|f| f.samples as f64) / batch;
+        let window = std::mem::take(&mut self.window);
+        let (data, batch) = (
+            window.data_time / window.steps,
+            window.batch_time / window.steps,
+        );
+        let rate = window.samples / window.batch_time;
         let losses = figures.losses().into_iter().zip(self.epoch_losses);
         let losses = losses.filter_map(|((name, loss), sum)| {
             let (loss, mean) = (loss?, sum / self.epoch_steps as f64);
@@ -256,31 +345,23 @@ impl Journal {
         }
         scalars.extend(status.memory.scalars());
         if let Some(writer) = &mut self.tensorboard {
-            writer.scalars(figures.step, &scalars)?;
-            writer.flush()?;
+            writer.scalars(figures.step, &scalars);
         }
         if let Some(run) = &mut self.wandb {
             scalars.push(("step", figures.step as f64));
-            run.scalars(figures.step, &scalars)?;
+            run.scalars(figures.step, &scalars);
         }
-        if self
-            .plotted
-            .is_none_or(|last| last.elapsed() > PLOT_INTERVAL)
-        {
-            self.plot()?;
+        let drawn = self.plotted;
+        if drawn.is_none_or(|last| last.elapsed() > PLOT_INTERVAL) {
+            self.plot();
         }
-        Ok(())
+        self.flush();
     }
 
     /// Takes the metrics of an evaluation after `epoch` epochs and `step` steps.
-    pub fn evaluation(
-        &mut self,
-        epoch: u64,
-        step: u64,
-        metrics: &[(String, f64)],
-    ) -> Result<(), TrainError> {
+    pub fn evaluation(&mut self, epoch: u64, step: u64, metrics: &[(String, f64)]) {
         if self.log.is_none() && !self.echo {
-            return Ok(());
+            return;
         }
         let shown = metrics
             .iter()
@@ -297,59 +378,72 @@ impl Journal {
         );
         entry.insert("epoch".into(), json!(epoch));
         entry.insert("step".into(), json!(step));
-        if self.log.is_some() {
-            results::append(&self.dir.join(RESULTS), &entry)?;
-        }
+        self.results.append(&results::line(&entry));
         let mut named: Vec<_> = metrics
             .iter()
             .map(|(name, value)| (format!("val/{name}"), *value))
             .collect();
         if let Some(writer) = &mut self.tensorboard {
-            writer.scalars(epoch, &named)?;
-            writer.flush()?;
+            writer.scalars(epoch, &named);
         }
         if let Some(run) = &mut self.wandb {
             named.push(("epoch".into(), epoch as f64));
-            run.scalars(step, &named)?;
+            run.scalars(step, &named);
         }
-        self.plot()
+        if let Some(drawer) = &self.drawer {
+            for (name, value) in metrics {
+                drawer.add(|history| history.metric(step, name, *value));
+            }
+        }
+        self.plot();
+        self.flush();
     }
 
-    /// Draws `loss.svg` from the files, so that a resumed run shows its whole history.
-    pub fn plot(&mut self) -> Result<(), TrainError> {
-        if self.log.is_none() {
-            return Ok(());
-        }
+    /// Has `loss.svg` drawn.
+    pub fn plot(&mut self) {
         self.plotted = Some(Instant::now());
-        let number = |entry: &Value, key: &str| entry[key].as_f64();
-        let mut loss: Vec<(f64, f64)> = Vec::new();
-        for entry in results::read(&self.dir.join(STEPS))? {
-            if let (Some(step), Some(value)) = (number(&entry, "step"), number(&entry, "loss")) {
-                // A resumed run repeats the steps after its checkpoint.
-                while loss.last().is_some_and(|(last, _)| *last >= step) {
-                    loss.pop();
-                }
-                loss.push((step, value));
-            }
+        if let Some(drawer) = &self.drawer {
+            drawer.draw();
         }
-        let mut metrics: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
-        for entry in results::read(&self.dir.join(RESULTS))? {
-            let Some(step) = number(&entry, "step") else {
-                continue;
-            };
-            for (name, value) in entry.as_object().into_iter().flatten() {
-                let shown = ["R@1", "-top1", "-top5", "clip_val_loss"];
-                if let Some(value) = value.as_f64()
-                    && shown.iter().any(|suffix| name.ends_with(suffix))
-                {
-                    match metrics.iter_mut().find(|(known, _)| known == name) {
-                        Some((_, points)) => points.push((step, value)),
-                        None => metrics.push((name.clone(), vec![(step, value)])),
-                    }
-                }
-            }
-        }
-        Plot::of_training(&self.title, loss, metrics).write_svg(&self.dir.join(PLOT))
+    }
+}
+
+impl Drop for Journal {
+    /// A run that fails leaves the figures of its last steps.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// A line of the log.
+fn dated(level: &str, message: &str) -> String {
+    let now = jiff::Zoned::now().strftime("%Y-%m-%d,%H:%M:%S");
+    format!("{now} | {level} | {message}\n")
+}
+
+/// Level and text of what a file has to tell.
+fn worded(news: News) -> (&'static str, String) {
+    match news {
+        News::Failed(error) => (
+            "WARNING",
+            format!(
+                "{error}; the run goes on, and what is missing there is written as soon as it can be"
+            ),
+        ),
+        News::Mended { path, lost: 0 } => (
+            "INFO",
+            format!(
+                "{} is written again, and nothing is missing",
+                path.display()
+            ),
+        ),
+        News::Mended { path, lost } => (
+            "WARNING",
+            format!(
+                "{} is written again; {lost} entries are missing",
+                path.display()
+            ),
+        ),
     }
 }
 

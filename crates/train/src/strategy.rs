@@ -19,7 +19,7 @@ use openclip_data::source::ProblemKind;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::run::host;
-use openclip_eval::validation::{Due, Validation};
+use openclip_eval::validation::Validation;
 use openclip_model::config::{ModelConfig, PreprocessConfig};
 use openclip_model::factory::Loaded;
 
@@ -73,6 +73,8 @@ pub struct Run {
     pub journal: Journal,
     /// Copies the run folder elsewhere.
     pub remote: Option<remote::Sync>,
+    /// Whether the weights gave a finite loss when they were last looked at.
+    pub is_finite: bool,
     /// Whether the run was stopped before its end.
     pub stopped: bool,
 }
@@ -178,7 +180,8 @@ impl Run {
             self.epoch(burn, train)?;
             burn.tell(LearnerEvent::EndSplit(epoch_number));
         }
-        self.journal.plot()
+        self.journal.plot();
+        Ok(())
     }
 
     /// The rest of the current epoch, or up to the step at which the run is stopped.
@@ -199,12 +202,13 @@ impl Run {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
             let data_time = started.elapsed().as_secs_f64();
             let plan = self.plan(burn)?;
+            let probe = self.probe(&step, &plan);
             let mut figures = self.take(burn, step, &plan)?;
             figures.data_time = data_time;
             figures.batch_time = started.elapsed().as_secs_f64();
             started = Instant::now();
 
-            self.log(burn, figures, &plan)?;
+            self.log(burn, figures, &plan);
             let lr = Some(burn.learner.lr_current());
             let item =
                 TrainingItem::new(figures, steps.progress(), Some(figures.step as usize), lr);
@@ -216,7 +220,7 @@ impl Run {
                 self.progress.samples_in_epoch = 0;
                 self.progress.cursor = 0;
             }
-            self.keep(burn, plan.checkpoint)?;
+            self.keep(burn, plan.checkpoint, probe)?;
             if plan.stops {
                 self.stopped = true;
                 break;
@@ -249,6 +253,15 @@ impl Run {
             ends_epoch,
             stops,
             checkpoint: self.saver.plan(number, epoch, self.is_overdue()?, last),
+        })
+    }
+
+    /// What to try weights on that no step of the run follows soon: the last micro-batch.
+    fn probe(&self, step: &Step, plan: &StepPlan) -> Option<Step> {
+        let last = plan.ends_epoch || plan.checkpoint.as_ref().is_some_and(SavePlan::is_last);
+        (last && self.ranks.is_first()).then(|| Step {
+            batches: step.batches.last().cloned().into_iter().collect(),
+            index: step.index,
         })
     }
 
@@ -294,16 +307,11 @@ impl Run {
         Ok(figures)
     }
 
-    fn log(
-        &mut self,
-        burn: &Burn<'_>,
-        figures: StepFigures,
-        plan: &StepPlan,
-    ) -> Result<(), TrainError> {
+    fn log(&mut self, burn: &Burn<'_>, figures: StepFigures, plan: &StepPlan) {
         let due = (plan.number - 1).is_multiple_of(self.config.log_every_n_steps);
         let status = (due || plan.ends_epoch || plan.stops)
             .then(|| self.status(figures.samples, burn.learner.model().memory()));
-        self.journal.step(figures, status)
+        self.journal.step(figures, status);
     }
 
     /// Tells of a step that was passed over, and ends the run at one too many.
@@ -315,6 +323,10 @@ impl Run {
             ..
         } = figures;
         let (verdict, count) = burn.with_state(|state| (state.verdict, state.bad_in_a_row));
+        match count {
+            0 => self.saver.proved(&mut self.journal),
+            _ => self.saver.doubted(),
+        }
         if verdict == Verdict::Taken {
             return Ok(());
         }
@@ -328,26 +340,51 @@ impl Run {
         Err(TrainError::BadSteps {
             count,
             reason,
-            checkpoint: self.newest(),
+            checkpoint: self.last_good(),
         })
     }
 
-    /// Hands a checkpoint to the saver where one is due.
-    fn keep(&mut self, burn: &Burn<'_>, checkpoint: Option<SavePlan>) -> Result<(), TrainError> {
+    /// Hands a checkpoint to the saver where one is due and the weights are good. A stop in a streak of bad steps is saved, since
+    /// the streak may be one of the data, and nothing goes for it.
+    fn keep(
+        &mut self,
+        burn: &Burn<'_>,
+        checkpoint: Option<SavePlan>,
+        probe: Option<Step>,
+    ) -> Result<(), TrainError> {
         self.progress.guard = burn.with_state(|state| state.guard.memory().clone());
         self.saver.poll(&mut self.journal);
         if let Some(remote) = &self.remote {
             remote.poll(&mut self.journal);
         }
+        let task = burn.learner.model();
+        self.is_finite = probe.is_none_or(|probe| task.is_finite_on(probe));
         let Some(plan) = checkpoint else {
             return Ok(());
         };
         self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
-        if self.ranks.is_first() {
-            let optimizer = burn.with_state(|state| state.optimizer.take());
-            let snapshot = self.snapshot(burn.learner, optimizer);
-            self.saver.save(plan, snapshot, &mut self.journal);
+        if !self.ranks.is_first() {
+            return Ok(());
         }
+        let (optimizer, bad) =
+            burn.with_state(|state| (state.optimizer.take(), state.bad_in_a_row));
+        let is_good = self.is_finite;
+        let (name, step) = (plan.name(), self.progress.step);
+        if !is_good && plan.is_last() {
+            let checkpoint = self.last_good();
+            return Err(TrainError::Diverged { step, checkpoint });
+        }
+        if !is_good || bad > 0 && !plan.is_last() {
+            let reason = match is_good {
+                true => format!("{bad} bad steps in a row"),
+                false => "the weights give a loss that is not finite".into(),
+            };
+            let warning = format!("step {step}: checkpoint {name} is not written: {reason}");
+            self.journal.warn(warning);
+            return Ok(());
+        }
+        let snapshot = self.snapshot(&task, optimizer);
+        self.saver.save(plan, snapshot, bad == 0, &mut self.journal);
         Ok(())
     }
 
@@ -360,11 +397,12 @@ impl Run {
         }
     }
 
-    /// The newest checkpoint, after waiting for the one under way.
-    fn newest(&mut self) -> Option<PathBuf> {
+    /// The newest checkpoint whose weights are good, after waiting for the one under way.
+    fn last_good(&mut self) -> Option<PathBuf> {
+        self.saver.doubted();
         // The error of the run counts for more than that of a checkpoint.
         let _ = self.saver.finish(&mut self.journal);
-        self.saver.newest().map(Path::to_owned)
+        self.saver.good().map(Path::to_owned)
     }
 
     fn status(&self, samples: usize, memory: MemoryUse) -> RunStatus {
@@ -379,7 +417,7 @@ impl Run {
     }
 
     /// The run as it stands after a step.
-    fn snapshot(&self, learner: &Learner<Task>, optimizer: Option<OptimizerRecord>) -> Snapshot {
+    fn snapshot(&self, task: &Task, optimizer: Option<OptimizerRecord>) -> Snapshot {
         let ModelFacts {
             name,
             config,
@@ -392,7 +430,6 @@ impl Run {
             preprocess: preprocess.clone(),
             warnings: Vec::new(),
         };
-        let task = learner.model();
         Snapshot {
             model: with_facts(task.clip.valid()),
             average: task.average().map(with_facts),
@@ -407,7 +444,12 @@ impl Run {
             return Ok(());
         }
         let epoch = self.progress.epoch;
-        let due = due(&self.config, epoch);
+        if !self.is_finite {
+            let warning = format!("epoch {epoch} is not evaluated: its weights are of no use");
+            self.journal.warn(warning);
+            return Ok(());
+        }
+        let due = self.config.due(epoch);
         let task = learner.model();
         let average = task.average();
         self.encoder
@@ -415,10 +457,10 @@ impl Run {
         let measured = self.validation.run(&self.encoder, &self.tokenizer, due)?;
         let metrics = measured.metrics;
         self.saver.evaluated(&metrics, &mut self.journal);
-        if metrics.is_empty() {
-            return Ok(());
+        if !metrics.is_empty() {
+            self.journal.evaluation(epoch, self.progress.step, &metrics);
         }
-        self.journal.evaluation(epoch, self.progress.step, &metrics)
+        Ok(())
     }
 
     /// Says which samples of the epoch were of no use, on any rank.
@@ -442,24 +484,5 @@ impl Run {
             ));
         }
         Ok(())
-    }
-}
-
-/// What a run without training measures: everything that was asked for, whatever epoch its model is of.
-pub fn asked(config: &TrainConfig) -> Due {
-    Due {
-        pairs: config.val_frequency > 0,
-        zero_shot: config.zeroshot_frequency > 0,
-    }
-}
-
-/// Which measurements are due after `epoch` epochs.
-pub fn due(config: &TrainConfig, epoch: u64) -> Due {
-    let is_due = |frequency: u64| {
-        frequency > 0 && (epoch.is_multiple_of(frequency) || epoch == config.epochs)
-    };
-    Due {
-        pairs: is_due(config.val_frequency),
-        zero_shot: is_due(config.zeroshot_frequency),
     }
 }

@@ -11,6 +11,7 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use openclip_data::loader::Batch;
 use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
+use openclip_model::layers::drop_path::branch_seed;
 use openclip_model::loss::clip_loss;
 use openclip_model::{Clip, pixels};
 
@@ -159,6 +160,12 @@ impl Task {
         MemoryUse::now(&self.setup.device)
     }
 
+    /// Whether the model as it stands has a finite loss on the micro-batches of a step.
+    pub fn is_finite_on(&self, step: Step) -> bool {
+        let figures = InferenceStep::step(&self.valid(), step);
+        figures.loss.is_finite()
+    }
+
     /// What the steps share with the loop.
     pub fn state(&self) -> &Arc<Mutex<TrainingState>> {
         &self.state
@@ -193,16 +200,29 @@ impl Task {
     }
 }
 
+/// The seeds of the micro-batches of `rank` in step `step` of a run. Micro-batches are numbered through the whole run, and SplitMix64
+/// gives different numbers different seeds: no two of them agree, and however a batch is split, its parts' seeds are the same.
+fn dropout_seeds(
+    seed: u64,
+    step: u64,
+    rank: usize,
+    world: usize,
+    accum_freq: usize,
+) -> impl Iterator<Item = u64> {
+    let before = step.wrapping_mul(world as u64).wrapping_add(rank as u64);
+    let first = before.wrapping_mul(accum_freq as u64);
+    (0..accum_freq as u64).map(move |i| branch_seed(seed, first.wrapping_add(i) as usize))
+}
+
 impl TrainStep for Task {
     type Input = Step;
     type Output = StepFigures;
 
     /// The gradients; figures are in the [`TrainingState`] when the optimizer has stepped.
     fn step(&self, step: Step) -> TrainOutput<StepFigures> {
-        // Every micro-batch of every rank has a seed of its own.
-        let before = self.ranks.rank() * step.batches.len();
-        let first = self.setup.seed.wrapping_add(step.index << 16) + before as u64;
-        let batches: Vec<_> = (first..)
+        let (rank, world) = (self.ranks.rank(), self.ranks.world_size());
+        let seeds = dropout_seeds(self.setup.seed, step.index, rank, world, step.batches.len());
+        let batches: Vec<_> = seeds
             .zip(step.batches)
             .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
             .collect();
@@ -309,5 +329,39 @@ impl InferenceStep for Task {
             contrastive_loss: loss,
             ..StepFigures::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// More micro-batches in a step than sixteen bits number, and seeds of runs that are next to each other.
+    #[test]
+    fn no_two_micro_batches_drop_the_same() {
+        for (world, accum_freq) in [(1, 1), (2, 3), (1024, 100), (3, 40_000)] {
+            let mut seen = HashSet::new();
+            let mut count = 0;
+            for seed in [0, 1] {
+                for step in [0, 1, 2, 65_535, 65_536, 10_000_000] {
+                    let ranks = HashSet::from([0, world / 2, world - 1]);
+                    for rank in ranks {
+                        let seeds = dropout_seeds(seed, step, rank, world, accum_freq);
+                        count += accum_freq;
+                        seen.extend(seeds);
+                    }
+                }
+            }
+            assert_eq!(seen.len(), count, "{world} ranks of {accum_freq}");
+        }
+    }
+
+    #[test]
+    fn however_a_batch_is_split_its_parts_drop_the_same() {
+        let whole: Vec<u64> = dropout_seeds(7, 5, 0, 1, 6).collect();
+        let ranks = (0..3).flat_map(|rank| dropout_seeds(7, 5, rank, 3, 2));
+        assert_eq!(ranks.collect::<Vec<_>>(), whole);
     }
 }

@@ -176,13 +176,21 @@ fn a_run_with_everything_on_goes_on_bit_for_bit() {
 #[test]
 fn the_average_follows_the_weights_and_is_validated() {
     let dir = tempfile::tempdir().unwrap();
-    let (run, _) = small_run(dir.path(), &tiny(), "ema", |config| {
+    let change = |config: &mut TrainConfig| {
         config.ema_decay = Some(0.75);
         config.lr = 1e-2;
-        config.save_every_n_steps = Some(1);
         config.save_frequency = 0;
         config.val_data = config.train_data.clone();
-    });
+        config.resume = Some("latest".into());
+    };
+    // Stopped behind every step, each of which is an epoch: it leaves a checkpoint.
+    for stop in 1..8 {
+        small_run(dir.path(), &tiny(), "ema", |config| {
+            change(config);
+            config.max_steps = Some(stop);
+        });
+    }
+    let (run, _) = small_run(dir.path(), &tiny(), "ema", change);
     let model = dir.path().join("tiny-vit.json").display().to_string();
     let fresh = factory::create(&model, None, &device(), &CreateOptions::default()).unwrap();
     let mut average: Vec<(String, Vec<f64>)> = parameters_of(&fresh.model)
@@ -192,12 +200,7 @@ fn the_average_follows_the_weights_and_is_validated() {
     average.sort_by(|a, b| a.0.cmp(&b.0));
     let mut moved = 0.0_f64;
     for step in 1..=8 {
-        let name = if step == 8 {
-            "epoch_8".to_owned()
-        } else {
-            format!("step_{step}")
-        };
-        let folder = run.join("checkpoints").join(name);
+        let folder = run.join(format!("checkpoints/epoch_{step}"));
         let now = weights(&folder.join("model.safetensors"));
         let found = weights(&folder.join("ema.safetensors"));
         for ((average, now), found) in average.iter_mut().zip(&now).zip(&found) {

@@ -9,6 +9,8 @@
 mod batch_norm_sync;
 mod checkpoints;
 mod evaluation;
+#[cfg(feature = "mpi")]
+mod exchanges;
 mod guards;
 mod optimizers;
 mod ranks;

@@ -138,7 +138,7 @@ fn the_run_folder_tells_the_story() {
             .count(),
         1
     );
-    for name in ["step_4", "step_8", "epoch_2", "step_16", "epoch_3"] {
+    for name in ["step_4", "epoch_1", "epoch_2", "step_16", "epoch_3"] {
         let folder = outcome.run.join("checkpoints").join(name);
         assert!(folder.join("model.safetensors").is_file(), "{name}");
         assert!(folder.join("open_clip_config.json").is_file(), "{name}");

@@ -31,9 +31,15 @@ fn final_weights(folder: &Path) -> Vec<u8> {
     weights(&folder.join("epoch_3/model.safetensors"))
 }
 
+/// Those about checkpoints.
 fn warnings(ran: &Ran) -> Vec<&str> {
-    let lines = ran.stderr.lines();
-    lines.filter(|line| line.contains("| WARNING |")).collect()
+    let lines = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("| WARNING |"));
+    lines
+        .filter(|line| line.contains("/checkpoints/"))
+        .collect()
 }
 
 /// What every fault has in common: the run could not save from step 5 on.

@@ -112,6 +112,14 @@ pub enum ModelError {
         /// Their bytes.
         gigabytes: usize,
     },
+    /// A tensor that the device does not hand back.
+    #[error("{key}: the device does not hand back its values: {reason}")]
+    ReadBack {
+        /// Key in the state dict.
+        key: String,
+        /// What the device says.
+        reason: String,
+    },
     /// A device that cannot be used.
     #[error("--device {device}: {reason}")]
     Device {

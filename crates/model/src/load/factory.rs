@@ -328,7 +328,7 @@ impl Loaded {
             ("format".to_string(), "pt".to_string()),
             (CONFIG_METADATA.to_string(), hub.to_string()),
         ];
-        let params = params::export(&self.model);
+        let params = params::export(&self.model)?;
         let tensors = params
             .iter()
             .map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));

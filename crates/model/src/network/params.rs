@@ -5,11 +5,12 @@
 //! text tower of a plain CLIP lives at the root there.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData, TensorReadError};
 use rayon::prelude::*;
 
 use super::clip::Clip;
 use crate::family::param::Layout;
+use crate::files::ModelError;
 
 pub use crate::family::ParamInfo;
 
@@ -99,6 +100,14 @@ pub struct ParamValues {
 pub trait Pick {
     /// The tensor to copy, of the parameter's own shape; nothing leaves the parameter out.
     fn pick<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<Tensor<D>>;
+
+    /// Its values on the host, row-major.
+    ///
+    /// # Errors
+    /// When the device does not hand them back.
+    fn read<const D: usize>(&mut self, tensor: Tensor<D>) -> Result<Vec<f32>, TensorReadError> {
+        tensor.try_into_vec_as()
+    }
 }
 
 /// The parameters themselves.
@@ -111,16 +120,22 @@ impl Pick for Values {
 }
 
 /// Copies every parameter of `model` to the host.
-pub fn export(model: &Clip) -> Vec<ParamValues> {
+///
+/// # Errors
+/// [`ModelError::ReadBack`], naming the first one that the device does not hand back.
+pub fn export(model: &Clip) -> Result<Vec<ParamValues>, ModelError> {
     export_with(model, &mut Values)
 }
 
 /// Copies what `pick` makes of each parameter (its gradient, say) to the host, under the parameter's key.
-pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Vec<ParamValues> {
+///
+/// # Errors
+/// As [`export`].
+pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Result<Vec<ParamValues>, ModelError> {
     struct Export<'a, P> {
         path: Path,
         custom_text: bool,
-        found: Vec<ParamValues>,
+        found: Result<Vec<ParamValues>, ModelError>,
         pick: &'a mut P,
     }
     impl<P: Pick> ModuleVisitor for Export<'_, P> {
@@ -131,28 +146,35 @@ pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Vec<ParamValues> {
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Ok(found) = &mut self.found else {
+                return;
+            };
             let Some(tensor) = self.pick.pick(param) else {
                 return;
             };
             let shape = tensor.dims();
-            let Ok(values) = tensor.try_into_vec_as::<f32>() else {
-                return;
-            };
+            let key = self.path.key(self.custom_text);
             let layout = self.path.layout();
-            self.found.push(ParamValues {
-                key: self.path.key(self.custom_text),
-                shape: layout.torch_shape(&shape),
-                values: match layout {
-                    Layout::Transposed => transpose(&values, shape[0], shape[1]),
-                    _ => values,
-                },
-            });
+            match self.pick.read(tensor) {
+                Ok(values) => found.push(ParamValues {
+                    key,
+                    shape: layout.torch_shape(&shape),
+                    values: match layout {
+                        Layout::Transposed => transpose(&values, shape[0], shape[1]),
+                        _ => values,
+                    },
+                }),
+                Err(error) => {
+                    let reason = error.to_string();
+                    self.found = Err(ModelError::ReadBack { key, reason });
+                }
+            }
         }
     }
     let mut export = Export {
         path: Path::default(),
         custom_text: model.custom_text,
-        found: Vec::new(),
+        found: Ok(Vec::new()),
         pick,
     };
     model.visit(&mut export);
@@ -261,11 +283,57 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Half a model must not pass for one.
+    #[test]
+    fn a_tensor_that_the_device_keeps_is_an_error_and_not_left_out() {
+        struct Lost(usize);
+        impl Pick for Lost {
+            fn pick<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Option<Tensor<D>> {
+                Values.pick(param)
+            }
+            fn read<const D: usize>(
+                &mut self,
+                tensor: Tensor<D>,
+            ) -> Result<Vec<f32>, TensorReadError> {
+                let lost = TensorReadError::InvalidShape {
+                    expected: 1,
+                    actual: 0,
+                };
+                self.0 = self.0.checked_sub(1).ok_or(lost)?;
+                tensor.try_into_vec_as()
+            }
+        }
+        let config = serde_json::json!({
+            "embed_dim": 4,
+            "vision_cfg": {"image_size": 8, "patch_size": 8, "width": 8, "head_width": 8, "layers": 1},
+            "text_cfg": {"context_length": 4, "vocab_size": 6, "width": 8, "heads": 1, "layers": 1}
+        });
+        let config = serde_json::from_value(config).unwrap();
+        let model = Clip::new(&config, &burn::tensor::Device::default()).unwrap();
+        let keys: Vec<String> = describe(&model)
+            .into_iter()
+            .map(|param| param.key)
+            .collect();
+        for (lost, key) in keys.iter().enumerate() {
+            let error = export_with(&model, &mut Lost(lost)).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("{key}: ")),
+                "{error}"
+            );
+        }
+        let whole = export_with(&model, &mut Lost(keys.len())).unwrap();
+        assert_eq!(whole.len(), keys.len());
+    }
+
     #[test]
     fn transpose_of_odd_shapes() {
         for (rows, columns) in [(1, 1), (3, 5), (33, 70), (64, 31)] {
             let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
-            let turned = super::transpose(&values, rows, columns);
+            let turned = transpose(&values, rows, columns);
             for row in 0..rows {
                 for column in 0..columns {
                     assert_eq!(turned[column * rows + row], values[row * columns + column]);

@@ -10,7 +10,8 @@
 //! * [`folder`] – writing one folder, and giving its files a second name
 //! * [`find`] – the newest one that is whole
 //! * [`keep`] – which older ones may go
-//! * [`saver`] – when one is due, and writing it while the run goes on
+//! * [`saver`] – when one is due, and whether its weights are worth it
+//! * `writer` – writing it while the run goes on
 
 pub mod find;
 pub mod folder;
@@ -22,6 +23,7 @@ mod reshape;
 pub mod saver;
 mod shape;
 mod state;
+mod writer;
 
 pub use find::{Checkpoint, Found, latest, open, optimizer};
 pub use folder::Snapshot;

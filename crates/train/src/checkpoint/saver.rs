@@ -1,16 +1,14 @@
-//! When a checkpoint is due, and writing it while the run goes on.
+//! When a checkpoint is due, and which of those that are due are worth it.
 
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use openclip_data::error::panic_message;
-
-use super::folder::{Snapshot, duplicate};
+use super::folder::Snapshot;
 use super::keep::Retention;
 use super::layout::{BEST, LATEST};
 use super::metric::Metric;
 use super::state::State;
+use super::writer::{Content, Job, Writer};
 use crate::journal::Journal;
 use crate::{TrainConfig, TrainError};
 
@@ -70,9 +68,26 @@ pub enum SavePlan {
     Hold,
 }
 
-/// Writes checkpoints on a thread of its own, one at a time; a second one waits for the first.
+impl SavePlan {
+    /// Whether the run is to end or stop with it.
+    pub fn is_last(&self) -> bool {
+        matches!(self, Self::Save { must: true, .. })
+    }
+
+    /// What it is called in messages.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Save { name, .. } => name,
+            Self::Hold => BEST,
+        }
+    }
+}
+
+/// Hands checkpoints to a thread of their own and never waits for it before the end of the run.
+///
+/// Weights are those that a step leaves behind, and only the next step shows what they are worth. A checkpoint within an epoch is
+/// therefore kept back until a step was taken from it; where none follows soon, the caller has looked at the weights.
 pub struct Saver {
-    dir: PathBuf,
     saving: Saving,
     /// Start of the run, or when the last checkpoint was taken.
     saved: Instant,
@@ -80,10 +95,15 @@ pub struct Saver {
     best: Option<Metric>,
     /// The end of an epoch that has yet to be evaluated.
     epoch: Option<Epoch>,
-    under_way: Option<(Role, JoinHandle<Written>)>,
-    newest: Option<PathBuf>,
-    /// Why the last checkpoint was not written.
-    failed: Option<TrainError>,
+    /// The last checkpoint within an epoch, until a step was taken from it.
+    unproven: Option<Job>,
+    /// Where the run went on from.
+    start: Option<PathBuf>,
+    /// Whether this run has taken a step.
+    proven: bool,
+    /// Whether the last step could not be taken.
+    doubted: bool,
+    writer: Writer,
 }
 
 enum Epoch {
@@ -91,39 +111,33 @@ enum Epoch {
     Held(Box<Snapshot>),
 }
 
-/// What a checkpoint under way is to the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// One of many.
-    Usual,
-    /// The one a run ends or stops with.
-    Must,
-    /// Another name of one that is there.
-    Copy,
-}
-
-/// The folder, and what went wrong when older ones were removed.
-type Written = Result<(PathBuf, Option<TrainError>), TrainError>;
-
 impl Saver {
-    /// For the folder `dir`, from whose checkpoint `newest` the run goes on.
-    pub fn new(dir: PathBuf, saving: Saving, newest: Option<PathBuf>) -> Self {
+    /// For the folder `dir`, from whose checkpoint `start` the run goes on.
+    pub fn new(dir: PathBuf, saving: Saving, start: Option<PathBuf>) -> Self {
         let best = State::read(&dir.join(BEST)).ok();
         Self {
             best: best.and_then(|state| state.metric),
-            dir,
             saving,
             saved: Instant::now(),
             epoch: None,
-            under_way: None,
-            newest,
-            failed: None,
+            unproven: None,
+            start,
+            proven: false,
+            doubted: false,
+            writer: Writer::new(dir),
         }
     }
 
     /// The newest complete checkpoint.
     pub fn newest(&self) -> Option<&Path> {
-        self.newest.as_deref()
+        let newest = self.writer.newest().or(self.start.as_ref());
+        newest.map(PathBuf::as_path)
+    }
+
+    /// The newest complete checkpoint that a step could be taken from.
+    pub fn good(&self) -> Option<&Path> {
+        self.newest()
+            .filter(|_| self.proven || self.writer.newest().is_some())
     }
 
     /// Whether the time between checkpoints is over.
@@ -169,28 +183,55 @@ impl Saver {
         })
     }
 
-    /// Does it. Returns at once unless an earlier checkpoint is still being written.
-    pub fn save(&mut self, plan: SavePlan, snapshot: Snapshot, journal: &mut Journal) {
+    /// Does it, and returns at once. `rotates` says whether older checkpoints may go for it.
+    pub fn save(
+        &mut self,
+        plan: SavePlan,
+        snapshot: Snapshot,
+        rotates: bool,
+        journal: &mut Journal,
+    ) {
         let ends_epoch = snapshot.progress.step_in_epoch == 0;
+        let snapshot = Box::new(snapshot);
         let SavePlan::Save { name, must, recent } = plan else {
-            self.epoch = Some(Epoch::Held(Box::new(snapshot)));
+            self.epoch = Some(Epoch::Held(snapshot));
             return;
         };
         self.saved = Instant::now();
-        let role = if must { Role::Must } else { Role::Usual };
-        let (dir, retention) = (self.dir.clone(), self.saving.retention);
-        let written = name.clone();
-        let write = move || {
-            let path = snapshot.write(&dir, &written, None)?;
-            let kept = retention.apply(&dir, &written);
-            let path_of = |source| TrainError::Write { path: dir, source };
-            Ok((path, kept.map_err(path_of).err()))
+        let retention = match rotates {
+            true => self.saving.retention,
+            false => Retention::default(),
         };
-        self.start(role, write, journal);
+        let job = Job {
+            name: name.clone(),
+            must,
+            metric: None,
+            content: Content::Snapshot(snapshot, retention),
+        };
+        if !ends_epoch && !must {
+            self.unproven = Some(job);
+            return;
+        }
+        // One that still waits for proof is of the same weights.
+        self.unproven = None;
+        self.writer.submit(job, journal);
         if recent {
             self.copy(&name, LATEST, None, journal);
         }
         self.epoch = ends_epoch.then_some(Epoch::Saved(name));
+    }
+
+    /// A step was taken: the weights before it were good.
+    pub fn proved(&mut self, journal: &mut Journal) {
+        (self.proven, self.doubted) = (true, false);
+        if let Some(job) = self.unproven.take() {
+            self.writer.submit(job, journal);
+        }
+    }
+
+    /// No step could be taken from the last weights, so far.
+    pub fn doubted(&mut self) {
+        self.doubted = true;
     }
 
     /// Keeps the end of the epoch just evaluated if its metrics are the best.
@@ -214,103 +255,49 @@ impl Saver {
         match epoch {
             Epoch::Saved(from) => self.copy(&from, BEST, Some(metric), journal),
             Epoch::Held(snapshot) => {
-                let dir = self.dir.clone();
-                let write = move || Ok((snapshot.write(&dir, BEST, Some(metric))?, None));
-                self.start(Role::Usual, write, journal);
+                let job = Job {
+                    name: BEST.into(),
+                    must: false,
+                    metric: Some(metric),
+                    content: Content::Snapshot(snapshot, Retention::default()),
+                };
+                self.writer.submit(job, journal);
             }
         }
     }
 
     /// Takes note of a checkpoint that has been written meanwhile.
     pub fn poll(&mut self, journal: &mut Journal) {
-        let is_done = |(_, thread): &(_, JoinHandle<_>)| thread.is_finished();
-        if self.under_way.as_ref().is_some_and(is_done) {
-            self.settle(journal);
-        }
+        self.writer.poll(journal);
     }
 
-    /// Waits for the checkpoint under way.
+    /// Waits until everything is written.
     ///
     /// # Errors
     /// When the run's last checkpoint could not be written.
     pub fn finish(&mut self, journal: &mut Journal) -> Result<(), TrainError> {
-        self.settle(journal);
-        self.failed.take().map_or(Ok(()), Err)
-    }
-
-    fn copy(
-        &mut self,
-        from: &str,
-        to: &'static str,
-        metric: Option<Metric>,
-        journal: &mut Journal,
-    ) {
-        // What was not written has been reported.
-        if self.settle(journal) {
-            let (dir, from) = (self.dir.clone(), from.to_owned());
-            let write = move || Ok((duplicate(&dir, &from, to, metric)?, None));
-            self.start(Role::Copy, write, journal);
+        // A run that ends for another reason has nothing against its last weights.
+        if let Some(job) = self.unproven.take().filter(|_| !self.doubted) {
+            self.writer.submit(job, journal);
         }
+        self.writer.finish(journal)
     }
 
-    fn start(
-        &mut self,
-        role: Role,
-        write: impl FnOnce() -> Written + Send + 'static,
-        journal: &mut Journal,
-    ) {
-        self.settle(journal);
-        let builder = std::thread::Builder::new().name("checkpoint".into());
-        match builder.spawn(write) {
-            Ok(thread) => self.under_way = Some((role, thread)),
-            Err(source) => {
-                let path = self.dir.clone();
-                self.report(role, Err(TrainError::Checkpoint { path, source }), journal);
-            }
-        }
-    }
-
-    /// Waits for the checkpoint under way; false if there was one and it was not written.
-    fn settle(&mut self, journal: &mut Journal) -> bool {
-        let Some((role, thread)) = self.under_way.take() else {
-            return true;
+    fn copy(&mut self, from: &str, to: &str, metric: Option<Metric>, journal: &mut Journal) {
+        let job = Job {
+            name: to.into(),
+            must: false,
+            metric,
+            content: Content::Copy(from.into()),
         };
-        let written = thread.join().unwrap_or_else(|panic| {
-            let text = panic_message(panic.as_ref());
-            Err(TrainError::Learner(format!("writing a checkpoint: {text}")))
-        });
-        self.report(role, written, journal)
-    }
-
-    fn report(&mut self, role: Role, written: Written, journal: &mut Journal) -> bool {
-        match written {
-            Ok((path, problem)) => {
-                journal.info(format!("Saved {}", path.display()));
-                if let Some(problem) = problem {
-                    journal.warn(format!("an older checkpoint stays: {problem}"));
-                }
-                if role != Role::Copy {
-                    self.newest = Some(path);
-                }
-                true
-            }
-            Err(error) => {
-                match role {
-                    Role::Must => self.failed = Some(error),
-                    _ => journal.warn(format!("{error}; the run goes on")),
-                }
-                false
-            }
-        }
+        self.writer.submit(job, journal);
     }
 }
 
 impl Drop for Saver {
-    /// A run that fails leaves the checkpoint under way to its end.
+    /// A run that fails leaves its checkpoints to their end.
     fn drop(&mut self) {
-        if let Some((_, thread)) = self.under_way.take() {
-            let _ = thread.join();
-        }
+        let _ = self.finish(&mut Journal::silent());
     }
 }
 

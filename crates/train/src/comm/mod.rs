@@ -3,6 +3,7 @@
 //! * [`Communicator`] – what an exchange has to offer: two operations
 //! * [`threads`] – ranks are threads of this process, one per device
 //! * [`mpi`](self) – ranks are processes on any number of nodes (feature `mpi`)
+//! * `pieces` – exchanges larger than one call of MPI
 //! * [`world`] – which rank the environment says this process is
 //! * [`batch_norm`] – statistics of BatchNorm over all ranks
 //! * [`tensors`] – the two operations on tensors and gradients
@@ -13,6 +14,8 @@
 pub mod batch_norm;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg_attr(not(feature = "mpi"), allow(dead_code))]
+mod pieces;
 pub mod tensors;
 pub mod threads;
 pub mod world;

@@ -9,9 +9,9 @@ use mpi::environment::Universe;
 use mpi::topology::{Communicator as _, SimpleCommunicator};
 use mpi::traits::CommunicatorCollectives;
 
-use super::{CommError, Communicator};
+use super::{CommError, Communicator, pieces};
 
-/// Largest exchange in one call: MPI counts in `i32`.
+/// Largest exchange in one call, in bytes: MPI counts in `i32`. More goes in pieces.
 const MOST: usize = 1 << 28;
 
 /// This process among those that the launcher started.
@@ -21,6 +21,8 @@ const MOST: usize = 1 << 28;
 pub struct MpiRank {
     rank: usize,
     size: usize,
+    /// Bytes of one call.
+    most: usize,
     /// One call at a time. MPI is finalised when the last clone goes.
     calls: Arc<Mutex<Held>>,
 }
@@ -49,8 +51,17 @@ impl MpiRank {
         Ok(Self {
             rank: world.rank() as usize,
             size: world.size() as usize,
+            most: MOST,
             calls: Arc::new(Mutex::new(Held(universe))),
         })
+    }
+
+    /// The same with calls of at most `bytes`, equal on all ranks.
+    pub fn with_calls_of(self, bytes: usize) -> Self {
+        Self {
+            most: bytes,
+            ..self
+        }
     }
 
     fn with<T>(&self, call: impl FnOnce(&SimpleCommunicator) -> T) -> T {
@@ -72,39 +83,32 @@ impl Communicator for MpiRank {
         self.with(|world| {
             let mut counts = vec![0_u64; self.size];
             world.all_gather_into(&(bytes.len() as u64), &mut counts[..]);
-            let total: u64 = counts.iter().sum();
-            if total > MOST as u64 {
-                return Err(CommError::Length(bytes.len(), MOST));
-            }
-            let counts: Vec<i32> = counts.iter().map(|count| *count as i32).collect();
-            let starts = counts.iter().scan(0, |start, count| {
-                *start += count;
-                Some(*start - count)
-            });
-            let starts: Vec<i32> = starts.collect();
-            // The address of an empty slice may be 1, which Open MPI reads as MPI_IN_PLACE.
-            let bytes = if bytes.is_empty() {
-                &[0_u8][..0]
-            } else {
-                bytes
-            };
-            let mut all = Vec::with_capacity(total as usize + 1);
-            all.resize(total as usize, 0_u8);
-            let mut parts = PartitionMut::new(&mut all[..], counts.clone(), starts);
-            world.all_gather_varcount_into(bytes, &mut parts);
-            let mut rest = all.as_slice();
-            let split = |count: &i32| {
-                let (part, after) = rest.split_at(*count as usize);
-                rest = after;
-                part.to_vec()
-            };
-            Ok(counts.iter().map(split).collect())
+            pieces::gather(&counts, self.most, |moved, first| {
+                let counts: Vec<i32> = moved.iter().map(|count| *count as i32).collect();
+                let starts = counts.iter().scan(0, |start, count| {
+                    *start += count;
+                    Some(*start - count)
+                });
+                let starts: Vec<i32> = starts.collect();
+                let own = bytes.get(first..).unwrap_or_default();
+                // The address of an empty slice may be 1, which Open MPI reads as MPI_IN_PLACE.
+                let own = match moved[self.rank] {
+                    0 => &[0_u8][..0],
+                    count => &own[..count],
+                };
+                let total = moved.iter().sum();
+                let mut all = Vec::with_capacity(total + 1);
+                all.resize(total, 0_u8);
+                let mut parts = PartitionMut::new(&mut all[..], counts, starts);
+                world.all_gather_varcount_into(own, &mut parts);
+                Ok(all)
+            })
         })
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CommError> {
         self.with(|world| {
-            for part in values.chunks_mut(MOST) {
+            for part in values.chunks_mut((self.most / size_of::<f32>()).max(1)) {
                 let mine = part.to_vec();
                 world.all_reduce_into(&mine[..], part, SystemOperation::sum());
             }

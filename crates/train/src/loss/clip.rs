@@ -9,6 +9,10 @@ use super::pair::{PairLoss, Tile};
 pub struct ClipLoss;
 
 impl PairLoss for ClipLoss {
+    fn name(&self) -> &'static str {
+        "CLIP's contrastive loss"
+    }
+
     fn is_two_sided(&self) -> bool {
         true
     }

@@ -10,6 +10,10 @@ use super::pair::{PairLoss, Tile};
 pub struct DistillLoss;
 
 impl PairLoss for DistillLoss {
+    fn name(&self) -> &'static str {
+        "distillation loss"
+    }
+
     fn is_two_sided(&self) -> bool {
         true
     }

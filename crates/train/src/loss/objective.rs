@@ -1,6 +1,7 @@
 //! The weighted sum that a step minimises.
 
 use super::clip::ClipLoss;
+use super::distill::DistillLoss;
 use super::pair::PairLoss;
 
 /// How much the next token counts.
@@ -35,10 +36,57 @@ impl Objective {
             caption: None,
         }
     }
+
+    /// What a step minimises, in words: `CLIP's contrastive loss + 2 × CoCa's caption loss`.
+    pub fn describe(&self) -> String {
+        let caption = self.caption.map(|caption| caption.weight);
+        let parts = [
+            (self.contrastive.name(), Some(self.contrastive_weight)),
+            (DistillLoss.name(), self.distill),
+            ("CoCa's caption loss", caption),
+        ];
+        let parts = parts.into_iter().filter_map(|(name, weight)| match weight {
+            None | Some(0.0) => None,
+            Some(1.0) => Some(name.to_owned()),
+            Some(weight) => Some(format!("{weight} × {name}")),
+        });
+        parts.collect::<Vec<_>>().join(" + ")
+    }
 }
 
 impl Default for Objective {
     fn default() -> Self {
         Self::of(&ClipLoss)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::SigLipLoss;
+    use super::*;
+
+    #[test]
+    fn a_loss_is_called_what_it_is() {
+        let clip = Objective::default();
+        assert_eq!(clip.describe(), "CLIP's contrastive loss");
+        assert_eq!(
+            Objective::of(&SigLipLoss).describe(),
+            "SigLIP's sigmoid loss"
+        );
+        let taught = Objective {
+            distill: Some(1.0),
+            ..clip
+        };
+        let wanted = "CLIP's contrastive loss + distillation loss";
+        assert_eq!(taught.describe(), wanted);
+        let writes = Objective {
+            contrastive_weight: 0.0,
+            caption: Some(CaptionObjective {
+                weight: 2.0,
+                pad: 0,
+            }),
+            ..clip
+        };
+        assert_eq!(writes.describe(), "2 × CoCa's caption loss");
     }
 }

@@ -19,6 +19,14 @@ pub struct Tile {
 
 /// A loss of picture–caption pairs that is a sum over the rows of their logits.
 pub trait PairLoss: Debug + Send + Sync {
+    /// What it is called in messages.
+    fn name(&self) -> &'static str;
+
+    /// Whether a single pair teaches nothing: the loss of one row of one logit is the same whatever the logit is.
+    fn needs_other_pairs(&self) -> bool {
+        true
+    }
+
     /// Whether the rows of the transposed logits, captions against pictures, count as well.
     fn is_two_sided(&self) -> bool;
 

@@ -12,6 +12,14 @@ pub const SIGLIP_LOGITS: [f64; 2] = [std::f64::consts::LN_10, -10.0];
 pub struct SigLipLoss;
 
 impl PairLoss for SigLipLoss {
+    fn name(&self) -> &'static str {
+        "SigLIP's sigmoid loss"
+    }
+
+    fn needs_other_pairs(&self) -> bool {
+        false
+    }
+
     fn is_two_sided(&self) -> bool {
         false
     }

@@ -274,6 +274,10 @@ mod tests {
     struct Count(std::sync::atomic::AtomicUsize);
 
     impl PairLoss for Count {
+        fn name(&self) -> &'static str {
+            "count"
+        }
+
         fn is_two_sided(&self) -> bool {
             true
         }

@@ -2,12 +2,19 @@
 //!
 //! * [`tensorboard`] – scalars for TensorBoard
 //! * [`wandb`] – the same for Weights & Biases, to be sent later
+//! * [`results`] – lines of JSON
+//! * [`append`] – files that grow, whatever the disk does
 //! * [`plot`] – curves as SVG
-//! * [`results`] – one JSON line per evaluation
+//! * [`series`], [`history`] – what the curves are drawn from, in a bounded memory
+//! * [`drawer`] – drawing them on a thread of its own
 
+pub mod append;
+pub mod drawer;
+pub mod history;
 pub mod plot;
 mod protobuf;
 pub mod results;
 mod scale;
+pub mod series;
 pub mod tensorboard;
 pub mod wandb;

@@ -8,6 +8,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::scale;
+use super::series::Series;
 use crate::TrainError;
 
 /// Size on the screen, in CSS pixels.
@@ -76,15 +77,17 @@ pub struct Plot {
 }
 
 impl Plot {
-    /// The plot of a training run: the loss with its running mean and the validation loss above the other validation
+    /// The plot of a training run: the loss, called `what`, with its running mean and the validation loss above the other validation
     /// metrics, one `(name, points)` each.
     pub fn of_training(
         title: &str,
-        loss: Vec<(f64, f64)>,
+        what: &str,
+        loss: &Series,
         metrics: Vec<(String, Vec<(f64, f64)>)>,
     ) -> Self {
-        let window = (loss.len() as f64 / 100.0).max(1.0);
-        let mean = running_mean(&loss, window);
+        let means = loss.means();
+        let mean = running_mean(&means, means.len() as f64 / 100.0);
+        let loss = loss.points();
         let curve = |name: &str, stroke, points| Curve {
             name: name.to_owned(),
             stroke,
@@ -100,7 +103,7 @@ impl Plot {
         ];
         curves.extend(losses.into_iter().map(dotted));
         let training = Panel {
-            title: "contrastive loss".to_owned(),
+            title: what.to_owned(),
             is_logarithmic: false,
             curves,
         };
@@ -324,10 +327,12 @@ mod tests {
 
     use super::*;
 
-    fn svg(loss: Vec<(f64, f64)>, metrics: Vec<(String, Vec<(f64, f64)>)>) -> String {
+    fn svg(points: Vec<(f64, f64)>, metrics: Vec<(String, Vec<(f64, f64)>)>) -> String {
+        let mut loss = Series::default();
+        points.iter().for_each(|point| loss.push(point.0, point.1));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("loss.svg");
-        Plot::of_training("a <run> & more", loss, metrics)
+        Plot::of_training("a <run> & more", "SigLIP's loss", &loss, metrics)
             .write_svg(&path)
             .unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
@@ -341,7 +346,7 @@ mod tests {
         let one = svg(vec![(1.0, 2.0)], vec![]);
         assert!(
             one.contains("<circle")
-                && one.contains("contrastive loss")
+                && one.contains("SigLIP&apos;s loss")
                 && !one.contains("validation")
         );
         assert!(one.contains("&lt;run&gt; &amp; more") && !one.contains("NaN"));

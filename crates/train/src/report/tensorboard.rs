@@ -4,61 +4,46 @@
 //! each a protobuf `Event` of
 //! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto).
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::append::{AppendFile, News};
 use super::protobuf::Message;
-use crate::TrainError;
 
 /// Writes scalars to one event file `events.out.tfevents.<seconds>.<host>`.
 pub struct EventWriter {
-    file: BufWriter<File>,
-    path: PathBuf,
+    file: AppendFile,
 }
 
 impl EventWriter {
-    /// Starts a file in `dir`, which is created when missing. Files of earlier starts of the run stay; TensorBoard
-    /// shows them as one.
+    /// Starts a file in `dir`, both created with the first [`flush`](Self::flush). Files of earlier starts of the run stay; TensorBoard
+    /// shows them as one. A run that stops and resumes within a second finds the name taken; a number behind it keeps the files in
+    /// order.
     ///
     /// `resumed_at` is the first step that a resumed run computes: TensorBoard then forgets what an earlier file says
     /// about this and later steps.
-    ///
-    /// # Errors
-    /// When the file cannot be created.
-    pub fn create(dir: &Path, resumed_at: Option<u64>) -> Result<Self, TrainError> {
-        let (file, path) = create_file(dir).map_err(|source| TrainError::Write {
-            path: dir.to_owned(),
-            source,
-        })?;
+    pub fn new(dir: &Path, resumed_at: Option<u64>) -> Self {
+        let host = gethostname::gethostname();
+        let host = host.to_string_lossy();
+        let name = format!("events.out.tfevents.{}.{host}", now() as u64);
         let mut writer = Self {
-            file: BufWriter::new(file),
-            path,
+            file: AppendFile::fresh(dir.to_owned(), name),
         };
         let mut version = event_of(0);
         version.bytes(event::FILE_VERSION, b"brain.Event:2");
-        writer.write(&version)?;
+        writer.write(&version);
         if let Some(step) = resumed_at {
             let mut session = Message::default();
             session.varint(session_log::STATUS, session_log::START);
             let mut start = event_of(step);
             start.bytes(event::SESSION_LOG, &session.0);
-            writer.write(&start)?;
+            writer.write(&start);
         }
-        writer.flush()?;
-        Ok(writer)
+        writer
     }
 
-    /// Writes one event with the value of every tag at `step`.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn scalars<S: AsRef<str>>(
-        &mut self,
-        step: u64,
-        values: &[(S, f64)],
-    ) -> Result<(), TrainError> {
+    /// Takes one event with the value of every tag at `step`.
+    pub fn scalars<S: AsRef<str>>(&mut self, step: u64, values: &[(S, f64)]) {
         let mut summary = Message::default();
         for (tag, value) in values {
             let mut entry = Message::default();
@@ -68,52 +53,22 @@ impl EventWriter {
         }
         let mut event = event_of(step);
         event.bytes(event::SUMMARY, &summary.0);
-        self.write(&event)
+        self.write(&event);
     }
 
-    /// Hands everything written so far to the system, so that a running TensorBoard sees it.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn flush(&mut self) -> Result<(), TrainError> {
-        self.file.flush().map_err(|source| TrainError::Write {
-            path: self.path.clone(),
-            source,
-        })
+    /// Hands everything so far to the system, so that a running TensorBoard sees it.
+    pub fn flush(&mut self) -> Option<News> {
+        self.file.flush()
     }
 
-    /// The event file.
+    /// The event file, or its folder before there is one.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    fn write(&mut self, event: &Message) -> Result<(), TrainError> {
-        let written = self.file.write_all(&record(&event.0));
-        written.map_err(|source| TrainError::Write {
-            path: self.path.clone(),
-            source,
-        })
+    fn write(&mut self, event: &Message) {
+        self.file.append(&record(&event.0));
     }
-}
-
-/// A run that stops and resumes within a second finds the name taken; a number behind it keeps the files in order.
-fn create_file(dir: &Path) -> std::io::Result<(File, PathBuf)> {
-    std::fs::create_dir_all(dir)?;
-    let host = gethostname::gethostname();
-    let name = format!(
-        "events.out.tfevents.{}.{}",
-        now() as u64,
-        host.to_string_lossy()
-    );
-    let mut path = dir.join(&name);
-    for again in 1.. {
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((file, path)),
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-            Err(_) => path = dir.join(format!("{name}.{again}")),
-        }
-    }
-    Err(std::io::ErrorKind::AlreadyExists.into())
 }
 
 /// Seconds since 1970.
@@ -185,12 +140,11 @@ mod tests {
     #[test]
     fn every_start_has_its_own_file() {
         let dir = tempfile::tempdir().unwrap();
-        let mut first = EventWriter::create(&dir.path().join("tensorboard"), None).unwrap();
-        first
-            .scalars(1, &[("train/loss", 2.5), ("train/lr", 1e-3)])
-            .unwrap();
-        first.flush().unwrap();
-        let second = EventWriter::create(&dir.path().join("tensorboard"), Some(1)).unwrap();
+        let mut first = EventWriter::new(&dir.path().join("tensorboard"), None);
+        first.scalars(1, &[("train/loss", 2.5), ("train/lr", 1e-3)]);
+        assert!(first.flush().is_none());
+        let mut second = EventWriter::new(&dir.path().join("tensorboard"), Some(1));
+        assert!(second.flush().is_none());
         assert!(first.path() < second.path());
 
         let bytes = std::fs::read(first.path()).unwrap();
@@ -207,9 +161,7 @@ mod tests {
         assert!(String::from_utf8_lossy(records[1]).contains("train/loss"));
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(matches!(
-            EventWriter::create(&file, None),
-            Err(TrainError::Write { .. })
-        ));
+        let mut none = EventWriter::new(&file, None);
+        assert!(matches!(none.flush(), Some(News::Failed(_))));
     }
 }

@@ -3,15 +3,14 @@
 //! The folder holds one file of protobuf records (`wandb_internal.proto` of PyPI's wandb) in LevelDB's log format. What is written
 //! here is what a curve needs: who the run is, its flags, the scalars of each step, the latest of each, and that it ended.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use super::append::{AppendFile, News};
 use super::protobuf::Message;
-use crate::TrainError;
 
 /// The release whose records are written, and the oldest reader that they are meant for.
 const PRODUCER: &str = concat!("openclip-", env!("CARGO_PKG_VERSION"));
@@ -36,7 +35,6 @@ pub struct Facts<'a> {
 #[derive(Debug)]
 pub struct Offline {
     log: LogFile,
-    path: PathBuf,
     id: String,
     records: u64,
     started: SystemTime,
@@ -51,11 +49,8 @@ struct Pending {
 }
 
 impl Offline {
-    /// Begins a run under `dir/wandb`.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
-    pub fn create(dir: &Path, facts: &Facts<'_>) -> Result<Self, TrainError> {
+    /// Begins a run under `dir/wandb`, which is created with the first [`flush`](Self::flush).
+    pub fn create(dir: &Path, facts: &Facts<'_>) -> Self {
         let group = id(facts.name);
         let id = match facts.resumed_at {
             Some(step) => format!("{group}-from-{step}"),
@@ -63,18 +58,10 @@ impl Offline {
         };
         let now = jiff::Zoned::now().strftime("%Y%m%d_%H%M%S");
         let folder = dir.join(format!("wandb/offline-run-{now}-{id}"));
-        let path = folder.join(format!("run-{id}.wandb"));
-        let open = || {
-            fs::create_dir_all(folder.join("files"))?;
-            LogFile::create(&path)
-        };
-        let log = open().map_err(|source| TrainError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        // A place for files beside the run, of which there are none. Where this fails, the run's file fails and is told of.
+        let _ = fs::create_dir_all(folder.join("files"));
         let mut run = Self {
-            log,
-            path,
+            log: LogFile::new(folder.join(format!("run-{id}.wandb"))),
             id,
             records: 0,
             started: SystemTime::now(),
@@ -85,10 +72,10 @@ impl Offline {
         version.bytes(version_info::MIN_CONSUMER, MIN_CONSUMER.as_bytes());
         let mut header = Message::default();
         header.bytes(header_record::VERSION_INFO, &version.0);
-        run.record(record::HEADER, &header)?;
+        run.record(record::HEADER, &header);
         let start = run.describe(facts, &group);
-        run.record(record::RUN, &start)?;
-        Ok(run)
+        run.record(record::RUN, &start);
+        run
     }
 
     fn describe(&self, facts: &Facts<'_>, group: &str) -> Message {
@@ -119,17 +106,10 @@ impl Offline {
     }
 
     /// Scalars of step `step`; what comes later has the same step or a later one.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn scalars<S: AsRef<str>>(
-        &mut self,
-        step: u64,
-        scalars: &[(S, f64)],
-    ) -> Result<(), TrainError> {
+    pub fn scalars<S: AsRef<str>>(&mut self, step: u64, scalars: &[(S, f64)]) {
         // One record for each step: the last one is held back until its step is over.
         if self.pending.step != step {
-            self.write_pending()?;
+            self.write_pending();
         }
         let runtime = self.started.elapsed().unwrap_or_default();
         self.pending.step = step;
@@ -153,26 +133,28 @@ impl Offline {
             ("_runtime".to_owned(), json!(runtime.as_secs_f64())),
             ("_timestamp".to_owned(), json!(now)),
         ]);
-        Ok(())
+    }
+
+    /// Hands the records so far to the system.
+    pub fn flush(&mut self) -> Option<News> {
+        self.log.file.flush()
     }
 
     /// The run is over.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn finish(mut self) -> Result<(), TrainError> {
-        self.write_pending()?;
+    pub fn finish(mut self) -> Option<News> {
+        self.write_pending();
         let mut exit = Message::default();
         exit.varint(exit_record::CODE, 0);
         let runtime = self.started.elapsed().unwrap_or_default();
         exit.varint(exit_record::RUNTIME, runtime.as_secs());
-        self.record(record::EXIT, &exit)
+        self.record(record::EXIT, &exit);
+        self.flush()
     }
 
-    fn write_pending(&mut self) -> Result<(), TrainError> {
+    fn write_pending(&mut self) {
         let Pending { step, values } = std::mem::take(&mut self.pending);
         if values.is_empty() {
-            return Ok(());
+            return;
         }
         let mut number = Message::default();
         number.varint(history_step::NUM, step);
@@ -183,11 +165,11 @@ impl Offline {
             summary.bytes(summary_record::UPDATE, &item.0);
         }
         history.bytes(history_record::STEP, &number.0);
-        self.record(record::SUMMARY, &summary)?;
-        self.record(record::HISTORY, &history)
+        self.record(record::SUMMARY, &summary);
+        self.record(record::HISTORY, &history);
     }
 
-    fn record(&mut self, kind: u64, content: &Message) -> Result<(), TrainError> {
+    fn record(&mut self, kind: u64, content: &Message) {
         self.records += 1;
         let mut info = Message::default();
         info.bytes(record_info::STREAM_ID, self.id.as_bytes());
@@ -195,15 +177,7 @@ impl Offline {
         message.varint(record::NUM, self.records);
         message.bytes(kind, &content.0);
         message.bytes(record::INFO, &info.0);
-        let written = self.log.append(&message.0);
-        written.map_err(|source| self.failed(source))
-    }
-
-    fn failed(&self, source: io::Error) -> TrainError {
-        TrainError::Write {
-            path: self.path.clone(),
-            source,
-        }
+        self.log.append(&message.0);
     }
 
     fn since_epoch(&self) -> std::time::Duration {
@@ -289,8 +263,8 @@ mod timestamp {
 /// length and a type.
 #[derive(Debug)]
 struct LogFile {
-    file: io::BufWriter<File>,
-    /// Bytes of the file so far.
+    file: AppendFile,
+    /// Bytes of the file, those included that are to be written.
     at: usize,
 }
 
@@ -304,22 +278,31 @@ const MIDDLE: u8 = 3;
 const LAST: u8 = 4;
 
 impl LogFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        let mut file = io::BufWriter::new(File::create(path)?);
-        file.write_all(&FILE_HEADER)?;
-        Ok(Self {
+    fn new(path: PathBuf) -> Self {
+        let mut file = AppendFile::new(path);
+        file.append(&FILE_HEADER);
+        Self {
             file,
             at: FILE_HEADER.len(),
-        })
+        }
     }
 
-    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+    fn append(&mut self, data: &[u8]) {
+        let record = self.framed(data);
+        if self.file.append(&record) {
+            self.at += record.len();
+        }
+    }
+
+    /// A record as it stands at the end of the file.
+    fn framed(&self, data: &[u8]) -> Vec<u8> {
+        let mut framed = Vec::with_capacity(data.len() + 2 * RECORD_HEADER);
         let mut left = data;
         let mut first = true;
         loop {
-            let mut room = BLOCK - self.at % BLOCK;
+            let mut room = BLOCK - (self.at + framed.len()) % BLOCK;
             if room < RECORD_HEADER {
-                self.write(&[0; RECORD_HEADER][..room])?;
+                framed.extend(&[0; RECORD_HEADER][..room]);
                 room = BLOCK;
             }
             let (part, rest) = left.split_at(left.len().min(room - RECORD_HEADER));
@@ -332,20 +315,15 @@ impl LogFile {
             let mut checksum = crc32fast::Hasher::new();
             checksum.update(&[kind]);
             checksum.update(part);
-            self.write(&checksum.finalize().to_le_bytes())?;
-            self.write(&(part.len() as u16).to_le_bytes())?;
-            self.write(&[kind])?;
-            self.write(part)?;
+            framed.extend(checksum.finalize().to_le_bytes());
+            framed.extend((part.len() as u16).to_le_bytes());
+            framed.push(kind);
+            framed.extend(part);
             if rest.is_empty() {
-                return self.file.flush();
+                return framed;
             }
             (left, first) = (rest, false);
         }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.at += bytes.len();
-        self.file.write_all(bytes)
     }
 }
 
@@ -383,12 +361,13 @@ mod tests {
     fn records_of_every_length_are_cut_at_the_blocks() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::create(&path).unwrap();
+        let mut log = LogFile::new(path.clone());
         let lengths = [1, 32_740, 3, 100_000, 32_761, 5, 65_522, 32_740, 8];
         let expected: Vec<Vec<u8>> = (1..).zip(lengths).map(|(i, n)| vec![i; n]).collect();
         for record in &expected {
-            log.append(record).unwrap();
+            log.append(record);
         }
+        assert!(log.file.flush().is_none());
         assert_eq!(records(&std::fs::read(&path).unwrap()), expected);
     }
 
@@ -400,16 +379,18 @@ mod tests {
             name: "a/b",
             ..Facts::default()
         };
-        let mut run = Offline::create(dir.path(), &facts).unwrap();
-        let path = run.path.clone();
+        let mut run = Offline::create(dir.path(), &facts);
+        let path = run.log.file.path().to_owned();
         assert!(path.ends_with("run-a-b.wandb"), "{}", path.display());
         let count = || records(&std::fs::read(&path).unwrap()).len();
-        run.scalars(1, &[("train/loss", 0.5)]).unwrap();
-        run.scalars(1, &[("val/loss", f64::NAN)]).unwrap();
+        run.scalars(1, &[("train/loss", 0.5)]);
+        run.scalars(1, &[("val/loss", f64::NAN)]);
+        assert!(run.flush().is_none());
         assert_eq!(count(), 2);
-        run.scalars(2, &[("train/loss", 0.25)]).unwrap();
+        run.scalars(2, &[("train/loss", 0.25)]);
+        assert!(run.flush().is_none());
         assert_eq!(count(), 4);
-        run.finish().unwrap();
+        assert!(run.finish().is_none());
         let found = records(&std::fs::read(&path).unwrap());
         assert_eq!(found.len(), 7);
         let text = String::from_utf8_lossy(&found[3]);

@@ -5,8 +5,10 @@
 //! * `rank` – the whole of one of them
 //! * `setup` – from flags to model, objective, optimizer, schedule and data
 //! * `resume` – where a run goes on from
+//! * `advice` – settings that teach nothing
 //! * `params` – `params.json`
 
+mod advice;
 mod flags;
 mod params;
 mod rank;

@@ -17,16 +17,16 @@ use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
 use super::resume::{self, Search};
-use super::{params, setup};
+use super::{advice, params, setup};
 use crate::checkpoint::{self, CHECKPOINTS, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
 use crate::guard::Guard;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalOptions};
 use crate::remote;
 use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
 use crate::schedule::StepSchedule;
-use crate::strategy::{Driver, ModelFacts, Run, asked};
+use crate::strategy::{Driver, ModelFacts, Run};
 use crate::task::{Setup, Task};
 use crate::{TrainConfig, TrainError};
 
@@ -110,6 +110,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let compute = config.precision().compute();
     let mut encoder = Encoder::of(&loaded, &device, compute);
     let validation = setup::open_validation(&config, !interactive)?;
+    if ranks.is_first() {
+        setup::check_validation(&config, &validation, &encoder, &tokenizer)?;
+    }
     let training = trains
         .then(|| {
             let tokenizer = written(&loaded.model, Arc::clone(&tokenizer));
@@ -153,16 +156,18 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         journal.warn("--logs none: no checkpoint, metric or log of this run is kept");
     } else if ranks.is_first() {
         prepare_dir(&config, &dir)?;
-        journal = Journal::open(
-            &dir,
-            &dir.file_name().unwrap_or_default().to_string_lossy(),
-            config.report_to != "none",
-            !interactive,
-            resumed.is_some().then_some(start.step),
-        )?;
+        let resumed_at = resumed.is_some().then_some(start.step);
+        let title = dir.file_name().unwrap_or_default();
+        let options = JournalOptions {
+            title: title.to_string_lossy().into_owned(),
+            loss: objective.describe(),
+            tensorboard: config.report_to != "none",
+            echo: !interactive,
+            resumed_at,
+        };
+        journal = Journal::open(&dir, options)?;
         if config.reports_to("wandb") {
-            let resumed_at = resumed.is_some().then_some(start.step);
-            journal.report_to(setup::wandb(&config, &dir, resumed_at)?);
+            journal.report_to(setup::wandb(&config, &dir, resumed_at));
         }
     }
     ranks.barrier()?;
@@ -204,12 +209,12 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
             if let Some(average) = average {
                 encoder.set_model(&average.model);
             }
-            let measured = validation.run(&encoder, &tokenizer, asked(&config))?;
-            journal.evaluation(start.epoch, start.step, &measured.metrics)?;
+            let measured = validation.run(&encoder, &tokenizer, config.asked())?;
+            journal.evaluation(start.epoch, start.step, &measured.metrics);
             if let Some(store) = store {
                 copies(store)?.finish(&mut journal);
             }
-            journal.finish()?;
+            journal.finish();
         }
         return Ok(Outcome {
             run: dir,
@@ -227,6 +232,10 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ));
     if world_size > 1 {
         journal.info(format!("{world_size} ranks"));
+    }
+    let batch = config.batch_size * config.accum_freq * world_size;
+    for line in advice::idle_settings(&config, &loaded.model, &objective, &schedule, batch) {
+        journal.warn(line);
     }
     if let Some(resumed) = &resumed {
         let step = start.position(steps.steps_per_epoch);
@@ -318,6 +327,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         encoder,
         journal,
         remote,
+        is_finite: true,
         stopped: nothing_left.is_some() && start.epoch < config.epochs,
         progress: start,
         config,
@@ -371,7 +381,7 @@ fn launch(
             (Some(error), _) => Err(TrainError::Learner(error.to_string())),
             (None, None) => Err(TrainError::Learner("training never began".into())),
             (None, Some(mut run)) => {
-                run.journal.finish()?;
+                run.journal.finish();
                 Ok(Outcome {
                     run: dir.to_owned(),
                     rank: run.ranks.rank(),

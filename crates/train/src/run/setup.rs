@@ -13,6 +13,7 @@ use openclip_data::source::open::{OpenOptions, Opened, open};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::validation::{Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
+use openclip_eval::{Encoder, EvalError};
 use openclip_model::config::ImageSize;
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::load::load_state_dict;
@@ -200,7 +201,8 @@ pub(super) fn open_validation(
         .val_data
         .as_deref()
         .map(|data| open(data, &options))
-        .transpose()?;
+        .transpose()
+        .map_err(|error| TrainError::flag("--val-data", error.to_string()))?;
     let prompts = config
         .zeroshot_prompts
         .as_deref()
@@ -210,7 +212,8 @@ pub(super) fn open_validation(
         .imagenet_val
         .as_deref()
         .map(|root| ZeroShot::open("imagenet-zeroshot-val", root, prompts))
-        .transpose()?;
+        .transpose()
+        .map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
     Ok(Validation {
         pairs,
         num_pairs: config.val_num_samples,
@@ -220,6 +223,26 @@ pub(super) fn open_validation(
         limits: Limits::new(config.max_image_pixels),
         show_progress,
     })
+}
+
+/// Has the first usable picture of every set loaded that is measured, so that a set without any does not end a run after its first epoch.
+pub(super) fn check_validation(
+    config: &TrainConfig,
+    validation: &Validation,
+    encoder: &Encoder,
+    tokenizer: &Arc<dyn Tokenizer>,
+) -> Result<(), TrainError> {
+    let due = config.due(config.epochs);
+    let named = |flag, checked: Result<(), EvalError>| {
+        checked.map_err(|error| TrainError::flag(flag, error.to_string()))
+    };
+    if due.pairs {
+        named("--val-data", validation.check_pairs(encoder, tokenizer))?;
+    }
+    if due.zero_shot {
+        named("--imagenet-val", validation.check_zero_shot(encoder))?;
+    }
+    Ok(())
 }
 
 pub(super) fn open_training(
@@ -327,11 +350,7 @@ fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, Trai
 }
 
 /// The offline run of Weights & Biases.
-pub(super) fn wandb(
-    config: &TrainConfig,
-    dir: &Path,
-    resumed_at: Option<u64>,
-) -> Result<Offline, TrainError> {
+pub(super) fn wandb(config: &TrainConfig, dir: &Path, resumed_at: Option<u64>) -> Offline {
     // By way of text, in which 0.2 as an f32 is 0.2.
     let json = serde_json::to_string(config).unwrap_or_default();
     let flags = serde_json::from_str(&json).unwrap_or_default();
