@@ -24,6 +24,7 @@ def write(target, name, data):
 def tensors(path):
     """Bytes of the tensors of a .safetensors file, by name."""
     data = path.read_bytes()
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     header.pop("__metadata__", None)
@@ -68,7 +69,8 @@ header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (40000, 40000), }\n
 write("npz", "large.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64))
 
 pictures = [(name[5:], data) for name, data in tensors(DATA / "pixels.safetensors") if name.startswith("file/")]
-for name, data in pictures:
+formats = [(name[5:], data) for name, data in tensors(DATA / "formats.safetensors.gz") if name.startswith("file/")]
+for name, data in pictures + formats:
     write("picture", name, data)
 
 small = sorted(pictures, key=lambda picture: len(picture[1]))[:4]

@@ -374,7 +374,8 @@ FAMILIES = (tiff, avif, jpeg2000, icon, tga, bmp, png, others)
 
 def rgb_of(image):
     if image.mode == "LAB":
-        return ImageCms.applyTransform(image, ImageCms.buildTransform(LAB, SRGB, "LAB", "RGB"))
+        exact = ImageCms.buildTransform(LAB, SRGB, "LAB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
+        return ImageCms.applyTransform(image, exact)
     return image.convert("RGB")
 
 
