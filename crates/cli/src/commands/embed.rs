@@ -43,6 +43,8 @@ struct Pictures {
 struct Flaws {
     /// Rows with a value that is NaN or infinite.
     not_finite: u64,
+    /// Captions that the tokenizer has no ids for.
+    without_ids: u64,
 }
 
 impl Flaws {
@@ -53,6 +55,13 @@ impl Flaws {
         let is_bad = |row: &&[f32]| !row.iter().all(|value| value.is_finite());
         self.not_finite += rows.chunks_exact(width.max(1)).filter(is_bad).count() as u64;
         Ok(rows)
+    }
+
+    /// Whether the tokenizer has ids for a caption.
+    fn has_ids(&mut self, tokenizer: &dyn Tokenizer, caption: &str) -> bool {
+        let has_ids = tokenizer.tokenize(caption).is_ok();
+        self.without_ids += u64::from(!has_ids);
+        has_ids
     }
 }
 
@@ -86,9 +95,15 @@ pub fn run(args: &EmbedArgs) -> Result {
         let tokenizer = tokenizer.get()?;
         let progress = Progress::new("embed", Some(texts.len() as u64), "captions");
         for slice in texts.chunks(CAPTIONS) {
-            let rows = flaws.rows(encoder.texts(tokenizer.as_ref(), slice)?)?;
-            let slice: Vec<_> = slice.iter().map(Some).collect();
-            writer.append_texts(&rows, &slice)?;
+            let known = slice
+                .iter()
+                .filter(|text| flaws.has_ids(tokenizer.as_ref(), text));
+            let known: Vec<_> = known.collect();
+            if !known.is_empty() {
+                let rows = flaws.rows(encoder.texts(tokenizer.as_ref(), &known)?)?;
+                let known: Vec<_> = known.into_iter().map(Some).collect();
+                writer.append_texts(&rows, &known)?;
+            }
             progress.inc(slice.len() as u64);
         }
         progress.finish();
@@ -101,6 +116,12 @@ pub fn run(args: &EmbedArgs) -> Result {
         warn(format!(
             "{} rows are not finite: they hold NaN or infinity",
             flaws.not_finite
+        ));
+    }
+    if flaws.without_ids > 0 {
+        warn(format!(
+            "{} captions have no row: the tokenizer has no ids for them",
+            flaws.without_ids
         ));
     }
     let mut out = Output::stdout();
@@ -158,15 +179,21 @@ fn embed_pictures(
     let mut loader = Loader::start(source, transform, None, &options)?;
     let progress = Progress::new("embed", pictures.count, "pictures");
     for batch in loader.by_ref() {
-        let batch = batch?;
+        let mut batch = batch?;
         let rows = flaws.rows(encoder.images(batch.images, batch.size))?;
         writer.append_images(&rows, &batch.names)?;
         if let Some(tokenizer) = tokenizer {
-            let texts: Vec<&String> = batch.captions.iter().flatten().collect();
-            let rows = match texts.is_empty() {
-                true => Vec::new(),
-                false => flaws.rows(encoder.texts(tokenizer.get()?.as_ref(), &texts)?)?,
-            };
+            let mut rows = Vec::new();
+            if batch.captions.iter().any(Option::is_some) {
+                let tokenizer = tokenizer.get()?.as_ref();
+                for caption in &mut batch.captions {
+                    caption.take_if(|text| !flaws.has_ids(tokenizer, text));
+                }
+                let texts: Vec<&String> = batch.captions.iter().flatten().collect();
+                if !texts.is_empty() {
+                    rows = flaws.rows(encoder.texts(tokenizer, &texts)?)?;
+                }
+            }
             writer.append_texts(&rows, &batch.captions)?;
         }
         progress.inc(batch.size as u64);

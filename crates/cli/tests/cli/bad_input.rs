@@ -29,8 +29,8 @@ fn pictures() {
     room.write("cut.png", cut);
     for (image, words) in [
         ("absent.png", "No such file"),
-        ("empty.jpg", "not a picture"),
-        ("text.png", "not a picture"),
+        ("empty.jpg", "no picture"),
+        ("text.png", "no picture"),
         ("cut.png", "PNG"),
     ] {
         let error = classify(&room, "tiny.safetensors", image).error(1);

@@ -62,8 +62,8 @@ impl Role {
     fn part(self) -> u8 {
         match self {
             Self::Image(_) => 1,
-            Self::Caption(_) => 2,
-            Self::Other => 4,
+            Self::Other => 2,
+            Self::Caption(place) => 4 << place,
             Self::Foreign => 0,
         }
     }
@@ -196,8 +196,9 @@ impl Group {
 
     /// Whether an image and a caption have come.
     pub fn is_complete(&self) -> bool {
-        let both = Role::Image(0).part() | Role::Caption(0).part();
-        self.parts & both == both
+        let captions =
+            (0..CAPTION_SUFFIXES.len()).fold(0, |parts, place| parts | Role::Caption(place).part());
+        self.parts & Role::Image(0).part() != 0 && self.parts & captions != 0
     }
 
     /// The sample, or what is wrong with it; a repeated key is told beside the sample.
@@ -276,6 +277,7 @@ fn part_names(parts: u8) -> String {
     let names = [
         (Role::Image(0), "image"),
         (Role::Caption(0), "caption"),
+        (Role::Caption(JSON), "caption in .json"),
         (Role::Other, "other members"),
     ];
     let names = names.iter().filter(|(role, _)| parts & role.part() != 0);

@@ -125,6 +125,8 @@ fn max_image_pixels_holds_in_every_command_that_reads_pictures() {
         &["eval", "--zeroshot", "set"],
         &[
             "train",
+            "--logs",
+            "none",
             "--train-data",
             "pairs.csv",
             "--batch-size",

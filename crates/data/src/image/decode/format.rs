@@ -77,7 +77,8 @@ impl Format {
             [0xff, 0x4f, 0xff, 0x51, ..] | [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] => {
                 Self::Jpeg2000
             }
-            [0, 0, 1 | 2, 0, ..] => Self::Icon,
+            // With as many pictures as the next number says; TGA has zeros there.
+            [0, 0, 1 | 2, 0, low, high, ..] if (*low, *high) != (0, 0) => Self::Icon,
             [10, 0 | 2 | 3 | 4 | 5, 0 | 1, 1 | 2 | 4 | 8, ..] => Self::Pcx,
             [b'q', b'o', b'i', b'f', ..] => Self::Qoi,
             [0x01, 0xda, 0 | 1, 1 | 2, ..] => Self::Sgi,

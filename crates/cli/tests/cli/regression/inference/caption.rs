@@ -33,7 +33,7 @@ fn a_bad_picture_took_the_captions_of_the_others_along() {
     assert_eq!(names.len(), 2);
     assert_eq!(names[0]["image"], "set/deep/a.png");
     assert_eq!(names[1]["image"], "red.png");
-    assert!(told(&ran, "error")[0].starts_with("bad.png: not a picture"));
+    assert!(told(&ran, "error")[0].starts_with("bad.png: no picture"));
     let ran = caption(&room, &["--image", "red.png", "--prompt", "-5 degrees"]).ok();
     assert!(
         ran.stdout.starts_with("red.png: -5 degrees") || ran.stdout.starts_with("red.png: - 5")
