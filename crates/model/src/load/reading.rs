@@ -51,7 +51,7 @@ impl Wanted<'_> {
 /// The tensors of the model in `raw`, which came from `file` with the keys that it has, under OpenCLIP's; and a word about the prefix
 /// if one was taken off.
 ///
-/// Where no reading fits, the one that comes nearest is returned, so that what differs can be told.
+/// Where no reading fits, the one that has most of the model is returned, so that what differs can be told.
 ///
 /// # Errors
 /// Several readings fit, or the file holds something else than a whole model.
@@ -66,14 +66,14 @@ pub(super) fn choose(
         return Ok((whole, None));
     }
     let mut fitting = Vec::new();
-    let mut nearest = (missing + unexpected, None);
+    let mut nearest = (missing, None);
     for prefix in prefixes(raw, wanted.params.len() / 2) {
         let inner = normalise(raw.under(&prefix))?;
         let (missing, unexpected) = wanted.differences(&inner);
         if missing + unexpected == 0 {
             fitting.push((prefix, inner));
-        } else if missing + unexpected < nearest.0 {
-            nearest = (missing + unexpected, Some((prefix, inner)));
+        } else if missing < nearest.0 {
+            nearest = (missing, Some((prefix, inner)));
         }
     }
     // A prefix that goes on with what is taken off in any case says no more than the shorter one.

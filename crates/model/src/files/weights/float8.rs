@@ -60,20 +60,20 @@ mod tests {
     fn numbers_are_torchs() {
         let cases: [(Float8, u8, f32); 15] = [
             (E4M3, 0x7e, 448.0),
-            (E4M3, 0x01, 0.001953125),
+            (E4M3, 0x01, 2f32.powi(-9)),
             (E4M3, 0xb8, -1.0),
             (E5M2, 0x7b, 57344.0),
-            (E5M2, 0x01, 1.52587890625e-05),
+            (E5M2, 0x01, 2f32.powi(-16)),
             (E5M2, 0xbe, -1.5),
             (E4M3Fnuz, 0x7f, 240.0),
-            (E4M3Fnuz, 0x01, 0.0009765625),
+            (E4M3Fnuz, 0x01, 2f32.powi(-10)),
             (E4M3Fnuz, 0xc0, -1.0),
             (E5M2Fnuz, 0x7f, 57344.0),
-            (E5M2Fnuz, 0x01, 7.62939453125e-06),
+            (E5M2Fnuz, 0x01, 2f32.powi(-17)),
             (E5M2Fnuz, 0xc0, -1.0),
             (E8M0, 0x7f, 1.0),
             (E8M0, 0x80, 2.0),
-            (E8M0, 0x00, 5.877471754111438e-39),
+            (E8M0, 0x00, 2f64.powi(-127) as f32),
         ];
         for (layout, bits, value) in cases {
             assert_eq!(layout.decode(bits), value, "{layout:?} {bits:#x}");

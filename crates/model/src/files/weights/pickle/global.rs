@@ -100,7 +100,7 @@ fn is_dangerous(module: &str, name: &str) -> bool {
             .is_some_and(|behind| behind.is_empty() || behind.starts_with('.'))
     };
     let mut known = DANGEROUS.iter().filter(|(module, _)| *module == top);
-    known.any(|(_, names)| names.is_empty() || names.iter().any(|name| within(&name)))
+    known.any(|(_, names)| names.is_empty() || names.iter().any(within))
 }
 
 impl Global {
