@@ -210,7 +210,7 @@ fn damaged_model_folders() {
             panics.extend(read_all(
                 name,
                 &fs::read(file).unwrap(),
-                &[other.clone()],
+                std::slice::from_ref(other),
                 read,
             ));
         }
