@@ -57,9 +57,9 @@ pub struct CaptionArgs {
     /// Above 1 makes words that the caption already has less likely
     #[arg(long, default_value_t = 1.0, value_name = "NUMBER")]
     pub repetition_penalty: f32,
-    /// Most tokens of a caption, start and end included
-    #[arg(long, default_value_t = 30, value_name = "N")]
-    pub seq_len: usize,
+    /// Most tokens of a caption, start and end included [default: 30, or the model's context if that is shorter]
+    #[arg(long, value_name = "N")]
+    pub seq_len: Option<usize>,
     /// Fewest tokens before the end
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub min_seq_len: usize,

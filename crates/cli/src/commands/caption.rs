@@ -53,6 +53,9 @@ pub fn run(args: &CaptionArgs) -> Result {
     Ok(Outcome::of(complete && session.is_finite))
 }
 
+/// Tokens of a caption where the flag is absent.
+const SEQ_LEN: usize = 30;
+
 fn options(
     args: &CaptionArgs,
     tokenizer: &dyn Tokenizer,
@@ -85,7 +88,9 @@ fn options(
         .map_err(openclip_eval::EvalError::from)?
         .unwrap_or_default();
     Ok(GenerateOptions {
-        seq_len: args.seq_len,
+        seq_len: args
+            .seq_len
+            .unwrap_or(SEQ_LEN.min(tokenizer.context_length())),
         min_seq_len: args.min_seq_len,
         repetition_penalty: args.repetition_penalty,
         // The tokenizer ends and pads a text, which is to go on here.

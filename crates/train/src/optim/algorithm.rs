@@ -230,28 +230,38 @@ impl Algorithm {
     fn checked(self) -> Result<Self, TrainError> {
         let share = |x: f32| (0.0..1.0).contains(&x);
         let positive = |x: f64| x.is_finite() && x > 0.0;
-        let fine = match &self {
-            Self::Lion { betas } => betas.iter().all(|x| share(*x)),
+        let other = |fine: bool| (!fine).then_some("--opt-kwargs");
+        let fault = match &self {
             Self::AdamW { betas, eps, .. }
             | Self::NAdamW { betas, eps, .. }
-            | Self::Lamb { betas, eps, .. } => {
-                betas.iter().all(|x| share(*x)) && eps.is_finite() && *eps >= 0.0
+            | Self::Lamb { betas, eps, .. }
+                if !(eps.is_finite() && *eps >= 0.0) && betas.iter().all(|x| share(*x)) =>
+            {
+                Some("--eps")
+            }
+            Self::Lion { betas }
+            | Self::AdamW { betas, .. }
+            | Self::NAdamW { betas, .. }
+            | Self::Lamb { betas, .. } => {
+                let flags = ["--beta1", "--beta2"].into_iter().zip(betas);
+                let mut faults = flags.filter(|(_, beta)| !share(**beta));
+                faults.next().map(|(flag, _)| flag)
             }
             Self::Adafactor {
                 eps,
                 clip_threshold,
                 decay_rate,
-            } => {
+            } => other(
                 positive(f64::from(*eps))
                     && positive(f64::from(*clip_threshold))
-                    && positive(-decay_rate)
-            }
-            Self::Sgd { momentum, .. } => momentum.is_finite() && *momentum >= 0.0,
+                    && positive(-decay_rate),
+            ),
+            Self::Sgd { momentum, .. } => other(momentum.is_finite() && *momentum >= 0.0),
         };
-        match fine {
-            true => Ok(self),
-            false => Err(TrainError::flag(
-                "--opt-kwargs",
+        match fault {
+            None => Ok(self),
+            Some(flag) => Err(TrainError::flag(
+                flag,
                 format!("a setting is out of its range: {self:?}"),
             )),
         }

@@ -289,7 +289,12 @@ fn difference(
     pairs: &[(&ParamInfo, &Slot)],
     optim: &Optim,
 ) -> Option<String> {
-    let Algorithm::AdamW { betas, eps, .. } = optim.algorithm else {
+    let Algorithm::AdamW {
+        betas,
+        eps,
+        amsgrad,
+    } = optim.algorithm
+    else {
         return None;
     };
     let settings = || state.groups.iter().map(|group| &group.settings);
@@ -305,6 +310,11 @@ fn difference(
         && !same(*old, eps)
     {
         found.push(format!("eps {old} (here {eps})"));
+    }
+    if let Some(Entry::Flag(old)) = setting("amsgrad")
+        && *old != amsgrad
+    {
+        found.push(format!("amsgrad {old} (here {amsgrad})"));
     }
     let decay_of = |group: &OptimizerGroup| match group.settings.get("weight_decay") {
         Some(Entry::Number(decay)) => *decay,

@@ -70,7 +70,8 @@ pub(super) fn warn_of_changes(
     resumed: bool,
     journal: &mut Journal,
 ) {
-    let old = fs::read(dir.join(PARAMS)).ok();
+    let path = dir.join(PARAMS);
+    let old = path.is_file().then(|| fs::read(path).ok()).flatten();
     let old: Option<TrainConfig> = old.and_then(|json| serde_json::from_slice(&json).ok());
     let (Some(old), true) = (old, resumed) else {
         return;

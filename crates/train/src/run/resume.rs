@@ -131,7 +131,7 @@ impl Resumed {
                 "{path} has no state of an optimizer: AdamW's moments start at zero"
             )),
             Origin::Weights => Some(format!(
-                "{path} holds weights alone: training begins at epoch 0 with a fresh optimizer"
+                "{path} holds weights alone, or says no epoch: training begins at epoch 0 with a fresh optimizer"
             )),
             _ => None,
         }
