@@ -210,6 +210,8 @@ fn look(cross: &ResidualBlock, x: Tensor<3>, images: usize, keys: [Tensor<4>; 2]
 /// Refuses a decoder that does not fit the towers of `config`.
 fn check(decoder: &MultimodalConfig, config: &ModelConfig) -> Result<(), ModelError> {
     check_extent("multimodal_cfg.width", decoder.width)?;
+    // A Hugging Face tower has a vocabulary of its own.
+    check_extent("text_cfg.vocab_size", config.text_cfg.vocab_size)?;
     check_extent("multimodal_cfg.context_length", decoder.context_length)?;
     check_layers("multimodal_cfg.layers", decoder.layers)?;
     let refuse = |field, reason: String| Err(ModelError::invalid(field, reason));
