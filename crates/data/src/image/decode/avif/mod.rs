@@ -100,12 +100,9 @@ fn picture(
     let samples = yuv::rgb(color)?;
     let mut out = Vec::with_capacity(4 * width * height);
     for (pixel, &alpha) in samples.chunks_exact(3).zip(&alpha) {
-        out.extend(pixel.iter().map(|&sample| match alpha {
-            1..=254 if is_premultiplied => {
-                let alpha = u32::from(alpha);
-                ((u32::from(sample) * 255 + alpha / 2) / alpha).min(255) as u8
-            }
-            _ => sample,
+        out.extend(pixel.iter().map(|&sample| match is_premultiplied {
+            true => yuv::divided_by_alpha(sample, alpha),
+            false => sample,
         }));
         out.push(alpha);
     }

@@ -131,6 +131,20 @@ fn full(sample: u8) -> u8 {
         .clamp(0, 255) as u8
 }
 
+/// With libyuv's inverses in 8 bits behind the point; what leaves 15 bits comes to nothing there.
+pub(super) fn divided_by_alpha(sample: u8, alpha: u8) -> u8 {
+    let inverse = match u32::from(alpha) {
+        0 => 0,
+        1 => 0xffff,
+        255 => 0x100,
+        alpha => 0x1_0000 / alpha,
+    };
+    match (u32::from(sample) * 0x0101 * inverse) >> 16 {
+        0x8000.. => 0,
+        value => value.min(255) as u8,
+    }
+}
+
 /// Three interleaved channels.
 pub(super) fn rgb(frame: &Frame) -> Result<Vec<u8>, Failure> {
     let (width, height) = (frame.width, frame.height);
