@@ -249,6 +249,11 @@ def icon(p):
     cursor = bytearray(encoded(square[2], "ICO", sizes=[(16, 16)], bitmap_format="bmp"))
     cursor[2] = 2
     yield "cur_rgba", bytes(cursor)
+    cursor = bytearray(encoded(square[5], "ICO", sizes=[(16, 16)], bitmap_format="bmp"))
+    cursor[2] = 2
+    # The rows of its mask are too short.
+    cursor[-32:] = p.rng.integers(0, 256, 64, dtype=np.uint8).tobytes()
+    yield "cur_1", bytes(cursor)
     cursor = bytearray(blob)
     cursor[2] = 2
     yield "cur_rgb", bytes(cursor)
@@ -310,9 +315,15 @@ def bmp(p):
     palette = b"".join(bytes(p.palette.getpalette()[3 * i : 3 * i + 3][::-1]) + b"\0" for i in range(23))
     runs = b"".join(b"".join(bytes([1, int(v)]) for v in row) + b"\0\0" for row in indices) + b"\0\1"
     yield "bmp_rle8", own(runs, 8, 1, palette=palette)
+    short = bytes([p.width - 4, 7, 0, 0, 0, 3, 1, 2, 3, 0, 0, 2, 2, 1, 0, 4, 4, 5, 6, 7, 200, 9, 0, 0])
+    yield "bmp_rle8_codes", own(short + runs, 8, 1, palette=palette)
+    yield "bmp_rle8_short", own(runs[: len(runs) // 2] + b"\0\1", 8, 1, palette=palette)
+    yield "bmp_few_colors", own(b"".join(bytes(row).ljust((p.width + 3) // 4 * 4, b"\0") for row in indices), 8, palette=palette[:40])
     indices = np.asarray(p.rgb.quantize(16))[::-1]
     palette = b"".join(bytes(p.rgb.quantize(16).getpalette()[3 * i : 3 * i + 3][::-1]) + b"\0" for i in range(16))
     runs = b"".join(b"".join(bytes([1, int(v) << 4]) for v in row) + b"\0\0" for row in indices) + b"\0\1"
+    short = bytes([p.width - 4, 0x7A, 0, 0, 0, 3, 0x12, 0x30, 0, 5, 0x45, 0x67, 0x80, 0, 0, 2, 2, 1, 200, 0x9C, 0, 0])
+    yield "bmp_rle4_codes", own(short + runs, 4, 2, palette=palette)
     yield "bmp_rle4", own(runs, 4, 2, palette=palette)
 
 
@@ -353,6 +364,17 @@ def others(p):
     even = p.rgba.resize((16, 12))
     for kind in ("DXT1", "DXT3", "DXT5", "BC2", "BC3"):
         yield f"dds_{kind}", encoded(even, "DDS", pixel_format=kind)
+    yield "dds_BC5", encoded(even.convert("RGB"), "DDS", pixel_format="BC5")
+    odd = bytearray(encoded(even, "DDS", pixel_format="DXT5"))
+    odd[12:20] = struct.pack("<II", 11, 14)
+    yield "dds_odd", bytes(odd)
+    words = p.rng.integers(0, 65536, p.width * p.height, dtype=np.uint16).tobytes()
+    masks = bytearray(encoded(p.rgb, "DDS")[:128])
+    masks[88:108] = struct.pack("<5I", 16, 0xF800, 0x7E0, 0x1F, 0)
+    yield "dds_masks", bytes(masks) + words
+    grey = bytearray(encoded(p.grey.resize((16, 12)), "DDS"))
+    grey[80:88] = struct.pack("<I4s", 4, b"ATI1")
+    yield "dds_ATI1", bytes(grey)
     yield "xbm", encoded(p.bits, "XBM")
     yield "pfm", encoded(Image.fromarray(np.asarray(p.grey).astype(np.float32) * 1.2 - 9), "PPM")
     yield "pgm16", encoded(Image.fromarray(p.wide), "PPM")

@@ -32,6 +32,20 @@ fn is_more(name: &str) -> bool {
     .any(|start| name.starts_with(start))
 }
 
+/// What Pillow reads and is refused here, with the reason that the error gives.
+fn refusal(name: &str) -> Option<&'static str> {
+    let refused = [("avif_matrix12", "matrix coefficients 12")];
+    let found = refused
+        .into_iter()
+        .find(|(start, _)| name.starts_with(start));
+    found.map(|(_, reason)| reason)
+}
+
+/// The picture whose pixels another has in truth: Pillow takes every byte of planes of 16 bits for a sample of its own.
+fn same_as(name: &str) -> String {
+    name.replace("rgb16_planar", "rgb16")
+}
+
 fn mode_name(mode: Mode) -> &'static str {
     match mode {
         Mode::Bilevel => "1",
@@ -89,12 +103,18 @@ fn every_format_gives_pillows_pixels() {
         };
         count += 1;
         let result = decode(data("file", name).unwrap(), Limits::default());
-        let (picture, expected) = match (result, data("rgb", name)) {
+        let read_as = same_as(name);
+        let (picture, expected) = match (result, data("rgb", &read_as)) {
             (Ok(picture), Some(expected)) => (picture, expected),
             (Err(_), None) => continue,
             (Ok(_), None) if is_more(name) => continue,
             (Ok(_), None) => {
                 problems.push(format!("{name}: read, and refused by Pillow"));
+                continue;
+            }
+            (Err(error), Some(_))
+                if refusal(name).is_some_and(|reason| error.to_string().contains(reason)) =>
+            {
                 continue;
             }
             (Err(error), Some(_)) => {
@@ -107,7 +127,7 @@ fn every_format_gives_pillows_pixels() {
         if !(mode_name(picture.mode()) == mode || mode == "PA" && picture.mode() == Mode::Palette) {
             problems.push(format!("{name}: {:?} for {mode}", picture.mode()));
         }
-        let view = data("view", name).map(|expected| difference(&view(&picture), expected));
+        let view = data("view", &read_as).map(|expected| difference(&view(&picture), expected));
         let whole = difference(picture.into_rgb().samples(), expected);
         let found = match (whole, view) {
             (Some(whole), None) => Some(whole),

@@ -1,7 +1,7 @@
 //! The formats that are read: how each is told by its first bytes, what it is called, and its decoder.
 
 use super::limits::{Failure, Limits};
-use super::{general, gif, icon, jpeg, jpeg2000, pcx, png, tga, tiff};
+use super::{bmp, dds, general, gif, icon, jpeg, jpeg2000, pcx, png, tga, tiff};
 use crate::image::picture::Picture;
 
 /// Endings of the names of files that [`decode`](super::decode) reads, in lower case and without the dot. Wider than
@@ -66,7 +66,7 @@ impl Format {
             #[cfg(feature = "avif")]
             [_, _, _, _, b'f', b't', b'y', b'p', ..] if super::avif::is_avif(bytes) => Self::Avif,
             [b'B', b'M', ..] => Self::Bmp,
-            [12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0, ..] if icon::is_dib(bytes) => Self::Dib,
+            [12 | 40 | 52 | 56 | 64 | 108 | 124, 0, 0, 0, ..] if bmp::is_bare(bytes) => Self::Dib,
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Self::Tiff,
             // `P7` is PAM, and the thumbnails of XV.
             [b'P', b'1'..=b'7' | b'F' | b'f', ..]
@@ -129,15 +129,15 @@ impl Format {
             Self::Tiff => tiff::decode(bytes, limits),
             Self::Jpeg2000 => jpeg2000::decode(bytes, limits),
             Self::Icon => icon::decode(bytes, limits),
-            Self::Dib => icon::decode_dib(bytes, limits),
+            Self::Dib => bmp::decode_bare(bytes, bmp::Holder::None, limits),
             Self::Pcx => pcx::decode(bytes, limits),
             Self::Tga => tga::decode(bytes, limits),
             Self::WebP => general::webp(bytes, limits),
-            Self::Bmp => general::bmp(bytes, limits),
+            Self::Bmp => bmp::decode(bytes, limits),
             Self::Pnm => general::pnm(bytes, limits),
             Self::Qoi => general::qoi(bytes, limits),
             Self::Sgi => general::sgi(bytes, limits),
-            Self::Dds => general::dds(bytes, limits),
+            Self::Dds => dds::decode(bytes, limits),
             Self::Xbm => general::xbm(bytes, limits),
         }
     }

@@ -1,8 +1,7 @@
-//! WebP, BMP, PPM, QOI, SGI, DDS and XBM through the `image` crate and its extras.
+//! WebP, PPM, QOI, SGI, XBM and DDS of one kind through the `image` crate and its extras.
 
 use std::io::Cursor;
 
-use ::image::codecs::bmp::BmpDecoder;
 use ::image::codecs::pnm::PnmDecoder;
 use ::image::codecs::qoi::QoiDecoder;
 use ::image::codecs::webp::WebPDecoder;
@@ -11,7 +10,6 @@ use image_extras::dds::DdsDecoder;
 use image_extras::sgi::SgiDecoder;
 use image_extras::xbm::XbmDecoder;
 
-use super::bits::unpack;
 use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
@@ -27,12 +25,16 @@ pub(super) fn sgi(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     read(SgiDecoder::new(Cursor::new(bytes))?, limits)
 }
 
+/// Blocks that leave no choice of arithmetic.
 pub(super) fn dds(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     read(DdsDecoder::new(Cursor::new(bytes))?, limits)
 }
 
 pub(super) fn xbm(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
-    read(XbmDecoder::new(Cursor::new(bytes))?, limits)
+    let mut picture = read(XbmDecoder::new(Cursor::new(bytes))?, limits)?;
+    // X11 paints the bits that are set in black; to Pillow they are white.
+    picture.samples.iter_mut().for_each(|bit| *bit = !*bit);
+    Ok(picture)
 }
 
 pub(super) fn pnm(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
@@ -52,13 +54,6 @@ pub(super) fn pnm(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         Mode::I32,
         samples,
     ))
-}
-
-pub(super) fn bmp(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
-    match indexed_bmp(bytes, limits)? {
-        Some(picture) => Ok(picture),
-        None => read(BmpDecoder::new(Cursor::new(bytes))?, limits),
-    }
 }
 
 fn read(mut decoder: impl ImageDecoder, limits: Limits) -> Result<Picture, Failure> {
@@ -125,63 +120,4 @@ fn float_map(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let rows = rows.chunks_exact((4 * width).max(1)).rev();
     let samples = rows.flat_map(|row| row.as_chunks().0.iter().flat_map(number));
     Ok(Picture::new(width, height, Mode::F32, samples.collect()))
-}
-
-/// A BMP with a palette; `None` for all others.
-fn indexed_bmp(bytes: &[u8], limits: Limits) -> Result<Option<Picture>, Failure> {
-    let mut decoder = BmpDecoder::new(Cursor::new(bytes))?;
-    let (width, height) = decoder.dimensions();
-    let (width, height) = (width as usize, height as usize);
-    limits.check(width, height)?;
-    let Some(palette) = decoder.get_palette().map(<[_]>::to_vec) else {
-        return Ok(None);
-    };
-    let mut samples = match packed_bmp(bytes, width, height) {
-        Some(samples) => samples,
-        None => {
-            decoder.set_indexed_color(true);
-            let mut samples = vec![0; width * height];
-            decoder.read_image(&mut samples)?;
-            samples
-        }
-    };
-    // Pillow drops a palette that is a ramp of grey.
-    let is_ramp = |last: usize| {
-        palette
-            .iter()
-            .enumerate()
-            .all(|(i, color)| color.iter().all(|&c| usize::from(c) == i * last))
-    };
-    Ok(Some(match palette.len() {
-        2 if is_ramp(255) => {
-            samples.iter_mut().for_each(|sample| *sample *= 255);
-            Picture::new(width, height, Mode::Bilevel, samples)
-        }
-        length if length > 2 && is_ramp(1) => Picture::new(width, height, Mode::L, samples),
-        _ => Picture::indexed(width, height, samples, palette.as_flattened()),
-    }))
-}
-
-/// The indices of an uncompressed BMP with several pixels in a byte, which the `image` crate does not give.
-fn packed_bmp(bytes: &[u8], width: usize, height: usize) -> Option<Vec<u8>> {
-    let short = |at| Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-    let long = |at| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-    let (start, header, bits, compression) = (long(10)? as usize, long(14)?, short(28)?, long(30)?);
-    if header < 40 || !matches!(bits, 1 | 2 | 4) || compression != 0 {
-        return None;
-    }
-    let bits = usize::from(bits);
-    let line = (width * bits).div_ceil(32) * 4;
-    let packed = bytes.get(start..start.checked_add(line * height)?)?;
-    let mut samples = unpack(packed, line, width, bits);
-    let is_bottom_up = long(22)? as i32 > 0;
-    if is_bottom_up {
-        samples = samples
-            .chunks_exact(width)
-            .rev()
-            .flatten()
-            .copied()
-            .collect();
-    }
-    Some(samples)
 }

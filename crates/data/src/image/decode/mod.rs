@@ -4,6 +4,8 @@
 #[cfg(feature = "avif")]
 mod avif;
 mod bits;
+mod bmp;
+mod dds;
 mod format;
 mod general;
 mod gif;

@@ -86,36 +86,25 @@ fn picture(
     is_premultiplied: bool,
 ) -> Result<Picture, Failure> {
     let (width, height) = (color.width, color.height);
-    let is_grey = color.layout == Layout::Grey;
-    let channels = if is_grey { 1 } else { 3 };
-    let (mode, with_alpha) = match (is_grey, alpha) {
-        (true, None) => (Mode::L, Mode::La),
-        (true, Some(_)) => (Mode::La, Mode::La),
-        (false, None) => (Mode::Rgb, Mode::Rgba),
-        (false, Some(_)) => (Mode::Rgba, Mode::Rgba),
-    };
-    let samples = if is_grey {
-        yuv::luma(color)
-    } else {
-        yuv::rgb(color)?
-    };
     let Some(alpha) = alpha else {
-        return Ok(Picture::new(width, height, mode, samples));
+        return Ok(match color.layout {
+            Layout::Grey => Picture::new(width, height, Mode::L, yuv::luma(color)),
+            _ => Picture::new(width, height, Mode::Rgb, yuv::rgb(color)?),
+        });
     };
     if (alpha.width, alpha.height) != (width, height) {
         return Err(Failure::of("its alpha has another size"));
     }
     let alpha = yuv::luma(alpha);
-    let mut out = Vec::with_capacity((channels + 1) * width * height);
-    for (pixel, &alpha) in samples.chunks_exact(channels).zip(&alpha) {
-        out.extend(pixel.iter().map(|&sample| match alpha {
-            1..=254 if is_premultiplied => {
-                let alpha = u32::from(alpha);
-                ((u32::from(sample) * 255 + alpha / 2) / alpha).min(255) as u8
-            }
-            _ => sample,
+    // Grey with alpha as well.
+    let samples = yuv::rgb(color)?;
+    let mut out = Vec::with_capacity(4 * width * height);
+    for (pixel, &alpha) in samples.chunks_exact(3).zip(&alpha) {
+        out.extend(pixel.iter().map(|&sample| match is_premultiplied {
+            true => yuv::divided_by_alpha(sample, alpha),
+            false => sample,
         }));
         out.push(alpha);
     }
-    Ok(Picture::new(width, height, with_alpha, out))
+    Ok(Picture::new(width, height, Mode::Rgba, out))
 }

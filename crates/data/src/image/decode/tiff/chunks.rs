@@ -204,7 +204,31 @@ fn decode(
         Some(3) => undo_planes(&mut samples, layout, width, directory.is_little_endian)?,
         _ => {}
     }
-    Ok(samples)
+    Ok(match layout.subsampling {
+        (1, 1) => samples,
+        factors => whole_pixels(&samples, factors, (width, height)),
+    })
+}
+
+/// Luma and chroma side by side, from blocks of many samples of luma and one of each chroma.
+fn whole_pixels(
+    samples: &[u8],
+    (across, down): (usize, usize),
+    (width, height): (usize, usize),
+) -> Vec<u8> {
+    let size = across * down;
+    let blocks = width.div_ceil(across);
+    let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    pixels
+        .flat_map(|(x, y)| {
+            let block = &samples[(y / down * blocks + x / across) * (size + 2)..][..size + 2];
+            [
+                block[y % down * across + x % across],
+                block[size],
+                block[size + 1],
+            ]
+        })
+        .collect()
 }
 
 /// Reads up to `size` bytes; a stream that ends before is short.

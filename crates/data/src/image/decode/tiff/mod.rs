@@ -68,10 +68,10 @@ fn layout(directory: &Directory<'_>) -> Result<Layout, Failure> {
             [] => (2, 2),
             _ => return Err(Failure::of(format!("chroma at every {factors:?} pixels"))),
         };
-        if layout.is_planar && layout.subsampling != (1, 1) {
-            return Err(Failure::of(
-                "planes of chroma of another size are not supported",
-            ));
+        if (layout.is_planar || depth != 8) && layout.subsampling != (1, 1) {
+            return Err(Failure::of(format!(
+                "chroma of another size in planes or of {depth} bits is not supported"
+            )));
         }
     }
     Ok(layout)
@@ -143,7 +143,7 @@ fn picture(
             (_, true, (1, 1)) => new(Mode::YCbCr, interleaved(samples, layout)),
             _ => new(
                 Mode::Rgb,
-                ycbcr::to_rgb(&interleaved(samples, layout), directory, layout),
+                ycbcr::to_rgb(&interleaved(samples, layout), directory),
             ),
         };
     }
@@ -176,7 +176,12 @@ fn picture(
             _ => new(Mode::Rgba, keep(4)),
         },
         (photometric::CMYK, 4..) => new(Mode::Cmyk, keep(4)),
-        (photometric::LAB, 3) => new(Mode::Lab, samples),
+        // The file has a* and b* about 0.
+        (photometric::LAB, 3) => {
+            let pixels = samples.as_chunks::<3>().0.iter();
+            let samples = pixels.flat_map(|&[l, a, b]| [l, a ^ 0x80, b ^ 0x80]);
+            new(Mode::Lab, samples.collect())
+        }
         _ => Err(unsupported()),
     }
 }

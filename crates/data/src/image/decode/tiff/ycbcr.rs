@@ -1,12 +1,11 @@
 //! Luma and chroma to RGB with libtiff's arithmetic, which Pillow takes for what is compressed.
 
-use super::chunks::Layout;
 use super::directory::{Directory, tag};
 
 /// Bits behind the point.
 const SHIFT: i32 = 16;
 
-pub(super) fn to_rgb(samples: &[u8], directory: &Directory<'_>, layout: &Layout) -> Vec<u8> {
+pub(super) fn to_rgb(samples: &[u8], directory: &Directory<'_>) -> Vec<u8> {
     let weights = directory.fractions(tag::YCBCR_COEFFICIENTS);
     let [red, green, blue] = match weights[..] {
         [red, green, blue] if green != 0.0 => [red, green, blue],
@@ -46,18 +45,6 @@ pub(super) fn to_rgb(samples: &[u8], directory: &Directory<'_>, layout: &Layout)
         ]
         .map(|channel| channel.clamp(0, 255) as u8)
     };
-    let (across, down) = layout.subsampling;
-    let (width, height) = (layout.width, layout.height);
-    let block = across * down + 2;
-    let blocks = width.div_ceil(across);
-    let mut out = Vec::with_capacity(3 * width * height);
-    for y in 0..height {
-        for x in 0..width {
-            let at = (y / down * blocks + x / across) * block;
-            let block = &samples[at..at + block];
-            let luma = block[y % down * across + x % across];
-            out.extend_from_slice(&pixel(luma, block[across * down], block[across * down + 1]));
-        }
-    }
-    out
+    let pixels = samples.as_chunks().0.iter();
+    pixels.flat_map(|&[y, u, v]| pixel(y, u, v)).collect()
 }
