@@ -1,11 +1,11 @@
 //! `--device` names and what they stand for.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 
 use crate::files::ModelError;
+use crate::panics;
 
 /// Backends that this build contains, by the name `--device` knows them under.
 pub fn compiled() -> Vec<&'static str> {
@@ -211,27 +211,15 @@ fn driver(backend: &str) -> &'static str {
     }
 }
 
-/// Runs what may panic without a message on the terminal, of the panic or in the log, since the panic is turned into an error. The hook and
-/// the level of the log are the process's: the hook is set once, and one thread does this at a time.
+/// Runs what may panic without a message on the terminal, of the panic or in the log, since the panic is turned into an error. The level of
+/// the log is the process's, so one thread does this at a time.
 fn quietly<T>(attempt: impl FnOnce() -> T) -> std::thread::Result<T> {
-    static HOOK: Once = Once::new();
-    static QUIET: AtomicBool = AtomicBool::new(false);
     static ALONE: Mutex<()> = Mutex::new(());
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            // A backend may panic on a thread of its own.
-            if !QUIET.load(Ordering::Relaxed) {
-                before(panic);
-            }
-        }));
-    });
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let level = log::max_level();
     log::set_max_level(log::LevelFilter::Off);
-    QUIET.store(true, Ordering::Relaxed);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
-    QUIET.store(false, Ordering::Relaxed);
+    // A backend may panic on a thread of its own.
+    let result = panics::caught_everywhere(attempt);
     log::set_max_level(level);
     result
 }

@@ -17,6 +17,7 @@ pub mod files;
 pub mod layers;
 pub mod load;
 pub mod network;
+pub mod panics;
 pub mod text;
 pub mod vision;
 

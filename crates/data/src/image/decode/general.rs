@@ -14,6 +14,12 @@ use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn webp(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
+    // The decoder reads what is there; the file says how long it is.
+    let length = bytes.get(4..8).and_then(|length| length.first_chunk());
+    let length = length.map_or(0, |&length| u32::from_le_bytes(length) as usize);
+    if bytes.len() < length.saturating_add(8) {
+        return Err(Failure::Damaged("the file ends too early".to_owned()));
+    }
     read(WebPDecoder::new(Cursor::new(bytes))?, limits)
 }
 
@@ -22,7 +28,14 @@ pub(super) fn qoi(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
 }
 
 pub(super) fn sgi(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
-    read(SgiDecoder::new(Cursor::new(bytes))?, limits)
+    let mut picture = read(SgiDecoder::new(Cursor::new(bytes))?, limits)?;
+    if picture.mode == Mode::I16 {
+        // Pillow keeps the upper byte.
+        let wide = picture.samples.as_chunks().0.iter();
+        picture.samples = wide.map(|&[_, high]| high).collect();
+        picture.mode = Mode::L;
+    }
+    Ok(picture)
 }
 
 /// Blocks that leave no choice of arithmetic.

@@ -18,8 +18,9 @@ mod png;
 mod stranger;
 mod tga;
 mod tiff;
+mod upsample;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use openclip_model::panics::caught;
 
 pub use self::format::PICTURE_EXTENSIONS;
 use self::format::{Format, READ};
@@ -47,7 +48,7 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, DataError> {
         reason,
     };
     // A decoder's bug must cost one sample, not the run.
-    let picture = catch_unwind(AssertUnwindSafe(|| format.decode(bytes, limits)))
+    let picture = caught(|| format.decode(bytes, limits))
         .unwrap_or_else(|_| Err(Failure::Damaged("the decoder gave up".to_owned())))
         .map_err(|failure| match failure {
             Failure::Damaged(reason) => damaged(reason),

@@ -19,6 +19,8 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let mut options = DecodeOptions::default();
     options.set_ignore_crc(true);
     options.set_ignore_adler32(false);
+    // A profile of colours is not looked at, and may be packed to a thousandth of its size.
+    options.set_ignore_iccp_chunk(true);
     let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
     decoder.set_limits(bounds);
     decoder.set_transformations(Transformations::IDENTITY);
