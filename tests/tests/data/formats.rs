@@ -217,7 +217,7 @@ fn a_tiff_with_samples_of_a_senseless_size_is_refused() {
     let bytes = formats();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let file = tensors.tensor("file/tiff_own_white_le").unwrap();
-    let field = [2, 1, 3, 0, 1, 0, 0, 0, 8, 0];
+    let field: [u8; 10] = [2, 1, 3, 0, 1, 0, 0, 0, 8, 0];
     let at = file.data().windows(10).position(|bytes| bytes == field);
     for size in [0, 65, u16::MAX] {
         let mut file = file.data().to_vec();
