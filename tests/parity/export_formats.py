@@ -62,6 +62,10 @@ def tiff(p):
             yield f"tiff_{name}_{compression}", encoded(image, "TIFF", compression=compression)
     for kind in ("group3", "group4", "tiff_ccitt"):
         yield f"tiff_1_{kind}", encoded(p.bits, "TIFF", compression=kind)
+        # The last code is followed by a few bits at most.
+        for value in (0, 1):
+            plain = Image.new("1", p.bits.size, value)
+            yield f"tiff_1_{kind}_last{value}", encoded(plain, "TIFF", compression=kind)
     yield "tiff_1_group3_2d", encoded(p.bits, "TIFF", compression="group3", tiffinfo={292: 1})
     yield "tiff_1_group3_fill", encoded(p.bits, "TIFF", compression="group3", tiffinfo={292: 4})
     for quality in (30, 90):

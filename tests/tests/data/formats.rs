@@ -210,3 +210,19 @@ fn many_damaged_files_end_with_a_picture_or_an_error() {
     let (count, read) = mutate(rounds, only.as_deref());
     println!("{count} damaged files, {read} of them read");
 }
+
+/// A TIFF whose samples have no bits, or so many that a small picture would fill the memory.
+#[test]
+fn a_tiff_with_samples_of_a_senseless_size_is_refused() {
+    let bytes = formats();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let file = tensors.tensor("file/tiff_own_white_le").unwrap();
+    let field: [u8; 10] = [2, 1, 3, 0, 1, 0, 0, 0, 8, 0];
+    let at = file.data().windows(10).position(|bytes| bytes == field);
+    for size in [0, 65, u16::MAX] {
+        let mut file = file.data().to_vec();
+        file[at.unwrap() + 8..][..2].copy_from_slice(&size.to_le_bytes());
+        let error = decode(&file, Limits::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("of [{size}] bits")), "{error}");
+    }
+}

@@ -327,7 +327,7 @@ fn undo_differences(
 ) -> Result<(), Failure> {
     let (channels, _) = layout.passes();
     let bytes = layout.bits / 8;
-    if layout.bits % 8 != 0 || !matches!(bytes, 1 | 2 | 4 | 8) {
+    if !layout.bits.is_multiple_of(8) || !matches!(bytes, 1 | 2 | 4 | 8) {
         return Err(Failure::of(format!("differences of {} bits", layout.bits)));
     }
     let step = channels * bytes;

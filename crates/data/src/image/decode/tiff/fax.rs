@@ -18,7 +18,9 @@ pub(super) enum Encoding {
 pub(super) fn decode(data: &[u8], width: usize, height: usize, encoding: Encoding) -> Vec<u8> {
     let line = width.div_ceil(8);
     let mut out = vec![0; line * height];
-    let mut reader = slice_reader(data);
+    // A code is looked up in more bits than it has; the last one needs some behind it.
+    let padded = [data, &[0; 4]].concat();
+    let mut reader = slice_reader(&padded);
     let mut reference: Vec<usize> = Vec::new();
     for row in out.chunks_exact_mut(line.max(1)) {
         let is_relative = match encoding {

@@ -43,7 +43,10 @@ fn layout(directory: &Directory<'_>) -> Result<Layout, Failure> {
     let bits = if bits.is_empty() { vec![1] } else { bits };
     let samples = number(tag::SAMPLES_PER_PIXEL, bits.len());
     let depth = bits[0] as usize;
-    if !(1..=16).contains(&samples) || bits.iter().take(samples).any(|&other| other != bits[0]) {
+    if !(1..=16).contains(&samples)
+        || !(1..=64).contains(&depth)
+        || bits.iter().take(samples).any(|&other| other != bits[0])
+    {
         return Err(Failure::of(format!("{samples} samples of {bits:?} bits")));
     }
     let photometric = number(tag::PHOTOMETRIC, 0);
