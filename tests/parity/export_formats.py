@@ -1,6 +1,6 @@
 """Writes formats.safetensors.gz: small pictures in every format that is read beside JPEG, and what Pillow makes of them.
 
-    python tests/parity/export_formats.py                                   # needs Pillow 12, numpy, safetensors
+    python tests/parity/export_formats.py                                   # needs Pillow 13, numpy, safetensors
     python tests/parity/export_formats.py --rounds 20 --out /tmp/formats.safetensors.gz  # more, of random sizes
 
 Tensors: `file/<picture>` holds the encoded bytes, `mode/<picture>` the name of the mode in which Pillow opens it, `rgb/<picture>` its
@@ -395,7 +395,18 @@ def others(p):
 
 
 # Of these a smaller choice goes into the committed file.
-FAMILIES = (tiff, avif, jpeg2000, icon, tga, bmp, png, others)
+def later(p):
+    """Planes of several sizes, samples of two bytes, files that are cut off."""
+    for subsampling, name in enumerate(("444", "422", "420")):
+        yield f"jpeg_cmyk_{name}", encoded(p.rgb.convert("CMYK"), "JPEG", quality=90, subsampling=subsampling)
+    yield "sgi_grey16", encoded(p.grey, "SGI", bpc=2)
+    for kind, suffix in (("JPEG2000", "jp2"), ("WEBP", "webp")):
+        whole = encoded(p.rgb, kind)
+        yield f"{suffix}_cut_end", whole[:-1]
+        yield f"{suffix}_cut_half", whole[: len(whole) // 2]
+
+
+FAMILIES = (tiff, avif, jpeg2000, icon, tga, bmp, png, others, later)
 
 
 def rgb_of(image):
