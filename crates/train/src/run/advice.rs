@@ -1,5 +1,6 @@
 //! Settings that go together and still teach a model nothing, which a run should say before it has taken its time.
 
+use openclip_data::source::kind::DatasetKind;
 use openclip_model::Clip;
 use openclip_model::params;
 
@@ -48,6 +49,11 @@ fn of_numbers(
             "--warmup {warmup}: the run has {total} steps, all of them warm-up: the learning rate ends at {reached:.3e} \
              where --lr is {lr}"
         ));
+    }
+    let data = config.train_data.as_deref().unwrap_or_default();
+    let kind = DatasetKind::parse(&config.dataset_type, data);
+    if config.train_num_samples.is_some() && matches!(kind, Ok(DatasetKind::Csv)) {
+        lines.push("--train-num-samples changes nothing: an epoch is all rows of a CSV".into());
     }
     let name = objective.contrastive.name();
     if objective.describe().is_empty() {

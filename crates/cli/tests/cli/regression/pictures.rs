@@ -117,7 +117,7 @@ fn max_image_pixels_holds_in_every_command_that_reads_pictures() {
     }
     room.write(
         "pairs.csv",
-        "filepath\ttitle\nred.png\ta red\nblue.png\ta blue\n".to_owned(),
+        "filepath\ttitle\nred.png\ta red\nblue.png\ta blue\n",
     );
     let commands: [&[&str]; 4] = [
         &["classify", "--image", "red.png", "--text", "a"],

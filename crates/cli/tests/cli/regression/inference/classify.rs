@@ -72,7 +72,7 @@ fn folders_and_files_of_labels_were_refused() {
     assert_eq!(json[0]["image"], "set/a.png");
     assert_eq!(json[1]["image"], "set/deep/b.png");
     assert_eq!(texts(&json[0]), ["a dog", "-5 degrees", "a dog"]);
-    assert!(told(&ran, "note")[0].contains("1 no picture (notes.txt)"));
+    assert!(told(&ran, "note")[0].contains("1 not a picture (notes.txt)"));
     assert!(
         told(&ran, "warning")[0].contains("more than once"),
         "{}",
