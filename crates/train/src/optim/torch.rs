@@ -1,7 +1,7 @@
 //! The state of PyTorch's AdamW, as `open_clip_train.main` saves it, as Burn's.
 //!
 //! PyTorch numbers the parameters of all groups together, in the order of `named_parameters` within a group. Which group a parameter
-//! is in depends on the version: see [`Rule`].
+//! is in depends on the version: see `Rule`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -325,3 +325,25 @@ fn texts_become_tokens_and_tokens_texts() {
     let error = tokens(&["--decode", "49408"]).error(2);
     assert!(error.contains("--decode 49408"), "{error}");
 }
+
+#[test]
+fn a_number_of_samples_that_a_csv_does_not_heed() {
+    let room = Room::captioned(2);
+    let more = ["--logs", "none", "--train-num-samples", "5"];
+    let ran = train(&room, &more).ok();
+    assert!(
+        ran.stderr.contains("--train-num-samples changes nothing"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_setting_out_of_its_range_named_another_flag() {
+    let room = Room::captioned(1);
+    for (flag, value) in [("--beta1", "1"), ("--beta2", "1.5"), ("--eps", "-1")] {
+        let given = format!("{flag}={value}");
+        let error = train(&room, &[&given]).error(2);
+        assert!(error.starts_with(&format!("{flag}: ")), "{error}");
+    }
+}

@@ -39,3 +39,11 @@ fn a_bad_picture_took_the_captions_of_the_others_along() {
         ran.stdout.starts_with("red.png: -5 degrees") || ran.stdout.starts_with("red.png: - 5")
     );
 }
+
+#[test]
+fn a_short_context_refused_the_default() {
+    let room = Room::new();
+    room.write("coca.json", COCA);
+    let ask = ["caption", "--model", "coca.json", "--image", "red.png"];
+    room.run(&ask).ok();
+}
