@@ -404,6 +404,7 @@ def later(p):
         whole = encoded(p.rgb, kind)
         yield f"{suffix}_cut_end", whole[:-1]
         yield f"{suffix}_cut_half", whole[: len(whole) // 2]
+    yield "tiff_palette_cut_end", encoded(p.rgb.quantize(16), "TIFF", compression="tiff_lzw")[:-1]
 
 
 FAMILIES = (tiff, avif, jpeg2000, icon, tga, bmp, png, others, later)

@@ -116,7 +116,7 @@ fn picture(
                 width,
                 height,
                 samples,
-                &palette(directory),
+                &palette(directory)?,
             ));
         }
         let white = (1 << bits) - 1;
@@ -170,7 +170,7 @@ fn picture(
             width,
             height,
             keep(1),
-            &palette(directory),
+            &palette(directory)?,
         )),
         (photometric::RGB, 3) => new(Mode::Rgb, samples),
         (photometric::RGB, 4..) => match first_extra {
@@ -241,13 +241,14 @@ fn deep(
 }
 
 /// RGB, one entry after the other; the file has all reds, then all greens, then all blues in 16 bits.
-fn palette(directory: &Directory<'_>) -> Vec<u8> {
+fn palette(directory: &Directory<'_>) -> Result<Vec<u8>, Failure> {
     let map = directory.numbers(tag::COLOR_MAP);
     let length = map.len() / 3;
-    (0..length)
-        .flat_map(|at| (0..3).map(move |channel| channel * length + at))
-        .map(|at| (map[at] >> 8) as u8)
-        .collect()
+    if length == 0 {
+        return Err(Failure::of("its palette is missing or cut off"));
+    }
+    let places = (0..length).flat_map(|at| (0..3).map(move |channel| channel * length + at));
+    Ok(places.map(|at| (map[at] >> 8) as u8).collect())
 }
 
 /// Planes, one after the other, to samples side by side.
