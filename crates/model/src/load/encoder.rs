@@ -1,8 +1,10 @@
 //! Weights that Hugging Face publishes for an encoder alone: what OpenCLIP's text towers start from.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::difference::other_families;
+use super::state_dict::assign_places;
 use crate::files::hub::{self, CacheDirs, HubError};
 use crate::files::weights::{Difference, Part, StateDict, WeightsError};
 use crate::network::clip::Clip;
@@ -42,9 +44,8 @@ pub(crate) fn find(name: &str, cache_dir: Option<&Path>) -> Result<PathBuf, HubE
 /// # Errors
 /// Parameters that are not in the file or have another shape there, all of them.
 pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, WeightsError> {
-    let mut dict = dict;
     let (mut missing, mut shapes) = (Vec::new(), Vec::new());
-    let mut places = std::collections::HashMap::new();
+    let mut places = HashMap::new();
     let wanted = params::describe(&model);
     let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key));
     families.retain(|family| family.part == Part::Text);
@@ -64,23 +65,14 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
             _ => drop(places.insert(param.key, place)),
         }
     }
-    if !(missing.is_empty() && shapes.is_empty()) {
-        return Err(WeightsError::Mismatch {
-            file: file.to_path_buf(),
-            difference: Box::new(Difference {
-                families,
-                missing,
-                shapes,
-                ..Difference::default()
-            }),
-        });
-    }
-    let mut failure = None;
-    let model = params::assign(model, |key, _| {
-        let tensor = dict.tensors.remove(places.get(key)?)?;
-        tensor.to_f32().map_err(|error| failure = Some(error)).ok()
-    });
-    failure.map_or(Ok(model), Err)
+    let difference = Difference {
+        families,
+        missing,
+        shapes,
+        ..Difference::default()
+    };
+    difference.checked(file)?;
+    assign_places(model, dict, &places, file)
 }
 
 /// The key in `dict` of the encoder's parameter `name`.

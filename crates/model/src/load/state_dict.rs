@@ -1,5 +1,6 @@
 //! From a state dict into a model: completeness, shapes, resized positions.
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::difference::other_families;
@@ -21,8 +22,7 @@ pub fn load_state_dict(
 ) -> Result<Clip, WeightsError> {
     let mut dict = keys::with_text_prefix(dict, config.text_is_custom());
     let wanted = params::describe(&model);
-    let known: std::collections::HashSet<&str> =
-        wanted.iter().map(|param| param.key.as_str()).collect();
+    let known: HashSet<&str> = wanted.iter().map(|param| param.key.as_str()).collect();
     let unexpected = dict
         .tensors
         .keys()
@@ -61,17 +61,13 @@ pub fn load_state_dict(
             Some(_) => {}
         }
     }
-    if !(missing.is_empty() && unexpected.is_empty() && shapes.is_empty()) {
-        return Err(WeightsError::Mismatch {
-            file: file.to_path_buf(),
-            difference: Box::new(Difference {
-                families: other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key)),
-                missing,
-                unexpected,
-                shapes,
-            }),
-        });
-    }
+    let difference = Difference {
+        families: other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key)),
+        missing,
+        unexpected,
+        shapes,
+    };
+    difference.checked(file)?;
     let mut failure = None;
     let model = params::assign(model, |key, shape| match dict.tensors.remove(key) {
         Some(tensor) => tensor
@@ -79,6 +75,25 @@ pub fn load_state_dict(
             .map_err(|error| failure = Some(error.in_tensor(key).in_file(file)))
             .ok(),
         None => Some(vec![0.0; shape.iter().product()]),
+    });
+    failure.map_or(Ok(model), Err)
+}
+
+/// Gives parameters of `model` the tensors of `dict`, which came from `file`, that lie at their `places` there; others keep their values.
+pub(super) fn assign_places(
+    model: Clip,
+    mut dict: StateDict,
+    places: &HashMap<String, String>,
+    file: &Path,
+) -> Result<Clip, WeightsError> {
+    let mut failure = None;
+    let model = params::assign(model, |key, _| {
+        let place = places.get(key)?;
+        let tensor = dict.tensors.remove(place)?;
+        tensor
+            .to_f32()
+            .map_err(|error| failure = Some(error.in_tensor(place).in_file(file)))
+            .ok()
     });
     failure.map_or(Ok(model), Err)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::encoder;
-use super::state_dict::resized;
+use super::state_dict::{assign_places, resized};
 use crate::files::ModelError;
 use crate::files::config::ModelConfig;
 use crate::files::weights::{Difference, StateDict, WeightsError};
@@ -101,20 +101,11 @@ fn assign(
         }
         places.insert(param.key.clone(), place);
     }
-    if !(missing.is_empty() && shapes.is_empty()) {
-        return Err(WeightsError::Mismatch {
-            file: file.to_path_buf(),
-            difference: Box::new(Difference {
-                missing,
-                shapes,
-                ..Difference::default()
-            }),
-        });
-    }
-    let mut failure = None;
-    let model = params::assign(model, |key, _| {
-        let tensor = dict.tensors.remove(places.get(key)?)?;
-        tensor.to_f32().map_err(|error| failure = Some(error)).ok()
-    });
-    failure.map_or(Ok((model, kept)), Err)
+    let difference = Difference {
+        missing,
+        shapes,
+        ..Difference::default()
+    };
+    difference.checked(file)?;
+    Ok((assign_places(model, dict, &places, file)?, kept))
 }

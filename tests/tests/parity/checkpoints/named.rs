@@ -1,9 +1,12 @@
 //! Files that hold something else than a whole model: each is named for what it is.
 
 use openclip_model::ModelError;
-use openclip_model::weights::{StateDict, TensorOut, WeightsError, write_safetensors};
+use openclip_model::weights::{
+    DType, RawTensor, StateDict, TensorOut, WeightsError, write_safetensors,
+};
 
 use super::{data, load, text, write};
+use crate::loading;
 
 #[test]
 fn what_is_no_whole_model_is_named_for_what_it_is() {
@@ -131,29 +134,13 @@ fn what_is_no_whole_model_is_named_for_what_it_is() {
 
 #[test]
 fn complex_weights_are_named_by_their_key() {
-    use openclip_model::weights::DType;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("complex.safetensors");
     let mut dict = StateDict::read(&data("model.safetensors")).unwrap();
-    let scale = dict.tensors.remove("logit_scale").unwrap();
-    let bytes: Vec<_> = dict
-        .tensors
-        .iter()
-        .map(|(key, tensor)| (key, tensor, tensor.to_bytes().unwrap()))
-        .collect();
-    let whole = bytes.into_iter().map(|(key, tensor, bytes)| TensorOut {
-        key,
-        dtype: tensor.dtype,
-        shape: &tensor.shape,
-        bytes: bytes.into(),
-    });
-    let complex = TensorOut {
-        key: "logit_scale",
-        dtype: DType::C64,
-        shape: &scale.shape,
-        bytes: vec![0; 8].into(),
-    };
-    write_safetensors(&path, whole.chain([complex]), &Default::default()).unwrap();
+    let shape = dict.tensors["logit_scale"].shape.clone();
+    let complex = RawTensor::from_bytes(DType::C64, vec![0; 8], shape);
+    dict.tensors.insert("logit_scale".into(), complex);
+    loading::write(&dict, &path);
     let error = load(&text(&path)).unwrap_err().to_string();
     for words in ["complex.safetensors", "`logit_scale`", "complex"] {
         assert!(error.contains(words), "{error}");

@@ -11,7 +11,7 @@ use openclip_tests::{Tensors, device, fixture};
 use serde_json::{Value, json};
 
 use super::{data, model_config, text};
-use crate::loading::{NAMES, check_features};
+use crate::loading::{self, NAMES, check_features};
 
 fn create(model: &Path, weights: &Path, options: &CreateOptions) -> Result<Loaded, ModelError> {
     factory::create(&text(model), Some(&text(weights)), &device(), options)
@@ -19,20 +19,9 @@ fn create(model: &Path, weights: &Path, options: &CreateOptions) -> Result<Loade
 
 /// Writes the small model's weights with metadata.
 fn write(path: &Path, hub: &Value) {
-    let dict = StateDict::read(&data("model.safetensors")).unwrap();
-    let bytes: Vec<_> = dict
-        .tensors
-        .iter()
-        .map(|(key, tensor)| (key, tensor, tensor.to_bytes().unwrap()))
-        .collect();
-    let tensors = bytes.into_iter().map(|(key, tensor, bytes)| TensorOut {
-        key,
-        dtype: tensor.dtype,
-        shape: &tensor.shape,
-        bytes: bytes.into(),
-    });
-    let metadata = [(CONFIG_METADATA.to_string(), hub.to_string())].into();
-    write_safetensors(path, tensors, &metadata).unwrap();
+    let mut dict = StateDict::read(&data("model.safetensors")).unwrap();
+    dict.metadata = [(CONFIG_METADATA.to_string(), hub.to_string())].into();
+    loading::write(&dict, path);
 }
 
 #[test]

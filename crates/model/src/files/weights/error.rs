@@ -167,6 +167,22 @@ pub struct Difference {
     pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
+impl Difference {
+    /// Whether the file has every tensor of the model, in its shape, and no other.
+    ///
+    /// # Errors
+    /// [`WeightsError::Mismatch`] of `file` where it has not.
+    pub(crate) fn checked(self, file: &Path) -> Result<(), WeightsError> {
+        if self.missing.is_empty() && self.unexpected.is_empty() && self.shapes.is_empty() {
+            return Ok(());
+        }
+        Err(WeightsError::Mismatch {
+            file: file.to_path_buf(),
+            difference: Box::new(self),
+        })
+    }
+}
+
 impl WeightsError {
     /// The same of a tensor that came from `file`, which it names if it names none.
     pub(crate) fn in_file(mut self, path: &Path) -> Self {
