@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::path::PathBuf;
 
+use openclip_model::panics;
+
 /// An error of this crate. The caller adds which file or sample it belongs to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -326,8 +328,5 @@ impl DataError {
 
 /// What a panic said, for the error that it becomes; `panic` where it said nothing.
 pub fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("panic")
-        .to_owned()
+    panics::message(payload).unwrap_or("panic").to_owned()
 }

@@ -126,7 +126,22 @@ impl Encoder {
         pixels::tokens(ids, [count, length], &self.device)
     }
 
-    /// Features of captions, `[captions, embed_dim]`, of unit length, in slices of a few hundred.
+    /// Features of token rows, one for each caption, in slices of a few hundred.
+    ///
+    /// # Errors
+    /// There is no caption.
+    pub fn rows(&self, ids: &[Vec<i32>]) -> Result<Tensor<2>, EvalError> {
+        let slices = ids.chunks(TEXT_BATCH);
+        let slices: Vec<_> = slices
+            .map(|slice| self.tokens(slice.concat(), slice.len()))
+            .collect();
+        match slices.is_empty() {
+            true => Err(EvalError::NoSamples),
+            false => Ok(Tensor::cat(slices, 0)),
+        }
+    }
+
+    /// Features of captions, `[captions, embed_dim]`, of unit length.
     ///
     /// # Errors
     /// There is no caption, or the tokenizer has no ids for one.
@@ -135,18 +150,10 @@ impl Encoder {
         tokenizer: &dyn Tokenizer,
         captions: &[S],
     ) -> Result<Tensor<2>, EvalError> {
-        let slices = captions.chunks(TEXT_BATCH).map(|slice| {
-            let mut ids = Vec::with_capacity(slice.len() * tokenizer.context_length());
-            for text in slice {
-                ids.extend(tokenizer.tokenize(text.as_ref())?);
-            }
-            Ok(self.tokens(ids, slice.len()))
-        });
-        let slices = slices.collect::<Result<Vec<_>, EvalError>>()?;
-        match slices.is_empty() {
-            true => Err(EvalError::NoSamples),
-            false => Ok(Tensor::cat(slices, 0)),
-        }
+        let ids = captions
+            .iter()
+            .map(|text| tokenizer.tokenize(text.as_ref()));
+        self.rows(&ids.collect::<Result<Vec<_>, _>>()?)
     }
 
     /// Both towers on a batch of pairs.

@@ -152,6 +152,6 @@ pub fn pairs(
         num_samples: count as u64,
         num_pictures,
         // A feature that is no number makes the loss of its batch none.
-        is_finite: loss_sum.is_finite(),
+        is_finite: loss_sum.is_finite() && caption_sum.is_finite(),
     })
 }

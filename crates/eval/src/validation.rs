@@ -145,7 +145,7 @@ impl Validation {
         }
         if let Some(pairs) = self.pairs.as_ref().filter(|_| due.pairs) {
             let progress = self.progress("retrieval", self.num_pairs, "pairs");
-            let tokenizer = Some(written(encoder.model(), Arc::clone(tokenizer)));
+            let tokenizer = Some(Arc::clone(tokenizer));
             let source = Arc::clone(&pairs.source);
             let size = self.batch_size;
             let batches = self.load(encoder, source, pairs.rgb_first, tokenizer, size)?;
@@ -233,6 +233,7 @@ impl Validation {
             rgb_first,
             self.limits,
         )?;
+        let tokenizer = tokenizer.map(|tokenizer| written(encoder.model(), tokenizer));
         let options = LoaderOptions {
             workers: self.workers,
             ..LoaderOptions::new(batch_size, encoder.image_size, Order::sequential())

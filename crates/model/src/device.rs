@@ -72,9 +72,8 @@ pub fn parse(name: &str) -> Result<Device, ModelError> {
         Ok(Some(Ok(device))) => Ok(device),
         Ok(Some(Err(reason))) => Err(silent(name, backend, &reason)),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(silent(name, backend, text.unwrap_or("no reason given")))
+            let text = panics::message(panic.as_ref()).unwrap_or("no reason given");
+            Err(silent(name, backend, text))
         }
     }
 }

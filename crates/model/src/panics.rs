@@ -1,5 +1,6 @@
 //! Panics of other people's code, turned into errors without a message on the terminal.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -46,4 +47,10 @@ fn install() {
             }
         }));
     });
+}
+
+/// What a panic said; nothing where it carries no text.
+pub fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
 }

@@ -328,10 +328,7 @@ impl TrainConfig {
 
     /// What a run without training measures: everything that was asked for, whatever epoch its model is of.
     pub fn asked(&self) -> Due {
-        Due {
-            pairs: self.val_frequency > 0,
-            zero_shot: self.zeroshot_frequency > 0,
-        }
+        self.due(self.epochs)
     }
 
     /// Which measurements are due after `epoch` epochs.

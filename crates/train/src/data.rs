@@ -7,7 +7,7 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use openclip_data::error::DataError;
 use openclip_data::loader::{Batch, Loader, LoaderOptions, Stats, Transform};
-use openclip_data::source::{Order, Source};
+use openclip_data::source::Source;
 use openclip_data::tokenizer::Tokenizer;
 
 use crate::checkpoint::EpochShape;
@@ -65,15 +65,18 @@ impl Clone for Steps {
 impl Steps {
     /// What an epoch looks like.
     pub fn shape(&self) -> EpochShape {
-        let Order { world, .. } = self.options.order;
-        let step = self.options.batch_size * self.accum_freq * world;
         EpochShape {
             samples: self.samples_per_epoch,
             steps: self.steps_per_epoch,
-            step_samples: step as u64,
-            ranks: world as u64,
+            step_samples: self.step_samples() as u64,
+            ranks: self.options.order.world as u64,
             data: self.source.fingerprint(),
         }
+    }
+
+    /// Samples of a step, of all ranks together.
+    pub fn step_samples(&self) -> usize {
+        self.options.batch_size * self.accum_freq * self.options.order.world
     }
 
     /// How many steps so many samples make that all ranks share.

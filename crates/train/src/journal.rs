@@ -215,14 +215,14 @@ impl Journal {
     pub fn finish(&mut self) {
         let ended = self.wandb.take().and_then(Offline::finish);
         self.tell(ended);
+        self.settle();
+    }
+
+    /// Brings to the disk what waits, and draws the last plot. Lines of the log may still come.
+    pub fn settle(&mut self) {
         self.flush();
         let drawn = self.drawer.take().and_then(|mut drawer| drawer.finish());
         self.tell(drawn);
-    }
-
-    /// Whether lines go to stderr as well.
-    pub fn echoes(&self) -> bool {
-        self.echo
     }
 
     /// A line for the reader.

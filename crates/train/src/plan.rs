@@ -177,12 +177,10 @@ impl Plan {
 /// What the run would compute in: as given, or what suits `--device`; one that this machine does not have is taken for an accelerator
 /// with bfloat16.
 fn precision(config: &TrainConfig) -> Precision {
-    let suitable = || {
-        let names = device::list(&config.device);
-        let found = names.first().and_then(|name| device::parse(name).ok());
-        found.map_or(Precision::AmpBf16, |device| Precision::of_device(&device))
-    };
-    config.precision.unwrap_or_else(suitable)
+    let suitable = || Precision::of_devices(&device::list(&config.device));
+    let assumed = |_| Precision::AmpBf16;
+    let given = config.precision;
+    given.unwrap_or_else(|| suitable().unwrap_or_else(assumed))
 }
 
 /// A model whose weights are not there.

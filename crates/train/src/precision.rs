@@ -56,6 +56,20 @@ impl Precision {
         }
     }
 
+    /// What suits the slowest of several devices.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn of_devices(names: &[String]) -> Result<Self, TrainError> {
+        let mut found = Self::AmpBf16;
+        for name in names {
+            if Self::of_device(&device::parse(name)?) == Self::Fp32 {
+                found = Self::Fp32;
+            }
+        }
+        Ok(found)
+    }
+
     /// The name that `--precision` knows it under.
     pub fn name(self) -> &'static str {
         match self {

@@ -159,6 +159,8 @@ impl Run {
     ) -> Result<(), TrainError> {
         let ended = self.epochs(burn, train);
         let saved = self.saver.finish(&mut self.journal);
+        // What is copied for the last time is complete.
+        self.journal.settle();
         if let Some(remote) = self.remote.take() {
             remote.finish(&mut self.journal);
         }
@@ -323,12 +325,12 @@ impl Run {
             ..
         } = figures;
         let (verdict, count) = burn.with_state(|state| (state.verdict, state.bad_in_a_row));
-        match count {
-            0 => self.saver.proved(&mut self.journal),
-            _ => self.saver.doubted(),
-        }
         if verdict == Verdict::Taken {
+            self.saver.proved(&mut self.journal);
             return Ok(());
+        }
+        if count > 0 {
+            self.saver.doubted();
         }
         let reason = verdict.reason();
         self.journal.warn(format!(
@@ -352,16 +354,15 @@ impl Run {
         checkpoint: Option<SavePlan>,
         probe: Option<Step>,
     ) -> Result<(), TrainError> {
-        self.progress.guard = burn.with_state(|state| state.guard.memory().clone());
         self.saver.poll(&mut self.journal);
         if let Some(remote) = &self.remote {
             remote.poll(&mut self.journal);
         }
-        let task = burn.learner.model();
-        self.is_finite = probe.is_none_or(|probe| task.is_finite_on(probe));
+        self.is_finite = probe.is_none_or(|probe| burn.learner.model().is_finite_on(probe));
         let Some(plan) = checkpoint else {
             return Ok(());
         };
+        self.progress.guard = burn.with_state(|state| state.guard.memory().clone());
         self.progress.cursors = self.ranks.all_gather_u64(self.progress.cursor)?;
         if !self.ranks.is_first() {
             return Ok(());
@@ -383,7 +384,7 @@ impl Run {
             self.journal.warn(warning);
             return Ok(());
         }
-        let snapshot = self.snapshot(&task, optimizer);
+        let snapshot = self.snapshot(&burn.learner.model(), optimizer);
         self.saver.save(plan, snapshot, bad == 0, &mut self.journal);
         Ok(())
     }
@@ -456,7 +457,10 @@ impl Run {
             .set_model(average.as_ref().unwrap_or(&task.clip));
         let measured = self.validation.run(&self.encoder, &self.tokenizer, due)?;
         let metrics = measured.metrics;
-        self.saver.evaluated(&metrics, &mut self.journal);
+        // Metrics of what is not finite say nothing, and none of them is the best.
+        if measured.is_finite {
+            self.saver.evaluated(&metrics, &mut self.journal);
+        }
         if !metrics.is_empty() {
             self.journal.evaluation(epoch, self.progress.step, &metrics);
         }

@@ -226,3 +226,106 @@ fn a_tiff_with_samples_of_a_senseless_size_is_refused() {
         assert!(error.contains(&format!("of [{size}] bits")), "{error}");
     }
 }
+
+/// A directory of `tags`, all of them short numbers, behind the pixels of a TIFF.
+fn tiff(pixels: &[u8], tags: &[(u16, u32)]) -> Vec<u8> {
+    let mut file = b"II*\0".to_vec();
+    file.extend((8 + pixels.len() as u32).to_le_bytes());
+    file.extend(pixels);
+    file.extend((tags.len() as u16).to_le_bytes());
+    for (tag, value) in tags {
+        file.extend([tag.to_le_bytes(), [4, 0]].concat());
+        file.extend([1_u32.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    file.extend([0; 4]);
+    file
+}
+
+/// A small file may say that its picture has hundreds of bytes a pixel; none of them is set aside.
+#[test]
+fn a_tiff_of_many_gigabytes_is_refused_before_it_is_made() {
+    let tags = [
+        (256, 13_000),
+        (257, 13_000),
+        (258, 64),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 16),
+        (278, 13_000),
+        (279, 4),
+    ];
+    let bits = vec![64_u16; 16];
+    let bits: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+    let mut file = tiff(&bits, &tags);
+    // As many depths as samples, which lie where the pixels would.
+    let field = 8 + bits.len() + 2 + 2 * 12;
+    file[field + 2..field + 12].copy_from_slice(&[3, 0, 16, 0, 0, 0, 8, 0, 0, 0]);
+    let started = std::time::Instant::now();
+    let error = decode(&file, Limits::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("more bytes than a picture may take"),
+        "{error}"
+    );
+    assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
+}
+
+/// Tags behind the cut say how the pixels in front of it are packed.
+#[test]
+fn a_tiff_whose_directory_is_cut_off_is_refused() {
+    let tags = [
+        (256, 2),
+        (257, 2),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 2),
+        (279, 4),
+        (317, 2),
+    ];
+    let file = tiff(&[1, 2, 3, 4], &tags);
+    decode(&file, Limits::default()).unwrap();
+    let error = decode(&file[..file.len() - 10], Limits::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("directory is cut off"), "{error}");
+}
+
+/// A fax page of one row that changes its colour at every pixel, then rows that repeat it: each code is looked up once.
+#[test]
+fn a_fax_page_of_many_changes_takes_no_time_beyond_its_size() {
+    const WIDTH: usize = 1 << 18;
+    // Horizontal mode (001) with runs of one white (000111) and one black (010) pixel.
+    let row = "001000111010".repeat(WIDTH / 2);
+    // Vertical mode without a shift is a single bit.
+    let bits = row + &"1".repeat(WIDTH);
+    let data: Vec<u8> = bits
+        .as_bytes()
+        .chunks(8)
+        .map(|bits| {
+            bits.iter()
+                .enumerate()
+                .fold(0, |byte, (at, bit)| byte | (bit - b'0') << (7 - at))
+        })
+        .collect();
+    let count = data.len() as u32;
+    let tags = [
+        (256, WIDTH as u32),
+        (257, 2),
+        (258, 1),
+        (259, 4),
+        (262, 0),
+        (273, 8),
+        (277, 1),
+        (278, 2),
+        (279, count),
+    ];
+    let started = std::time::Instant::now();
+    let picture = decode(&tiff(&data, &tags), Limits::default()).unwrap();
+    let samples = picture.samples();
+    assert_eq!(samples[..4], [255, 0, 255, 0]);
+    assert_eq!(samples[..WIDTH], samples[WIDTH..]);
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}

@@ -63,8 +63,8 @@ impl DataFormatArgs {
 pub struct PictureArgs {
     /// Pictures of more pixels are refused by their header; 0 sets no limit
     ///
-    /// The default is Pillow's, a guard against files made to fill the memory. A decoded picture takes 3 to 16 bytes a pixel on each
-    /// of the --workers.
+    /// The default is Pillow's, a guard against files made to fill the memory. A decoded picture takes 3 to 16 bytes a pixel, and
+    /// as many are decoded at a time as there are workers.
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_pixels)]
     pub max_image_pixels: usize,
 }

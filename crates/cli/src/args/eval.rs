@@ -14,8 +14,8 @@ use super::model::{ModelArgs, PreprocessArgs};
 Retrieval is measured by two rules, which differ where several rows of --val-data have one picture (the same path):
   image_to_text_*, text_to_image_*             OpenCLIP's: row i matches row i, every other row is wrong
   text_retrieval_recall@K                      CLIP_benchmark's: any caption of the picture is right
-  image_retrieval_recall@K                     CLIP_benchmark's: every picture stands there once
-Exit status 1 says that weights or scores are not finite.
+  image_retrieval_recall@K                     CLIP_benchmark's: the caption's picture is right
+Exit status 1 also says that weights or scores are not finite.
 
 Examples:
   openclip eval --model ViT-B-32 --pretrained clip.pt --val-data val.csv

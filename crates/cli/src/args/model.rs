@@ -25,7 +25,7 @@ pub struct ModelArgs {
     /// https address
     ///
     /// A folder is that of a model or one of a run's checkpoints. FILE:ENTRY takes one part of a checkpoint, such as
-    /// epoch_3.pt:state_dict_ema, or the weights whose keys begin so. Activation and preprocessing come from the file, or from
+    /// epoch_3.pt:state_dict_ema, or the tensors whose keys begin with ENTRY. Activation and preprocessing come from the file, or from
     /// open_clip_config.json, config.json and preprocessor_config.json beside it, where they say something.
     ///
     /// A tag such as laion2b_s34b_b79k stands for published weights, with their own preprocessing. They are downloaded once

@@ -17,7 +17,7 @@ pub struct TokensArgs {
     /// The model whose tokenizer is asked, as for other commands
     #[arg(long, value_name = "NAME")]
     pub model: String,
-    /// Texts to encode; each gives a line of ids, as the model reads them; --text='-5 degrees' begins with a dash
+    /// Texts to encode; each gives a line of ids, as the model reads them; one that looks like a flag is written --text=-text
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     pub text: Vec<String>,
     /// Ids of one text to decode, separated by spaces or commas

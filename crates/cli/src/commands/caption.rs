@@ -35,7 +35,8 @@ pub fn run(args: &CaptionArgs) -> Result {
     let encoder = session.encoder();
     let tokenizer = session.tokenizer()?;
     let special = SpecialTokens::of(&session.loaded.config)?;
-    let options = options(args, tokenizer.as_ref(), special)?;
+    let longest = encoder.model().longest_caption()?;
+    let options = options(args, tokenizer.as_ref(), special, longest)?;
     let answer = |image, planes| {
         let picture = encoder.pixels(planes, 1);
         let mut captions = encoder.model().generate(picture, &options)?;
@@ -60,6 +61,7 @@ fn options(
     args: &CaptionArgs,
     tokenizer: &dyn Tokenizer,
     special: SpecialTokens,
+    longest: usize,
 ) -> Result<GenerateOptions> {
     let sample = |filter| {
         Strategy::Sample(Sampling {
@@ -84,13 +86,10 @@ fn options(
         .prompt
         .as_ref()
         .map(|text| tokenizer.tokenize(text))
-        .transpose()
-        .map_err(openclip_eval::EvalError::from)?
+        .transpose()?
         .unwrap_or_default();
     Ok(GenerateOptions {
-        seq_len: args
-            .seq_len
-            .unwrap_or(SEQ_LEN.min(tokenizer.context_length())),
+        seq_len: args.seq_len.unwrap_or(SEQ_LEN.min(longest)),
         min_seq_len: args.min_seq_len,
         repetition_penalty: args.repetition_penalty,
         // The tokenizer ends and pads a text, which is to go on here.

@@ -1,5 +1,7 @@
 //! `classify`: which caption fits a picture.
 
+use std::collections::{BTreeSet, HashSet};
+
 use openclip_eval::lines::read_labels;
 use openclip_eval::run::{ZERO_SHOT_SCALE, host};
 use openclip_eval::scores::{Score, scores};
@@ -63,18 +65,13 @@ fn labels(args: &ClassifyArgs) -> Result<Vec<String>> {
     if let Some(path) = &args.texts {
         labels.extend(read_labels(path)?);
     }
-    let mut sorted: Vec<&String> = labels.iter().collect();
-    sorted.sort();
-    let mut twice: Vec<_> = sorted
-        .windows(2)
-        .filter(|pair| pair[0] == pair[1])
-        .collect();
-    twice.dedup();
+    let mut seen = HashSet::new();
+    let twice: BTreeSet<_> = labels.iter().filter(|label| !seen.insert(*label)).collect();
     if let Some(first) = twice.first() {
         warn(format!(
             "{} of the captions stand there more than once and share their probability; the first is {:?}",
             twice.len(),
-            first[0]
+            first
         ));
     }
     Ok(labels)

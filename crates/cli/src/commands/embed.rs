@@ -1,6 +1,5 @@
 //! `embed`: vectors of many pictures and captions, in files.
 
-use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,11 +56,30 @@ impl Flaws {
         Ok(rows)
     }
 
-    /// Whether the tokenizer has ids for a caption.
-    fn has_ids(&mut self, tokenizer: &dyn Tokenizer, caption: &str) -> bool {
-        let has_ids = tokenizer.tokenize(caption).is_ok();
-        self.without_ids += u64::from(!has_ids);
-        has_ids
+    /// Appends a row for each caption that the tokenizer has ids for; one that it has none for is taken away.
+    fn append(
+        &mut self,
+        encoder: &Encoder,
+        tokenizer: &dyn Tokenizer,
+        captions: &mut [Option<String>],
+        writer: &mut EmbeddingWriter,
+    ) -> Result<()> {
+        let mut ids = Vec::new();
+        for caption in captions.iter_mut() {
+            let Some(text) = caption else { continue };
+            match tokenizer.tokenize(text) {
+                Ok(row) => ids.push(row),
+                Err(_) => {
+                    *caption = None;
+                    self.without_ids += 1;
+                }
+            }
+        }
+        let rows = match ids.is_empty() {
+            true => Vec::new(),
+            false => self.rows(encoder.rows(&ids)?)?,
+        };
+        Ok(writer.append_texts(&rows, captions)?)
     }
 }
 
@@ -85,32 +103,23 @@ pub fn run(args: &EmbedArgs) -> Result {
     let width = session.loaded.config.embed_dim;
     let mut writer = EmbeddingWriter::create(destination, width, contents)?;
     let mut flaws = Flaws::default();
-    // Pictures alone need no tokenizer, and whether captions come shows as they come.
-    let tokenizer = Once::new(|| session.tokenizer());
     if let Some(pictures) = pictures {
-        let texts = (contents == Contents::Paired).then_some(&tokenizer);
+        let texts = (contents == Contents::Paired).then_some(&session);
         embed_pictures(&encoder, pictures, texts, args, &mut writer, &mut flaws)?;
     }
     if let Some(texts) = texts {
-        let tokenizer = tokenizer.get()?;
+        let tokenizer = session.tokenizer()?;
         let progress = Progress::new("embed", Some(texts.len() as u64), "captions");
         for slice in texts.chunks(CAPTIONS) {
-            let known = slice
-                .iter()
-                .filter(|text| flaws.has_ids(tokenizer.as_ref(), text));
-            let known: Vec<_> = known.collect();
-            if !known.is_empty() {
-                let rows = flaws.rows(encoder.texts(tokenizer.as_ref(), &known)?)?;
-                let known: Vec<_> = known.into_iter().map(Some).collect();
-                writer.append_texts(&rows, &known)?;
-            }
+            let mut captions: Vec<_> = slice.iter().cloned().map(Some).collect();
+            flaws.append(&encoder, tokenizer.as_ref(), &mut captions, &mut writer)?;
             progress.inc(slice.len() as u64);
         }
         progress.finish();
     }
     let written = writer.finish()?;
     if contents == Contents::Paired {
-        tell_missing_captions(args, written);
+        tell_missing_captions(args, written, flaws.without_ids);
     }
     if flaws.not_finite > 0 {
         warn(format!(
@@ -134,8 +143,9 @@ pub fn run(args: &EmbedArgs) -> Result {
     Ok(Outcome::of(session.is_finite && flaws.not_finite == 0))
 }
 
-fn tell_missing_captions(args: &EmbedArgs, written: Written) {
-    let missing = written.images - written.texts;
+/// Says how many pictures came without a caption; those `without_ids` had one.
+fn tell_missing_captions(args: &EmbedArgs, written: Written, without_ids: u64) {
+    let missing = written.images - written.texts - without_ids;
     let images = args.images.as_deref().unwrap_or_default();
     match (missing, written.texts) {
         (0, _) => {}
@@ -151,7 +161,7 @@ fn tell_missing_captions(args: &EmbedArgs, written: Written) {
 fn embed_pictures(
     encoder: &Encoder,
     pictures: Pictures,
-    tokenizer: Option<&Once<impl Fn() -> Result<Arc<dyn Tokenizer>>>>,
+    captioned: Option<&Session>,
     args: &EmbedArgs,
     writer: &mut EmbeddingWriter,
     flaws: &mut Flaws,
@@ -182,19 +192,15 @@ fn embed_pictures(
         let mut batch = batch?;
         let rows = flaws.rows(encoder.images(batch.images, batch.size))?;
         writer.append_images(&rows, &batch.names)?;
-        if let Some(tokenizer) = tokenizer {
-            let mut rows = Vec::new();
-            if batch.captions.iter().any(Option::is_some) {
-                let tokenizer = tokenizer.get()?.as_ref();
-                for caption in &mut batch.captions {
-                    caption.take_if(|text| !flaws.has_ids(tokenizer, text));
+        if let Some(session) = captioned {
+            // Pictures alone need no tokenizer, and whether captions come shows as they come.
+            match batch.captions.iter().any(Option::is_some) {
+                true => {
+                    let tokenizer = session.tokenizer()?;
+                    flaws.append(encoder, tokenizer.as_ref(), &mut batch.captions, writer)?;
                 }
-                let texts: Vec<&String> = batch.captions.iter().flatten().collect();
-                if !texts.is_empty() {
-                    rows = flaws.rows(encoder.texts(tokenizer, &texts)?)?;
-                }
+                false => writer.append_texts(&[], &batch.captions)?,
             }
-            writer.append_texts(&rows, &batch.captions)?;
         }
         progress.inc(batch.size as u64);
     }
@@ -284,29 +290,4 @@ fn captions(path: &Path) -> Result<Vec<String>> {
         });
     }
     Ok(lines)
-}
-
-/// A value that is made when it is asked for.
-struct Once<F> {
-    make: F,
-    made: OnceCell<Arc<dyn Tokenizer>>,
-}
-
-impl<F: Fn() -> Result<Arc<dyn Tokenizer>>> Once<F> {
-    fn new(make: F) -> Self {
-        Self {
-            make,
-            made: OnceCell::new(),
-        }
-    }
-
-    fn get(&self) -> Result<&Arc<dyn Tokenizer>> {
-        match self.made.get() {
-            Some(made) => Ok(made),
-            None => {
-                let made = (self.make)()?;
-                Ok(self.made.get_or_init(|| made))
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! A model as the shared flags ask for it.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub struct Session {
     dtype: FloatDType,
     model: String,
     cache_dir: Option<PathBuf>,
+    tokenizer: OnceCell<Arc<dyn Tokenizer>>,
 }
 
 impl Session {
@@ -59,6 +61,7 @@ impl Session {
             dtype: precision.compute(),
             model: model.model.clone(),
             cache_dir: model.cache_dir.clone(),
+            tokenizer: OnceCell::new(),
         })
     }
 
@@ -67,11 +70,15 @@ impl Session {
         Encoder::of(&self.loaded, &self.device, self.dtype)
     }
 
-    /// The model's tokenizer.
+    /// The model's tokenizer, which is read when it is first asked for.
     pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(Arc::clone(tokenizer));
+        }
         let dir = registry::local_dir(&self.model);
         let caches = CacheDirs::new(self.cache_dir.as_deref());
-        Ok(tokenizer::for_model_in(&self.loaded.config, dir, &caches)?)
+        let tokenizer = tokenizer::for_model_in(&self.loaded.config, dir, &caches)?;
+        Ok(Arc::clone(self.tokenizer.get_or_init(|| tokenizer)))
     }
 }
 

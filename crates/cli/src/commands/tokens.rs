@@ -37,15 +37,17 @@ pub fn run(args: &TokensArgs) -> Result {
         config.text_cfg.context_length = length;
     }
     let tokenizer = open(args, &config)?;
-    config.text_cfg.context_length += 1;
-    let longer = open(args, &config)?;
-    let texts: Vec<Text> = match args.decode.as_slice() {
-        [] => args
-            .text
-            .iter()
-            .map(|text| encode(tokenizer.as_ref(), longer.as_ref(), text))
-            .collect::<Result<_>>()?,
-        ids => vec![decode(tokenizer.as_ref(), ids)?],
+    let texts: Vec<Text> = match (args.decode.as_slice(), args.text.as_slice()) {
+        ([], []) => Vec::new(),
+        ([], texts) => {
+            config.text_cfg.context_length += 1;
+            let longer = open(args, &config)?;
+            let texts = texts.iter();
+            texts
+                .map(|text| encode(tokenizer.as_ref(), longer.as_ref(), text))
+                .collect::<Result<_>>()?
+        }
+        (ids, _) => vec![decode(tokenizer.as_ref(), ids)?],
     };
     for text in texts.iter().filter(|text| text.cut_off) {
         let length = tokenizer.context_length();

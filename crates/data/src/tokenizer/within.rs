@@ -18,6 +18,12 @@ struct Within {
     ids: usize,
 }
 
+impl Within {
+    fn knows(&self, id: i32) -> bool {
+        usize::try_from(id).is_ok_and(|id| id < self.ids)
+    }
+}
+
 impl Tokenizer for Within {
     fn context_length(&self) -> usize {
         self.tokenizer.context_length()
@@ -25,8 +31,7 @@ impl Tokenizer for Within {
 
     fn tokenize(&self, text: &str) -> Result<Vec<i32>, DataError> {
         let ids = self.tokenizer.tokenize(text)?;
-        let known = |id: i32| usize::try_from(id).is_ok_and(|id| id < self.ids);
-        match ids.iter().find(|id| !known(**id)) {
+        match ids.iter().find(|id| !self.knows(**id)) {
             None => Ok(ids),
             Some(id) => {
                 let reason = format!("id {id} is beyond the {} that the model knows", self.ids);
@@ -37,6 +42,12 @@ impl Tokenizer for Within {
 
     fn decode(&self, ids: &[i32]) -> String {
         self.tokenizer.decode(ids)
+    }
+
+    fn special_tokens(&self) -> Vec<(String, i32)> {
+        let mut named = self.tokenizer.special_tokens();
+        named.retain(|(_, id)| self.knows(*id));
+        named
     }
 
     fn vocab_size(&self) -> usize {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::files::config::{ModelConfig, PreprocessConfig};
+use crate::files::config_file;
 use crate::files::error::ModelError;
 use crate::files::transformers;
 use crate::files::weights::shards;
@@ -82,12 +83,20 @@ pub fn describe(folder: &Path, tokenizer: &str) -> Result<Described, ModelError>
 /// # Errors
 /// Those of [`describe`].
 pub fn describe_file(path: &Path) -> Result<Described, ModelError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     Ok(Described {
         config: Some(transformers::config(path, &folder.to_string_lossy())?),
         preprocess: transformers::preprocess(folder)?,
         path: path.to_path_buf(),
     })
+}
+
+/// The folder of a file; that of a bare name is the working directory.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// What lies beside a weights file and speaks of it: OpenCLIP's configuration, else transformers'. Nothing where there is neither, or
@@ -96,17 +105,14 @@ pub fn describe_file(path: &Path) -> Result<Described, ModelError> {
 /// # Errors
 /// It is there and cannot be read.
 pub fn beside(file: &Path) -> Result<Option<Described>, ModelError> {
-    let folder = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(file);
     let path = folder.join(HUB_CONFIG);
     if path.is_file() {
         return hub_config(&path).map(Some);
     }
     let config = folder.join(transformers::CONFIG);
     if config.is_file() && transformers::is_known(&config) {
-        return describe(folder, "").map(Some);
+        return describe_file(&config).map(Some);
     }
     let preprocess = match config.is_file() {
         true => None,
@@ -124,10 +130,7 @@ pub fn beside(file: &Path) -> Result<Option<Described>, ModelError> {
 /// # Errors
 /// It cannot be read, or a key is missing or wrong.
 pub fn hub_config(path: &Path) -> Result<Described, ModelError> {
-    let json = std::fs::read(path).map_err(|source| ModelError::ReadConfig {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let json = config_file::bytes(path)?;
     let (config, preprocess) = parse_hub(&json, &path.to_string_lossy())?;
     Ok(Described {
         path: path.to_path_buf(),
@@ -147,11 +150,7 @@ pub fn parse_hub(
         #[serde(default)]
         preprocess_cfg: Option<PreprocessConfig>,
     }
-    let hub: HubConfig =
-        serde_json::from_slice(json).map_err(|source| ModelError::ParseConfig {
-            origin: origin.to_string(),
-            source,
-        })?;
+    let hub: HubConfig = config_file::parse(json, origin)?;
     Ok((hub.model_cfg, hub.preprocess_cfg))
 }
 

@@ -7,10 +7,12 @@
 //! * [`transformers`] – Hugging Face's descriptions of a CLIP or SigLIP
 //! * [`pretrained`] – tags of published weights
 //! * [`hub`] – files of the Hugging Face hub and of plain addresses
+//! * `config_file` – JSON files, with the file in every error
 //! * [`weights`] – readers of weights files, each under the keys that it has; the writer of `.safetensors`
 
 pub mod atomic;
 pub mod config;
+pub(crate) mod config_file;
 mod error;
 pub mod folder;
 pub mod hub;

@@ -11,7 +11,7 @@ use crate::files::error::ModelError;
 use crate::files::folder::{self, Described};
 use crate::files::hub::{self, CacheDirs};
 use crate::files::weights::shards;
-use crate::files::{pretrained, transformers};
+use crate::files::{config_file, pretrained, transformers};
 
 pub use crate::files::folder::HUB_CONFIG;
 
@@ -122,7 +122,7 @@ pub fn builtin(name: &str) -> Result<ModelConfig, ModelError> {
             near: near.map(|name| name.to_string()),
         }
     })?;
-    parse(file.contents(), name)
+    config_file::parse(file.contents(), name)
 }
 
 /// The folder in `local-dir:DIR`.
@@ -156,17 +156,24 @@ pub fn resolve(model: &str, cache_dir: Option<&Path>) -> Result<ModelSource, Mod
     }
     if model.ends_with(".json") {
         let path = Path::new(model);
-        let json = read(path)?;
+        let json = config_file::bytes(path)?;
         let stem = path.file_stem().unwrap_or_default();
         let name = stem.to_string_lossy().into_owned();
-        let keys: Map<String, Value> = parse(&json, model)?;
+        let keys: Map<String, Value> = config_file::parse(&json, model)?;
         // The description of a folder, without the folder's weights.
         let described = match keys.contains_key("model_type") {
             true => folder::describe_file(path)?,
-            false if keys.contains_key("model_cfg") => folder::hub_config(path)?,
+            false if keys.contains_key("model_cfg") => {
+                let (config, preprocess) = folder::parse_hub(&json, model)?;
+                Described {
+                    path: path.to_path_buf(),
+                    config: Some(config),
+                    preprocess,
+                }
+            }
             false => Described {
                 path: path.to_path_buf(),
-                config: Some(parse(&json, model)?),
+                config: Some(config_file::parse(&json, model)?),
                 preprocess: None,
             },
         };
@@ -204,8 +211,7 @@ fn hub_description(repository: &str, caches: &CacheDirs) -> Result<Described, Mo
     };
     // The preprocessing lies beside it, where the repository has some.
     let _ = hub::file(repository, &transformers::PREPROCESSORS, caches, BY_HAND);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    folder::describe(folder, repository)
+    folder::describe(folder::folder_of(&path), repository)
 }
 
 impl ModelSource {
@@ -242,18 +248,4 @@ impl ModelSource {
             (_, error) => error,
         }
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
-    std::fs::read(path).map_err(|source| ModelError::ReadConfig {
-        path: path.to_path_buf(),
-        source,
-    })
-}
-
-fn parse<T: serde::de::DeserializeOwned>(json: &[u8], origin: &str) -> Result<T, ModelError> {
-    serde_json::from_slice(json).map_err(|source| ModelError::ParseConfig {
-        origin: origin.to_string(),
-        source,
-    })
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::files::config::{Interpolation, ModelConfig, PreprocessConfig, ResizeMode};
+use crate::files::config_file;
 use crate::files::error::ModelError;
 
 /// Name of the description of a model.
@@ -92,10 +93,7 @@ impl Origin<'_> {
     }
 
     fn read(&self) -> Result<Value, ModelError> {
-        let text = std::fs::read(self.0).map_err(|source| ModelError::ReadConfig {
-            path: self.0.to_path_buf(),
-            source,
-        })?;
+        let text = config_file::bytes(self.0)?;
         serde_json::from_slice(&text).map_err(|error| self.bad(format!("no JSON: {error}")))
     }
 

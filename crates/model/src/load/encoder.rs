@@ -47,31 +47,34 @@ pub(crate) fn load(model: Clip, dict: StateDict, file: &Path) -> Result<Clip, We
     let (mut missing, mut shapes) = (Vec::new(), Vec::new());
     let mut places = HashMap::new();
     let wanted = params::describe(&model);
-    let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|param| &param.key));
-    families.retain(|family| family.part == Part::Text);
-    for param in wanted {
+    for param in &wanted {
         let Some(name) = param.key.strip_prefix("text.transformer.") else {
             continue;
         };
         let Some(place) = place(name, &dict) else {
             if !name.starts_with("pooler.") {
-                missing.push(param.key);
+                missing.push(param.key.clone());
             }
             continue;
         };
         let found = dict.tensors.get(&place).map(|tensor| tensor.shape.clone());
         match found {
-            Some(found) if found != param.shape => shapes.push((param.key, param.shape, found)),
-            _ => drop(places.insert(param.key, place)),
+            Some(found) if found != param.shape => {
+                shapes.push((param.key.clone(), param.shape.clone(), found));
+            }
+            _ => drop(places.insert(param.key.clone(), place)),
         }
     }
     let difference = Difference {
-        families,
         missing,
         shapes,
         ..Difference::default()
     };
-    difference.checked(file)?;
+    difference.checked(file, || {
+        let mut families = other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key));
+        families.retain(|family| family.part == Part::Text);
+        families
+    })?;
     assign_places(model, dict, &places, file)
 }
 

@@ -110,12 +110,12 @@ pub fn create(
     let cache_dir = options.cache_dir.as_deref();
     let tag = pretrained.filter(|tag| !tag.is_empty());
     let known = tag.and_then(|tag| pretrained::find(model, tag));
-    let names_weights = tag.is_some() || weights.is_some();
     let place = match (tag, weights) {
         (Some(tag), _) => Some(locate::locate(model, tag, known, cache_dir)?),
         (None, Some(weights)) => Some(Place::of(weights.path(cache_dir)?)),
         (None, None) => None,
     };
+    let names_weights = place.is_some();
     match place {
         None => {
             if let Some(ids) = coca::whole_vocabulary(&loaded.config)? {
@@ -130,7 +130,9 @@ pub fn create(
                 loaded.warnings.extend(warnings);
             }
         }
-        Some(Place { path, .. }) if path.extension().is_some_and(|e| e == RECORD_EXTENSION) => {
+        Some(Place { path, entry: None })
+            if path.extension().is_some_and(|e| e == RECORD_EXTENSION) =>
+        {
             loaded.model =
                 loaded
                     .model

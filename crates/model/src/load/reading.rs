@@ -22,24 +22,27 @@ pub(super) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// The tensors of a file under the model's keys.
+    fn read(&self, dict: StateDict) -> Result<StateDict, WeightsError> {
+        Ok(keys::with_text_prefix(normalise(dict)?, self.custom_text))
+    }
+
     /// Keys that a state dict lacks, and keys that it has beyond the model's.
     fn differences(&self, dict: &StateDict) -> (usize, usize) {
-        let found = keys::with_text_prefix(dict.clone(), self.custom_text);
-        let has = |param: &&ParamInfo| found.tensors.contains_key(&param.key);
+        let has = |param: &&ParamInfo| dict.tensors.contains_key(&param.key);
         let common = self.params.iter().filter(has).count();
         let optional = self.params.iter().filter(|param| !has(param));
         let optional = optional.filter(|param| param.key == "logit_bias").count();
         (
             self.params.len() - common - optional,
-            found.tensors.len() - common,
+            dict.tensors.len() - common,
         )
     }
 
     /// Whether all tensors have the model's shapes, but for positions, which are resized.
     fn has_shapes_of(&self, dict: &StateDict) -> bool {
-        let found = keys::with_text_prefix(dict.clone(), self.custom_text);
         self.params.iter().all(|param| {
-            let shape = found.tensors.get(&param.key).map(|tensor| &tensor.shape);
+            let shape = dict.tensors.get(&param.key).map(|tensor| &tensor.shape);
             let is_scalar = param.shape.is_empty();
             is_scalar
                 || param.key.contains("pos")
@@ -60,7 +63,7 @@ pub(super) fn choose(
     wanted: &Wanted<'_>,
     file: &Path,
 ) -> Result<(StateDict, Option<String>), WeightsError> {
-    let whole = normalise(raw.clone())?;
+    let whole = wanted.read(raw.clone())?;
     let (missing, unexpected) = wanted.differences(&whole);
     if missing + unexpected == 0 {
         return Ok((whole, None));
@@ -68,7 +71,10 @@ pub(super) fn choose(
     let mut fitting = Vec::new();
     let mut nearest = (missing, None);
     for prefix in prefixes(raw, wanted.params.len() / 2) {
-        let inner = normalise(raw.under(&prefix))?;
+        // What cannot be brought into OpenCLIP's form is no model.
+        let Ok(inner) = wanted.read(raw.under(&prefix)) else {
+            continue;
+        };
         let (missing, unexpected) = wanted.differences(&inner);
         if missing + unexpected == 0 {
             fitting.push((prefix, inner));

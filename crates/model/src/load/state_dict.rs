@@ -62,12 +62,14 @@ pub fn load_state_dict(
         }
     }
     let difference = Difference {
-        families: other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key)),
         missing,
         unexpected,
         shapes,
+        ..Difference::default()
     };
-    difference.checked(file)?;
+    difference.checked(file, || {
+        other_families(dict.tensors.keys(), wanted.iter().map(|p| &p.key))
+    })?;
     let mut failure = None;
     let model = params::assign(model, |key, shape| match dict.tensors.remove(key) {
         Some(tensor) => tensor

@@ -72,31 +72,32 @@ fn assign(
         let Some(name) = param.key.strip_prefix(TRUNK) else {
             continue;
         };
+        let is_of_classes = CLASSES.contains(&name);
         let mut candidates = PREFIXES.iter().map(|prefix| format!("{prefix}{name}"));
-        let Some(place) = candidates.find(|place| dict.tensors.contains_key(place)) else {
-            match CLASSES.contains(&name) || NORMS.iter().any(|norm| name.starts_with(norm)) {
+        let Some((place, tensor)) =
+            candidates.find_map(|place| dict.tensors.get(&place).map(|tensor| (place, tensor)))
+        else {
+            match is_of_classes || NORMS.iter().any(|norm| name.starts_with(norm)) {
                 true => kept.push(param.key.clone()),
                 false => missing.push(param.key.clone()),
             }
             continue;
         };
-        let Some(tensor) = dict.tensors.get(&place) else {
+        if tensor.shape != param.shape && is_of_classes {
+            kept.push(param.key.clone());
             continue;
-        };
-        let found = tensor.shape.clone();
-        if found != param.shape {
+        }
+        if tensor.shape != param.shape {
+            let found = tensor.shape.clone();
             match resized(&model, &param.key, tensor, &param.shape) {
-                _ if CLASSES.contains(&name) => {
-                    kept.push(param.key.clone());
-                    continue;
-                }
                 Ok(Some(resized)) => {
                     dict.tensors.insert(place.clone(), resized);
                 }
-                _ => {
+                Ok(None) => {
                     shapes.push((param.key.clone(), param.shape.clone(), found));
                     continue;
                 }
+                Err(error) => return Err(error.in_tensor(&place).in_file(file)),
             }
         }
         places.insert(param.key.clone(), place);
@@ -106,6 +107,6 @@ fn assign(
         shapes,
         ..Difference::default()
     };
-    difference.checked(file)?;
+    difference.checked(file, Vec::new)?;
     Ok((assign_places(model, dict, &places, file)?, kept))
 }

@@ -40,10 +40,7 @@ impl From<&TrainConfig> for Saving {
             every_steps: config.save_every_n_steps,
             every: config.save_every_minutes.map(minutes),
             most_recent: config.save_most_recent,
-            best: config
-                .keep_best
-                .clone()
-                .filter(|_| config.run_dir().is_some()),
+            best: config.keep_best.clone(),
             retention: Retention {
                 steps: config.keep_last,
                 newest_only: config.delete_previous_checkpoint,
@@ -114,7 +111,8 @@ enum Epoch {
 impl Saver {
     /// For the folder `dir`, from whose checkpoint `start` the run goes on.
     pub fn new(dir: PathBuf, saving: Saving, start: Option<PathBuf>) -> Self {
-        let best = State::read(&dir.join(BEST)).ok();
+        let best = saving.best.as_ref();
+        let best = best.and_then(|_| State::read(&dir.join(BEST)).ok());
         Self {
             best: best.and_then(|state| state.metric),
             saving,

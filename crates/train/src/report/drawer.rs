@@ -1,12 +1,12 @@
 //! Draws a run's plot on a thread of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use openclip_data::error::panic_message;
+use openclip_model::panics;
 
 use super::append::News;
 use super::history::History;
@@ -101,7 +101,7 @@ fn draw(shared: &Mutex<Shared>, woken: &Receiver<()>, path: &Path, title: &str, 
         }
         let history = lock(shared).history.clone();
         let write = || history.plot(title, loss).write_svg(path);
-        let drawn = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|panic| {
+        let drawn = panics::caught(write).unwrap_or_else(|panic| {
             let source = std::io::Error::other(panic_message(panic.as_ref()));
             let path = path.to_owned();
             Err(TrainError::Write { path, source })

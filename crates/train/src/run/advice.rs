@@ -1,10 +1,12 @@
 //! Settings that go together and still teach a model nothing, which a run should say before it has taken its time.
 
+use std::collections::HashSet;
+
+use burn::module::ParamId;
 use openclip_data::source::kind::DatasetKind;
 use openclip_model::Clip;
 use openclip_model::params;
 
-use super::setup;
 use crate::TrainConfig;
 use crate::loss::Objective;
 use crate::schedule::Schedule;
@@ -13,12 +15,12 @@ use crate::schedule::Schedule;
 pub(super) fn idle_settings(
     config: &TrainConfig,
     model: &Clip,
+    frozen: &HashSet<ParamId>,
     objective: &Objective,
     schedule: &Schedule,
     batch: usize,
 ) -> Vec<String> {
     let towers_learn = {
-        let frozen = setup::lock(config).frozen(model);
         let mut all = params::describe(model).into_iter();
         all.any(|param| {
             param.is_parameter() && !frozen.contains(&param.id) && !param.key.starts_with("logit_")

@@ -78,8 +78,9 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let optim = setup::optim(&config)?;
     let layer_decay = setup::layer_decay(&config)?;
     let trains = config.train_data.is_some() || config.dataset_type == "synthetic";
-    let dir = config.run_dir().unwrap_or_default();
-    let is_kept = config.run_dir().is_some();
+    let run_dir = config.run_dir();
+    let is_kept = run_dir.is_some();
+    let dir = run_dir.unwrap_or_default();
     let Search {
         resumed,
         passed_over,
@@ -124,9 +125,10 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         .map(|resumed| resumed.progress.clone())
         .unwrap_or_default();
     let (mut change, mut moments) = (None, None);
-    if let Some((steps, _)) = &training {
-        start.shape.get_or_insert(steps.shape());
-        if let Some(resumed) = &resumed {
+    match (&training, &resumed) {
+        (None, _) => {}
+        (Some((steps, _)), None) => start.shape = Some(steps.shape()),
+        (Some((steps, _)), Some(resumed)) => {
             (start, change) = resumed.place(steps);
             let differs;
             (moments, differs) = resumed.optimizer(&loaded.model, &frozen, &optim)?;
@@ -134,6 +136,11 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         }
     }
     let start = start.of_rank(rank, world_size);
+    let (average, missing) = match ranks.is_first() {
+        true => setup::average(&config, &loaded, resumed.as_ref())?,
+        false => (None, None),
+    };
+    loaded.warnings.extend(missing);
 
     let store = match ranks.is_first() {
         true => resume::remote_store(&config)?,
@@ -202,15 +209,12 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     ));
     let Some((steps, schedule)) = training else {
         if ranks.is_first() {
-            let (average, missing) = setup::average(&config, &loaded, resumed.as_ref())?;
-            if let Some(warning) = missing {
-                journal.warn(warning);
-            }
             if let Some(average) = average {
                 encoder.set_model(&average.model);
             }
             let measured = validation.run(&encoder, &tokenizer, config.asked())?;
             journal.evaluation(start.epoch, start.step, &measured.metrics);
+            journal.settle();
             if let Some(store) = store {
                 copies(store)?.finish(&mut journal);
             }
@@ -228,13 +232,20 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         steps.source.describe(),
         config.epochs,
         steps.steps_per_epoch,
-        config.batch_size * config.accum_freq * world_size,
+        steps.step_samples(),
     ));
     if world_size > 1 {
         journal.info(format!("{world_size} ranks"));
     }
-    let batch = config.batch_size * config.accum_freq * world_size;
-    for line in advice::idle_settings(&config, &loaded.model, &objective, &schedule, batch) {
+    let batch = steps.step_samples();
+    for line in advice::idle_settings(
+        &config,
+        &loaded.model,
+        &frozen,
+        &objective,
+        &schedule,
+        batch,
+    ) {
         journal.warn(line);
     }
     if let Some(resumed) = &resumed {
@@ -287,13 +298,6 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     };
     let scheduler = layer_decay.scheduler(&loaded.model, schedule);
     let guard = Guard::new(setup::rules(&config), start.guard.clone());
-    let (average, missing) = match ranks.is_first() {
-        true => setup::average(&config, &loaded, resumed.as_ref())?,
-        false => (None, None),
-    };
-    if let Some(warning) = missing {
-        journal.warn(warning);
-    }
     let task = Task::new(loaded.model.train(), setup)
         .with_guard(guard)
         .with_ema(average)

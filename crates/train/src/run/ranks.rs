@@ -83,13 +83,7 @@ pub(super) fn spread(mut config: TrainConfig) -> Result<Outcome, TrainError> {
 /// `config` with a name and a precision: what suits the slowest of the devices where none is given.
 fn settle(mut config: TrainConfig, devices: &[String]) -> Result<TrainConfig, TrainError> {
     if config.precision.is_none() {
-        let suitable = |name: &String| Ok(Precision::of_device(&device::parse(name)?));
-        let suitable: Vec<_> = devices
-            .iter()
-            .map(suitable)
-            .collect::<Result<_, TrainError>>()?;
-        let narrow = suitable.iter().find(|found| **found == Precision::Fp32);
-        config.precision = narrow.or(suitable.first()).copied();
+        config.precision = Some(Precision::of_devices(devices)?);
     }
     if config.name.is_none() {
         config.name = Some(run_name(&config));

@@ -8,7 +8,7 @@ use burn::optim::OptimizerRecord;
 use openclip_model::Clip;
 use openclip_model::weights::TrainingCheckpoint;
 
-use crate::checkpoint::{self, CHECKPOINTS, Found, Progress};
+use crate::checkpoint::{self, CHECKPOINTS, Checkpoint, Found, Progress};
 use crate::comm::{CommError, Communicator};
 use crate::data::Steps;
 use crate::optim::{Optim, torch};
@@ -54,6 +54,8 @@ pub(super) fn find_checkpoint(
 ) -> Result<Search, TrainError> {
     let mut search = Search::default();
     let mut resume = config.resume.clone();
+    // What the first rank has found and verified.
+    let mut verified = None;
     if resume.as_deref() == Some("latest") {
         let mut found = Found::default();
         let checkpoints = dir.join(CHECKPOINTS);
@@ -66,6 +68,7 @@ pub(super) fn find_checkpoint(
         let path = found.checkpoint.as_ref().map(|found| found.path.as_path());
         resume = agree_on_path(ranks, path)?;
         search.passed_over = found.passed_over;
+        verified = found.checkpoint.filter(|found| found.path.is_dir());
         search.nothing = resume.is_none().then(|| {
             let name = config.name.as_deref().unwrap_or_default();
             let remote = config.remote_sync.as_deref().map(|url| {
@@ -86,7 +89,14 @@ pub(super) fn find_checkpoint(
         };
         resume = agree_on_path(ranks, fetched.as_deref())?;
     }
-    search.resumed = resume.map(|path| open(Path::new(&path))).transpose()?;
+    search.resumed = match verified {
+        Some(Checkpoint { path, progress }) => Some(Resumed {
+            path,
+            progress,
+            origin: Origin::Folder,
+        }),
+        None => resume.map(|path| open(Path::new(&path))).transpose()?,
+    };
     Ok(search)
 }
 
@@ -121,22 +131,6 @@ impl Resumed {
         }
     }
 
-    /// What such a checkpoint lacks, if anything.
-    pub fn lack(&self) -> Option<String> {
-        let path = self.path.display();
-        match &self.origin {
-            Origin::OpenClip(TrainingCheckpoint {
-                optimizer: None, ..
-            }) => Some(format!(
-                "{path} has no state of an optimizer: AdamW's moments start at zero"
-            )),
-            Origin::Weights => Some(format!(
-                "{path} holds weights alone, or says no epoch: training begins at epoch 0 with a fresh optimizer"
-            )),
-            _ => None,
-        }
-    }
-
     /// Where the run goes on in epochs as `steps` makes them, and what to tell of a change.
     pub fn place(&self, steps: &Steps) -> (Progress, Option<String>) {
         let now = steps.shape();
@@ -160,20 +154,25 @@ impl Resumed {
         frozen: &HashSet<ParamId>,
         optim: &Optim,
     ) -> Result<(Option<OptimizerRecord>, Option<String>), TrainError> {
+        let path = self.path.display();
+        let without = |words: &str| Ok((None, Some(format!("{path} {words}"))));
         let found = match &self.origin {
             Origin::Folder => return Ok((checkpoint::optimizer(&self.path)?, None)),
-            Origin::Weights => return Ok((None, None)),
+            Origin::Weights => {
+                return without(
+                    "holds weights alone, or says no epoch: training begins at epoch 0 with a fresh optimizer",
+                );
+            }
             Origin::OpenClip(found) => found,
         };
         let Some(state) = &found.optimizer else {
-            return Ok((None, None));
+            return without("has no state of an optimizer: its moments start at zero");
         };
         let adopted = torch::adopt(state, &found.keys, model, frozen, optim);
         let adopted = adopted.map_err(|reason| TrainError::Optimizer {
             path: self.path.clone(),
             reason,
         })?;
-        let path = self.path.display();
         let difference = adopted
             .difference
             .map(|difference| format!("{path} was trained with {difference}"));

@@ -70,7 +70,6 @@ pub(super) fn load_model(
     let weights = resumed.map(|resumed| resumed.weights().to_string_lossy().into_owned());
     let pretrained = weights.as_deref().or(config.pretrained.as_deref());
     let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
-    loaded.warnings.extend(resumed.and_then(Resumed::lack));
     if let Some(dtype) = config.precision().parameters() {
         loaded.model = params::cast(loaded.model, dtype);
     }
@@ -232,7 +231,7 @@ pub(super) fn check_validation(
     encoder: &Encoder,
     tokenizer: &Arc<dyn Tokenizer>,
 ) -> Result<(), TrainError> {
-    let due = config.due(config.epochs);
+    let due = config.asked();
     let named = |flag, checked: Result<(), EvalError>| {
         checked.map_err(|error| TrainError::flag(flag, error.to_string()))
     };
@@ -262,11 +261,7 @@ pub(super) fn open_training(
         source, rgb_first, ..
     } = open(data, &options)?;
     let samples = source.num_samples(config.train_num_samples)?;
-    let batches = source.batches_per_epoch(
-        config.train_num_samples,
-        ranks.world_size(),
-        config.batch_size,
-    )?;
+    let batches = source.batches_per_epoch(Some(samples), ranks.world_size(), config.batch_size)?;
     let steps_per_epoch = batches / config.accum_freq as u64;
     if steps_per_epoch == 0 {
         return Err(TrainError::flag(

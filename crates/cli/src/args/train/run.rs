@@ -118,7 +118,7 @@ pub struct RunArgs {
     pub ema_decay: Option<f64>,
     /// Train in this process alone, whatever SLURM_NTASKS, WORLD_SIZE and their like say
     ///
-    /// For a session that was given several tasks of which this is one command. Processes that are started together need a --name each.
+    /// For an allocation of several tasks (SLURM_NTASKS=4) in which this command is started once. Processes that are started together need a --name each.
     #[arg(long, help_heading = "Model")]
     pub single_process: bool,
     /// Stop after this many optimizer steps, as if interrupted

@@ -62,7 +62,7 @@ fn rows(room: &Room) -> (usize, usize) {
     )
 }
 
-/// Writes members; `None` is a folder.
+/// An archive of these members.
 fn archive(members: &[(&str, &[u8])]) -> tar::Builder<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in members {

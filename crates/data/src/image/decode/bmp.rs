@@ -1,6 +1,6 @@
 //! BMP, and the bitmaps without a file header that ICO and CUR hold.
 
-use super::bits::unpack;
+use super::bits::{unpack, upright};
 use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
@@ -136,7 +136,7 @@ fn bitmap(
                     unpack(&rows, line, width, bits)
                 }
                 compression::RUNS_OF_BYTES | compression::RUNS_OF_NIBBLES => {
-                    upright(runs(pixels, &header)?, width, header.is_top_down)
+                    upright(&runs(pixels, &header)?, width, header.is_top_down)
                 }
                 other => return Err(unsupported("its compression", other)),
             };
@@ -177,7 +177,7 @@ fn rows(pixels: &[u8], header: &Header) -> Result<(Vec<u8>, usize), Failure> {
     let line = (header.width * header.bits).div_ceil(32) * 4;
     let rows = pixels.get(..line * header.height);
     let rows = rows.ok_or_else(|| Failure::of("rows are missing"))?;
-    Ok((upright(rows.to_vec(), line, header.is_top_down), line))
+    Ok((upright(rows, line, header.is_top_down), line))
 }
 
 /// Of every pixel the bytes in `order`.
@@ -303,15 +303,6 @@ fn indexed(mut samples: Vec<u8>, palette: &[u8], header: &Header) -> Picture {
         *sample = if *sample == 0 { 0 } else { 255 };
     }
     Picture::new(width, height, Mode::Bilevel, samples)
-}
-
-/// Rows of `line` bytes from top to bottom.
-pub(super) fn upright(samples: Vec<u8>, line: usize, is_top_down: bool) -> Vec<u8> {
-    if is_top_down {
-        return samples;
-    }
-    let rows = samples.chunks_exact(line.max(1)).rev();
-    rows.flatten().copied().collect()
 }
 
 pub(super) fn short(bytes: &[u8], at: usize) -> Option<usize> {

@@ -1,5 +1,6 @@
 //! ICO and CUR.
 
+use super::bits::{unpack, upright};
 use super::bmp::{self, Holder, long, short};
 use super::limits::{Failure, Limits};
 use super::png;
@@ -78,7 +79,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         .checked_sub(line * height)
         .and_then(|start| bytes.get(start..end));
     let mask = mask.ok_or_else(|| Failure::of("its mask is cut off"))?;
-    let mask = bmp::upright(super::bits::unpack(mask, line, width, 1), width, false);
+    let mask = upright(&unpack(mask, line, width, 1), width, false);
     let colors = bitmap.into_rgb();
     let pixels = colors.samples.as_chunks::<3>().0.iter().zip(mask);
     let samples = pixels.flat_map(|(&[r, g, b], hidden)| [r, g, b, 255 * (1 - hidden)]);

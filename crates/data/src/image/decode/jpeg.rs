@@ -8,18 +8,9 @@ use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     // Without its last marker a file is cut off, even where the pixels are all there; so says Pillow.
-    if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
-        return Err(Failure::Damaged(
-            "the file ends before its end marker".to_owned(),
-        ));
-    }
-    let bounds = DecodeLimits {
-        max_memory: Some(limits.memory() as u64),
-        ..DecodeLimits::default()
-    };
-    let mut decoder = Decoder::new_with_limits(bytes, bounds)?;
+    check_end_marker(bytes)?;
+    let mut decoder = open(bytes, limits)?;
     let (width, height) = (decoder.header().width(), decoder.header().height());
-    limits.check(width, height)?;
     let (format, mode) = match decoder.jpeg_color_space() {
         ColorSpace::Grayscale => (PixelFormat::Grayscale, Mode::L),
         ColorSpace::Cmyk | ColorSpace::Ycck => (PixelFormat::Cmyk, Mode::Cmyk),
@@ -40,6 +31,25 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
         samples.iter_mut().for_each(|ink| *ink = !*ink);
     }
     Ok(Picture::new(width, height, mode, samples))
+}
+
+/// Reads the header of a file, or of a part of a TIFF.
+pub(super) fn open(bytes: &[u8], limits: Limits) -> Result<Decoder<'_>, Failure> {
+    let bounds = DecodeLimits {
+        max_memory: Some(limits.memory() as u64),
+        ..DecodeLimits::default()
+    };
+    let decoder = Decoder::new_with_limits(bytes, bounds)?;
+    limits.check(decoder.header().width(), decoder.header().height())?;
+    Ok(decoder)
+}
+
+/// Refuses a file without the marker that ends it, which JPEG and JPEG 2000 share.
+pub(super) fn check_end_marker(bytes: &[u8]) -> Result<(), Failure> {
+    match bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+        true => Ok(()),
+        false => Err(Failure::of("the file ends before its end marker")),
+    }
 }
 
 fn factors_of(component: &ComponentInfo) -> (usize, usize) {

@@ -2,6 +2,7 @@
 
 use hayro_jpeg2000::{ComponentData, DecodeSettings, DecoderContext, Image};
 
+use super::jpeg::check_end_marker;
 use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
@@ -17,11 +18,7 @@ pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
     let (width, height) = (image.width() as usize, image.height() as usize);
     limits.check(width, height)?;
     // No marker can stand in the coded data, so that the last one is missing where the file was cut off.
-    if !bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
-        return Err(Failure::Damaged(
-            "the file ends before its end marker".to_owned(),
-        ));
-    }
+    check_end_marker(bytes)?;
     let header = header_boxes(bytes);
     let mut context = DecoderContext::default();
     let decoded = image.decode(&mut context)?;

@@ -2,7 +2,6 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use flate2::Crc;
 use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
 
 use super::bits::unpack;
@@ -102,9 +101,7 @@ fn head_is_intact(bytes: &[u8]) -> bool {
         if chunk.starts_with(b"IDAT") {
             return true;
         }
-        let mut sum = Crc::new();
-        sum.update(chunk);
-        if sum.sum() != u32::from_be_bytes(*stored) {
+        if crc32fast::hash(chunk) != u32::from_be_bytes(*stored) {
             return false;
         }
         rest = next;

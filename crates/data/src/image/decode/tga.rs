@@ -1,6 +1,6 @@
 //! TGA, with Pillow's modes. The format has no mark at its beginning: [`is_tga`] asks every field of the header.
 
-use super::bits::unpack;
+use super::bits::{unpack, upright};
 use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 
@@ -201,10 +201,7 @@ fn in_order(mut rows: Vec<u8>, line: usize, pixel: usize, header: &Header) -> Ve
             row.chunks_exact_mut(pixel).for_each(<[u8]>::reverse);
         }
     }
-    match header.is_top_down {
-        true => rows,
-        false => rows.chunks_exact(line).rev().flatten().copied().collect(),
-    }
+    upright(&rows, line, header.is_top_down)
 }
 
 #[cfg(test)]

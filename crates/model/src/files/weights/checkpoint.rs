@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::error::WeightsError;
 use super::extract::Extract;
+use super::format::Format;
 use super::pickle::{Id, Value};
 use super::tensor::{RawTensor, WeightsFile};
 use super::torch;
@@ -70,17 +71,16 @@ impl TrainingCheckpoint {
     /// As [`StateDict::open`](super::StateDict::open).
     pub fn open(path: &Path) -> Result<Option<Self>, WeightsError> {
         let file = WeightsFile::open(path)?;
-        let head = file.read_vec(0, file.len.min(64) as usize)?;
-        if torch::is_legacy(&head) {
-            return torch::with_legacy(&file, Self::read);
-        }
-        if !head.starts_with(b"PK\x03\x04") {
-            return Ok(None);
-        }
-        let members = Members::list(&file)?;
-        match torch::root(&members) {
-            Some(root) => torch::with_zip(&file, &members, root, Self::read),
-            None => Ok(None),
+        match Format::of(&file)? {
+            Format::Legacy => torch::with_legacy(&file, Self::read),
+            Format::Zip => {
+                let members = Members::list(&file)?;
+                let root = torch::root(&members);
+                root.map_or(Ok(None), |root| {
+                    torch::with_zip(&file, &members, root, Self::read)
+                })
+            }
+            _ => Ok(None),
         }
     }
 

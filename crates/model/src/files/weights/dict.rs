@@ -34,7 +34,10 @@ impl StateDict {
         };
         Self {
             tensors: self.tensors.iter().filter_map(inner).collect(),
-            ..self.clone()
+            metadata: self.metadata.clone(),
+            preprocess: self.preprocess.clone(),
+            entries: self.entries.clone(),
+            openai: self.openai,
         }
     }
 }

@@ -168,14 +168,19 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether the file has every tensor of the model, in its shape, and no other.
+    /// Whether the file has every tensor of the model, in its shape, and no other; `families` are looked for where it has not.
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] of `file` where it has not.
-    pub(crate) fn checked(self, file: &Path) -> Result<(), WeightsError> {
+    /// [`WeightsError::Mismatch`] of `file`.
+    pub(crate) fn checked(
+        mut self,
+        file: &Path,
+        families: impl FnOnce() -> Vec<OtherFamily>,
+    ) -> Result<(), WeightsError> {
         if self.missing.is_empty() && self.unexpected.is_empty() && self.shapes.is_empty() {
             return Ok(());
         }
+        self.families = families();
         Err(WeightsError::Mismatch {
             file: file.to_path_buf(),
             difference: Box::new(self),

@@ -68,8 +68,7 @@ const EVERYTHING: Part = |content| content.everything();
 
 fn read(path: &Path, part: Part) -> Result<StateDict, WeightsError> {
     let file = WeightsFile::open(path)?;
-    let head = file.read_vec(0, file.len.min(HEAD) as usize)?;
-    match Format::recognise(&head) {
+    match Format::of(&file)? {
         Format::Safetensors => safetensors::read(&file),
         Format::Zip => zip(&file, part),
         Format::Legacy => torch::with_legacy(&file, part),
@@ -122,7 +121,7 @@ fn unrecognised(path: &Path, reason: &str) -> WeightsError {
     }
 }
 
-enum Format {
+pub(super) enum Format {
     Safetensors,
     Zip,
     Legacy,
@@ -169,6 +168,12 @@ const OTHERS: [(&[u8], &str); 16] = [
 ];
 
 impl Format {
+    /// The format of a file, by its first bytes.
+    pub(super) fn of(file: &WeightsFile) -> Result<Self, WeightsError> {
+        let head = file.read_vec(0, file.len.min(HEAD) as usize)?;
+        Ok(Self::recognise(&head))
+    }
+
     fn recognise(head: &[u8]) -> Self {
         let header_len = head
             .first_chunk()

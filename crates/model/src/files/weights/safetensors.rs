@@ -57,7 +57,9 @@ pub(super) fn read(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
             key: key.clone(),
             reason,
         };
-        let dtype = read_dtype(info.dtype)
+        let (_, dtype) = *TYPES
+            .iter()
+            .find(|(name, _)| *name == info.dtype)
             .ok_or_else(|| tensor(format!("element type {} is not read", info.dtype)))?;
         let (start, end) = info.data_offsets;
         let span = (data + start as u64, (end - start) as u64);
@@ -71,56 +73,28 @@ pub(super) fn read(file: &Arc<WeightsFile>) -> Result<StateDict, WeightsError> {
     Ok(dict)
 }
 
-fn read_dtype(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::I16 => DType::I16,
-        Dtype::I8 => DType::I8,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool,
-        Dtype::U64 => DType::U64,
-        Dtype::U32 => DType::U32,
-        Dtype::U16 => DType::U16,
-        Dtype::C64 => DType::C64,
-        Dtype::F8_E4M3 => DType::F8(Float8::E4M3),
-        Dtype::F8_E5M2 => DType::F8(Float8::E5M2),
-        Dtype::F8_E4M3FNUZ => DType::F8(Float8::E4M3Fnuz),
-        Dtype::F8_E5M2FNUZ => DType::F8(Float8::E5M2Fnuz),
-        Dtype::F8_E8M0 => DType::F8(Float8::E8M0),
-        _ => return None,
-    })
-}
-
-/// The format's name of an element type; it has none for two kinds of complex numbers.
-fn dtype_name(dtype: DType) -> Option<&'static str> {
-    Some(match dtype {
-        DType::F64 => "F64",
-        DType::F32 => "F32",
-        DType::F16 => "F16",
-        DType::BF16 => "BF16",
-        DType::I64 => "I64",
-        DType::I32 => "I32",
-        DType::I16 => "I16",
-        DType::I8 => "I8",
-        DType::U8 => "U8",
-        DType::Bool => "BOOL",
-        DType::U64 => "U64",
-        DType::U32 => "U32",
-        DType::U16 => "U16",
-        DType::C64 => "C64",
-        DType::C32 | DType::C128 => return None,
-        DType::F8(Float8::E4M3) => "F8_E4M3",
-        DType::F8(Float8::E5M2) => "F8_E5M2",
-        DType::F8(Float8::E4M3Fnuz) => "F8_E4M3FNUZ",
-        DType::F8(Float8::E5M2Fnuz) => "F8_E5M2FNUZ",
-        DType::F8(Float8::E8M0) => "F8_E8M0",
-    })
-}
+/// Element types of the format, and ours. It has none for two kinds of complex numbers.
+const TYPES: [(Dtype, DType); 19] = [
+    (Dtype::F64, DType::F64),
+    (Dtype::F32, DType::F32),
+    (Dtype::F16, DType::F16),
+    (Dtype::BF16, DType::BF16),
+    (Dtype::I64, DType::I64),
+    (Dtype::I32, DType::I32),
+    (Dtype::I16, DType::I16),
+    (Dtype::I8, DType::I8),
+    (Dtype::U8, DType::U8),
+    (Dtype::BOOL, DType::Bool),
+    (Dtype::U64, DType::U64),
+    (Dtype::U32, DType::U32),
+    (Dtype::U16, DType::U16),
+    (Dtype::C64, DType::C64),
+    (Dtype::F8_E4M3, DType::F8(Float8::E4M3)),
+    (Dtype::F8_E5M2, DType::F8(Float8::E5M2)),
+    (Dtype::F8_E4M3FNUZ, DType::F8(Float8::E4M3Fnuz)),
+    (Dtype::F8_E5M2FNUZ, DType::F8(Float8::E5M2Fnuz)),
+    (Dtype::F8_E8M0, DType::F8(Float8::E8M0)),
+];
 
 /// A tensor to be written.
 #[derive(Debug, Clone)]
@@ -152,7 +126,7 @@ impl<'a> TensorOut<'a> {
 enum Header<'a> {
     Metadata(&'a BTreeMap<String, String>),
     Tensor {
-        dtype: &'static str,
+        dtype: Dtype,
         shape: &'a [usize],
         data_offsets: [usize; 2],
     },
@@ -197,7 +171,10 @@ pub fn write_safetensors<'a>(
         let start = end;
         end += tensor.bytes.len();
         let entry = Header::Tensor {
-            dtype: dtype_name(tensor.dtype)
+            dtype: TYPES
+                .iter()
+                .find(|(_, dtype)| *dtype == tensor.dtype)
+                .map(|(name, _)| *name)
                 .ok_or_else(|| bad(format!("{:?} cannot be written", tensor.dtype)))?,
             shape: tensor.shape,
             data_offsets: [start, end],

@@ -93,7 +93,7 @@ pub(crate) fn names(path: &Path) -> Result<Option<Vec<String>>, WeightsError> {
 
 /// The two numbers of a name `…-00001-of-00002.…`.
 pub(crate) fn numbers(name: &str) -> Option<(usize, usize)> {
-    let (before, after) = name.split_once("-of-")?;
+    let (before, after) = name.rsplit_once("-of-")?;
     let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let (number, count) = (before.get(before.len().checked_sub(5)?..)?, after.get(..5)?);
     if !(digits(number) && digits(count) && after[5..].starts_with('.')) {
@@ -174,6 +174,7 @@ mod tests {
     fn shards_are_known_by_their_numbers() {
         assert_eq!(numbers("model-00001-of-00002.safetensors"), Some((1, 2)));
         assert_eq!(numbers("pytorch_model-00010-of-00012.bin"), Some((10, 12)));
+        assert_eq!(numbers("best-of-five-00001-of-00002.bin"), Some((1, 2)));
         for name in [
             "model.safetensors",
             "best-of-five.pt",

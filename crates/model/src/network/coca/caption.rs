@@ -28,6 +28,14 @@ pub(crate) struct Captioner<'a> {
     pub(crate) decoder: &'a MultimodalTransformer,
 }
 
+impl Captioner<'_> {
+    /// Tokens of the longest caption that both towers of text have room for.
+    pub(crate) fn longest(&self) -> usize {
+        let longest = self.decoder.context_length();
+        self.text.longest().unwrap_or(longest).min(longest)
+    }
+}
+
 impl Clip {
     /// The parts that write captions.
     ///
@@ -46,6 +54,14 @@ impl Clip {
             }),
             _ => refuse("only the native ViT gives a caption decoder its tokens"),
         }
+    }
+
+    /// Tokens of the longest caption that the model writes, start and end included.
+    ///
+    /// # Errors
+    /// The model writes no captions.
+    pub fn longest_caption(&self) -> Result<usize, ModelError> {
+        Ok(self.captioner()?.longest())
     }
 
     /// Whether the model can write captions.

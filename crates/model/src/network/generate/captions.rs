@@ -21,9 +21,11 @@ impl Clip {
     ) -> Result<Vec<Vec<i32>>, ModelError> {
         let parts = self.captioner()?;
         let vocabulary = parts.decoder.vocabulary();
-        let longest = parts.decoder.context_length();
-        let longest = parts.text.longest().unwrap_or(longest).min(longest);
-        options.check(vocabulary, longest, stepper::bytes(&parts, options.seq_len))?;
+        options.check(
+            vocabulary,
+            parts.longest(),
+            stepper::bytes(&parts, options.seq_len),
+        )?;
         let prompt = match options.prompt.is_empty() {
             true => vec![options.special.start],
             false => options.prompt.clone(),

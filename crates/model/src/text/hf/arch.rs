@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::files::ModelError;
 use crate::files::config::{HfPool, HfTextOptions, check_extent, check_hidden, check_layers};
+use crate::files::{ModelError, config_file};
 use crate::layers::Activation;
 
 /// Which blocks an encoder is made of.
@@ -286,14 +286,7 @@ fn base(options: &HfTextOptions) -> Result<Map<String, Value>, ModelError> {
     let name = &options.model_name;
     let path = Path::new(name).join("config.json");
     if path.is_file() {
-        let text = std::fs::read(&path).map_err(|source| ModelError::ReadConfig {
-            path: path.clone(),
-            source,
-        })?;
-        return serde_json::from_slice(&text).map_err(|source| ModelError::ParseConfig {
-            origin: path.display().to_string(),
-            source,
-        });
+        return config_file::parse(&config_file::bytes(&path)?, &path.display().to_string());
     }
     match known(name.rsplit('/').next().unwrap_or_default()) {
         Some(Value::Object(fields)) => Ok(fields),

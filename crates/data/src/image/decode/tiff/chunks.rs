@@ -3,12 +3,13 @@
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::PixelFormat;
 use ruzstd::decoding::StreamingDecoder;
 use weezl::BitOrder;
 
 use super::directory::{Directory, tag};
 use super::fax;
+use crate::image::decode::jpeg;
 use crate::image::decode::limits::{Failure, Limits};
 
 /// Photometric interpretations, by TIFF's numbers.
@@ -74,7 +75,7 @@ impl Layout {
     }
 
     /// Bytes of a row `width` pixels wide in a chunk.
-    fn line(&self, width: usize) -> usize {
+    pub(super) fn line(&self, width: usize) -> usize {
         (width * self.passes().0 * self.bits).div_ceil(8)
     }
 
@@ -120,6 +121,11 @@ pub(super) fn read(
         return Err(Failure::of("strips or tiles are missing"));
     }
     let line = layout.line(width);
+    // A pixel may have more bytes than any picture of these formats.
+    let whole = line.saturating_mul(height).saturating_mul(passes);
+    if whole.max(layout.size(chunk_width, chunk_height)) > limits.memory() {
+        return Err(Failure::of("samples of more bytes than a picture may take"));
+    }
     let mut out = Vec::new();
     for band in 0..down * passes {
         let top = band % down * chunk_height;
@@ -298,12 +304,7 @@ fn jpeg(
         file.extend_from_slice(tables.strip_suffix(&[0xff, 0xd9]).unwrap_or(tables));
     }
     file.extend_from_slice(data.strip_prefix(&START).unwrap_or(data));
-    let bounds = DecodeLimits {
-        max_memory: Some(limits.memory() as u64),
-        ..DecodeLimits::default()
-    };
-    let mut decoder = Decoder::new_with_limits(&file, bounds)?;
-    limits.check(decoder.header().width(), decoder.header().height())?;
+    let mut decoder = jpeg::open(&file, limits)?;
     let (channels, _) = layout.passes();
     decoder.set_output_format(match channels {
         1 => PixelFormat::Grayscale,

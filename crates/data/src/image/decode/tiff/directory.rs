@@ -65,8 +65,9 @@ impl<'a> Directory<'a> {
             .number(start, digits)
             .ok_or_else(cut)?
             .min(MAX_TAGS as u64) as usize;
-        let entries = bytes.get(start + digits..).ok_or_else(cut)?;
-        directory.entries = &entries[..(count * entry).min(entries.len() / entry * entry)];
+        let entries = bytes.get(start + digits..);
+        let entries = entries.and_then(|entries| entries.get(..count * entry));
+        directory.entries = entries.ok_or_else(cut)?;
         Ok(directory)
     }
 

@@ -101,24 +101,17 @@ fn relative_row(
     let (mut changes, mut is_black) = (Vec::new(), false);
     // `None` is the place before the row.
     let mut at: Option<usize> = None;
+    let place = |index: usize| reference.get(index).copied().unwrap_or(width);
+    // The first change of the row before that lies beyond `at`, which never goes back.
+    let mut beyond = 0;
     while at.unwrap_or(0) < width {
-        // The first change beyond `at` to the colour that is not the present one, and the one after it.
-        let is_beyond = |&(index, &place): &(usize, &usize)| {
-            (index % 2 == 1) == is_black && at.is_none_or(|at| place > at)
-        };
-        let first = reference
-            .iter()
-            .enumerate()
-            .find(is_beyond)
-            .map(|(index, _)| index);
-        let place = |index: Option<usize>| {
-            index
-                .and_then(|index| reference.get(index))
-                .copied()
-                .unwrap_or(width)
-        };
+        while at.is_some_and(|at| reference.get(beyond).is_some_and(|&place| place <= at)) {
+            beyond += 1;
+        }
+        // Of those, the first to the colour that is not the present one.
+        let first = beyond + usize::from((beyond % 2 == 1) != is_black);
         match mode::decode(reader)? {
-            Mode::Pass => at = Some(place(first.map(|index| index + 1))),
+            Mode::Pass => at = Some(place(first + 1)),
             Mode::Vertical(delta) => {
                 let place = place(first)
                     .checked_add_signed(isize::from(delta))?

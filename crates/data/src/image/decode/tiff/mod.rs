@@ -86,7 +86,7 @@ fn picture(
     layout: &Layout,
 ) -> Result<Picture, Failure> {
     let (width, height, bits) = (layout.width, layout.height, layout.bits);
-    let line = (width * bits * if layout.is_planar { 1 } else { layout.samples }).div_ceil(8);
+    let line = layout.line(width);
     let formats = directory.numbers(tag::SAMPLE_FORMAT);
     let format = formats.first().copied().unwrap_or(sample::UNSIGNED);
     let extra = directory.numbers(tag::EXTRA_SAMPLES);
@@ -139,18 +139,15 @@ fn picture(
             .collect(),
         _ => return Err(unsupported()),
     };
+    let samples = interleaved(samples, layout);
     if layout.photometric == photometric::YCBCR && layout.samples == 3 {
         return match (layout.is_jpeg(), layout.is_raw(), layout.subsampling) {
-            (true, ..) => new(Mode::Rgb, interleaved(samples, layout)),
+            (true, ..) => new(Mode::Rgb, samples),
             // Only what is not compressed keeps its channels until it has been resized.
-            (_, true, (1, 1)) => new(Mode::YCbCr, interleaved(samples, layout)),
-            _ => new(
-                Mode::Rgb,
-                ycbcr::to_rgb(&interleaved(samples, layout), directory),
-            ),
+            (_, true, (1, 1)) => new(Mode::YCbCr, samples),
+            _ => new(Mode::Rgb, ycbcr::to_rgb(&samples, directory)),
         };
     }
-    let samples = interleaved(samples, layout);
     let first_extra = extra.first().copied();
     // Samples beyond the colours: alpha, or nothing to see.
     let keep = |count: usize| -> Vec<u8> {
