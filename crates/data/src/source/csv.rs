@@ -10,6 +10,7 @@ use self::rows::{Row, Rows, fault};
 use super::table::Table;
 use super::{ImageData, Item, Sample};
 use crate::error::DataError;
+use crate::storage::Place;
 
 /// Where the columns are; the defaults are OpenCLIP's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,10 @@ impl Csv {
     fn read(&mut self, path: &Path, format: &CsvFormat) -> Result<(), DataError> {
         let malformed = |error| malformed(path, error);
         let separator = separator(&format.separator)?;
-        let mut rows = Rows::new(text::open(path).map_err(malformed)?, separator);
+        let mut rows = Rows::new(
+            text::open(&Place::File(path.to_owned())).map_err(malformed)?,
+            separator,
+        );
         let mut row = Row::default();
         rows.read(&mut row).map_err(malformed)?;
         let header = (0..row.len()).map(|column| row.field(column).map(str::to_owned));

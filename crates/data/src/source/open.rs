@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Source;
 use super::csv::{Csv, CsvFormat};
 use super::kind::DatasetKind;
+use super::shard_index::ShardIndex;
 use super::shards::Shards;
 use super::shuffle::ShuffleSize;
 use super::synthetic::Synthetic;
-use super::tar::Tar;
+use super::tar;
 use crate::error::DataError;
 
 /// How a data set is read; the defaults are OpenCLIP's.
@@ -25,6 +26,8 @@ pub struct OpenOptions {
     pub upsampling_factors: Option<String>,
     /// Samples of a synthetic set.
     pub num_samples: Option<u64>,
+    /// Where it is remembered what shards hold, so that a resume can jump.
+    pub index: Option<Arc<ShardIndex>>,
 }
 
 impl Default for OpenOptions {
@@ -35,6 +38,7 @@ impl Default for OpenOptions {
             resampled: false,
             upsampling_factors: None,
             num_samples: None,
+            index: None,
         }
     }
 }
@@ -62,7 +66,9 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
         DatasetKind::Webdataset => {
             let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
             let shuffle = ShuffleSize::default();
-            Arc::new(Tar::new(shards, options.resampled, shuffle)?)
+            Arc::new(
+                tar::source(shards, options.resampled, shuffle)?.with_index(options.index.clone()),
+            )
         }
         DatasetKind::Synthetic => {
             let unknown = || DataError::UnknownLength {

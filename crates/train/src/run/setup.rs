@@ -182,9 +182,7 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
             image_column: config.csv_img_key.clone(),
             caption_column: Some(config.csv_caption_key.clone()),
         },
-        resampled: false,
-        upsampling_factors: None,
-        num_samples: None,
+        ..OpenOptions::default()
     }
 }
 
