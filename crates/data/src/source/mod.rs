@@ -6,6 +6,7 @@
 //! | [`csv`] | one row per sample: an image path and a caption |
 //! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`shuffle`] and [`shard_index`] |
 //! | [`shards`] | lists of shards, with weights |
+//! | [`mix`] | several sources of any kind |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
@@ -21,6 +22,7 @@ pub mod image_folder;
 mod json_caption;
 pub mod kind;
 pub mod litter;
+pub mod mix;
 pub mod open;
 pub mod order;
 mod packed;

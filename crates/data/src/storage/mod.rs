@@ -66,7 +66,8 @@ impl Watch {
         Self(Some(Arc::new(is_closed)))
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether they are not.
+    pub fn is_closed(&self) -> bool {
         self.0.as_ref().is_some_and(|is_closed| is_closed())
     }
 }

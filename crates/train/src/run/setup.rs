@@ -10,6 +10,7 @@ use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::open::{OpenOptions, Opened, open};
+use openclip_data::source::shard_index::{SHARD_INDEX, ShardIndex};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::validation::{Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
@@ -253,6 +254,9 @@ pub(super) fn open_training(
         resampled: config.dataset_resampled,
         upsampling_factors: config.train_data_upsampling_factors.clone(),
         num_samples: config.train_num_samples,
+        index: config
+            .run_dir()
+            .map(|dir| Arc::new(ShardIndex::open(&dir.join(SHARD_INDEX), ranks.rank()))),
         ..data_options(config)
     };
     let Opened {
