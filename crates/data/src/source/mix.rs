@@ -255,3 +255,106 @@ impl Sink for Walker {
         self.skip > 0
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    use super::super::shard_index::ShardIndex;
+    use super::super::shards::Shards;
+    use super::super::shuffle::ShuffleSize;
+    use super::super::testing::{Collect, write_shards};
+    use super::super::{files::Files, tar};
+    use super::*;
+
+    fn mix(dir: &Path, factors: Option<[f64; 2]>, index: Option<&Path>) -> Mix {
+        let paths = write_shards(dir, 5, 8);
+        std::fs::write(dir.join("__len__"), "40").unwrap();
+        let index = index.map(|dir| Arc::new(ShardIndex::open(dir, 0)));
+        let resampled = factors.is_some();
+        let shards = tar::source(Shards::list(paths), resampled, ShuffleSize::default()).unwrap();
+        let files = (0..60).map(|at| PathBuf::from(format!("file-{at}")));
+        let [one, two] = factors.unwrap_or([1.0; 2]);
+        let parts = vec![
+            Part {
+                source: Arc::new(shards.with_index(index)),
+                factor: one,
+            },
+            Part {
+                source: Arc::new(Files::list(files.collect())),
+                factor: two,
+            },
+        ];
+        Mix::new(parts, resampled).unwrap()
+    }
+
+    /// Leaves out the first items.
+    struct Resumed(usize, Collect);
+
+    impl Sink for Resumed {
+        fn jump(&mut self, available: usize) -> usize {
+            let left_out = self.0.min(available);
+            self.0 -= left_out;
+            left_out
+        }
+
+        fn push(&mut self, item: Item) -> ControlFlow<()> {
+            self.1.push(item)
+        }
+
+        fn is_skipping(&self) -> bool {
+            self.0 > 0
+        }
+    }
+
+    #[test]
+    fn an_epoch_has_every_sample_of_all_and_is_resumed_anywhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let order = Order::training(2, 1);
+        let index = dir.path().join("index");
+        let mixed = mix(dir.path(), None, Some(&index));
+        assert_eq!(mixed.num_samples(None).unwrap(), 100);
+        let whole = Collect::pass(&mixed, &order, 0).unwrap().0;
+        let names: BTreeMap<String, usize> = whole.iter().fold(BTreeMap::new(), |mut all, item| {
+            if let Item::Sample(sample) = item {
+                *all.entry(sample.name.clone()).or_default() += 1;
+            }
+            all
+        });
+        assert!(names.len() == 100 && names.values().all(|count| *count == 1));
+        // Neither source comes in one piece.
+        let files = whole[..50]
+            .iter()
+            .filter(|item| matches!(item, Item::Sample(sample) if sample.shard.is_none()));
+        assert!((15..45).contains(&files.count()));
+        for skip in [0, 1, 37, 99, 100] {
+            for index in [None, Some(index.as_path())] {
+                let mut rest = Resumed(skip, Collect::default());
+                let _ = mix(dir.path(), None, index)
+                    .pass(&order, 0, &mut rest)
+                    .unwrap();
+                assert_eq!(rest.1.0, whole[skip..], "{skip}");
+            }
+        }
+    }
+
+    #[test]
+    fn factors_weigh_samples() {
+        let dir = tempfile::tempdir().unwrap();
+        let mixed = mix(dir.path(), Some([3.0, 1.0]), None);
+        let mut from_shards = 0;
+        for pass in 0..40 {
+            let all = Collect::pass(&mixed, &Order::training(4, 0), pass).unwrap();
+            assert_eq!(all.0.len(), 100);
+            from_shards += all
+                .samples()
+                .filter(|sample| sample.shard.is_some())
+                .count();
+        }
+        // 3 · 40 of 3 · 40 + 60.
+        let share = from_shards as f64 / 4000.0;
+        assert!((share - 2.0 / 3.0).abs() < 0.03, "{share}");
+    }
+}

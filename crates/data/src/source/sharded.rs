@@ -337,3 +337,6 @@ impl Source for Sharded {
         shuffle.drain()
     }
 }
+
+#[cfg(test)]
+mod tests;
