@@ -9,7 +9,7 @@
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
-//! `packed` opens files and takes gzip off; [`litter`] knows what systems leave among people's files. Sources whose
+//! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
 //! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
 pub mod braces;
@@ -31,6 +31,7 @@ pub mod tar;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(crate) mod testing;
+mod zstd;
 
 use std::fmt;
 use std::ops::ControlFlow;
