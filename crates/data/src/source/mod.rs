@@ -4,7 +4,7 @@
 //! | module | source |
 //! |---|---|
 //! | [`csv`] | one row per sample: an image path and a caption |
-//! | [`tar`] | webdataset shards, with [`shards`] (lists and weights), [`group`] (members to samples), [`shuffle`] |
+//! | [`tar`] | webdataset shards, with [`shards`] (lists and weights), [`group`] (members to samples), [`keys`] (which members), [`shuffle`] |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
@@ -18,6 +18,7 @@ pub mod files;
 pub mod group;
 pub mod image_folder;
 mod json_caption;
+pub mod keys;
 pub mod kind;
 pub mod litter;
 pub mod open;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Source;
 use super::csv::{Csv, CsvFormat};
+use super::keys::{KeyOptions, Keys};
 use super::kind::DatasetKind;
 use super::shards::Shards;
 use super::shuffle::ShuffleSize;
@@ -19,6 +20,8 @@ pub struct OpenOptions {
     pub dataset_type: String,
     /// `--csv-separator`, `--csv-img-key`, `--csv-caption-key`.
     pub csv: CsvFormat,
+    /// `--image-key`, `--text-key`, `--json-text-key`.
+    pub keys: KeyOptions,
     /// `--dataset-resampled`.
     pub resampled: bool,
     /// `--train-data-upsampling-factors`.
@@ -32,6 +35,7 @@ impl Default for OpenOptions {
         Self {
             dataset_type: "auto".into(),
             csv: CsvFormat::default(),
+            keys: KeyOptions::default(),
             resampled: false,
             upsampling_factors: None,
             num_samples: None,
@@ -57,12 +61,13 @@ pub struct Opened {
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
     let kind = DatasetKind::parse(&options.dataset_type, data)?;
+    let keys = Keys::new(&options.keys)?;
     let source: Arc<dyn Source> = match kind {
         DatasetKind::Csv => Arc::new(Csv::open(Path::new(data), &options.csv)?),
         DatasetKind::Webdataset => {
             let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
             let shuffle = ShuffleSize::default();
-            Arc::new(Tar::new(shards, options.resampled, shuffle)?)
+            Arc::new(Tar::new(shards, options.resampled, shuffle)?.with_keys(keys))
         }
         DatasetKind::Synthetic => {
             let unknown = || DataError::UnknownLength {

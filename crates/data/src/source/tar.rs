@@ -16,6 +16,7 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::seq::SliceRandom;
 
+use super::keys::{Draw, Keys};
 use super::order::Stream;
 use super::shards::Shards;
 use super::shuffle::{Shuffle, ShuffleSize};
@@ -31,6 +32,7 @@ pub struct Tar {
     shards: Shards,
     resampled: bool,
     shuffle: ShuffleSize,
+    keys: Keys,
 }
 
 impl Tar {
@@ -52,7 +54,30 @@ impl Tar {
             shards,
             resampled,
             shuffle,
+            keys: Keys::default(),
         })
+    }
+
+    /// The same shards, of whose samples other members are used.
+    pub(crate) fn with_keys(self, keys: Keys) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// Pushes the samples of the shards of one pass.
+    fn read(
+        &self,
+        shards: &[&Path],
+        order: &Order,
+        pass: u64,
+        sink: &mut dyn Sink,
+    ) -> Result<ControlFlow<()>, DataError> {
+        for (path, shard) in shards.iter().zip(0..) {
+            let draw = Draw { order, pass, shard };
+            if shard::read(path, &self.keys, &draw, sink)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// The shards that a rank reads in one pass, in order.
@@ -123,7 +148,7 @@ impl Source for Tar {
         samples.div_ceil((batch_size * world) as u64)
     }
 
-    /// Over the names of the shards and how they are drawn.
+    /// Over the names of the shards, how they are drawn and what of their samples is used.
     fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&[u8::from(self.resampled)]);
@@ -134,6 +159,7 @@ impl Source for Tar {
         for weight in self.shards.weights.iter().flatten() {
             hasher.update(&weight.to_le_bytes());
         }
+        hasher.update(self.keys.mark().unwrap_or_default().as_bytes());
         hasher.finalize()
     }
 
@@ -145,25 +171,16 @@ impl Source for Tar {
     ) -> Result<ControlFlow<()>, DataError> {
         let shards = self.shards_of_pass(order, pass)?;
         if !order.training {
-            return read_all(&shards, sink);
+            return self.read(&shards, order, pass, sink);
         }
         let mut shuffle = Shuffle::new(self.shuffle, order.rng(Stream::SampleOrder, pass), sink);
-        let read = read_all(&shards, &mut shuffle)?;
+        let read = self.read(&shards, order, pass, &mut shuffle)?;
         Ok(if read.is_break() {
             read
         } else {
             shuffle.drain()
         })
     }
-}
-
-fn read_all(shards: &[&Path], sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
-    for shard in shards {
-        if shard::read(shard, sink)?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
 }
 
 #[cfg(test)]

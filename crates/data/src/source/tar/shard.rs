@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use tar::EntryType;
 
-use super::super::group::{Group, Grouper, Role, Seen};
+use super::super::group::{Group, Grouper, Parts, Role, Seen};
+use super::super::keys::{Draw, Keys};
 use super::super::litter::is_litter_in_archive;
 use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink, packed};
 use super::archive::{Member, Members};
@@ -17,11 +18,16 @@ use crate::error::DataError;
 /// Files without a sample after which a shard counts as one that has none.
 const BARREN_FILES: u64 = 1000;
 
-/// Pushes the samples of one shard. A sample never spans two shards.
+/// Pushes the samples of one shard that `keys` ask for; `draw` decides among captions. A sample never spans two shards.
 ///
 /// # Errors
 /// When the members of a sample do not stand together.
-pub(super) fn read(path: &Path, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
+pub(super) fn read(
+    path: &Path,
+    keys: &Keys,
+    draw: &Draw<'_>,
+    sink: &mut dyn Sink,
+) -> Result<ControlFlow<()>, DataError> {
     let name: Arc<str> = path.to_string_lossy().into();
     let input = match packed::open(path, &|| sink.is_closed()) {
         Ok(input) => input,
@@ -35,8 +41,10 @@ pub(super) fn read(path: &Path, sink: &mut dyn Sink) -> Result<ControlFlow<()>, 
     };
     let mut shard = Shard {
         name,
+        keys,
+        draw,
         members: Members::new(input),
-        grouper: Grouper::default(),
+        grouper: Grouper::new(keys),
         seen: Seen::default(),
         members_so_far: 0,
         files: 0,
@@ -63,15 +71,17 @@ enum End {
 
 struct Shard<'a> {
     name: Arc<str>,
-    members: Members<Box<dyn BufRead>>,
-    grouper: Grouper,
+    keys: &'a Keys,
+    draw: &'a Draw<'a>,
+    members: Members<Box<dyn BufRead + Send>>,
+    grouper: Grouper<'a>,
     seen: Seen,
     members_so_far: u64,
     /// Those that may belong to a sample.
     files: u64,
     samples: u64,
     /// What the last sample consisted of.
-    last_parts: Option<u8>,
+    last_parts: Option<Parts>,
     foreign: Foreign,
     sink: &'a mut dyn Sink,
 }
@@ -131,17 +141,18 @@ impl Shard<'_> {
     }
 
     fn push(&mut self, group: Group) -> Result<ControlFlow<()>, DataError> {
-        if let Some(earlier) = self.seen.other_parts(&group) {
+        if let Some(earlier) = self.seen.other_parts(&group, self.keys) {
             return Err(DataError::ScatteredSample {
                 shard: self.name.to_string(),
                 key: group.key().to_owned(),
                 earlier,
-                later: group.part_names(),
+                later: group.part_names(self.keys),
             });
         }
         self.samples += 1;
         self.last_parts = Some(group.parts());
-        let mut items = group.into_items(&self.name).into_iter();
+        let items = group.into_items(&self.name, self.keys, self.draw);
+        let mut items = items.into_iter();
         Ok(items.try_for_each(|item| self.sink.push(item)))
     }
 
