@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use openclip_data::image::Limits;
+use openclip_data::loader::default_workers;
+use openclip_data::source::keys::IMAGE_KEY;
 use openclip_eval::validation::Due;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
@@ -34,8 +36,21 @@ pub struct TrainConfig {
     pub csv_img_key: String,
     /// The CSV column of captions. Default: `title`.
     pub csv_caption_key: String,
+    /// Suffixes of the members of shards that hold pictures, separated by `;`, of which the earliest wins. Default:
+    /// `jpg;png;jpeg;webp`.
+    pub image_key: String,
+    /// The same of members that hold captions. `None` (default): `txt`, else the `caption` of a `.json`.
+    pub text_key: Option<String>,
+    /// Fields of the `.json` members of shards that hold captions, in place of `text_key`. `None` (default): they are not looked at.
+    pub json_text_key: Option<String>,
+    /// Weights by which these fields are drawn. Default: none, the earliest that has a text wins.
+    pub json_text_key_probs: Vec<f64>,
+    /// Share of the training samples, in 0..1, that may be bad; looked at after 1,000 of them. Default: 0.5.
+    pub max_skip: f64,
     /// Labelled pictures, one folder for each class, for zero-shot accuracy. `None` (default): it is not measured.
     pub imagenet_val: Option<PathBuf>,
+    /// ImageNet-V2, in folders named by the numbers of the classes. `None` (default): it is not measured.
+    pub imagenet_v2: Option<PathBuf>,
     /// `{"classes": […], "templates": […]}` for `imagenet_val`. `None` (default): a folder of 1,000 classes gets ImageNet's, any other its
     /// folders' names.
     pub zeroshot_prompts: Option<PathBuf>,
@@ -43,7 +58,7 @@ pub struct TrainConfig {
     pub logs: PathBuf,
     /// The run's folder within `logs`. `None` (default): made of date, model and main settings.
     pub name: Option<String>,
-    /// Threads of each rank that read and decode. Default: 4.
+    /// Threads of each rank that decode. Default: as many as there are cores.
     pub workers: usize,
     /// Pictures of more pixels are refused; 0 sets no limit. Default: 178,956,970, as Pillow.
     pub max_image_pixels: usize,
@@ -104,7 +119,7 @@ pub struct TrainConfig {
     pub remote_sync: Option<String>,
     /// Seconds between copies. Default: 300.
     pub remote_sync_frequency: u64,
-    /// Epochs between measurements of `imagenet_val`; 0 never. Default: 2.
+    /// Epochs between measurements of `imagenet_val` and `imagenet_v2`; 0 never. Default: 2.
     pub zeroshot_frequency: u64,
     /// Epochs between measurements of `val_data`; 0 never. Default: 1.
     pub val_frequency: u64,
@@ -221,11 +236,17 @@ impl Default for TrainConfig {
             csv_separator: "\t".into(),
             csv_img_key: "filepath".into(),
             csv_caption_key: "title".into(),
+            image_key: IMAGE_KEY.into(),
+            text_key: None,
+            json_text_key: None,
+            json_text_key_probs: Vec::new(),
+            max_skip: 0.5,
             imagenet_val: None,
+            imagenet_v2: None,
             zeroshot_prompts: None,
             logs: "./logs/".into(),
             name: None,
-            workers: 4,
+            workers: default_workers(),
             max_image_pixels: Limits::default().max_pixels,
             batch_size: 64,
             epochs: 32,

@@ -1,5 +1,6 @@
 //! The thread that restores the order of samples and fills batches.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use super::message::{Body, Event, Message, Outcome, Ready};
 use super::options::LoaderOptions;
 use super::stats::Counters;
 use crate::error::DataError;
-use crate::source::Problem;
+use crate::source::{Problem, ProblemKind};
 
 /// How often a kind of problem is told in full before only every thousandth is.
 const WARNINGS: u64 = 3;
 /// Bad shards after which a source that gave no sample yet is given up: at the size of usual shards that is seconds.
 const HOPELESS_SHARDS: u64 = 16;
+/// Kinds of problems of which an error shows an example.
+const EXAMPLES: usize = 3;
 
 pub(super) struct Assembler {
     source_name: String,
@@ -36,7 +39,8 @@ pub(super) struct Assembler {
     good_in_pass: u64,
     dropped: u64,
     bad_shards: u64,
-    first_problem: Option<Problem>,
+    /// The first problem of each kind.
+    examples: [Option<Problem>; ProblemKind::ALL.len()],
 }
 
 impl Assembler {
@@ -65,7 +69,7 @@ impl Assembler {
             good_in_pass: 0,
             dropped: 0,
             bad_shards: 0,
-            first_problem: None,
+            examples: [const { None }; ProblemKind::ALL.len()],
         }
     }
 
@@ -190,9 +194,7 @@ impl Assembler {
         self.bad_shards += u64::from(problem.kind.is_of_shard());
         let hopeless =
             problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
-        if !problem.kind.is_harmless() {
-            self.first_problem.get_or_insert(problem);
-        }
+        self.examples[problem.kind as usize].get_or_insert(problem);
         if hopeless {
             Err(self.no_samples())
         } else {
@@ -222,16 +224,24 @@ impl Assembler {
         }
     }
 
-    /// What was found instead of good samples.
+    /// What was found instead of good samples, most frequent first, with an example of each of the first few. What costs no sample
+    /// comes last.
     fn found(&self) -> String {
-        let counts = self.counters.snapshot().problems;
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|(kind, count)| format!("{count} × {kind}"))
-            .collect();
-        match &self.first_problem {
-            Some(first) => format!("{}; the first: {first}", counts.join(", ")),
-            None => "nothing at all".to_owned(),
+        let mut counts = self.counters.snapshot().problems;
+        counts.sort_by_key(|(kind, count)| (kind.is_harmless(), Reverse(*count)));
+        let counts = counts.iter().enumerate().map(|(place, (kind, count))| {
+            let example = self.examples[*kind as usize].as_ref();
+            match example.filter(|_| place < EXAMPLES && !kind.is_harmless()) {
+                Some(Problem { place, reason, .. }) => {
+                    format!("{count} × {kind}, such as {place} ({reason})")
+                }
+                None => format!("{count} × {kind}"),
+            }
+        });
+        let counts: Vec<String> = counts.collect();
+        match counts.is_empty() {
+            true => "nothing at all".to_owned(),
+            false => counts.join("; "),
         }
     }
 

@@ -40,7 +40,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use self::activity::{Stage, Stall};
 pub use self::batch::Batch;
-pub use self::options::LoaderOptions;
+pub use self::options::{LoaderOptions, default_workers};
 pub use self::stats::{Stats, Timing};
 pub use crate::image::Transform;
 

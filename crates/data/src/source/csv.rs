@@ -47,7 +47,7 @@ pub struct Csv {
 }
 
 impl Csv {
-    /// Reads the whole of a file, plain or gzip, in UTF-8 or in UTF-16 with a byte order mark. `a.csv::b.csv` is the
+    /// Reads the whole of a file, plain or packed with gzip, zstd, bzip2 or xz, in UTF-8 or in UTF-16 with a byte order mark. `a.csv::b.csv` is the
     /// rows of both, each with a header of its own.
     ///
     /// # Errors
@@ -357,9 +357,9 @@ mod tests {
             .collect();
         for (text, words) in [
             (&packed[..packed.len() - 6], "gzip"),
-            (b"BZh91AY&SY", "bzip2"),
-            (b"\xfd7zXZ\0\0", "xz"),
-            (b"\x28\xb5\x2f\xfd\0", "zstd"),
+            (b"BZh91AY&SY", "bzip2 data"),
+            (b"\xfd7zXZ\0\0", "xz data"),
+            (b"\x28\xb5\x2f\xfd\0", "zstd data"),
             (b"PK\x03\x04", "zip"),
             (&utf32, "UTF-32"),
             (b"f\0i\0l\0e\0", "byte order mark"),

@@ -15,7 +15,7 @@ pub enum DatasetKind {
 
 impl DatasetKind {
     /// What `name` (`csv`, `webdataset`, `synthetic` or `auto`) means for `data`. `auto` goes by the last extension,
-    /// in any case: `csv` and `tsv`, or `tar` and `tgz`; that of a packed file stands before it, as in `a.csv.gz`. All
+    /// in any case: `csv` and `tsv`, or `tar`, `tgz`, `tbz2`, `txz` and `tzst`; that of a packed file stands before it, as in `a.csv.gz`. All
     /// parts of a list `a.csv::b.csv` are of one kind.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl DatasetKind {
                 packed.filter_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
             match packed.next().unwrap_or(&name).rsplit_once('.')?.1 {
                 "csv" | "tsv" => Some(Self::Csv),
-                "tar" | "tgz" => Some(Self::Webdataset),
+                "tar" | "tgz" | "tbz2" | "txz" | "tzst" => Some(Self::Webdataset),
                 _ => None,
             }
         };
@@ -73,6 +73,13 @@ mod tests {
             ("auto", "a.csv::b.tar", None),
             ("auto", "x-{0..3}.tar.gz", Some(DatasetKind::Webdataset)),
             ("auto", "x.tgz", Some(DatasetKind::Webdataset)),
+            ("auto", "x.tar.zst", Some(DatasetKind::Webdataset)),
+            ("auto", "x.TAR.BZ2", Some(DatasetKind::Webdataset)),
+            ("auto", "x-{0..3}.tar.xz", Some(DatasetKind::Webdataset)),
+            ("auto", "a.tbz2::b.txz", Some(DatasetKind::Webdataset)),
+            ("auto", "a.tzst", Some(DatasetKind::Webdataset)),
+            ("auto", "a.csv.zst", Some(DatasetKind::Csv)),
+            ("auto", "a.zst", None),
             ("auto", "csv", None),
             ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),

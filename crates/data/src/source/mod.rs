@@ -4,14 +4,14 @@
 //! | module | source |
 //! |---|---|
 //! | [`csv`] | one row per sample: an image path and a caption |
-//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`shuffle`] and [`shard_index`] |
+//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`keys`] (which members), [`shuffle`] and [`shard_index`] |
 //! | [`shards`] | lists of shards, with weights |
 //! | [`mix`] | several sources of any kind |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
-//! `packed` opens files and takes gzip off; [`litter`] knows what systems leave among people's files. Sources whose
+//! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
 //! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
 pub mod braces;
@@ -20,6 +20,7 @@ pub mod files;
 pub mod group;
 pub mod image_folder;
 mod json_caption;
+pub mod keys;
 pub mod kind;
 pub mod litter;
 pub mod mix;
@@ -36,6 +37,7 @@ pub mod tar;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(crate) mod testing;
+mod zstd;
 
 use std::fmt;
 use std::io;
@@ -199,13 +201,17 @@ impl Sample {
         }
     }
 
-    /// Bytes of memory held by the image and caption.
-    pub fn bytes(&self) -> usize {
-        let image = match &self.image {
+    /// Bytes of memory held by the image.
+    pub fn image_bytes(&self) -> usize {
+        match &self.image {
             ImageData::Encoded(bytes) => bytes.len(),
             ImageData::Path(_) | ImageData::Remote(_) | ImageData::Black => 0,
-        };
-        image + self.caption.as_ref().map_or(0, String::len)
+        }
+    }
+
+    /// Bytes of memory held by the image and caption.
+    pub fn bytes(&self) -> usize {
+        self.image_bytes() + self.caption.as_ref().map_or(0, String::len)
     }
 }
 

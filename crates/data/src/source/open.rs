@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Source;
 use super::csv::{Csv, CsvFormat};
+use super::keys::{KeyOptions, Keys};
 use super::kind::DatasetKind;
 use super::shard_index::ShardIndex;
 use super::shards::Shards;
@@ -20,6 +21,8 @@ pub struct OpenOptions {
     pub dataset_type: String,
     /// `--csv-separator`, `--csv-img-key`, `--csv-caption-key`.
     pub csv: CsvFormat,
+    /// `--image-key`, `--text-key`, `--json-text-key`.
+    pub keys: KeyOptions,
     /// `--dataset-resampled`.
     pub resampled: bool,
     /// `--train-data-upsampling-factors`.
@@ -35,6 +38,7 @@ impl Default for OpenOptions {
         Self {
             dataset_type: "auto".into(),
             csv: CsvFormat::default(),
+            keys: KeyOptions::default(),
             resampled: false,
             upsampling_factors: None,
             num_samples: None,
@@ -61,13 +65,15 @@ pub struct Opened {
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
     let kind = DatasetKind::parse(&options.dataset_type, data)?;
+    let keys = Keys::new(&options.keys)?;
     let source: Arc<dyn Source> = match kind {
         DatasetKind::Csv => Arc::new(Csv::open(Path::new(data), &options.csv)?),
         DatasetKind::Webdataset => {
             let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
             let shuffle = ShuffleSize::default();
             Arc::new(
-                tar::source(shards, options.resampled, shuffle)?.with_index(options.index.clone()),
+                tar::with_keys(shards, keys, options.resampled, shuffle)?
+                    .with_index(options.index.clone()),
             )
         }
         DatasetKind::Synthetic => {

@@ -49,7 +49,7 @@ impl Order {
         let world = self.world.max(1) as u64;
         let (rank, index) = match stream {
             Stream::TableOrder | Stream::ShardOrder => (0, index),
-            Stream::ShardDraws | Stream::SampleOrder | Stream::PartDraws => {
+            Stream::ShardDraws | Stream::SampleOrder | Stream::PartDraws | Stream::Caption => {
                 (self.rank as u64, index)
             }
             // Ranks take turns, so this numbers the samples of all of them.
@@ -81,6 +81,8 @@ pub(crate) enum Stream {
     Augmentation,
     /// Which of several sources an item comes from.
     PartDraws,
+    /// The caption of a sample that has several.
+    Caption,
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Recorder {
         match item {
             Item::Sample(sample) => self.entries.push(Entry::Sample {
                 extent,
-                bytes: sample.bytes() as u64,
+                bytes: sample.image_bytes() as u64,
             }),
             // A shard that breaks off today may be whole tomorrow.
             Item::Problem(problem)

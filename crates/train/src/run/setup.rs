@@ -9,6 +9,7 @@ use openclip_data::image::{Augmentation, Limits, train_transform};
 use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::csv::CsvFormat;
+use openclip_data::source::keys::KeyOptions;
 use openclip_data::source::open::{OpenOptions, Opened, open};
 use openclip_data::source::shard_index::{SHARD_INDEX, ShardIndex};
 use openclip_data::tokenizer::Tokenizer;
@@ -175,6 +176,10 @@ pub(super) fn computation(
     Ok(())
 }
 
+/// Name of the metrics of `--imagenet-val`.
+const IMAGENET: &str = "imagenet-zeroshot-val";
+const IMAGENET_V2: &str = "--imagenet-v2";
+
 fn data_options(config: &TrainConfig) -> OpenOptions {
     OpenOptions {
         dataset_type: config.dataset_type.clone(),
@@ -182,6 +187,13 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
             separator: config.csv_separator.clone(),
             image_column: config.csv_img_key.clone(),
             caption_column: Some(config.csv_caption_key.clone()),
+        },
+        keys: KeyOptions {
+            image_key: Some(config.image_key.clone()),
+            text_key: config.text_key.clone(),
+            json_text_key: config.json_text_key.clone(),
+            json_text_key_probs: config.json_text_key_probs.clone(),
+            needs_caption: true,
         },
         ..OpenOptions::default()
     }
@@ -206,12 +218,16 @@ pub(super) fn open_validation(
         .as_deref()
         .map(Prompts::read)
         .transpose()?;
-    let zero_shot = config
-        .imagenet_val
-        .as_deref()
-        .map(|root| ZeroShot::open("imagenet-zeroshot-val", root, prompts))
-        .transpose()
-        .map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
+    let mut zero_shot = Vec::new();
+    if let Some(root) = &config.imagenet_v2 {
+        let set = ZeroShot::imagenet_v2(root, prompts.as_ref());
+        zero_shot.push(set.map_err(|error| TrainError::flag(IMAGENET_V2, error.to_string()))?);
+    }
+    if let Some(root) = &config.imagenet_val {
+        let set = ZeroShot::open(IMAGENET, root, prompts);
+        let set = set.map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
+        zero_shot.insert(0, set);
+    }
     Ok(Validation {
         pairs,
         num_pairs: config.val_num_samples,
@@ -238,7 +254,13 @@ pub(super) fn check_validation(
         named("--val-data", validation.check_pairs(encoder, tokenizer))?;
     }
     if due.zero_shot {
-        named("--imagenet-val", validation.check_zero_shot(encoder))?;
+        for set in &validation.zero_shot {
+            let flag = match set.name == IMAGENET {
+                true => "--imagenet-val",
+                false => IMAGENET_V2,
+            };
+            named(flag, validation.check_zero_shot(encoder, set))?;
+        }
     }
     Ok(())
 }
@@ -292,6 +314,7 @@ pub(super) fn open_training(
         tokenizer: Arc::clone(tokenizer),
         options: LoaderOptions {
             workers: config.workers,
+            max_bad_share: config.max_skip,
             ..LoaderOptions::new(
                 config.batch_size,
                 image_size,

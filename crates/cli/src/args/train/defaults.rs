@@ -9,13 +9,15 @@ use super::foreign::{self, same};
 use crate::args;
 
 /// Flags whose default differs, and why.
-const DIFFERENCES: [(&str, &str); 6] = [
+const DIFFERENCES: [(&str, &str); 8] = [
     ("csv-caption-key", "title is filled in behind the parser"),
     ("device", "auto takes the first accelerator there is"),
     ("precision", "none given: what suits the device"),
     ("lr", "OpenCLIP fills it in behind the parser"),
     ("csv-separator", "the tab is spelled out"),
     ("max-image-pixels", "Pillow's own limit"),
+    ("text-key", "none given: txt, else the caption of a .json"),
+    ("workers", "as many as there are cores"),
 ];
 
 fn tables() -> Vec<(String, serde_json::Map<String, Value>)> {

@@ -181,17 +181,17 @@ impl Shard for Counted {
         self.inner.version()
     }
 
-    fn begin(&self) -> Box<dyn Begun + '_> {
+    fn begin(&self, draw: Draw) -> Box<dyn Begun + '_> {
         self.log.lock().unwrap().begun.insert(self.key());
-        self.inner.begin()
+        self.inner.begin(draw)
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str) -> io::Result<Vec<Item>> {
+    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
         let mut log = self.log.lock().unwrap();
         log.fetched += extents.len();
         log.bytes += extents.iter().map(|extent| extent.length).sum::<u64>();
         drop(log);
-        self.inner.fetch(extents, version)
+        self.inner.fetch(extents, version, draw)
     }
 }
 
