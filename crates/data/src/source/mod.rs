@@ -3,7 +3,10 @@
 //!
 //! | module | source |
 //! |---|---|
-//! | [`csv`] | one row per sample: an image path and a caption |
+//! | [`csv`] | one row per sample: an image path or address and a caption |
+//! | [`captions`] | one caption per sample, from COCO's or Flickr's files, with the pictures in a folder |
+//! | [`folder`] | a tree of pictures, each with a `.txt` beside it |
+//! | `columnar` | one row per sample of Parquet and Arrow files |
 //! | [`tar`] | webdataset shards, with [`shards`] (lists and weights), [`group`] (members to samples), [`shuffle`] |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
@@ -12,9 +15,16 @@
 //! `packed` opens files and takes gzip off; [`litter`] knows what systems leave among people's files. Sources whose
 //! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
+mod beside;
 pub mod braces;
+pub mod captions;
+mod coco;
+pub(crate) mod columnar;
+pub mod columns;
 pub mod csv;
 pub mod files;
+mod flickr;
+pub mod folder;
 pub mod group;
 pub mod image_folder;
 mod json_caption;
@@ -23,6 +33,7 @@ pub mod litter;
 pub mod open;
 pub mod order;
 mod packed;
+mod pairs;
 pub mod shards;
 pub mod shuffle;
 pub mod synthetic;
