@@ -195,12 +195,20 @@ pub enum DataError {
         /// The data.
         data: String,
     },
-    /// A shard that is not a local file.
-    #[error("{name}: {scheme}: shards are not built yet; only local files are read")]
+    /// A name that begins with a scheme which is not known.
+    #[error(
+        "{name}: nothing is read from {scheme}:; expected a path, or a name that begins with pipe:, http://, https://, s3://, gs://, az://, abfs:// or hf://"
+    )]
     UnsupportedScheme {
         /// The scheme, such as `s3` or `pipe`.
         scheme: String,
         /// The shard.
+        name: String,
+    },
+    /// An address that cannot be one.
+    #[error("{name}: not an address; expected scheme://HOST/PATH")]
+    Address {
+        /// The address, without secrets.
         name: String,
     },
     /// A shard list without shards.
@@ -208,6 +216,24 @@ pub enum DataError {
     NoShards {
         /// The list.
         pattern: String,
+    },
+    /// A list of shards, `@FILE`, that cannot be used.
+    #[error("{path}: {reason}")]
+    ShardList {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard that is no longer what it was when the run began to read it.
+    #[error(
+        "{shard}: it cannot be read again to resume the epoch ({reason}); without the run's folder shard-index shards are read from their start"
+    )]
+    ShardChanged {
+        /// The shard.
+        shard: String,
+        /// What happened.
+        reason: String,
     },
     /// A shard in which the members of a sample do not stand together.
     #[error(
@@ -249,10 +275,10 @@ pub enum DataError {
     #[error("--train-data-upsampling-factors works only with --dataset-resampled")]
     UpsamplingNeedsResampling,
     /// A `sizes.json` or `__len__` that does not give the number of samples.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}: {reason}")]
     ShardSizes {
         /// The file.
-        path: PathBuf,
+        path: String,
         /// What is wrong with it.
         reason: String,
     },

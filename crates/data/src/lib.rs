@@ -3,6 +3,7 @@
 //! * [`tokenizer`] – captions to token ids, equal to OpenCLIP's
 //! * [`image`] – encoded pictures to `u8` planes, with Pillow's arithmetic
 //! * [`source`] – CSV, webdataset shards, image folders: samples in a reproducible order
+//! * [`storage`] – the bytes of files, wherever they lie
 //! * [`loader`] – samples to batches, on several threads
 //! * [`error`] – what can go wrong, and where
 
@@ -10,4 +11,5 @@ pub mod error;
 pub mod image;
 pub mod loader;
 pub mod source;
+pub mod storage;
 pub mod tokenizer;

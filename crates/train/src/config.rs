@@ -24,16 +24,16 @@ pub struct TrainConfig {
     pub train_num_samples: Option<u64>,
     /// Pairs of `val_data`, for the progress display and the length of a synthetic set. `None` (default): unknown.
     pub val_num_samples: Option<u64>,
-    /// `webdataset`, `csv`, `synthetic` or `auto`, which goes by the name's extension. Default: `auto`.
+    /// `webdataset`, `csv`, `parquet`, `arrow`, `coco`, `flickr`, `folder`, `synthetic` or `auto`, which goes by the name. Default: `auto`.
     pub dataset_type: String,
     /// Shards are drawn with replacement. Default: no, every shard once in a pass.
     pub dataset_resampled: bool,
     /// The character between the columns of a CSV file. Default: a tab.
     pub csv_separator: String,
-    /// The CSV column of paths. Default: `filepath`.
-    pub csv_img_key: String,
-    /// The CSV column of captions. Default: `title`.
-    pub csv_caption_key: String,
+    /// The column of pictures, or of their paths or addresses. `None` (default): the first there is of the usual names.
+    pub csv_img_key: Option<String>,
+    /// The column of captions. `None` (default): the first there is of the usual names.
+    pub csv_caption_key: Option<String>,
     /// Labelled pictures, one folder for each class, for zero-shot accuracy. `None` (default): it is not measured.
     pub imagenet_val: Option<PathBuf>,
     /// `{"classes": […], "templates": […]}` for `imagenet_val`. `None` (default): a folder of 1,000 classes gets ImageNet's, any other its
@@ -219,8 +219,8 @@ impl Default for TrainConfig {
             dataset_type: "auto".into(),
             dataset_resampled: false,
             csv_separator: "\t".into(),
-            csv_img_key: "filepath".into(),
-            csv_caption_key: "title".into(),
+            csv_img_key: None,
+            csv_caption_key: None,
             imagenet_val: None,
             zeroshot_prompts: None,
             logs: "./logs/".into(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use openclip_data::source::shards::Shards;
 use openclip_data::source::shuffle::ShuffleSize;
-use openclip_data::source::tar::Tar;
+use openclip_data::source::tar;
 use openclip_data::source::{ImageData, Item, Order, ProblemKind, Sink, Source};
 
 /// Key, bytes and CRC-32 of the image, caption.
@@ -28,7 +28,7 @@ impl Sink for Collect {
 
 fn read(path: &Path) -> (Vec<Row>, Vec<(ProblemKind, String)>) {
     let shards = Shards::list(vec![path.to_owned()]);
-    let source = Tar::new(shards, false, ShuffleSize::default()).unwrap();
+    let source = tar::source(shards, false, ShuffleSize::default()).unwrap();
     let mut all = Collect::default();
     assert!(
         source

@@ -80,7 +80,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         dataset_type: format.dataset_type.clone(),
         csv_separator: format.separator(),
         csv_img_key: format.csv_img_key.clone(),
-        csv_caption_key: format.caption_column().to_owned(),
+        csv_caption_key: format.csv_caption_key.clone(),
         workers: loader.workers,
         max_image_pixels: pictures.max_image_pixels,
         batch_size: loader.batch_size,

@@ -12,6 +12,7 @@ use super::message::{Body, Job, Message, Outcome};
 use super::options::LoaderOptions;
 use crate::error::{DataError, panic_message};
 use crate::source::{Item, Order, Sink, Source};
+use crate::storage::Watch;
 
 /// Numbers the items of the source and sends them on, leaving out those before the starting cursor.
 pub(super) struct Reader {
@@ -108,6 +109,15 @@ impl Sink for Reader {
         self.skip -= left_out;
         self.cursor += left_out;
         left_out as usize
+    }
+
+    fn watch(&self) -> Watch {
+        let budget = Arc::clone(&self.budget);
+        Watch::new(move || budget.is_closed())
+    }
+
+    fn is_skipping(&self) -> bool {
+        self.skip > 0
     }
 
     fn is_closed(&self) -> bool {

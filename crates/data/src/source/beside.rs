@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::ImageData;
+use crate::storage::Place;
 
 /// Paths that are tried to learn where a table's paths start.
 const TRIED: usize = 64;
@@ -23,30 +24,36 @@ enum Start {
 #[derive(Debug)]
 pub(super) struct Beside {
     /// The table.
-    file: PathBuf,
+    file: Place,
     start: Start,
     is_told: AtomicBool,
 }
 
 impl Beside {
     /// Every path is looked for.
-    pub fn new(file: &Path) -> Self {
+    pub fn new(file: &Place) -> Self {
         Self {
-            file: file.to_owned(),
-            start: Start::Either,
+            file: file.clone(),
+            start: match file {
+                Place::Remote(_) => Start::Beside,
+                _ => Start::Either,
+            },
             is_told: AtomicBool::new(false),
         }
     }
 
     /// Learns from some of the table's paths where they start, so that the file system need not be asked for each.
-    pub fn learn<'a>(file: &Path, names: impl Iterator<Item = &'a str>) -> Self {
+    pub fn learn<'a>(file: &Place, names: impl Iterator<Item = &'a str>) -> Self {
         let mut pictures = Self::new(file);
+        if pictures.start == Start::Beside {
+            return pictures;
+        }
         let relative = names.filter(|name| !is_address(name) && Path::new(name).is_relative());
         let (mut here, mut beside) = (true, true);
         for name in relative.take(TRIED) {
             let is_here = Path::new(name).exists();
             here &= is_here;
-            beside &= !is_here && pictures.beside(name).exists();
+            beside &= !is_here && pictures.beside(name).is_some_and(|path| path.exists());
         }
         pictures.start = match (here, beside) {
             (true, _) => Start::Here,
@@ -62,19 +69,28 @@ impl Beside {
     /// All relative paths start in `folder`.
     pub fn folder(folder: &Path) -> Self {
         Self {
-            file: folder.join("."),
+            file: Place::File(folder.join(".")),
             start: Start::Beside,
             is_told: AtomicBool::new(true),
         }
     }
 
-    fn beside(&self, name: &str) -> PathBuf {
-        self.file.with_file_name(name)
+    fn beside(&self, name: &str) -> Option<PathBuf> {
+        let path = self.file.as_file()?;
+        Some(path.parent().unwrap_or(Path::new("")).join(name))
     }
 
     /// Where the picture called `name` is read.
     pub fn find(&self, name: &str) -> ImageData {
         let path = Path::new(name);
+        if is_address(name) {
+            // An address that is none is reported as the path of no file.
+            return match Place::parse(name) {
+                Ok(place @ Place::Remote(_)) => ImageData::Remote(place),
+                Ok(Place::File(path)) => ImageData::Path(path),
+                _ => ImageData::Path(path.to_owned()),
+            };
+        }
         let is_here = match self.start {
             Start::Here => true,
             Start::Beside => path.is_absolute(),
@@ -83,23 +99,31 @@ impl Beside {
         if is_here {
             return ImageData::Path(path.to_owned());
         }
-        let beside = self.beside(name);
-        // A path that is nowhere is reported as the table has it.
-        if self.start == Start::Either && !beside.exists() {
-            return ImageData::Path(path.to_owned());
+        if let Place::Remote(table) = &self.file {
+            let mut url = table.clone();
+            if let Ok(mut parts) = url.path_segments_mut() {
+                parts.pop().extend(name.split('/'));
+            }
+            return ImageData::Remote(Place::Remote(url));
         }
-        self.tell();
-        ImageData::Path(beside)
+        match self.beside(name) {
+            // A path that is nowhere is reported as the table has it.
+            Some(beside) if self.start == Start::Beside || beside.exists() => {
+                self.tell();
+                ImageData::Path(beside)
+            }
+            _ => ImageData::Path(path.to_owned()),
+        }
     }
 
     fn tell(&self) {
         if self.is_told.swap(true, Relaxed) {
             return;
         }
-        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = self.beside("").unwrap_or_default();
         log::info!(
-            "{}: its pictures are not in the current directory and are read beside it, from {}",
-            self.file.display(),
+            "{}: its pictures are not in the current directory and are read from {}, beside it",
+            self.file,
             folder.display()
         );
     }
@@ -120,7 +144,7 @@ mod tests {
     #[test]
     fn a_path_is_looked_for_here_and_beside_the_table() {
         let dir = tempfile::tempdir().unwrap();
-        let table = dir.path().join("pairs.csv");
+        let table = Place::File(dir.path().join("pairs.csv"));
         std::fs::create_dir(dir.path().join("pictures")).unwrap();
         std::fs::write(dir.path().join("pictures/a.jpg"), b"x").unwrap();
         let there = "pictures/a.jpg";
@@ -144,6 +168,11 @@ mod tests {
         assert_eq!(pictures.find(here), path(here));
         assert_eq!(pictures.find("none.jpg"), path("none.jpg"));
         assert_eq!(pictures.find("/none.jpg"), path("/none.jpg"));
+        let remote = |name: &str| ImageData::Remote(Place::parse(name).unwrap());
+        let address = "https://host/a%20b.jpg?c=d";
+        assert_eq!(pictures.find(address), remote(address));
+        let far = Beside::learn(&Place::parse("https://host/x/t.csv").unwrap(), [here].into_iter());
+        assert_eq!(far.find("y/a b.jpg"), remote("https://host/x/y/a%20b.jpg"));
         let pictures = Beside::learn(&table, [there].into_iter());
         assert_eq!(pictures.find(there), beside);
         assert!(pictures.is_told.load(Relaxed));

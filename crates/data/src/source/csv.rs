@@ -13,6 +13,7 @@ use super::pairs::Pairs;
 use super::table::Table;
 use super::{Item, Sample};
 use crate::error::DataError;
+use crate::storage::Place;
 
 /// Where the columns are; the defaults are OpenCLIP's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +63,8 @@ impl Csv {
         match path.to_str().filter(|_| !path.exists()) {
             Some(list) => list
                 .split("::")
-                .try_for_each(|part| table.read(Path::new(part), format))?,
-            None => table.read(path, format)?,
+                .try_for_each(|part| table.read(&Place::parse(part)?, format))?,
+            None => table.read(&Place::File(path.to_owned()), format)?,
         }
         Ok(table)
     }
@@ -79,10 +80,10 @@ impl Csv {
     }
 
     /// Adds the rows of one file.
-    fn read(&mut self, path: &Path, format: &CsvFormat) -> Result<(), DataError> {
-        let malformed = |error| malformed(path, error);
+    fn read(&mut self, place: &Place, format: &CsvFormat) -> Result<(), DataError> {
+        let malformed = |error| malformed(place, error);
         let separator = separator(&format.separator)?;
-        let mut rows = Rows::new(text::open(path).map_err(malformed)?, separator);
+        let mut rows = Rows::new(text::open(place).map_err(malformed)?, separator);
         let mut row = Row::default();
         rows.read(&mut row).map_err(malformed)?;
         let header = (0..row.len()).map(|column| row.field(column).map(str::to_owned));
@@ -90,24 +91,24 @@ impl Csv {
         let names: Vec<&str> = header.iter().map(String::as_str).collect();
         let found = format.columns.find(&names, &OF_CSV);
         let found = found.map_err(|column| DataError::MissingColumn {
-            path: path.to_owned(),
+            path: place.to_string().into(),
             column,
             columns: header.clone(),
         })?;
-        let place = |name: &String| header.iter().position(|column| column == name);
+        let at = |name: &String| header.iter().position(|column| column == name);
         let header = Header {
-            path,
+            path: place.as_file().unwrap_or(Path::new("")),
             separator: char::from(separator),
             count: header.len(),
-            image: place(&found.image).unwrap_or_default(),
-            caption: found.caption.as_ref().and_then(place),
+            image: at(&found.image).unwrap_or_default(),
+            caption: found.caption.as_ref().and_then(at),
         };
         self.is_captioned |= header.caption.is_some();
         let first = self.rows.len();
         while rows.read(&mut row).map_err(malformed)? {
             self.add(&row, &header).map_err(malformed)?;
         }
-        let pictures = Beside::learn(path, self.rows.names(first));
+        let pictures = Beside::learn(place, self.rows.names(first));
         self.files.push((first, pictures));
         Ok(())
     }
@@ -173,8 +174,8 @@ fn separator(text: &str) -> Result<u8, DataError> {
     }
 }
 
-fn malformed(path: &Path, error: io::Error) -> DataError {
-    let path = path.to_owned();
+fn malformed(place: &Place, error: io::Error) -> DataError {
+    let path = place.to_string().into();
     match error.kind() {
         io::ErrorKind::InvalidData => DataError::Csv {
             path,

@@ -79,6 +79,11 @@ impl DatasetKind {
         }
     }
 
+    /// Whether its samples are numbered, so that an epoch is all of them, whatever `--train-num-samples` says.
+    pub fn is_numbered(self) -> bool {
+        matches!(self, Self::Csv | Self::Coco | Self::Flickr | Self::Folder)
+    }
+
     /// The kind of one part of a list: by the last extension, in any case, or by what lies in a folder. That of a packed file
     /// stands before it, as in `a.csv.gz`; behind `#` is a split, as in `dataset_coco.json#train`.
     pub fn of(part: &str) -> Option<Self> {

@@ -6,8 +6,9 @@
 //! | [`csv`] | one row per sample: an image path or address and a caption |
 //! | [`captions`] | one caption per sample, from COCO's or Flickr's files, with the pictures in a folder |
 //! | [`folder`] | a tree of pictures, each with a `.txt` beside it |
-//! | `columnar` | one row per sample of Parquet and Arrow files |
-//! | [`tar`] | webdataset shards, with [`shards`] (lists and weights), [`group`] (members to samples), [`shuffle`] |
+//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`shuffle`] and [`shard_index`] |
+//! | `columnar` | rows of Parquet and Arrow files, as shards |
+//! | [`shards`] | lists of shards, with weights |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
@@ -29,11 +30,14 @@ pub mod group;
 pub mod image_folder;
 mod json_caption;
 pub mod kind;
+mod listing;
 pub mod litter;
 pub mod open;
 pub mod order;
 mod packed;
 mod pairs;
+pub mod shard_index;
+pub mod sharded;
 pub mod shards;
 pub mod shuffle;
 pub mod synthetic;
@@ -44,11 +48,15 @@ pub mod tar;
 pub(crate) mod testing;
 
 use std::fmt;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::DataError;
+use crate::storage::{Patience, Place, Watch};
 pub use order::Order;
 
 /// Largest encoded image or caption that is read: larger files and members are skipped as unreadable, so that a
@@ -123,9 +131,19 @@ pub trait Sink {
     /// Takes one item. `Break` asks the source to stop.
     fn push(&mut self, item: Item) -> ControlFlow<()>;
 
+    /// Whether the next item is one of those to be left out.
+    fn is_skipping(&self) -> bool {
+        false
+    }
+
     /// Whether nothing more is wanted: a source that reads long stretches without an item to push asks now and then.
     fn is_closed(&self) -> bool {
         false
+    }
+
+    /// The same for who waits elsewhere.
+    fn watch(&self) -> Watch {
+        Watch::default()
     }
 }
 
@@ -160,8 +178,26 @@ pub enum ImageData {
     Encoded(Vec<u8>),
     /// A file for a worker to read, so that files are opened in parallel.
     Path(PathBuf),
+    /// The same, wherever it lies.
+    Remote(Place),
     /// Black pixels; nothing is decoded.
     Black,
+}
+
+impl ImageData {
+    /// The encoded file; `None` for pixels that need no decoding.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is larger than [`MAX_MEMBER_BYTES`].
+    pub fn read(self) -> io::Result<Option<Vec<u8>>> {
+        let place = match self {
+            Self::Encoded(bytes) => return Ok(Some(bytes)),
+            Self::Black => return Ok(None),
+            Self::Path(path) => Place::File(path),
+            Self::Remote(place) => place,
+        };
+        place.read(MAX_MEMBER_BYTES, Patience::default()).map(Some)
+    }
 }
 
 impl Sample {
@@ -177,14 +213,14 @@ impl Sample {
     pub fn bytes(&self) -> usize {
         let image = match &self.image {
             ImageData::Encoded(bytes) => bytes.len(),
-            ImageData::Path(_) | ImageData::Black => 0,
+            ImageData::Path(_) | ImageData::Remote(_) | ImageData::Black => 0,
         };
         image + self.caption.as_ref().map_or(0, String::len)
     }
 }
 
 /// A sample or shard that is not as it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// What kind of problem, for counting.
     pub kind: ProblemKind,
@@ -201,7 +237,7 @@ impl fmt::Display for Problem {
 }
 
 /// The kinds of [`Problem`], in the order in which counts are listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProblemKind {
     /// A shard that cannot be opened or is no tar; the next shard follows.
     UnreadableShard,

@@ -4,12 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Source;
+use super::columnar::{self, Format};
 use super::csv::{Csv, CsvFormat};
+use super::folder::CaptionedFolder;
 use super::kind::DatasetKind;
+use super::shard_index::ShardIndex;
+use super::sharded::{Sampling, Shard, Sharded};
 use super::shards::Shards;
 use super::shuffle::ShuffleSize;
 use super::synthetic::Synthetic;
-use super::tar::Tar;
+use super::table::Table;
+use super::{coco, flickr, listing, tar};
 use crate::error::DataError;
 
 /// How a data set is read; the defaults are OpenCLIP's.
@@ -17,7 +22,7 @@ use crate::error::DataError;
 pub struct OpenOptions {
     /// `--dataset-type`.
     pub dataset_type: String,
-    /// `--csv-separator`, `--csv-img-key`, `--csv-caption-key`.
+    /// `--csv-separator`, and for every table `--csv-img-key` and `--csv-caption-key`.
     pub csv: CsvFormat,
     /// `--dataset-resampled`.
     pub resampled: bool,
@@ -25,6 +30,8 @@ pub struct OpenOptions {
     pub upsampling_factors: Option<String>,
     /// Samples of a synthetic set.
     pub num_samples: Option<u64>,
+    /// Where it is remembered what shards hold, so that a resume can jump.
+    pub index: Option<Arc<ShardIndex>>,
 }
 
 impl Default for OpenOptions {
@@ -35,6 +42,7 @@ impl Default for OpenOptions {
             resampled: false,
             upsampling_factors: None,
             num_samples: None,
+            index: None,
         }
     }
 }
@@ -49,32 +57,89 @@ pub struct Opened {
     /// Samples of one name have one picture: a CSV file lists a picture once for every caption. The keys of shards repeat by
     /// chance.
     pub named_by_picture: bool,
+    /// Whether it may have captions. `false` only where [`Columns::needs_captions`](super::columns::Columns) is and no column has them.
+    pub is_captioned: bool,
 }
 
-/// Opens `data`: a CSV file, a list of shards, or nothing for a synthetic set.
+/// Opens `data`: a table, a list of shards, or nothing for a synthetic set.
 ///
 /// # Errors
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
     let kind = DatasetKind::parse(&options.dataset_type, data)?;
-    let source: Arc<dyn Source> = match kind {
-        DatasetKind::Csv => Arc::new(Csv::open(Path::new(data), &options.csv)?),
+    open_part(kind, data, options)
+}
+
+/// Opens what is of one kind.
+fn open_part(kind: DatasetKind, spec: &str, options: &OpenOptions) -> Result<Opened, DataError> {
+    let path = Path::new(spec);
+    Ok(match kind {
+        DatasetKind::Csv => {
+            let csv = Csv::open(path, &options.csv)?;
+            Opened {
+                is_captioned: csv.is_captioned(),
+                ..table(csv)
+            }
+        }
+        DatasetKind::Coco => table(coco::open(path)?),
+        DatasetKind::Flickr => table(flickr::open(path)?),
+        DatasetKind::Folder => table(CaptionedFolder::open(path)?),
+        DatasetKind::Parquet => rows(spec, Format::Parquet, options)?,
+        DatasetKind::Arrow => rows(spec, Format::Arrow, options)?,
         DatasetKind::Webdataset => {
-            let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
-            let shuffle = ShuffleSize::default();
-            Arc::new(Tar::new(shards, options.resampled, shuffle)?)
+            let shards = match path.is_dir() {
+                true => Shards {
+                    places: listing::files(spec, &["tar"])?,
+                    weights: None,
+                    pattern: spec.to_owned(),
+                },
+                false => Shards::expand(spec, options.upsampling_factors.as_deref())?,
+            };
+            let source = tar::source(shards, options.resampled, ShuffleSize::default())?;
+            Opened {
+                source: Arc::new(source.with_index(options.index.clone())),
+                rgb_first: true,
+                named_by_picture: false,
+                is_captioned: true,
+            }
         }
         DatasetKind::Synthetic => {
             let unknown = || DataError::UnknownLength {
                 source_name: "synthetic".into(),
             };
             let len = options.num_samples.ok_or_else(unknown)?;
-            Arc::new(Synthetic::new(len)?)
+            Opened {
+                named_by_picture: false,
+                ..table(Synthetic::new(len)?)
+            }
         }
+    })
+}
+
+/// Numbered samples, each named by its picture.
+fn table(table: impl Table + 'static) -> Opened {
+    Opened {
+        source: Arc::new(table),
+        rgb_first: false,
+        named_by_picture: true,
+        is_captioned: true,
+    }
+}
+
+/// The rows of Parquet or Arrow files: as tar shards, where the pictures are in them, and as a CSV file, where their paths are.
+fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, DataError> {
+    let opened = columnar::open(spec, format, &options.csv.columns)?;
+    let shards = opened.units.into_iter().map(|unit| Arc::new(unit) as Arc<dyn Shard>);
+    let sampling = Sampling {
+        resampled: options.resampled,
+        ..Sampling::default()
     };
+    let shuffle = ShuffleSize::default();
+    let source = Sharded::new(shards.collect(), spec.to_owned(), sampling, shuffle)?;
     Ok(Opened {
-        source,
-        rgb_first: kind == DatasetKind::Webdataset,
-        named_by_picture: kind == DatasetKind::Csv,
+        source: Arc::new(source.with_index(options.index.clone())),
+        rgb_first: opened.has_pictures,
+        named_by_picture: !opened.has_pictures,
+        is_captioned: opened.is_captioned,
     })
 }

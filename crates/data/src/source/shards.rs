@@ -1,16 +1,21 @@
 //! Lists of webdataset shards: brace expansion, several sources with weights, and the number of samples in them.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use super::braces;
 use crate::error::DataError;
+use crate::storage::{Patience, Place};
+
+/// Longest list of shards, and longest file of their sizes.
+const MAX_LIST_BYTES: u64 = 1 << 30;
 
 /// The shards of a training or validation set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shards {
     /// Every shard, in the order of the list.
-    pub paths: Vec<PathBuf>,
+    pub places: Vec<Place>,
     /// One weight per shard, for sampling with replacement; `None` samples shards equally.
     pub weights: Option<Vec<f64>>,
     /// The list as the user wrote it.
@@ -18,26 +23,30 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Expands `A::B`, each part with braces, as OpenCLIP's `expand_urls`. `factors`
+    /// Expands `A::B`, each part with braces, as OpenCLIP's `expand_urls`; `@FILE` is a file with one shard on each line. `factors`
     /// (`--train-data-upsampling-factors`, separated by `::` too) gives every shard of a part the part's weight.
     ///
     /// # Errors
-    /// When braces are unbalanced, factors do not match the parts, or a shard is not a local file name.
+    /// When braces are unbalanced, factors do not match the parts, a list cannot be read, or a name is none of a [`Place`].
     pub fn expand(pattern: &str, factors: Option<&str>) -> Result<Self, DataError> {
-        let parts: Vec<&str> = pattern.split("::").collect();
+        let parts = parts(pattern);
         let factors = factors
             .map(|factors| parse_factors(factors, parts.len()))
             .transpose()?;
-        let mut paths = Vec::new();
+        let mut places = Vec::new();
         let mut weights = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            for name in braces::expand(part)? {
-                paths.push(local_path(&name)?);
+            let names = match part.strip_prefix('@') {
+                Some(list) => lines(list)?,
+                None => braces::expand(part)?,
+            };
+            for name in names {
+                places.push(Place::parse(&name)?);
                 weights.extend(factors.as_ref().map(|factors| factors[at]));
             }
         }
         Ok(Self {
-            paths,
+            places,
             weights: factors.map(|_| weights),
             pattern: pattern.to_owned(),
         })
@@ -47,7 +56,7 @@ impl Shards {
     pub fn list(paths: Vec<PathBuf>) -> Self {
         let pattern = format!("a list of {} shards", paths.len());
         Self {
-            paths,
+            places: paths.into_iter().map(Place::File).collect(),
             weights: None,
             pattern,
         }
@@ -59,48 +68,37 @@ impl Shards {
     /// # Errors
     /// When the file is malformed or does not name a shard.
     pub fn num_samples(&self) -> Result<Option<u64>, DataError> {
-        let dir = self
-            .paths
-            .first()
-            .and_then(|path| path.parent())
-            .unwrap_or(Path::new(""));
-        let sizes = dir.join("sizes.json");
-        if sizes.exists() {
-            return self.sum_of_sizes(&sizes).map(Some);
-        }
-        let len = dir.join("__len__");
-        if !len.exists() {
+        let Some(first) = self.places.first() else {
             return Ok(None);
+        };
+        if let Some((place, text)) = beside(first, "sizes.json")? {
+            return self.sum_of_sizes(&place, &text).map(Some);
         }
-        let text = std::fs::read_to_string(&len).map_err(|source| DataError::Io {
-            path: len.clone(),
-            source,
-        })?;
+        let Some((place, text)) = beside(first, "__len__")? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8_lossy(&text);
         match text.trim().parse() {
             Ok(samples) => Ok(Some(samples)),
             Err(_) => Err(DataError::ShardSizes {
-                path: len,
+                path: place,
                 reason: format!("expected one number, found {text:?}"),
             }),
         }
     }
 
-    fn sum_of_sizes(&self, path: &Path) -> Result<u64, DataError> {
+    fn sum_of_sizes(&self, path: &str, text: &[u8]) -> Result<u64, DataError> {
         let fail = |reason: String| DataError::ShardSizes {
             path: path.to_owned(),
             reason,
         };
-        let text = std::fs::read(path).map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
         let sizes: HashMap<String, serde_json::Value> =
-            serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| fail(error.to_string()))?;
         let mut sum = 0_u64;
-        for shard in &self.paths {
-            let name = shard.file_name().unwrap_or_default().to_string_lossy();
+        for shard in &self.places {
+            let name = shard.file_name();
             let size = sizes
-                .get(name.as_ref())
+                .get(&name)
                 .ok_or_else(|| fail(format!("no entry for {name}")))?;
             // OpenCLIP takes numbers and numbers in quotes.
             let size = size.as_u64().or_else(|| size.as_str()?.trim().parse().ok());
@@ -109,6 +107,65 @@ impl Shards {
                 .ok_or_else(|| fail(format!("the entry for {name} is not a number of samples")))?;
         }
         Ok(sum)
+    }
+}
+
+/// The parts of `A::B`. Two colons in the address of a host, as in `http://[::1]/a.tar`, part nothing.
+pub(super) fn parts(pattern: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in pattern.match_indices("::") {
+        let part = &pattern[start..at.max(start)];
+        let is_inside = part
+            .rfind("://[")
+            .is_some_and(|host| !part[host..].contains(']'));
+        if at >= start && !is_inside {
+            parts.push(part);
+            start = at + 2;
+        }
+    }
+    parts.push(&pattern[start..]);
+    parts
+}
+
+/// The lines of a list of shards; empty ones are none.
+fn lines(list: &str) -> Result<Vec<String>, DataError> {
+    let fail = |reason: String| DataError::ShardList {
+        path: list.to_owned(),
+        reason,
+    };
+    let text = Place::parse(list)?.read(MAX_LIST_BYTES, Patience::default());
+    let text = String::from_utf8(text.map_err(|error| fail(error.to_string()))?);
+    let text = text.map_err(|error| fail(error.to_string()))?;
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let lines: Vec<String> = lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect();
+    match lines.is_empty() {
+        true => Err(fail("it has no line that names a shard".into())),
+        false => Ok(lines),
+    }
+}
+
+/// Name and content of the file `name` beside a shard, if there is one. A store that keeps to itself what it has answers as if
+/// access were denied.
+fn beside(shard: &Place, name: &str) -> Result<Option<(String, Vec<u8>)>, DataError> {
+    let Some(place) = shard.sibling(name) else {
+        return Ok(None);
+    };
+    match place.read(MAX_LIST_BYTES, Patience::default()) {
+        Ok(bytes) => Ok(Some((place.to_string(), bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied && place.as_file().is_none() =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(DataError::ShardSizes {
+            path: place.to_string(),
+            reason: error.to_string(),
+        }),
     }
 }
 
@@ -133,26 +190,6 @@ fn parse_factors(factors: &str, parts: usize) -> Result<Vec<f64>, DataError> {
     }
 }
 
-/// The file that a shard name stands for: a path, or `file:` and a path.
-fn local_path(name: &str) -> Result<PathBuf, DataError> {
-    let scheme = name
-        .split_once(':')
-        .map(|(scheme, rest)| (scheme, rest.trim_start_matches("//")));
-    match scheme {
-        Some(("file", rest)) => Ok(rest.into()),
-        // A single letter is a drive, and a file name may well hold a colon further on.
-        Some((scheme, _))
-            if scheme.len() > 1 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) =>
-        {
-            Err(DataError::UnsupportedScheme {
-                scheme: scheme.to_owned(),
-                name: name.to_owned(),
-            })
-        }
-        _ => Ok(name.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -170,15 +207,15 @@ mod tests {
             ("shard_{000..009}.tar::shard_{000..009}.tar", 20),
         ] {
             assert_eq!(
-                Shards::expand(pattern, None).unwrap().paths.len(),
+                Shards::expand(pattern, None).unwrap().places.len(),
                 expected,
                 "{pattern}"
             );
         }
-        assert_eq!(Shards::list(vec!["shard.tar".into()]).paths.len(), 1);
+        assert_eq!(Shards::list(vec!["shard.tar".into()]).places.len(), 1);
         assert_eq!(
             Shards::list(vec!["a.tar".into(), "b.tar".into()])
-                .paths
+                .places
                 .len(),
             2
         );
@@ -195,30 +232,41 @@ mod tests {
     }
 
     #[test]
-    fn only_local_names() {
-        assert_eq!(
-            Shards::expand("file:/x/a.tar::file:///x/b.tar", None)
-                .unwrap()
-                .paths,
-            [PathBuf::from("/x/a.tar"), PathBuf::from("/x/b.tar")]
-        );
-        assert_eq!(
-            Shards::expand("dir/a:b.tar", None).unwrap().paths,
-            [PathBuf::from("dir/a:b.tar")]
-        );
-        for (name, scheme) in [
-            ("https://host/{0..3}.tar", "https"),
-            ("s3://bucket/a.tar", "s3"),
-            ("pipe:aws s3 cp s3://b/{00..10}.tar -", "pipe"),
-            ("ok.tar::gs://b/a.tar", "gs"),
+    fn parts_of_lists() {
+        for (pattern, expected) in [
+            ("a", &["a"][..]),
+            ("a::b", &["a", "b"]),
+            ("http://[::1]:80/a.tar::b", &["http://[::1]:80/a.tar", "b"]),
+            ("a::", &["a", ""]),
         ] {
-            match Shards::expand(name, None) {
-                Err(DataError::UnsupportedScheme { scheme: found, .. }) => {
-                    assert_eq!(found, scheme)
-                }
-                other => panic!("{name}: {other:?}"),
-            }
+            assert_eq!(parts(pattern), expected);
         }
+        let names = |pattern: &str| -> Vec<String> {
+            let shards = Shards::expand(pattern, None).unwrap();
+            shards.places.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            names("pipe:aws s3 cp s3://b/{00..02}.tar -::gs://b/a.tar"),
+            [
+                "pipe:aws s3 cp s3://b/00.tar -",
+                "pipe:aws s3 cp s3://b/01.tar -",
+                "pipe:aws s3 cp s3://b/02.tar -",
+                "gs://b/a.tar"
+            ]
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let list = dir.path().join("list.txt");
+        std::fs::write(&list, "a.tar\r\n\n  s3://b/{c}.tar\n").unwrap();
+        let pattern = format!("@{}::x{{1..2}}.tar", list.display());
+        assert_eq!(
+            names(&pattern),
+            ["a.tar", "s3://b/%7Bc%7D.tar", "x1.tar", "x2.tar"]
+        );
+        let weighted = Shards::expand(&pattern, Some("1::3")).unwrap();
+        assert_eq!(weighted.weights.unwrap(), [1.0, 1.0, 3.0, 3.0]);
+        std::fs::write(&list, "\n").unwrap();
+        let error = Shards::expand(&pattern, None).unwrap_err().to_string();
+        assert!(error.contains("list.txt"), "{error}");
     }
 
     #[test]

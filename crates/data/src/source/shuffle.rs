@@ -1,11 +1,22 @@
 //! A shuffle buffer over a stream of samples, as `webdataset.shuffle`, but seeded and bounded in bytes.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::shard_index::Extent;
+use super::sharded::{Shard, fetch};
 use super::{Item, Sample, Sink};
+use crate::error::DataError;
+use crate::storage::Watch;
+
+/// Threads that read samples which wait, and how many each reads at a time.
+const READERS: usize = 8;
+const TOGETHER: usize = 16;
 
 /// How much a shuffle buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +27,15 @@ pub struct ShuffleSize {
     pub initial: usize,
     /// Bytes of encoded samples at which the buffer counts as full, however few they are.
     pub bytes: usize,
+}
+
+impl ShuffleSize {
+    /// Samples keep their order.
+    pub const NONE: Self = Self {
+        capacity: 0,
+        initial: 0,
+        bytes: 0,
+    };
 }
 
 impl Default for ShuffleSize {
@@ -29,21 +49,47 @@ impl Default for ShuffleSize {
     }
 }
 
+/// A sample that was passed over so far, and is read when it is given out.
+pub(super) struct Waiting<'a> {
+    pub shard: &'a dyn Shard,
+    pub version: Arc<str>,
+    pub extent: Extent,
+    pub bytes: usize,
+}
+
+enum Held<'a> {
+    Sample(Sample),
+    Waiting(Waiting<'a>),
+}
+
+impl Held<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Sample(sample) => sample.bytes(),
+            Self::Waiting(waiting) => waiting.bytes,
+        }
+    }
+}
+
 /// Gives out samples in random order; problems pass straight through. Only the first problem of a shard lets a sample go
 /// first, so that whoever counts bad shards knows that not all are barren.
-pub(crate) struct Shuffle<'a> {
+///
+/// After a resume samples are left out at its end, so that the buffer holds at every place what it held before. Those that were
+/// never read are so once the first is wanted.
+pub(super) struct Shuffle<'a, 's> {
     size: ShuffleSize,
     rng: StdRng,
-    held: Vec<Sample>,
+    held: Vec<Held<'a>>,
     bytes: usize,
     /// While the buffer fills, two samples come in for each that goes out; this is set between the two.
     expects_second: bool,
     has_given: bool,
-    sink: &'a mut dyn Sink,
+    sink: &'s mut dyn Sink,
+    failed: Option<DataError>,
 }
 
-impl<'a> Shuffle<'a> {
-    pub fn new(size: ShuffleSize, rng: StdRng, sink: &'a mut dyn Sink) -> Self {
+impl<'a, 's> Shuffle<'a, 's> {
+    pub fn new(size: ShuffleSize, rng: StdRng, sink: &'s mut dyn Sink) -> Self {
         Self {
             size,
             rng,
@@ -52,6 +98,7 @@ impl<'a> Shuffle<'a> {
             expects_second: false,
             has_given: false,
             sink,
+            failed: None,
         }
     }
 
@@ -59,24 +106,125 @@ impl<'a> Shuffle<'a> {
         self.held.len() >= self.size.capacity || self.bytes >= self.size.bytes
     }
 
+    /// Takes a sample that is not read yet.
+    pub fn wait(&mut self, waiting: Waiting<'a>) -> ControlFlow<()> {
+        self.hold(Held::Waiting(waiting))
+    }
+
+    fn hold(&mut self, held: Held<'a>) -> ControlFlow<()> {
+        self.bytes += held.bytes();
+        self.held.push(held);
+        self.expects_second = !self.expects_second && !self.full();
+        if self.expects_second || (self.held.len() < self.size.initial && !self.full()) {
+            return ControlFlow::Continue(());
+        }
+        self.give_one()
+    }
+
     fn give_one(&mut self) -> ControlFlow<()> {
         let at = self.rng.random_range(0..self.held.len());
-        let sample = self.held.swap_remove(at);
-        self.bytes -= sample.bytes();
         self.has_given = true;
-        self.sink.push(Item::Sample(sample))
+        if self.sink.jump(1) == 1 {
+            self.bytes -= self.held.swap_remove(at).bytes();
+            return ControlFlow::Continue(());
+        }
+        if matches!(self.held[at], Held::Waiting(_))
+            && let Err(error) = self.read_all()
+        {
+            self.failed = Some(error);
+            return ControlFlow::Break(());
+        }
+        let held = self.held.swap_remove(at);
+        self.bytes -= held.bytes();
+        match held {
+            Held::Sample(sample) => self.sink.push(Item::Sample(sample)),
+            Held::Waiting(_) => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Reads all samples that wait: many at a time, each shard's in their order.
+    fn read_all(&mut self) -> Result<(), DataError> {
+        let mut by_shard: BTreeMap<Arc<str>, Vec<(Extent, usize)>> = BTreeMap::new();
+        let mut shards: BTreeMap<Arc<str>, (&'a dyn Shard, Arc<str>)> = BTreeMap::new();
+        for (place, held) in self.held.iter().enumerate() {
+            if let Held::Waiting(waiting) = held {
+                let name = waiting.shard.name();
+                shards
+                    .entry(Arc::clone(&name))
+                    .or_insert_with(|| (waiting.shard, Arc::clone(&waiting.version)));
+                by_shard
+                    .entry(name)
+                    .or_default()
+                    .push((waiting.extent, place));
+            }
+        }
+        let mut parts = Vec::new();
+        for (name, mut wanted) in by_shard {
+            wanted.sort_unstable_by_key(|(extent, _)| extent.start);
+            if let Some((shard, version)) = shards.get(&name) {
+                let of_shard = wanted.chunks(TOGETHER).map(<[_]>::to_vec);
+                parts.extend(of_shard.map(|part| (*shard, Arc::clone(version), part)));
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(Vec::with_capacity(self.held.len()));
+        let work = || {
+            while let Some((shard, version, part)) = parts.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let extents: Vec<Extent> = part.iter().map(|(extent, _)| *extent).collect();
+                let fetched = fetch(*shard, &extents, version);
+                let has_failed = fetched.is_err();
+                let places = part.iter().map(|(_, place)| *place);
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                read.push(fetched.map(|items| places.zip(items).collect::<Vec<_>>()));
+                if has_failed {
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..READERS.min(parts.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let read = read.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for part in read {
+            for (place, item) in part? {
+                if let Item::Sample(sample) = item {
+                    self.held[place] = Held::Sample(sample);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Gives out what is left.
-    pub fn drain(mut self) -> ControlFlow<()> {
+    ///
+    /// # Errors
+    /// When a sample that was passed over cannot be read again.
+    pub fn drain(mut self) -> Result<ControlFlow<()>, DataError> {
         while !self.held.is_empty() {
-            self.give_one()?;
+            if self.give_one().is_break() {
+                return self.outcome();
+            }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Why nothing more is given out.
+    ///
+    /// # Errors
+    /// As for [`Self::drain`].
+    pub fn outcome(self) -> Result<ControlFlow<()>, DataError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok(ControlFlow::Break(())),
+        }
     }
 }
 
-impl Sink for Shuffle<'_> {
+impl Sink for Shuffle<'_, '_> {
     fn jump(&mut self, _: usize) -> usize {
         0
     }
@@ -94,17 +242,19 @@ impl Sink for Shuffle<'_> {
                 return self.sink.push(Item::Problem(problem));
             }
         };
-        self.bytes += sample.bytes();
-        self.held.push(sample);
-        self.expects_second = !self.expects_second && !self.full();
-        if self.expects_second || (self.held.len() < self.size.initial && !self.full()) {
-            return ControlFlow::Continue(());
-        }
-        self.give_one()
+        self.hold(Held::Sample(sample))
     }
 
     fn is_closed(&self) -> bool {
         self.sink.is_closed()
+    }
+
+    fn watch(&self) -> Watch {
+        self.sink.watch()
+    }
+
+    fn is_skipping(&self) -> bool {
+        self.sink.is_skipping()
     }
 }
 
@@ -136,7 +286,7 @@ mod tests {
             assert!(shuffle.push(Item::Sample(sample)).is_continue());
             most = most.max(shuffle.held.len());
         }
-        assert!(shuffle.drain().is_continue());
+        assert!(shuffle.drain().unwrap().is_continue());
         (
             out.names()
                 .iter()
@@ -218,7 +368,7 @@ mod tests {
             assert!(shuffle.push(Item::Sample(sample)).is_continue());
             assert!(shuffle.push(problem()).is_continue());
         }
-        assert!(shuffle.drain().is_continue());
+        assert!(shuffle.drain().unwrap().is_continue());
         let is_sample: Vec<_> = out
             .0
             .iter()

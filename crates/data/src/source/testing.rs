@@ -4,9 +4,10 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::sharded::Sharded;
 use super::shards::Shards;
 use super::shuffle::ShuffleSize;
-use super::tar::Tar;
+use super::tar;
 use super::{Item, Order, ProblemKind, Sample, Sink, Source};
 use crate::error::DataError;
 
@@ -95,8 +96,8 @@ pub(crate) fn write_shards(dir: &Path, shards: usize, samples: usize) -> Vec<Pat
 }
 
 /// A source over a list of shards.
-pub(crate) fn tar(paths: Vec<PathBuf>) -> Tar {
-    Tar::new(
+pub(crate) fn tar(paths: Vec<PathBuf>) -> Sharded {
+    tar::source(
         Shards::list(paths),
         false,
         ShuffleSize {

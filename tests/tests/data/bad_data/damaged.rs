@@ -10,7 +10,6 @@ use openclip_data::error::panic_message;
 use openclip_data::source::csv::{Csv, CsvFormat};
 use openclip_data::source::shards::Shards;
 use openclip_data::source::shuffle::ShuffleSize;
-use openclip_data::source::tar::Tar;
 use openclip_data::source::{Item, Order, Sink, Source};
 use openclip_data::tokenizer::{HfOptions, HfTokenizer, Tokenizer};
 use openclip_eval::zero_shot::Prompts;
@@ -246,7 +245,8 @@ fn damaged_lists_and_shards() {
     ]);
     panics.extend(read_all("a.tar", &shard, &[], |path| {
         let shards = Shards::list(vec![path.to_path_buf()]);
-        let tar = Tar::new(shards, false, ShuffleSize::default()).unwrap();
+        let tar =
+            openclip_data::source::tar::source(shards, false, ShuffleSize::default()).unwrap();
         let _ = tar.pass(&Order::sequential(), 0, &mut Everything);
     }));
     let prompts = "{\"classes\": [\"cat\", \"dog\"], \"templates\": [\"a {}\", \"the {c}\"]}";

@@ -15,9 +15,10 @@ use openclip_data::loader::{Loader, LoaderOptions, Stats};
 use openclip_data::source::csv::{Csv, CsvFormat};
 use openclip_data::source::files::Files;
 use openclip_data::source::image_folder::ImageFolder;
+use openclip_data::source::sharded::Sharded;
 use openclip_data::source::shards::Shards;
 use openclip_data::source::shuffle::ShuffleSize;
-use openclip_data::source::tar::Tar;
+use openclip_data::source::tar;
 use openclip_data::source::{Order, ProblemKind, Source};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_model::config::PreprocessConfig;
@@ -166,7 +167,7 @@ fn samples(keys: &[&str], image: &[u8]) -> Vec<u8> {
 }
 
 /// Writes archives; those of whole blocks get their end mark.
-fn shards(dir: &Path, shards: &[&[u8]]) -> Tar {
+fn shards(dir: &Path, shards: &[&[u8]]) -> Sharded {
     let write = |(at, bytes): (usize, &&[u8])| {
         let path = dir.join(format!("{at}.tar"));
         let is_whole = bytes.len().is_multiple_of(512) && !bytes.starts_with(b"\x1f\x8b");
@@ -177,8 +178,8 @@ fn shards(dir: &Path, shards: &[&[u8]]) -> Tar {
     source(shards.iter().enumerate().map(write).collect())
 }
 
-fn source(paths: Vec<PathBuf>) -> Tar {
-    Tar::new(Shards::list(paths), false, ShuffleSize::default()).unwrap()
+fn source(paths: Vec<PathBuf>) -> Sharded {
+    tar::source(Shards::list(paths), false, ShuffleSize::default()).unwrap()
 }
 
 fn csv(dir: &Path, rows: &[(&str, &str)]) -> Csv {

@@ -19,6 +19,7 @@ use super::input::{Input, Part};
 use super::row::{Cells, Rows};
 use super::schema::{Kind, Leaf, Role, Selection};
 use super::{Fault, panicked};
+use crate::storage::Place;
 
 /// First bytes of the form that is a file.
 const MAGIC: &[u8] = b"ARROW1\0\0";
@@ -34,6 +35,8 @@ const MAX_BATCH: u64 = 8 << 30;
 pub(super) struct File {
     input: Input,
     pub rows: Rows,
+    /// What tells its content from that of another day.
+    pub version: String,
     decoder: FileDecoder,
     /// The way to the values that are read, by [`Role`]: a column of those that are decoded, and parts of structures in it.
     ways: [Option<Vec<usize>>; Role::ALL.len()],
@@ -84,7 +87,9 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Batches, Fault> {
         let schema = try_fb_to_schema(schema).map_err(|error| error.to_string())?;
         Ok((schema, message.version()))
     })?;
-    let file = Arc::new(File::new(input, &schema, version, columns)?);
+    // Of a file far away, its length is what is known of it.
+    let today = input.0.version().unwrap_or_else(|| length.to_string());
+    let file = Arc::new(File::new(input, today, &schema, version, columns)?);
     at += first.size();
     let mut found = Batches {
         batches: Vec::new(),
@@ -202,8 +207,9 @@ fn parsed<T>(bytes: &[u8], look: impl FnOnce(Message<'_>) -> Result<T, String>) 
 impl File {
     fn new(
         input: Input,
+        version: String,
         schema: &Schema,
-        version: MetadataVersion,
+        metadata: MetadataVersion,
         columns: &Columns,
     ) -> Result<Self, Fault> {
         let mut leaves = Vec::new();
@@ -222,9 +228,10 @@ impl File {
         let fields = schema.fields().iter().map(unchecked);
         let schema = Schema::new(fields.collect::<Vec<FieldRef>>());
         Ok(Self {
-            rows: Rows::new(input.path(), selection),
+            rows: Rows::new(&input.0, selection),
+            version,
             input,
-            decoder: FileDecoder::new(Arc::new(schema), version).with_projection(decoded),
+            decoder: FileDecoder::new(Arc::new(schema), metadata).with_projection(decoded),
             ways,
         })
     }
@@ -367,6 +374,11 @@ fn check_unpacked(message: &[u8], body: &[u8]) -> Result<(), Fault> {
 }
 
 impl File {
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.input.0
+    }
+
     fn cells<'a>(&self, batch: &'a RecordBatch, row: usize) -> Cells<'a> {
         self.ways.each_ref().map(|way| {
             let (column, way) = way.as_ref()?.split_first()?;

@@ -1,55 +1,43 @@
 //! The bytes of a file by range, as the readers of formats want them.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::storage::{Patience, Place};
+
 /// Bytes read at least: what a page's header takes, mostly.
 const WINDOW: u64 = 16 << 10;
 
+/// The same of a file far away, whose every answer takes a while.
+const REMOTE_WINDOW: u64 = 8 << 20;
+
 /// A file that is read in parts.
 #[derive(Clone, Debug)]
-pub(super) struct Input {
-    path: PathBuf,
-}
+pub(super) struct Input(pub Place);
 
 impl Input {
-    pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Number of bytes.
     pub fn len(&self) -> io::Result<u64> {
-        let metadata = std::fs::metadata(&self.path)?;
-        match metadata.is_file() {
-            true => Ok(metadata.len()),
-            false => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file, and parts of it are wanted",
-            )),
-        }
+        self.0.len(Patience::default())
     }
 
     /// Exactly the bytes of a range.
     pub fn read_range(&self, start: u64, length: u64) -> io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::with_capacity(length.min(1 << 30) as usize);
-        file.take(length).read_to_end(&mut bytes)?;
+        let bytes = self.0.read_range(start, length, None, Patience::default())?;
         match bytes.len() as u64 == length {
             true => Ok(bytes),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn window(&self) -> u64 {
+        match self.0 {
+            Place::Remote(_) => REMOTE_WINDOW,
+            _ => WINDOW,
         }
     }
 }
@@ -89,7 +77,7 @@ impl Part {
         let (first, bytes) = &*window;
         let is_there = *first <= start && end <= first + bytes.len() as u64;
         if !is_there {
-            let length = least.max(WINDOW).min(self.end - start);
+            let length = least.max(self.input.window()).min(self.end - start);
             *window = (start, self.input.read_range(start, length)?.into());
         }
         let (first, bytes) = &*window;
@@ -97,24 +85,27 @@ impl Part {
     }
 }
 
-impl Length for Part {
+/// A part of a file as the column readers take it.
+pub(super) struct Pages(pub Arc<Part>);
+
+impl Length for Pages {
     fn len(&self) -> u64 {
-        self.end
+        self.0.end
     }
 }
 
-impl ChunkReader for Arc<Part> {
+impl ChunkReader for Pages {
     type T = Reading;
 
     fn get_read(&self, start: u64) -> Result<Reading, ParquetError> {
         Ok(Reading {
-            part: Arc::clone(self),
+            part: Arc::clone(&self.0),
             at: start,
         })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        Ok(self.bytes(start, length as u64)?.slice(..length))
+        Ok(self.0.bytes(start, length as u64)?.slice(..length))
     }
 }
 

@@ -10,7 +10,6 @@
 
 mod arrow;
 mod input;
-mod listing;
 mod parquet;
 mod row;
 mod schema;
@@ -19,16 +18,17 @@ mod unit;
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
+use self::input::Input;
+use self::schema::{Misfit, Role, top_level};
+pub(crate) use self::unit::Unit;
 use super::columns::Columns;
+use super::listing;
+use super::sharded::Shard;
 use crate::error::{DataError, panic_message};
-use input::Input;
-use schema::{Misfit, top_level};
-pub(crate) use unit::Unit;
+use crate::storage::Place;
 
 /// Files whose descriptions are read at a time.
 const OPENED_AT_A_TIME: usize = 16;
@@ -38,6 +38,16 @@ const OPENED_AT_A_TIME: usize = 16;
 pub(crate) enum Format {
     Parquet,
     Arrow,
+}
+
+impl Format {
+    /// Of the files in a folder.
+    fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Parquet => &["parquet", "pq"],
+            Self::Arrow => &["arrow", "feather"],
+        }
+    }
 }
 
 /// Why a file, or a part of it, cannot be read.
@@ -71,59 +81,75 @@ fn panicked(payload: &(dyn Any + Send)) -> Fault {
     Fault::Broken(format!("damaged: {}", panic_message(payload)))
 }
 
-/// Opens files and lists their units, in the files' order. A file that cannot be read is a unit that says so.
+/// The rows of files.
+pub(crate) struct Opened {
+    pub units: Vec<Unit>,
+    /// Whether they hold pictures, and not only paths or addresses of them.
+    pub has_pictures: bool,
+    /// Whether they hold captions.
+    pub is_captioned: bool,
+}
+
+/// Opens the files that `spec` stands for: one, or several by braces, `*` or their folder. Units are in the order of the files; a
+/// file that cannot be read is a unit that says so.
 ///
 /// # Errors
-/// When a file lacks a column that is wanted, or none can be read.
-pub(crate) fn open(
-    files: &[PathBuf],
-    format: Format,
-    columns: &Columns,
-) -> Result<Vec<Unit>, DataError> {
+/// When a file lacks a column that is wanted, none can be read, or there is no row.
+pub(crate) fn open(spec: &str, format: Format, columns: &Columns) -> Result<Opened, DataError> {
+    let places = listing::files(spec, format.extensions())?;
     let mut units = Vec::new();
     let mut first_fault = None;
-    for (path, found) in files.iter().zip(open_all(files, format, columns)) {
+    for (place, found) in places.iter().zip(open_all(&places, format, columns)) {
         match found {
             Ok(found) => units.extend(found),
-            Err(Fault::Misfit { misfit, columns }) => return Err(misfit.of(path, columns)),
+            Err(Fault::Misfit { misfit, columns }) => return Err(misfit.of(place, columns)),
             Err(fault) => {
-                first_fault.get_or_insert_with(|| (path, fault.to_string()));
-                units.push(Unit::unreadable(path, &fault));
+                first_fault.get_or_insert_with(|| (place, fault.to_string()));
+                units.push(Unit::unreadable(place, &fault));
             }
         }
     }
-    let is_usable = units.iter().any(|unit| unit.len().is_some());
-    match first_fault {
-        Some((path, reason)) if !is_usable => Err(DataError::Table {
-            path: path.clone(),
+    let rows = units.iter().filter_map(Shard::len).sum::<u64>();
+    if rows == 0 {
+        let none = || (&places[0], "no row in it".to_owned());
+        let (place, reason) = first_fault.unwrap_or_else(none);
+        return Err(DataError::Table {
+            path: place.to_string().into(),
             reason,
-        }),
-        _ => {
-            tell_many_captions(&units);
-            Ok(units)
-        }
+        });
     }
+    let selections = || units.iter().filter_map(Unit::rows).map(|rows| (rows, &rows.selection));
+    if let Some((rows, _)) = selections().find(|(_, selection)| selection.has_many_captions) {
+        log::info!("{}: rows have lists of captions; the first of each is read", rows.file);
+    }
+    let opened = Opened {
+        has_pictures: selections().any(|(_, selection)| selection.leaf(Role::Bytes).is_some()),
+        is_captioned: selections().any(|(_, selection)| selection.leaf(Role::Caption).is_some()),
+        units: Vec::new(),
+    };
+    Ok(Opened { units, ..opened })
 }
 
 /// What each file has, found by several threads.
 fn open_all(
-    files: &[PathBuf],
+    places: &[Place],
     format: Format,
     columns: &Columns,
 ) -> Vec<Result<Vec<Unit>, Fault>> {
     let next = AtomicUsize::new(0);
-    let opened = Mutex::new(Vec::with_capacity(files.len()));
+    let opened = Mutex::new(Vec::with_capacity(places.len()));
     let work = || {
-        while let Some((at, path)) = {
+        while let Some((at, place)) = {
             let at = next.fetch_add(1, Relaxed);
-            files.get(at).map(|path| (at, path))
+            places.get(at).map(|place| (at, place))
         } {
-            let found = open_file(path, format, columns);
-            opened.lock().unwrap_or_else(PoisonError::into_inner).push((at, found));
+            let found = open_file(place, format, columns);
+            let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+            opened.push((at, found));
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..OPENED_AT_A_TIME.min(files.len()) {
+        for _ in 1..OPENED_AT_A_TIME.min(places.len()) {
             scope.spawn(work);
         }
         work();
@@ -133,27 +159,19 @@ fn open_all(
     opened.into_iter().map(|(_, found)| found).collect()
 }
 
-fn open_file(path: &Path, format: Format, columns: &Columns) -> Result<Vec<Unit>, Fault> {
-    let input = Input::new(path);
+fn open_file(place: &Place, format: Format, columns: &Columns) -> Result<Vec<Unit>, Fault> {
+    let input = Input(place.clone());
     Ok(match format {
         Format::Parquet => {
             let groups = parquet::open(input, columns)?;
-            groups.into_iter().map(Unit::RowGroup).collect()
+            groups.into_iter().map(Unit::from).collect()
         }
         Format::Arrow => {
             let arrow::Batches { batches, cut } = arrow::open(input, columns)?;
-            let batches = batches.into_iter().map(Unit::Batch);
-            batches.chain(cut.map(|reason| Unit::cut(path, reason))).collect()
+            let batches = batches.into_iter().map(Unit::from);
+            batches.chain(cut.map(|reason| Unit::cut(place, reason))).collect()
         }
     })
-}
-
-/// Says once that of several captions the first is read.
-fn tell_many_captions(units: &[Unit]) {
-    let file = units.iter().find(|unit| unit.has_many_captions());
-    if let Some(unit) = file {
-        log::info!("{}: rows have lists of captions, the first of each is read", unit.file());
-    }
 }
 
 impl Misfit {
@@ -165,8 +183,8 @@ impl Misfit {
         }
     }
 
-    fn of(self, path: &Path, columns: Vec<String>) -> DataError {
-        let path = path.to_owned();
+    fn of(self, place: &Place, columns: Vec<String>) -> DataError {
+        let path = place.to_string().into();
         match self {
             Self::Missing { wanted } => DataError::MissingColumn {
                 path,
@@ -186,6 +204,3 @@ impl Misfit {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,10 +16,11 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::super::columns::Columns;
 use super::super::{Item, ProblemKind};
-use super::input::{Input, Part};
+use super::input::{Input, Pages, Part};
 use super::row::Rows;
 use super::schema::{Kind, Leaf, Role, Selection};
 use super::{Fault, panicked};
+use crate::storage::Place;
 
 /// Bytes at the end of a file that are read first; most footers lie within them.
 const TAIL: u64 = 64 << 10;
@@ -35,6 +36,8 @@ const ELEMENTS: [&str; 6] = ["list", "element", "item", "bag", "array", "array_e
 pub(super) struct File {
     input: Input,
     pub rows: Rows,
+    /// What tells its content from that of another day.
+    pub version: String,
     /// The columns that are read, by [`Role`].
     columns: [Option<ColumnDescPtr>; Role::ALL.len()],
 }
@@ -68,14 +71,16 @@ struct Chunk {
 pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fault> {
     let length = input.len()?;
     let metadata = catch_unwind(AssertUnwindSafe(|| footer(&input, length)));
-    let metadata = metadata.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))?;
+    let (metadata, sum) = metadata.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))?;
+    let version = input.0.version().unwrap_or_else(|| format!("{length} {sum}"));
     let schema = metadata.file_metadata().schema_descr();
     let leaves: Vec<Leaf> = schema.columns().iter().map(|column| leaf(column)).collect();
     let selection = Selection::new(&leaves, columns).map_err(|misfit| misfit.with(&leaves))?;
     let chosen = selection.leaves;
     let file = Arc::new(File {
         columns: chosen.map(|leaf| leaf.map(|leaf| schema.column(leaf))),
-        rows: Rows::new(input.path(), selection),
+        rows: Rows::new(&input.0, selection),
+        version,
         input,
     });
     let mut first_row = 0;
@@ -101,8 +106,8 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fau
     Ok(groups)
 }
 
-/// Reads the description at the end of a file.
-fn footer(input: &Input, length: u64) -> Result<ParquetMetaData, Fault> {
+/// Reads the description at the end of a file, with a sum of its bytes.
+fn footer(input: &Input, length: u64) -> Result<(ParquetMetaData, u32), Fault> {
     let broken = |reason: &str| Err(Fault::Broken(reason.to_owned()));
     let tail = input.read_range(length - TAIL.min(length), TAIL.min(length))?;
     let Some((before, end)) = tail.split_last_chunk::<8>() else {
@@ -123,23 +128,21 @@ fn footer(input: &Input, length: u64) -> Result<ParquetMetaData, Fault> {
     if size + 8 > length || size > MAX_FOOTER {
         return broken("its footer is longer than the file");
     }
-    let metadata = match before.len().checked_sub(size as usize) {
-        Some(start) => ParquetMetaDataReader::decode_metadata(&before[start..]),
+    let far;
+    let bytes = match before.len().checked_sub(size as usize) {
+        Some(start) => &before[start..],
         None => {
-            let bytes = input.read_range(length - 8 - size, size)?;
-            ParquetMetaDataReader::decode_metadata(&bytes)
+            far = input.read_range(length - 8 - size, size)?;
+            &far[..]
         }
     };
-    Ok(metadata?)
+    Ok((ParquetMetaDataReader::decode_metadata(bytes)?, crc32fast::hash(bytes)))
 }
 
 /// Where a column of a row group lies; `None` where it cannot be so.
 fn chunk(group: &RowGroupMetaData, leaf: usize, file: u64) -> Result<Option<Chunk>, Fault> {
     let column = group.column(leaf);
     let name = column.column_path().string();
-    if column.crypto_metadata().is_some() {
-        return Err(Fault::Broken(format!("column {name} is encrypted, which is not read")));
-    }
     if column.file_path().is_some() {
         return Err(Fault::Broken(format!("column {name} is in another file, which is not read")));
     }
@@ -278,6 +281,13 @@ impl RowGroup {
     }
 }
 
+impl File {
+    /// Where it lies.
+    pub fn place(&self) -> &Place {
+        &self.input.0
+    }
+}
+
 /// The values of some rows, of every column that is read.
 type Batch = [Option<Vec<Option<ByteArray>>>; Role::ALL.len()];
 
@@ -317,7 +327,7 @@ impl ColumnValues {
             .set_num_values(chunk.values)
             .build()?;
         let part = Arc::new(Part::new(input, chunk.start + chunk.length));
-        let pages = SerializedPageReader::new(Arc::new(part), &metadata, rows as usize, None)?;
+        let pages = SerializedPageReader::new(Arc::new(Pages(part)), &metadata, rows as usize, None)?;
         let reader = get_column_reader(Arc::clone(column), Box::new(pages));
         Ok(Self {
             reader: get_typed_column_reader(reader),

@@ -1,11 +1,11 @@
 //! One row: the values of its columns as an item.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::super::beside::Beside;
 use super::super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 use super::schema::{Role, Selection};
+use crate::storage::Place;
 
 /// The values of a row by [`Role`]; `None` for null and for a column that is not read.
 pub(super) type Cells<'a> = [Option<&'a [u8]>; Role::ALL.len()];
@@ -20,9 +20,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub fn new(file: &Path, selection: Selection) -> Self {
+    pub fn new(file: &Place, selection: Selection) -> Self {
         Self {
-            file: file.to_string_lossy().into(),
+            file: file.to_string().into(),
             pictures: Beside::new(file),
             selection,
         }
@@ -97,7 +97,7 @@ mod tests {
             caption: Some("text".into()),
             has_many_captions: false,
         };
-        Rows::new(Path::new("/data/a.parquet"), selection)
+        Rows::new(&Place::File("/data/a.parquet".into()), selection)
     }
 
     #[test]

@@ -92,6 +92,14 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// The leaf that is read for `role`.
+    pub fn leaf(&self, role: Role) -> Option<usize> {
+        let at = Role::ALL.iter().position(|other| *other == role)?;
+        self.leaves[at]
+    }
+}
+
 /// The columns' names, each once, for messages too.
 pub(super) fn top_level(leaves: &[Leaf]) -> Vec<&str> {
     let mut names: Vec<&str> = leaves.iter().map(|leaf| leaf.path[0].as_str()).collect();

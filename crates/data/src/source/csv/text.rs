@@ -1,9 +1,9 @@
 //! The text of a table, in UTF-8 or in UTF-16 with a byte order mark, plain or gzip.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
-use std::path::Path;
 
 use super::super::packed;
+use crate::storage::Place;
 
 /// Bytes of UTF-16 that are decoded at a time.
 const CHUNK: usize = 1 << 16;
@@ -12,8 +12,8 @@ const CHUNK: usize = 1 << 16;
 ///
 /// # Errors
 /// When the file cannot be opened, or begins as text of another encoding does.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let mut input = packed::open(path, &|| false)?;
+pub(super) fn open(place: &Place) -> io::Result<Box<dyn BufRead>> {
+    let mut input = packed::open(place)?;
     let mut start = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut start)?;
     let behind = |length: usize, input| -> Chain<Cursor<Vec<u8>>, Box<dyn BufRead>> {

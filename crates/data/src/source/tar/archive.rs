@@ -18,6 +18,8 @@ const MAX_EXTENDED_BYTES: u64 = 8 << 20;
 /// A member's header, with all that extended headers say about it.
 #[derive(Debug)]
 pub(super) struct Member {
+    /// Where its first header begins.
+    pub start: u64,
     /// Path in the archive, as it stands there.
     pub name: Vec<u8>,
     pub kind: EntryType,
@@ -45,6 +47,16 @@ impl<R: Read> Members<R> {
         }
     }
 
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.input.position
+    }
+
+    /// Whether global headers say something about members that follow, which cannot be understood without them.
+    pub fn has_global(&self) -> bool {
+        !self.global.is_empty()
+    }
+
     /// Whether zeros, the end mark, followed the last member.
     pub fn has_end_mark(&self) -> bool {
         self.has_end_mark
@@ -58,9 +70,10 @@ impl<R: Read> Members<R> {
         let mut local = Attributes::default();
         let mut long_name = None;
         let mut is_described = false;
+        let mut start = None;
         loop {
             self.skip()?;
-            let Some(header) = self.header()? else {
+            let Some((at, header)) = self.header()? else {
                 return if is_described {
                     Err(cut("behind an extended header"))
                 } else {
@@ -68,6 +81,7 @@ impl<R: Read> Members<R> {
                 };
             };
             let size = size(&header)?;
+            let start = *start.get_or_insert(at);
             is_described |= !header.entry_type().is_pax_global_extensions();
             match header.entry_type() {
                 EntryType::GNULongName => {
@@ -88,7 +102,10 @@ impl<R: Read> Members<R> {
                     let records = self.extended(size)?;
                     self.global.read(&records)?;
                 }
-                _ => return self.member(&header, size, local, long_name).map(Some),
+                _ => {
+                    let member = self.member(&header, size, local, long_name)?;
+                    return Ok(Some(Member { start, ..member }));
+                }
             }
         }
     }
@@ -133,8 +150,8 @@ impl<R: Read> Members<R> {
         Ok(())
     }
 
-    /// The next header; `None` at the end of the stream.
-    fn header(&mut self) -> io::Result<Option<Header>> {
+    /// The next header and where it begins; `None` at the end of the stream.
+    fn header(&mut self) -> io::Result<Option<(u64, Header)>> {
         loop {
             let at = self.input.position;
             let mut header = Header::new_old();
@@ -163,7 +180,7 @@ impl<R: Read> Members<R> {
                 return Err(invalid(reason));
             }
             self.has_end_mark = false;
-            return Ok(Some(header));
+            return Ok(Some((at, header)));
         }
     }
 
@@ -176,6 +193,7 @@ impl<R: Read> Members<R> {
         }
         self.left = padded(size)?;
         let member = Member {
+            start: 0,
             name: b"an extended header".to_vec(),
             kind: EntryType::Regular,
             size,
@@ -194,6 +212,7 @@ impl<R: Read> Members<R> {
         let mut attributes = local.or(&self.global);
         let name = attributes.path().or(long_name);
         let mut member = Member {
+            start: 0,
             name: name.unwrap_or_else(|| header.path_bytes().into_owned()),
             kind: header.entry_type(),
             size: attributes.size.unwrap_or(size),

@@ -6,7 +6,7 @@ use super::block::invalid;
 use super::sparse::Chunk;
 
 /// What is taken from extended headers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Attributes {
     path: Option<Vec<u8>>,
     /// Bytes that are stored.
@@ -15,7 +15,7 @@ pub(super) struct Attributes {
 }
 
 /// The records of a sparse file, in GNU's formats 0.0, 0.1 and 1.0.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct SparseRecords {
     path: Option<Vec<u8>>,
     size: Option<u64>,
@@ -35,6 +35,11 @@ pub(super) enum Map {
 }
 
 impl Attributes {
+    /// Whether they say nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Takes the records of one more extended header; a later record of a name goes before an earlier one.
     ///
     /// # Errors

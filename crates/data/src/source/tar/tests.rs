@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::ImageData;
 use super::super::testing::{Collect, gzip, tar, tar_bytes, write_shard, write_shards};
-use super::super::{ProblemKind, Sample};
+use super::super::{Order, ProblemKind, Sample, Source};
 use super::*;
 
 fn read(bytes: &[u8]) -> Collect {
@@ -369,7 +369,7 @@ fn resampling_weighs_shards() {
         (&both, Some("1::2"), [1.0 / 20.0, 1.0 / 10.0]),
     ] {
         let shards = Shards::expand(pattern, factors).unwrap();
-        let source = Tar::new(shards, true, ShuffleSize::default()).unwrap();
+        let source = super::source(shards, true, ShuffleSize::default()).unwrap();
         let mut counts = HashMap::<String, usize>::new();
         let mut draws = 0;
         for pass in 0.. {
@@ -404,17 +404,18 @@ fn resampling_weighs_shards() {
 fn ranks_draw_for_themselves() {
     let dir = tempfile::tempdir().unwrap();
     let shards = Shards::list(write_shards(dir.path(), 4, 1));
-    let source = Tar::new(shards, true, ShuffleSize::default()).unwrap();
+    let source = super::source(shards, true, ShuffleSize::default()).unwrap();
     let draws = |rank| {
         let order = Order {
             rank,
             world: 8,
             ..Order::training(0, 0)
         };
-        (0..10)
-            .map(|pass| source.shards_of_pass(&order, pass).unwrap())
-            .collect::<Vec<_>>()
-            .concat()
+        let names = |pass| {
+            let shards = source.shards_of_pass(&order, pass).unwrap();
+            shards.iter().map(|shard| shard.name()).collect::<Vec<_>>()
+        };
+        (0..10).flat_map(names).collect::<Vec<_>>()
     };
     assert_eq!(draws(0).len(), 40);
     assert_eq!(draws(0), draws(0));
@@ -423,12 +424,12 @@ fn ranks_draw_for_themselves() {
 
 #[test]
 fn settings_that_cannot_work_are_errors() {
-    let list = || Shards::list(vec!["a.tar".into(), "b.tar".into()]);
+    let paths = || vec!["a.tar".into(), "b.tar".into()];
     let order = Order {
         world: 3,
         ..Order::training(0, 0)
     };
-    let error = Collect::pass(&tar(list().paths), &order, 0).err().unwrap();
+    let error = Collect::pass(&tar(paths()), &order, 0).err().unwrap();
     assert!(
         matches!(
             error,
@@ -441,14 +442,16 @@ fn settings_that_cannot_work_are_errors() {
         "{error}"
     );
     let weighted = Shards::expand("a::b", Some("1::2")).unwrap();
-    let error = Tar::new(weighted, false, ShuffleSize::default()).unwrap_err();
+    let error = source(weighted, false, ShuffleSize::default())
+        .err()
+        .unwrap();
     assert!(
         matches!(error, DataError::UpsamplingNeedsResampling),
         "{error}"
     );
-    assert!(Tar::new(Shards::list(vec![]), false, ShuffleSize::default()).is_err());
+    assert!(source(Shards::list(vec![]), false, ShuffleSize::default()).is_err());
 
-    let source = tar(list().paths);
+    let source = tar(paths());
     assert_eq!(source.batches_per_epoch(Some(100), 2, 8).unwrap(), 7);
     assert!(matches!(
         source.batches_per_epoch(None, 1, 8),

@@ -74,6 +74,23 @@ pub fn is_offline() -> bool {
     ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str())
 }
 
+/// The hub's address, or what `HF_ENDPOINT` says, without a slash at its end.
+pub fn endpoint() -> String {
+    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.into());
+    endpoint.trim_end_matches('/').to_owned()
+}
+
+/// The user's token, where `hf auth login` leaves it.
+pub fn token() -> Option<String> {
+    let file = || {
+        let path = variable("HF_TOKEN_PATH")
+            .map_or_else(|| hugging_face_home().join("token"), PathBuf::from);
+        std::fs::read_to_string(path).ok()
+    };
+    let token = variable("HF_TOKEN").or_else(file)?.trim().to_owned();
+    (!token.is_empty()).then_some(token)
+}
+
 /// `~/.cache`, or what `XDG_CACHE_HOME` says.
 pub fn home_cache() -> PathBuf {
     variable("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from)

@@ -8,7 +8,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::attempt::{Bar, Lock, classify, classify_copy, lock, repeat, sha256, watched};
-use super::cache::{CacheDirs, HUB, hugging_face_home, variable};
+use super::cache::{CacheDirs, endpoint, token};
 use super::error::Failure;
 
 /// Downloads `file` into the hub's cache.
@@ -27,9 +27,8 @@ pub(super) fn fetch(repository: &str, file: &str, caches: &CacheDirs) -> Result<
     if let Some(path) = caches.cached(repository, file) {
         return Ok(path);
     }
-    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.into());
     let api = ApiBuilder::from_cache(Cache::new(cache.clone()))
-        .with_endpoint(endpoint.trim_end_matches('/').to_owned())
+        .with_endpoint(endpoint())
         .with_token(token())
         .with_progress(false)
         .build()
@@ -112,17 +111,6 @@ fn is_label(text: &str) -> bool {
     let text = text.strip_prefix("W/").unwrap_or(text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     (1..=128).contains(&text.len()) && text.chars().all(is_plain)
-}
-
-/// The user's token, where `hf auth login` leaves it.
-fn token() -> Option<String> {
-    let file = || {
-        let path = variable("HF_TOKEN_PATH")
-            .map_or_else(|| hugging_face_home().join("token"), PathBuf::from);
-        fs::read_to_string(path).ok()
-    };
-    let token = variable("HF_TOKEN").or_else(file)?.trim().to_owned();
-    (!token.is_empty()).then_some(token)
 }
 
 fn from_api(cache: &Path, error: ApiError) -> Failure {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::super::braces;
+use super::braces;
 use crate::error::DataError;
+use crate::storage::Place;
 
 /// Beginnings of the names that Hugging Face's data sets have, by split.
 const SPLITS: [&str; 6] = ["train", "validation", "valid", "val", "dev", "test"];
@@ -14,24 +15,32 @@ const SPLITS: [&str; 6] = ["train", "validation", "valid", "val", "dev", "test"]
 ///
 /// # Errors
 /// When there is none, or a folder has several splits.
-pub(super) fn files(spec: &str, extensions: &[&str]) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn files(spec: &str, extensions: &[&str]) -> Result<Vec<Place>, DataError> {
     let mut files = Vec::new();
     for name in braces::expand(spec)? {
-        let path = Path::new(&name);
+        let path = match Place::parse(&name)? {
+            Place::File(path) => path,
+            elsewhere => {
+                files.push(elsewhere);
+                continue;
+            }
+        };
+        let is_pattern = name.contains(['*', '?', '[']) && !path.exists();
         if path.is_dir() {
-            files.extend(in_folder(path, extensions)?);
-        } else if path.exists() || !name.contains(['*', '?', '[']) {
-            files.push(path.to_owned());
-        } else {
-            let found = glob::glob(&name).map_err(|error| DataError::Table {
-                path: path.to_owned(),
+            files.extend(in_folder(&path, extensions)?.into_iter().map(Place::File));
+        } else if is_pattern {
+            let found = glob::glob(&path.to_string_lossy());
+            let found = found.map_err(|error| DataError::Table {
+                path,
                 reason: error.to_string(),
             })?;
             let found: Vec<PathBuf> = found.flatten().filter(|path| path.is_file()).collect();
             if found.is_empty() {
                 return Err(DataError::NoShards { pattern: name });
             }
-            files.extend(found);
+            files.extend(found.into_iter().map(Place::File));
+        } else {
+            files.push(Place::File(path));
         }
     }
     Ok(files)
@@ -101,8 +110,8 @@ mod tests {
         }
         std::fs::write(dir.path().join("b[1].parquet"), b"x").unwrap();
         let found = |spec: String| -> Result<Vec<String>, DataError> {
-            let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-            Ok(files(&spec, &["parquet"])?.iter().map(name).collect())
+            let found = files(&spec, &["parquet"])?;
+            Ok(found.iter().map(Place::file_name).collect())
         };
         let trains = ["train-0-of-2.parquet", "train-1-of-2.parquet"];
         assert_eq!(found(format!("{root}/data/train-*")).unwrap(), trains);
