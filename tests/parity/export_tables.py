@@ -211,13 +211,17 @@ def main() -> None:
     whole = (OUT / "img2dataset.parquet").read_bytes()
     (OUT / "cut.parquet").write_bytes(whole[: len(whole) // 2])
     (OUT / "text.parquet").write_bytes(b"url\tcaption\nhttps://host/1.jpg\tnot a parquet file\n")
-    # The second row group's pictures are overwritten; the footer is whole.
-    column = pq.ParquetFile(OUT / "img2dataset.parquet").metadata.row_group(1).column(11)
-    assert column.path_in_schema == "jpg"
-    damaged = bytearray(whole)
-    start = column.data_page_offset
-    damaged[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
-    (OUT / "damaged.parquet").write_bytes(bytes(damaged))
+    # The second row group's pictures are overwritten, or all that is not wanted; the footer is whole.
+    group = pq.ParquetFile(OUT / "img2dataset.parquet").metadata.row_group(1)
+    columns = {group.column(k).path_in_schema: group.column(k) for k in range(group.num_columns)}
+    others = set(columns) - {"jpg", "caption", "key"}
+    for name, overwritten in (("damaged", {"jpg"}), ("others_damaged", others)):
+        data = bytearray(whole)
+        for column in (columns[name] for name in overwritten):
+            start = column.dictionary_page_offset or column.data_page_offset
+            data[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+        (OUT / f"{name}.parquet").write_bytes(bytes(data))
+    expected["others_damaged.parquet"] = expected["img2dataset.parquet"]
     lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(rows, ensure_ascii=False)}" for name, rows in expected.items())
     (OUT / "rows.json").write_text("{\n" + lines + "\n}\n")
 
