@@ -128,28 +128,68 @@ pub enum DataError {
         /// The separator.
         separator: String,
     },
-    /// A CSV file without a column that is asked for.
+    /// A table without a column that is asked for.
     #[error(
-        "{path}: no column {column:?}; it has {columns:?} (--csv-separator, --csv-img-key and --csv-caption-key say how to read it)",
+        "{path}: no column {column}; it has {columns:?} (--csv-img-key and --csv-caption-key name columns, --csv-separator what is between those of a CSV file)",
         path = path.display()
     )]
     MissingColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The column asked for in quotes, or several of which one would do.
         column: String,
         /// The columns that exist.
         columns: Vec<String>,
     },
+    /// A column that does not hold what it is wanted for.
+    #[error(
+        "{path}: column {column:?} is {found}; expected {expected} (--csv-img-key and --csv-caption-key name others)",
+        path = path.display()
+    )]
+    ColumnKind {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// What it holds.
+        found: String,
+        /// What can be read.
+        expected: &'static str,
+    },
+    /// A file of samples that cannot be read.
+    #[error("{path}: {reason}", path = path.display())]
+    Table {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Captions whose pictures are nowhere.
+    #[error(
+        "{path}: no folder with its pictures, such as {name}; looked in {}",
+        folders.join(", "),
+        path = path.display()
+    )]
+    NoPictureFolder {
+        /// The file of captions.
+        path: PathBuf,
+        /// One of the pictures.
+        name: String,
+        /// Where they were looked for.
+        folders: Vec<String>,
+    },
     /// An unknown kind of dataset.
-    #[error("--dataset-type {name:?}: expected webdataset, csv, synthetic or auto")]
+    #[error(
+        "--dataset-type {name:?}: expected webdataset, csv, parquet, arrow, coco, flickr, folder, synthetic or auto"
+    )]
     DatasetType {
         /// The kind asked for.
         name: String,
     },
     /// Data whose kind cannot be told from its name.
     #[error(
-        "--dataset-type auto: cannot tell the type of {data:?} from its extension; expected .csv, .tsv or .tar"
+        "--dataset-type auto: cannot tell the type of {data:?} from its name; expected .tar, .csv, .tsv, .parquet, .arrow, .json (COCO's or \
+         Karpathy's captions), .token (Flickr's) or a folder"
     )]
     UnknownDataset {
         /// The data.

@@ -26,16 +26,16 @@ pub struct TrainConfig {
     pub train_num_samples: Option<u64>,
     /// Pairs of `val_data`, for the progress display and the length of a synthetic set. `None` (default): unknown.
     pub val_num_samples: Option<u64>,
-    /// `webdataset`, `csv`, `synthetic` or `auto`, which goes by the name's extension. Default: `auto`.
+    /// `webdataset`, `csv`, `parquet`, `arrow`, `coco`, `flickr`, `folder`, `synthetic` or `auto`, which goes by the name. Default: `auto`.
     pub dataset_type: String,
     /// Shards are drawn with replacement. Default: no, every shard once in a pass.
     pub dataset_resampled: bool,
     /// The character between the columns of a CSV file. Default: a tab.
     pub csv_separator: String,
-    /// The CSV column of paths. Default: `filepath`.
-    pub csv_img_key: String,
-    /// The CSV column of captions. Default: `title`.
-    pub csv_caption_key: String,
+    /// The column of pictures, or of their paths or addresses. `None` (default): the first there is of the usual names.
+    pub csv_img_key: Option<String>,
+    /// The column of captions. `None` (default): the first there is of the usual names.
+    pub csv_caption_key: Option<String>,
     /// Suffixes of the members of shards that hold pictures, separated by `;`, of which the earliest wins. Default:
     /// `jpg;png;jpeg;webp`.
     pub image_key: String,
@@ -234,8 +234,8 @@ impl Default for TrainConfig {
             dataset_type: "auto".into(),
             dataset_resampled: false,
             csv_separator: "\t".into(),
-            csv_img_key: "filepath".into(),
-            csv_caption_key: "title".into(),
+            csv_img_key: None,
+            csv_caption_key: None,
             image_key: IMAGE_KEY.into(),
             text_key: None,
             json_text_key: None,

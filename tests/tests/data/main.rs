@@ -11,5 +11,6 @@ mod bad_data;
 mod csv_rows;
 mod formats;
 mod pixels;
+mod tables;
 mod tar_formats;
 mod tokenizer;

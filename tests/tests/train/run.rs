@@ -326,7 +326,7 @@ fn flags_that_make_no_sense_are_named() {
         ),
         (
             TrainConfig {
-                csv_caption_key: "caption".into(),
+                csv_caption_key: Some("caption".into()),
                 ..base.clone()
             },
             "caption",

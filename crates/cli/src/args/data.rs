@@ -5,27 +5,34 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use openclip_data::image::Limits;
 use openclip_data::loader::default_workers;
+use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::keys::{IMAGE_KEY, KeyOptions};
 use openclip_data::source::open::OpenOptions;
-
-/// Column of captions that OpenCLIP expects.
-pub const CAPTION_COLUMN: &str = "title";
 
 /// The form of captioned pictures on disk.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Data format")]
 pub struct DataFormatArgs {
-    /// webdataset (tar shards), csv, synthetic, or auto, which goes by the name's extension
+    /// webdataset (tar shards), csv, parquet, arrow, coco, flickr, folder, synthetic, or auto, which goes by the name
+    ///
+    /// parquet and arrow files hold pictures, as Hugging Face's data sets and img2dataset have them, or their paths or addresses. coco
+    /// reads annotations/captions_*.json and Karpathy's dataset_coco.json#SPLIT; flickr reads results_20130124.token, captions.txt and
+    /// Karpathy's; folder takes pictures with a .txt beside each. A folder is known by what lies in it.
     #[arg(long, value_name = "TYPE", default_value = "auto")]
     pub dataset_type: String,
     /// The character between the columns of a CSV file; \t is a tab
     #[arg(long, value_name = "CHAR", default_value = "\\t")]
     pub csv_separator: String,
-    /// The CSV column that holds paths of pictures
-    #[arg(long, value_name = "COLUMN", default_value = "filepath")]
-    pub csv_img_key: String,
-    /// The CSV column that holds captions [default: title]
+    /// The column of pictures, or of their paths or addresses, in a CSV, Parquet or Arrow file
+    ///
+    /// By default the first there is of filepath, image, jpg, url, path and file_name in a CSV file, where a path starts in the current
+    /// directory or beside the file; in others of image, jpg, filepath, url, path and file_name.
+    #[arg(long, value_name = "COLUMN")]
+    pub csv_img_key: Option<String>,
+    /// The column of captions
+    ///
+    /// By default the first there is of title, caption and text in a CSV file, in others of caption, text and title.
     #[arg(long, value_name = "COLUMN")]
     pub csv_caption_key: Option<String>,
     /// Suffixes of the members of shards that hold pictures; the first that a sample has is taken
@@ -46,11 +53,6 @@ pub struct DataFormatArgs {
 }
 
 impl DataFormatArgs {
-    /// The column of captions.
-    pub fn caption_column(&self) -> &str {
-        self.csv_caption_key.as_deref().unwrap_or(CAPTION_COLUMN)
-    }
-
     /// The character between columns.
     pub fn separator(&self) -> String {
         match self.csv_separator.as_str() {
@@ -65,8 +67,11 @@ impl DataFormatArgs {
             dataset_type: self.dataset_type.clone(),
             csv: CsvFormat {
                 separator: self.separator(),
-                image_column: self.csv_img_key.clone(),
-                caption_column: Some(self.caption_column().to_owned()),
+                columns: Columns {
+                    image: self.csv_img_key.clone(),
+                    caption: self.csv_caption_key.clone(),
+                    needs_captions: true,
+                },
             },
             keys: KeyOptions {
                 image_key: Some(self.image_key.clone()),
@@ -143,7 +148,7 @@ fn zero_is_one(text: &str) -> Result<usize, String> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Validation data")]
 pub struct ValidationArgs {
-    /// Captioned pictures for retrieval: a CSV file, or tar shards such as 'val-{000..009}.tar'
+    /// Captioned pictures for retrieval, in any form that --dataset-type names: a CSV file, tar shards such as 'val-{000..009}.tar'
     #[arg(long, value_name = "DATA")]
     pub val_data: Option<String>,
     /// How many pairs --val-data has, for the progress display of shards and the size of synthetic data

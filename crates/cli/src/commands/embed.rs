@@ -8,11 +8,9 @@ use openclip_data::error::DataError;
 use openclip_data::image::eval_transform;
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::Order;
-use openclip_data::source::csv::Csv;
 use openclip_data::source::files::Files;
 use openclip_data::source::kind::DatasetKind;
-use openclip_data::source::open::{OpenOptions, Opened, open};
-use openclip_data::source::shards::Shards;
+use openclip_data::source::open::{Opened, open};
 use openclip_data::source::table::Table;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
@@ -223,60 +221,60 @@ fn embed_pictures(
     Ok(())
 }
 
-/// A folder of pictures, a CSV file with or without captions, or shards.
+/// A folder of pictures, or anything that has pictures with or without captions.
 fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
     let path = Path::new(images);
-    if path.is_dir() {
-        let files = Files::directory(path)?;
-        tell_left_out(path, &files);
-        return Ok(table(files, false));
-    }
-    let options = args.format.options(None);
+    let mut options = args.format.options(None);
+    options.csv.columns.needs_captions = false;
     match DatasetKind::parse(&options.dataset_type, images) {
-        Ok(DatasetKind::Csv) => rows(path, options, args.format.csv_caption_key.is_some()),
-        Ok(DatasetKind::Webdataset) => Ok(Pictures {
-            opened: open(images, &options)?,
-            count: Shards::expand(images, None)?.num_samples()?,
-            captioned: true,
-        }),
-        Err(DataError::UnknownDataset { .. }) if !path.exists() => {
+        // Whoever names a folder wants all its pictures, with or without a text beside them.
+        Ok(DatasetKind::Folder) if options.dataset_type == "auto" => {
+            let files = Files::directory(path)?;
+            tell_left_out(path, &files);
+            Ok(folder(files))
+        }
+        Ok(DatasetKind::Synthetic) => Err(unknown(images)),
+        Err(DataError::UnknownDataset { .. }) if path.exists() => Err(unknown(images)),
+        Err(DataError::UnknownDataset { .. }) => {
             Err(CliError::file(path)(std::io::ErrorKind::NotFound.into()))
         }
-        Ok(DatasetKind::Synthetic) | Err(DataError::UnknownDataset { .. }) => Err(CliError::Usage(
-            format!("--images {images}: expected a folder, a .csv or .tsv file, or .tar shards"),
-        )),
+        Ok(_) => {
+            let opened = open(images, &options)?;
+            if !opened.is_captioned {
+                note(format!(
+                    "{images}: no column of captions, so pictures alone; --csv-caption-key names one"
+                ));
+            }
+            let count = match opened.source.num_samples(None) {
+                Err(DataError::UnknownLength { .. }) => None,
+                count => Some(count?),
+            };
+            Ok(Pictures {
+                count,
+                captioned: opened.is_captioned,
+                opened,
+            })
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-/// The rows of a CSV file; it may have no captions unless a column of them was asked for.
-fn rows(path: &Path, mut options: OpenOptions, needs_captions: bool) -> Result<Pictures> {
-    let csv = match Csv::open(path, &options.csv) {
-        Err(DataError::MissingColumn { column, .. })
-            if !needs_captions && options.csv.caption_column.as_ref() == Some(&column) =>
-        {
-            options.csv.caption_column = None;
-            let csv = Csv::open(path, &options.csv)?;
-            note(format!(
-                "{}: no column {column:?}, so pictures alone; --csv-caption-key names another",
-                path.display()
-            ));
-            csv
-        }
-        csv => csv?,
-    };
-    Ok(table(csv, options.csv.caption_column.is_some()))
+fn unknown(images: &str) -> CliError {
+    CliError::Usage(format!(
+        "--images {images}: expected a folder, a .csv, .tsv, .parquet or .arrow file, or .tar shards"
+    ))
 }
 
-fn table(table: impl Table + 'static, captioned: bool) -> Pictures {
+fn folder(files: Files) -> Pictures {
     Pictures {
-        count: Some(table.len() as u64),
+        count: Some(files.len() as u64),
         opened: Opened {
-            source: Arc::new(table),
+            source: Arc::new(files),
             rgb_first: false,
             named_by_picture: false,
+            is_captioned: false,
         },
-        captioned,
+        captioned: false,
     }
 }
 

@@ -1,8 +1,13 @@
 //! `--dataset-type`: which source reads `--train-data`.
 
-use crate::error::DataError;
+use std::path::Path;
 
-/// The kinds of training data that `--dataset-type` names.
+use super::shards::names;
+use super::{coco, flickr};
+use crate::error::DataError;
+use crate::storage::Place;
+
+/// The kinds of data that `--dataset-type` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatasetKind {
     /// CSV or TSV with a header.
@@ -11,51 +16,150 @@ pub enum DatasetKind {
     Webdataset,
     /// Black images.
     Synthetic,
+    /// Parquet files with pictures, or with their paths or addresses.
+    Parquet,
+    /// The same in Arrow's IPC files.
+    Arrow,
+    /// Captions in JSON: COCO's, or Karpathy's splits.
+    Coco,
+    /// Captions of Flickr30k and Flickr8k.
+    Flickr,
+    /// A tree of pictures with a `.txt` beside each.
+    Folder,
 }
 
+/// What `--dataset-type` calls them.
+const NAMES: [(&str, DatasetKind); 8] = [
+    ("csv", DatasetKind::Csv),
+    ("webdataset", DatasetKind::Webdataset),
+    ("synthetic", DatasetKind::Synthetic),
+    ("parquet", DatasetKind::Parquet),
+    ("arrow", DatasetKind::Arrow),
+    ("coco", DatasetKind::Coco),
+    ("flickr", DatasetKind::Flickr),
+    ("folder", DatasetKind::Folder),
+];
+
+/// What extensions say.
+const EXTENSIONS: [(&str, DatasetKind); 13] = [
+    ("csv", DatasetKind::Csv),
+    ("tsv", DatasetKind::Csv),
+    ("tar", DatasetKind::Webdataset),
+    ("tgz", DatasetKind::Webdataset),
+    ("tbz2", DatasetKind::Webdataset),
+    ("txz", DatasetKind::Webdataset),
+    ("tzst", DatasetKind::Webdataset),
+    ("parquet", DatasetKind::Parquet),
+    ("pq", DatasetKind::Parquet),
+    ("arrow", DatasetKind::Arrow),
+    ("feather", DatasetKind::Arrow),
+    ("json", DatasetKind::Coco),
+    ("token", DatasetKind::Flickr),
+];
+
+/// Extensions of packed files, before which stands that of the file in them.
+const PACKED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+
 impl DatasetKind {
-    /// What `name` (`csv`, `webdataset`, `synthetic` or `auto`) means for `data`. `auto` goes by the last extension,
-    /// in any case: `csv` and `tsv`, or `tar`, `tgz`, `tbz2`, `txz` and `tzst`; that of a packed file stands before it, as in `a.csv.gz`. All
-    /// parts of a list `a.csv::b.csv` are of one kind.
+    /// What `name` (a kind's, or `auto`) means for one part of a list. `auto` goes by [`Self::of`].
     ///
     /// # Errors
-    /// When the name is none of these, or `auto` knows no such extension.
-    pub fn parse(name: &str, data: &str) -> Result<Self, DataError> {
-        match (name, Self::of(data)) {
-            ("csv", _) => Ok(Self::Csv),
-            ("webdataset", _) => Ok(Self::Webdataset),
-            ("auto", Some(kind)) => Ok(kind),
-            ("synthetic", _) => Ok(Self::Synthetic),
-            ("auto", _) => Err(DataError::UnknownDataset {
-                data: data.to_owned(),
+    /// When the name is that of no kind, or `auto` cannot tell.
+    pub fn parse(name: &str, part: &str) -> Result<Self, DataError> {
+        let named = NAMES.iter().find(|(known, _)| *known == name);
+        match (named, name) {
+            (Some((_, kind)), _) => Ok(*kind),
+            (None, "auto") => Self::of(part).ok_or_else(|| DataError::UnknownDataset {
+                data: part.to_owned(),
             }),
-            (other, _) => Err(DataError::DatasetType {
+            (None, other) => Err(DataError::DatasetType {
                 name: other.to_owned(),
             }),
         }
     }
 
-    /// The kind that the extensions tell.
-    fn of(data: &str) -> Option<Self> {
-        let kind = |part: &str| {
-            let name = part.to_ascii_lowercase();
-            let packed = ["gz", "bz2", "xz", "zst"].iter();
-            let mut packed =
-                packed.filter_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
-            match packed.next().unwrap_or(&name).rsplit_once('.')?.1 {
-                "csv" | "tsv" => Some(Self::Csv),
-                "tar" | "tgz" | "tbz2" | "txz" | "tzst" => Some(Self::Webdataset),
-                _ => None,
+    /// Whether its samples are numbered, so that an epoch is all of them, whatever `--train-num-samples` says.
+    pub fn is_numbered(self) -> bool {
+        matches!(self, Self::Csv | Self::Coco | Self::Flickr | Self::Folder)
+    }
+
+    /// The kind of one part of a list: by the last extension, in any case, or by what lies in a folder. That of a packed file
+    /// stands before it, as in `a.csv.gz`; behind `#` is a split, as in `dataset_coco.json#train`.
+    pub fn of(part: &str) -> Option<Self> {
+        let path = Path::new(part);
+        if path.is_dir() {
+            return Some(Self::of_folder(path));
+        }
+        if flickr::is_one(path) {
+            return Some(Self::Flickr);
+        }
+        if part.starts_with('@') {
+            let names = names(part).ok()?;
+            return Self::of(names.first()?);
+        }
+        let part = match Place::parse(part) {
+            Ok(Place::Remote(url)) => url.path().to_owned(),
+            // The first word of a command that names a file of a known kind.
+            Ok(Place::Pipe(command)) => {
+                let words = command.split(|c: char| c.is_whitespace() || "'\"|;<>()".contains(c));
+                return words.filter_map(|word| Self::of_name(word)).next();
             }
+            _ => part.to_owned(),
         };
-        let mut kinds = data.split("::").map(kind);
-        let first = kinds.next()??;
-        kinds.all(|kind| kind == Some(first)).then_some(first)
+        Self::of_name(&part)
+    }
+
+    /// By the extension alone.
+    fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let name = name.split(['?']).next().unwrap_or_default();
+        let name = match name.rsplit_once('#') {
+            Some((file, _)) if file.ends_with(".json") => file,
+            _ => name,
+        };
+        let packed = PACKED.iter();
+        let mut packed = packed.filter_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
+        let (_, extension) = packed.next().unwrap_or(name).rsplit_once('.')?;
+        let known = EXTENSIONS.iter().find(|(known, _)| *known == extension);
+        known.map(|(_, kind)| *kind)
+    }
+
+    /// By the first there is of shards, tables and captions. Beside img2dataset's shards lie parquet files without pictures.
+    fn of_folder(dir: &Path) -> Self {
+        let has = |dir: &Path, extensions: &[&str]| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            let mut paths = entries.map(|entry| entry.path());
+            paths.any(|path| {
+                let extension = path.extension().unwrap_or_default();
+                extensions
+                    .iter()
+                    .any(|known| extension.eq_ignore_ascii_case(known))
+            })
+        };
+        if has(dir, &["tar"]) {
+            return Self::Webdataset;
+        }
+        for dir in [dir, &dir.join("data")] {
+            if has(dir, &["parquet"]) {
+                return Self::Parquet;
+            }
+            if has(dir, &["arrow"]) {
+                return Self::Arrow;
+            }
+        }
+        if !coco::candidates(dir).is_empty() {
+            Self::Coco
+        } else if !flickr::candidates(dir).is_empty() {
+            Self::Flickr
+        } else {
+            Self::Folder
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -65,14 +169,55 @@ mod tests {
             ("auto", "b.tsv", Some(DatasetKind::Csv)),
             ("auto", "x-{00..10}.tar", Some(DatasetKind::Webdataset)),
             ("auto", "a.tar::b-{0..9}.tar", Some(DatasetKind::Webdataset)),
-            ("auto", "pairs.parquet", None),
+            ("auto", "pairs.parquet", Some(DatasetKind::Parquet)),
+            ("auto", "train-*.Parquet", Some(DatasetKind::Parquet)),
+            ("auto", "cache-1.arrow", Some(DatasetKind::Arrow)),
+            ("auto", "a.feather", Some(DatasetKind::Arrow)),
+            (
+                "auto",
+                "annotations/captions_val2017.json",
+                Some(DatasetKind::Coco),
+            ),
+            (
+                "auto",
+                "dataset_coco.json#train+restval",
+                Some(DatasetKind::Coco),
+            ),
+            (
+                "auto",
+                "dataset_flickr30k.json#test",
+                Some(DatasetKind::Flickr),
+            ),
+            ("auto", "results_20130124.token", Some(DatasetKind::Flickr)),
+            ("auto", "Flickr8k.token.txt", Some(DatasetKind::Flickr)),
+            ("auto", "captions.txt", Some(DatasetKind::Flickr)),
+            ("auto", "other.txt", None),
             ("auto", "", None),
             ("auto", "pairs.csv.gz", Some(DatasetKind::Csv)),
             ("auto", "A.TSV", Some(DatasetKind::Csv)),
-            ("auto", "a.csv::b.tsv.gz", Some(DatasetKind::Csv)),
-            ("auto", "a.csv::b.tar", None),
             ("auto", "x-{0..3}.tar.gz", Some(DatasetKind::Webdataset)),
             ("auto", "x.tgz", Some(DatasetKind::Webdataset)),
+            (
+                "auto",
+                "pipe:aws s3 cp s3://b/{00..29}.tar -",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "pipe:cat 'a.tar.gz' | gunzip",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "pipe:ls", None),
+            (
+                "auto",
+                "https://h/a.parquet?sig=1.tar",
+                Some(DatasetKind::Parquet),
+            ),
+            (
+                "auto",
+                "hf://datasets/o/n@v1.0/{00..10}.tar",
+                Some(DatasetKind::Webdataset),
+            ),
             ("auto", "x.tar.zst", Some(DatasetKind::Webdataset)),
             ("auto", "x.TAR.BZ2", Some(DatasetKind::Webdataset)),
             ("auto", "x-{0..3}.tar.xz", Some(DatasetKind::Webdataset)),
@@ -83,10 +228,39 @@ mod tests {
             ("auto", "csv", None),
             ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),
+            ("parquet", "pairs", Some(DatasetKind::Parquet)),
             ("synthetic", "", Some(DatasetKind::Synthetic)),
             ("webdataset-audio", "x.tar", None),
         ] {
             assert_eq!(DatasetKind::parse(name, data).ok(), kind, "{name} {data}");
+        }
+    }
+
+    #[test]
+    fn auto_looks_into_folders() {
+        for (files, kind) in [
+            (&["00000.parquet", "00000.tar"][..], DatasetKind::Webdataset),
+            (&["00000.parquet"], DatasetKind::Parquet),
+            (
+                &["README.md", "data/train-00000-of-00001.parquet"],
+                DatasetKind::Parquet,
+            ),
+            (
+                &["data-00000-of-00001.arrow", "state.json"],
+                DatasetKind::Arrow,
+            ),
+            (&["annotations/captions_val2017.json"], DatasetKind::Coco),
+            (&["captions.txt", "Images/a.jpg"], DatasetKind::Flickr),
+            (&["a.jpg", "a.txt"], DatasetKind::Folder),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = dir.path().join(file);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, b"x").unwrap();
+            }
+            let data = dir.path().to_str().unwrap();
+            assert_eq!(DatasetKind::parse("auto", data).unwrap(), kind, "{files:?}");
         }
     }
 }

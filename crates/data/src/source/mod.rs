@@ -3,8 +3,11 @@
 //!
 //! | module | source |
 //! |---|---|
-//! | [`csv`] | one row per sample: an image path and a caption |
+//! | [`csv`] | one row per sample: an image path or address and a caption |
+//! | [`captions`] | one caption per sample, from COCO's or Flickr's files, with the pictures in a folder |
+//! | [`folder`] | a tree of pictures, each with a `.txt` beside it |
 //! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`keys`] (which members), [`shuffle`] and [`shard_index`] |
+//! | `columnar` | rows of Parquet and Arrow files, as shards |
 //! | [`shards`] | lists of shards, with weights |
 //! | [`mix`] | several sources of any kind |
 //! | [`image_folder`] | one directory per class |
@@ -14,19 +17,28 @@
 //! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
 //! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
+mod beside;
 pub mod braces;
+pub mod captions;
+mod coco;
+pub(crate) mod columnar;
+pub mod columns;
 pub mod csv;
 pub mod files;
+mod flickr;
+pub mod folder;
 pub mod group;
 pub mod image_folder;
 mod json_caption;
 pub mod keys;
 pub mod kind;
+mod listing;
 pub mod litter;
 pub mod mix;
 pub mod open;
 pub mod order;
 mod packed;
+mod pairs;
 pub mod shard_index;
 pub mod sharded;
 pub mod shards;

@@ -4,14 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Source;
+use super::columnar::{self, Format};
 use super::csv::{Csv, CsvFormat};
+use super::folder::CaptionedFolder;
 use super::keys::{KeyOptions, Keys};
 use super::kind::DatasetKind;
+use super::mix::{Mix, Part};
 use super::shard_index::ShardIndex;
-use super::shards::Shards;
+use super::sharded::{Sampling, Shard, Sharded};
+use super::shards::{Shards, parse_factors, parts};
 use super::shuffle::ShuffleSize;
 use super::synthetic::Synthetic;
-use super::tar;
+use super::table::Table;
+use super::{coco, flickr, listing, tar};
 use crate::error::DataError;
 
 /// How a data set is read; the defaults are OpenCLIP's.
@@ -19,7 +24,7 @@ use crate::error::DataError;
 pub struct OpenOptions {
     /// `--dataset-type`.
     pub dataset_type: String,
-    /// `--csv-separator`, `--csv-img-key`, `--csv-caption-key`.
+    /// `--csv-separator`, and for every table `--csv-img-key` and `--csv-caption-key`.
     pub csv: CsvFormat,
     /// `--image-key`, `--text-key`, `--json-text-key`.
     pub keys: KeyOptions,
@@ -57,36 +62,148 @@ pub struct Opened {
     /// Samples of one name have one picture: a CSV file lists a picture once for every caption. The keys of shards repeat by
     /// chance.
     pub named_by_picture: bool,
+    /// Whether it may have captions. `false` only where [`Columns::needs_captions`](super::columns::Columns) is and no column has them.
+    pub is_captioned: bool,
 }
 
-/// Opens `data`: a CSV file, a list of shards, or nothing for a synthetic set.
+/// Opens `data`: a table, a list of shards, a folder, or nothing for a synthetic set; `A::B` is a list of any of these.
 ///
 /// # Errors
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
-    let kind = DatasetKind::parse(&options.dataset_type, data)?;
-    let keys = Keys::new(&options.keys)?;
-    let source: Arc<dyn Source> = match kind {
-        DatasetKind::Csv => Arc::new(Csv::open(Path::new(data), &options.csv)?),
+    let parts = parts(data);
+    let kinds = parts
+        .iter()
+        .map(|part| DatasetKind::parse(&options.dataset_type, part));
+    let kinds: Vec<DatasetKind> = kinds.collect::<Result<_, _>>()?;
+    let is_one = kinds.iter().all(|kind| *kind == kinds[0])
+        && match kinds[0] {
+            // Shards have weights of their own.
+            DatasetKind::Webdataset => true,
+            DatasetKind::Csv | DatasetKind::Parquet | DatasetKind::Arrow => {
+                options.upsampling_factors.is_none()
+            }
+            _ => parts.len() == 1 && options.upsampling_factors.is_none(),
+        };
+    if is_one {
+        return open_part(kinds[0], data, options);
+    }
+    let factors = options.upsampling_factors.as_deref();
+    let factors = factors
+        .map(|factors| parse_factors(factors, parts.len()))
+        .transpose()?;
+    if factors.is_some() && !options.resampled {
+        return Err(DataError::UpsamplingNeedsResampling);
+    }
+    let of_part = OpenOptions {
+        upsampling_factors: None,
+        ..options.clone()
+    };
+    let mut whole: Option<Opened> = None;
+    let mut mixed = Vec::with_capacity(parts.len());
+    for (at, (part, kind)) in parts.iter().zip(kinds).enumerate() {
+        let opened = open_part(kind, part, &of_part)?;
+        mixed.push(Part {
+            source: Arc::clone(&opened.source),
+            factor: factors.as_ref().map_or(1.0, |factors| factors[at]),
+        });
+        whole = Some(match whole {
+            None => opened,
+            Some(others) => Opened {
+                rgb_first: others.rgb_first || opened.rgb_first,
+                named_by_picture: others.named_by_picture && opened.named_by_picture,
+                is_captioned: others.is_captioned && opened.is_captioned,
+                ..opened
+            },
+        });
+    }
+    let unknown = || DataError::UnknownDataset {
+        data: data.to_owned(),
+    };
+    Ok(Opened {
+        source: Arc::new(Mix::new(mixed, options.resampled)?),
+        ..whole.ok_or_else(unknown)?
+    })
+}
+
+/// Opens what is of one kind.
+fn open_part(kind: DatasetKind, spec: &str, options: &OpenOptions) -> Result<Opened, DataError> {
+    let path = Path::new(spec);
+    Ok(match kind {
+        DatasetKind::Csv => {
+            let csv = Csv::open(path, &options.csv)?;
+            Opened {
+                is_captioned: csv.is_captioned(),
+                ..table(csv)
+            }
+        }
+        DatasetKind::Coco => table(coco::open(path)?),
+        DatasetKind::Flickr => table(flickr::open(path)?),
+        DatasetKind::Folder => table(CaptionedFolder::open(path)?),
+        DatasetKind::Parquet => rows(spec, Format::Parquet, options)?,
+        DatasetKind::Arrow => rows(spec, Format::Arrow, options)?,
         DatasetKind::Webdataset => {
-            let shards = Shards::expand(data, options.upsampling_factors.as_deref())?;
-            let shuffle = ShuffleSize::default();
-            Arc::new(
-                tar::with_keys(shards, keys, options.resampled, shuffle)?
-                    .with_index(options.index.clone()),
-            )
+            let shards = match path.is_dir() {
+                true => Shards {
+                    places: listing::files(spec, &["tar"])?,
+                    weights: None,
+                    pattern: spec.to_owned(),
+                },
+                false => Shards::expand(spec, options.upsampling_factors.as_deref())?,
+            };
+            let source = tar::with_keys(
+                shards,
+                Keys::new(&options.keys)?,
+                options.resampled,
+                ShuffleSize::default(),
+            )?;
+            Opened {
+                source: Arc::new(source.with_index(options.index.clone())),
+                rgb_first: true,
+                named_by_picture: false,
+                is_captioned: true,
+            }
         }
         DatasetKind::Synthetic => {
             let unknown = || DataError::UnknownLength {
                 source_name: "synthetic".into(),
             };
             let len = options.num_samples.ok_or_else(unknown)?;
-            Arc::new(Synthetic::new(len)?)
+            Opened {
+                named_by_picture: false,
+                ..table(Synthetic::new(len)?)
+            }
         }
+    })
+}
+
+/// Numbered samples, each named by its picture.
+fn table(table: impl Table + 'static) -> Opened {
+    Opened {
+        source: Arc::new(table),
+        rgb_first: false,
+        named_by_picture: true,
+        is_captioned: true,
+    }
+}
+
+/// The rows of Parquet or Arrow files: as tar shards, where the pictures are in them, and as a CSV file, where their paths are.
+fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, DataError> {
+    let opened = columnar::open(spec, format, &options.csv.columns)?;
+    let shards = opened
+        .units
+        .into_iter()
+        .map(|unit| Arc::new(unit) as Arc<dyn Shard>);
+    let sampling = Sampling {
+        resampled: options.resampled,
+        ..Sampling::default()
     };
+    let shuffle = ShuffleSize::default();
+    let source = Sharded::new(shards.collect(), spec.to_owned(), sampling, shuffle)?;
     Ok(Opened {
-        source,
-        rgb_first: kind == DatasetKind::Webdataset,
-        named_by_picture: kind == DatasetKind::Csv,
+        source: Arc::new(source.with_index(options.index.clone())),
+        rgb_first: opened.has_pictures,
+        named_by_picture: !opened.has_pictures,
+        is_captioned: opened.is_captioned,
     })
 }

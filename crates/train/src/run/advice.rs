@@ -54,7 +54,8 @@ fn of_numbers(
     }
     let data = config.train_data.as_deref().unwrap_or_default();
     let kind = DatasetKind::parse(&config.dataset_type, data);
-    if config.train_num_samples.is_some() && matches!(kind, Ok(DatasetKind::Csv)) {
+    let is_numbered = kind.is_ok_and(DatasetKind::is_numbered);
+    if config.train_num_samples.is_some() && is_numbered {
         lines.push("--train-num-samples changes nothing: an epoch is all rows of a CSV".into());
     }
     let name = objective.contrastive.name();

@@ -8,6 +8,7 @@ use glob::Pattern;
 use openclip_data::image::{Augmentation, Limits, train_transform};
 use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
+use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::keys::KeyOptions;
 use openclip_data::source::open::{OpenOptions, Opened, open};
@@ -185,8 +186,11 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
         dataset_type: config.dataset_type.clone(),
         csv: CsvFormat {
             separator: config.csv_separator.clone(),
-            image_column: config.csv_img_key.clone(),
-            caption_column: Some(config.csv_caption_key.clone()),
+            columns: Columns {
+                image: config.csv_img_key.clone(),
+                caption: config.csv_caption_key.clone(),
+                needs_captions: true,
+            },
         },
         keys: KeyOptions {
             image_key: Some(config.image_key.clone()),

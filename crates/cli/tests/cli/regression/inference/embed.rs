@@ -157,7 +157,7 @@ fn a_column_of_captions_that_is_not_there_went_without_a_word() {
     let ran = embed(&room, &["--images", "pairs.csv"]).ok();
     let note = &told(&ran, "note")[0];
     assert!(
-        note.contains("no column \"title\"") && note.contains("--csv-caption-key"),
+        note.contains("no column of captions") && note.contains("--csv-caption-key"),
         "{note}"
     );
 }
