@@ -1,9 +1,6 @@
 //! What worker threads do with a sample: read its file, decode, transform, tokenize.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -14,7 +11,7 @@ use super::stats::Timing;
 use crate::error::panic_message;
 use crate::image::Transform;
 use crate::source::order::Stream;
-use crate::source::{ImageData, MAX_MEMBER_BYTES, Order, Problem, ProblemKind, Sample};
+use crate::source::{Order, Problem, ProblemKind, Sample};
 use crate::tokenizer::Tokenizer;
 
 pub(super) struct Worker {
@@ -100,21 +97,17 @@ impl Worker {
             return bad(ProblemKind::MissingCaption, reason.into());
         }
         let mut timing = Timing {
-            read,
+            source: read,
             ..Timing::default()
         };
         let mut start = Instant::now();
         let mut lap = || std::mem::replace(&mut start, Instant::now()).elapsed();
 
-        let encoded = match image {
-            ImageData::Encoded(bytes) => Some(bytes),
-            ImageData::Black => None,
-            ImageData::Path(path) => match read_file(&path) {
-                Ok(bytes) => Some(bytes),
-                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
-            },
+        let encoded = match image.read() {
+            Ok(encoded) => encoded,
+            Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
         };
-        timing.read += lap();
+        timing.file = lap();
         self.activities.enter(n, Stage::Decoding);
 
         let mut pixels = self
@@ -155,24 +148,4 @@ impl Worker {
             timing,
         }))
     }
-}
-
-/// The bytes of a regular file. Pipes and devices are refused, since reading them may never end.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    if metadata.len() > MAX_MEMBER_BYTES {
-        let reason = format!("{} bytes, the limit is {MAX_MEMBER_BYTES}", metadata.len());
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    File::open(path)?
-        .take(MAX_MEMBER_BYTES)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -23,6 +23,7 @@ pub mod litter;
 pub mod open;
 pub mod order;
 mod packed;
+mod read;
 pub mod shards;
 pub mod shuffle;
 pub mod synthetic;
