@@ -4,10 +4,12 @@
 //! * [`image`] – encoded pictures to `u8` planes, with Pillow's arithmetic
 //! * [`source`] – CSV, webdataset shards, image folders: samples in a reproducible order
 //! * [`loader`] – samples to batches, on several threads
+//! * [`survey`] – a whole data set: what is in it, what is broken, how fast it is
 //! * [`error`] – what can go wrong, and where
 
 pub mod error;
 pub mod image;
 pub mod loader;
 pub mod source;
+pub mod survey;
 pub mod tokenizer;
