@@ -334,6 +334,14 @@ pub enum DataError {
         /// What is there instead.
         left_out: String,
     },
+    /// A folder that cannot be packed into.
+    #[error("{path}: {reason}", path = path.display())]
+    Pack {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
 
     // Loader.
     /// A source that gives no usable sample.

@@ -11,6 +11,7 @@ mod support;
 mod bad_input;
 mod classify;
 mod convert;
+mod data;
 mod embed;
 #[cfg(unix)]
 mod faults;

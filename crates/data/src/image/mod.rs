@@ -9,6 +9,7 @@
 //! * `taps` – the filters' weights
 //! * `passes` – the two loops of the resampler that take the time
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
+//! * [`resized`] – a picture of another size, for thumbnails and for packing
 //! * `eval` – [`EvalTransform`]
 //! * `train` – [`TrainTransform`]
 //! * [`color`] – colour jitter and greyscale
@@ -21,12 +22,14 @@ mod passes;
 mod picture;
 mod place;
 mod resample;
+mod resized;
 mod taps;
 mod train;
 mod transform;
 
-pub use decode::{Limits, PICTURE_EXTENSIONS, decode, is_picture};
+pub use decode::{Limits, PICTURE_EXTENSIONS, decode, format_name, is_picture};
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
+pub use resized::resized;
 pub use train::{Augmentation, TrainTransform};
 pub use transform::{Transform, eval_transform, train_transform};

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 
 use super::batch::Batch;
 use super::budget::Budget;
@@ -28,7 +28,7 @@ pub(super) struct Assembler {
     num_batches: Option<u64>,
     max_bad_share: f64,
     bad_share_after: u64,
-    events: SyncSender<Event>,
+    events: crossbeam_channel::Sender<Event>,
     used_buffers: crossbeam_channel::Sender<Vec<u8>>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -47,7 +47,7 @@ impl Assembler {
     pub fn new(
         source_name: String,
         options: &LoaderOptions,
-        events: SyncSender<Event>,
+        events: crossbeam_channel::Sender<Event>,
         used_buffers: crossbeam_channel::Sender<Vec<u8>>,
         budget: Arc<Budget>,
         counters: Arc<Counters>,

@@ -11,7 +11,7 @@ use super::stats::Timing;
 use crate::error::panic_message;
 use crate::image::Transform;
 use crate::source::order::Stream;
-use crate::source::{ImageData, Order, Problem, ProblemKind, Sample};
+use crate::source::{Order, Problem, ProblemKind, Sample};
 use crate::tokenizer::Tokenizer;
 
 pub(super) struct Worker {
@@ -99,20 +99,17 @@ impl Worker {
             return bad(ProblemKind::MissingCaption, reason.into());
         }
         let mut timing = Timing {
-            read,
+            source: read,
             ..Timing::default()
         };
         let mut start = Instant::now();
         let mut lap = || std::mem::replace(&mut start, Instant::now()).elapsed();
 
-        let encoded = match image {
-            ImageData::Encoded(bytes) => Some(bytes),
-            image => match image.read() {
-                Ok(bytes) => bytes,
-                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
-            },
+        let encoded = match image.read() {
+            Ok(encoded) => encoded,
+            Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
         };
-        timing.read += lap();
+        timing.file = lap();
         self.activities.enter(n, Stage::Decoding);
 
         let mut pixels = self

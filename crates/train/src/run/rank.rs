@@ -177,6 +177,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
             journal.report_to(setup::wandb(&config, &dir, resumed_at));
         }
     }
+    journal.loads_with(config.workers);
     ranks.barrier()?;
     for error in passed_over {
         journal.warn(format!("{error}; it is passed over"));

@@ -34,6 +34,11 @@ pub fn is_picture(bytes: &[u8]) -> bool {
     Format::of(bytes).is_some_and(Format::is_marked)
 }
 
+/// The name of the format that a file's first bytes tell, such as `JPEG`; `None` when it is none that is read here.
+pub fn format_name(bytes: &[u8]) -> Option<&'static str> {
+    Format::of(bytes).map(Format::name)
+}
+
 /// Decodes a file's picture: of several frames or pages the first, of several sizes the largest.
 ///
 /// # Errors
