@@ -7,6 +7,7 @@
     clippy::print_stderr
 )]
 
+mod augmentation;
 mod bad_data;
 mod csv_rows;
 mod formats;

@@ -10,12 +10,16 @@
 //! * `passes` – the two loops of the resampler that take the time
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * `eval` – [`EvalTransform`]
+//! * `augmentation` – [`Augmentation`], what is left to chance
 //! * `train` – [`TrainTransform`]
 //! * [`color`] – colour jitter and greyscale
+//! * `erase` – rectangles of noise
 //! * `transform` – decoding and transforming in one, for the loader
 
+mod augmentation;
 pub mod color;
 mod decode;
+mod erase;
 mod eval;
 mod passes;
 mod picture;
@@ -25,8 +29,10 @@ mod taps;
 mod train;
 mod transform;
 
+pub use augmentation::Augmentation;
 pub use decode::{Limits, PICTURE_EXTENSIONS, decode, is_picture};
+pub use erase::Erasure;
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
-pub use train::{Augmentation, TrainTransform};
+pub use train::{TrainTransform, View};
 pub use transform::{Transform, eval_transform, train_transform};
