@@ -145,11 +145,19 @@ pub struct TrainConfig {
     pub image_resize_mode: Option<ResizeMode>,
     /// Least and greatest share of a picture's area that a random cut keeps. Default: 0.9 and 1.
     pub aug_scale: [f64; 2],
+    /// Augment as timm's `create_transform` does, in the filter of `image_interpolation`. Default: no.
+    pub aug_use_timm: bool,
+    /// Least and greatest ratio of a cut's width to its height; timm's alone. `None` (default): 3/4 and 4/3.
+    pub aug_ratio: Option<[f64; 2]>,
+    /// Probability that rectangles of a picture become noise, in 0..1; timm's alone. `None` (default): 0.
+    pub aug_re_prob: Option<f64>,
+    /// Most rectangles that become noise; timm's alone. `None` (default): 1.
+    pub aug_re_count: Option<usize>,
     /// Strength of changes of brightness, contrast, saturation and hue. `None` (default): colours stay.
     pub aug_color_jitter: Option<[f64; 4]>,
-    /// Probability of such a change, in 0..1. `None` (default): 0.
+    /// Probability of such a change, in 0..1. `None` (default): 0; timm's augmentation changes every picture.
     pub aug_color_jitter_prob: Option<f64>,
-    /// Probability that a picture loses its colours, in 0..1. `None` (default): 0.
+    /// Probability that a picture loses its colours, in 0..1; not timm's. `None` (default): 0.
     pub aug_gray_scale_prob: Option<f64>,
     /// Another size of the pictures in pixels: one number, or height and width. `None` (default): the model's own.
     pub force_image_size: Option<Vec<usize>>,
@@ -288,6 +296,10 @@ impl Default for TrainConfig {
             image_interpolation: None,
             image_resize_mode: None,
             aug_scale: [0.9, 1.0],
+            aug_use_timm: false,
+            aug_ratio: None,
+            aug_re_prob: None,
+            aug_re_count: None,
             aug_color_jitter: None,
             aug_color_jitter_prob: None,
             aug_gray_scale_prob: None,

@@ -7,10 +7,12 @@
     clippy::print_stderr
 )]
 
+mod augmentation;
 mod bad_data;
 mod csv_rows;
 mod formats;
 mod pixels;
+mod resume;
 mod tables;
 mod tar_formats;
 mod tokenizer;

@@ -11,12 +11,16 @@
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * [`resized`] – a picture of another size, for thumbnails and for packing
 //! * `eval` – [`EvalTransform`]
+//! * `augmentation` – [`Augmentation`], what is left to chance
 //! * `train` – [`TrainTransform`]
 //! * [`color`] – colour jitter and greyscale
+//! * `erase` – rectangles of noise
 //! * `transform` – decoding and transforming in one, for the loader
 
+mod augmentation;
 pub mod color;
 mod decode;
+mod erase;
 mod eval;
 mod passes;
 mod picture;
@@ -27,9 +31,11 @@ mod taps;
 mod train;
 mod transform;
 
+pub use augmentation::Augmentation;
 pub use decode::{Limits, PICTURE_EXTENSIONS, decode, format_name, is_picture};
+pub use erase::Erasure;
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
 pub use resized::resized;
-pub use train::{Augmentation, TrainTransform};
+pub use train::{TrainTransform, View};
 pub use transform::{Transform, eval_transform, train_transform};

@@ -57,7 +57,7 @@ impl<W> Taps<W> {
         let scale = source as f64 / resized as f64;
         let filter_scale = scale.max(1.0);
         let (kernel, support): (fn(f64) -> f64, f64) = match filter {
-            Interpolation::Bicubic => (bicubic, 2.0),
+            Interpolation::Bicubic | Interpolation::Random => (bicubic, 2.0),
             Interpolation::Bilinear => (triangle, 1.0),
         };
         let support = support * filter_scale;

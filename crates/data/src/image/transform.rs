@@ -5,15 +5,19 @@ use std::sync::Arc;
 use openclip_model::config::PreprocessConfig;
 use rand::rngs::StdRng;
 
+use super::augmentation::Augmentation;
 use super::decode::{Limits, decode};
+use super::erase::Erasure;
 use super::eval::EvalTransform;
 use super::picture::Picture;
-use super::train::{Augmentation, TrainTransform};
+use super::train::TrainTransform;
 use crate::error::DataError;
 
 /// Turns an encoded image into `[3, height, width]` planes of `u8`, all of which it must write: the buffer holds the
-/// pixels of an earlier sample. The generator is seeded for this sample alone.
-pub type Transform = dyn Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<(), DataError> + Send + Sync;
+/// pixels of an earlier sample. The generator is seeded for this sample alone. What comes back is to be written over the
+/// pixels when they are normalised.
+pub type Transform =
+    dyn Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<Vec<Erasure>, DataError> + Send + Sync;
 
 /// OpenCLIP's evaluation transform of `[height, width]` pixels. `rgb_first` converts before the resize, as its webdataset reader does.
 ///
@@ -27,7 +31,8 @@ pub fn eval_transform(
 ) -> Result<Arc<Transform>, DataError> {
     let transform = EvalTransform::new(height, width, preprocess)?;
     Ok(Arc::new(move |bytes, _, out| {
-        transform.apply(&picture(bytes, rgb_first, limits)?, out)
+        transform.apply(&picture(bytes, rgb_first, limits)?, out)?;
+        Ok(Vec::new())
     }))
 }
 

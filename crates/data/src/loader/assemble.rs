@@ -170,6 +170,8 @@ impl Assembler {
         }
         batch.images.extend_from_slice(&sample.image);
         let _ = self.used_buffers.send(sample.image);
+        let erased = sample.erased.into_iter().map(|erased| (batch.size, erased));
+        batch.erased.extend(erased);
         batch.tokens.extend_from_slice(&sample.tokens);
         batch.names.push(sample.name);
         batch.captions.push(sample.caption);

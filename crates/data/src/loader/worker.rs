@@ -116,11 +116,13 @@ impl Worker {
             .used_buffers
             .try_recv()
             .unwrap_or_else(|_| vec![0; self.image_bytes]);
+        let mut erased = Vec::new();
         match &encoded {
             Some(encoded) => {
                 let mut rng = self.order.rng(Stream::Augmentation, index);
-                if let Err(error) = (self.transform)(encoded, &mut rng, &mut pixels) {
-                    return bad(ProblemKind::UndecodableImage, error.to_string());
+                match (self.transform)(encoded, &mut rng, &mut pixels) {
+                    Ok(drawn) => erased = drawn,
+                    Err(error) => return bad(ProblemKind::UndecodableImage, error.to_string()),
                 }
             }
             None => pixels.fill(0),
@@ -142,6 +144,7 @@ impl Worker {
         let bytes = (encoded.map_or(0, |encoded| encoded.len()) + text.len()) as u64;
         Outcome::Ready(Box::new(Ready {
             image: pixels,
+            erased,
             tokens,
             name,
             caption,

@@ -17,7 +17,7 @@ use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::validation::{Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_eval::{Encoder, EvalError};
-use openclip_model::config::ImageSize;
+use openclip_model::config::{ImageSize, Interpolation};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::load::load_state_dict;
 use openclip_model::lock::Lock;
@@ -272,6 +272,7 @@ pub(super) fn check_validation(
 pub(super) fn open_training(
     config: &TrainConfig,
     image_size: [usize; 2],
+    interpolation: Interpolation,
     tokenizer: &Arc<dyn Tokenizer>,
     ranks: &dyn Communicator,
 ) -> Result<(Steps, Schedule), TrainError> {
@@ -300,15 +301,9 @@ pub(super) fn open_training(
             ),
         ));
     }
-    let augmentation = Augmentation {
-        scale: (config.aug_scale[0], config.aug_scale[1]),
-        color_jitter: config.aug_color_jitter,
-        color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
-        gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
-    };
     let transform = train_transform(
         image_size,
-        augmentation,
+        augmentation(config, interpolation),
         rgb_first,
         Limits::new(config.max_image_pixels),
     )?;
@@ -336,6 +331,30 @@ pub(super) fn open_training(
         stats: Arc::default(),
     };
     Ok((steps, schedule(config, steps_per_epoch)?))
+}
+
+/// What `image_transform(is_train=True)` makes of the flags: timm's transform takes some of them and OpenCLIP's own the others.
+fn augmentation(config: &TrainConfig, interpolation: Interpolation) -> Augmentation {
+    let own = Augmentation {
+        scale: config.aug_scale.into(),
+        color_jitter: config.aug_color_jitter,
+        ..Augmentation::default()
+    };
+    match config.aug_use_timm {
+        false => Augmentation {
+            color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
+            gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
+            ..own
+        },
+        true => Augmentation {
+            ratio: config.aug_ratio.map_or(own.ratio, Into::into),
+            interpolation,
+            color_jitter_prob: config.aug_color_jitter.map_or(0.0, |_| 1.0),
+            erase_prob: config.aug_re_prob.unwrap_or(0.0),
+            erase_count: config.aug_re_count.unwrap_or(1),
+            ..own
+        },
+    }
 }
 
 fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, TrainError> {
