@@ -145,6 +145,8 @@ pub struct TrainConfig {
     pub image_resize_mode: Option<ResizeMode>,
     /// Least and greatest share of a picture's area that a random cut keeps. Default: 0.9 and 1.
     pub aug_scale: [f64; 2],
+    /// JPEGs are decoded no further than a training picture needs, which changes pixels by less than 1/255 in the mean. Default: no.
+    pub fast_decode: bool,
     /// Augment as timm's `create_transform` does, in the filter of `image_interpolation`. Default: no.
     pub aug_use_timm: bool,
     /// Least and greatest ratio of a cut's width to its height; timm's alone. `None` (default): 3/4 and 4/3.
@@ -296,6 +298,7 @@ impl Default for TrainConfig {
             image_interpolation: None,
             image_resize_mode: None,
             aug_scale: [0.9, 1.0],
+            fast_decode: false,
             aug_use_timm: false,
             aug_ratio: None,
             aug_re_prob: None,

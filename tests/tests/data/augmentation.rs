@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType};
 use openclip_data::image::color::{Jitter, adjust};
-use openclip_data::image::{Augmentation, Limits, TrainTransform, View, decode, train_transform};
+use openclip_data::image::{
+    Augmentation, Decoding, Limits, TrainTransform, View, decode, train_transform,
+};
 use openclip_data::loader::{Batch, Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::files::Files;
@@ -213,8 +215,13 @@ fn workers_change_no_view() {
         erase_count: 2,
         ..Augmentation::default()
     };
+    let decoding = Decoding {
+        rgb_first: true,
+        fast: false,
+        limits: Limits::default(),
+    };
     let batches = |workers| {
-        let transform = train_transform([30, 40], augmentation, true, Limits::default()).unwrap();
+        let transform = train_transform([30, 40], augmentation, decoding).unwrap();
         let options = LoaderOptions {
             workers,
             ..LoaderOptions::new(8, [30, 40], Order::training(5, 0))

@@ -119,6 +119,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         image_interpolation: preprocess.interpolation(),
         image_resize_mode: preprocess.resize_mode(),
         aug_scale: augment.scale.unwrap_or(default.aug_scale),
+        fast_decode: args.augment.fast_decode,
         aug_use_timm: augment.use_timm,
         aug_ratio: augment.ratio,
         aug_re_prob: augment.re_prob,

@@ -8,6 +8,7 @@
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
 //! * `taps` – the filters' weights
 //! * `passes` – the two loops of the resampler that take the time
+//! * `fast` – a training view of a JPEG of which no more is decoded than it shows
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * [`resized`] – a picture of another size, for thumbnails and for packing
 //! * `eval` – [`EvalTransform`]
@@ -22,6 +23,7 @@ pub mod color;
 mod decode;
 mod erase;
 mod eval;
+mod fast;
 mod passes;
 mod picture;
 mod place;
@@ -38,4 +40,4 @@ pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
 pub use resized::resized;
 pub use train::{TrainTransform, View};
-pub use transform::{Transform, eval_transform, train_transform};
+pub use transform::{Decoding, Transform, eval_transform, train_transform};

@@ -174,6 +174,7 @@ impl TrainTransform {
         };
         let scaling = Scaling {
             region,
+            part: region.whole(),
             resized: output,
             window,
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use glob::Pattern;
-use openclip_data::image::{Augmentation, Limits, train_transform};
+use openclip_data::image::{Augmentation, Decoding, Limits, train_transform};
 use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::columns::Columns;
@@ -304,8 +304,11 @@ pub(super) fn open_training(
     let transform = train_transform(
         image_size,
         augmentation(config, interpolation),
-        rgb_first,
-        Limits::new(config.max_image_pixels),
+        Decoding {
+            rgb_first,
+            fast: config.fast_decode,
+            limits: Limits::new(config.max_image_pixels),
+        },
     )?;
     let steps = Steps {
         source,
