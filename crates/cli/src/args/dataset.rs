@@ -11,10 +11,10 @@ use super::json::JsonArgs;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  openclip data inspect pairs.csv --csv-separator , --sheet sheet.png     what is in it?
-  openclip data verify 'shards/{00000..00331}.tar'                        can all of it be read?
-  openclip data pack pairs.csv --csv-separator , --output shards/         from single files to shards
-  openclip data bench 'shards/{00000..00331}.tar'                         how fast is it, and what limits?
+  openclip data inspect pairs.csv --sheet sheet.png          what is in it?
+  openclip data verify 'shards/{00000..00331}.tar'           can all of it be read?
+  openclip data pack pairs.csv --output shards/              from single files to shards
+  openclip data bench 'shards/{00000..00331}.tar'            how fast is it, and what limits?
 
 DATA is what --train-data of `openclip train` takes.")]
 pub struct DataArgs {
@@ -56,18 +56,14 @@ pub struct SetArgs {
 /// Flags of `data inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every picture is read and decoded, on all cores. Ranges of figures begin at the number shown. A picture counts as
-repeated when its file's bytes came before; a pair, when its caption came with them. To find that takes some 40 bytes of
-memory a sample.
+Every picture is read and decoded, on all cores. A range of figures holds the number that it begins with. A picture \
+counts as repeated when its file's bytes came before; that takes some 40 bytes of memory a sample.
 
 Examples:
   openclip data inspect 'shards/{00000..00331}.tar'
   openclip data inspect pairs.csv --csv-separator , --sheet sheet.png --pictures 40
   openclip data inspect 'shards/{00000..00331}.tar' --samples 10000 --json")]
 pub struct InspectArgs {
-    /// The set.
-    #[command(flatten)]
-    pub set: SetArgs,
     /// Look at the first N samples alone
     #[arg(long, value_name = "N")]
     pub samples: Option<u64>,
@@ -80,43 +76,47 @@ pub struct InspectArgs {
     /// Form of the output.
     #[command(flatten)]
     pub json: JsonArgs,
+    /// The set.
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// Flags of `data verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints a line for each thing that is broken – where it is, what it is, why – and a summary. Broken are shards that cannot be
-read to their end, and samples whose picture cannot be read or decoded or that have no caption: what training passes over.
-Exit status: 0 nothing is broken, 1 something is.
+Prints a line for each thing that is broken – where it is, what it is, why – and a summary. Broken are shards that \
+cannot be read to their end, and samples whose picture cannot be read or decoded or that have no caption: what training \
+passes over. Exit status: 0 nothing is broken, 1 something is.
 
 Examples:
   openclip data verify 'shards/{00000..00331}.tar'
   openclip data verify pairs.csv --csv-separator , --json")]
 pub struct VerifyArgs {
-    /// The set.
-    #[command(flatten)]
-    pub set: SetArgs,
     /// Form of the output.
     #[command(flatten)]
     pub json: JsonArgs,
+    /// The set.
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// Flags of `data pack`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes to DIR:
-  000000.tar, 000001.tar, …   KEY.jpg (or .png, .webp), KEY.txt, KEY.json for each sample, in the order of the input;
-                              KEY counts the samples of all shards from 000000000 on
-  sizes.json                  the number of samples of each shard, which `openclip train` goes by
-  pack.json                   the settings, what was left out and why, and how far the work has come
-Pictures keep their files' bytes; a format other than JPEG, PNG and WebP stands under .jpg, where readers look for it and
-tell it by its content. KEY.json says where a sample comes from and repeats its caption. A sample without a caption is
-packed without one.
+  000000.tar, …   KEY.jpg (or .png, .webp), KEY.txt and KEY.json of each sample, in the order of the
+                  input; KEY counts the samples of all shards, from 000000000 on
+  sizes.json      the number of samples of each shard, which `openclip train` goes by
+  pack.json       the settings, what was left out and why, and how far the work has come
 
-When the number of samples is known beforehand (a CSV file, shards with sizes.json), shards differ by one sample at most;
-samples that are left out make the last shard smaller. Otherwise all shards but the last are full.
+Pictures keep their files' bytes; a format other than JPEG, PNG and WebP stands under .jpg, where readers look for it \
+and tell it by its content. KEY.json says where a sample comes from and repeats its caption. A sample without a caption \
+is packed without one.
 
-The same command goes on where it was interrupted, and what it leaves is the same to the byte. Finished shards are never
+When the number of samples is known beforehand (a CSV file, shards with sizes.json), shards differ by one sample at \
+most; samples that are left out make the last shard smaller. Otherwise all shards but the last are full.
+
+The same command goes on where it was interrupted, and what it leaves is the same to the byte. Finished shards are not \
 written again; with --dedup the input is read again from its beginning.
 
 Examples:
@@ -124,13 +124,10 @@ Examples:
   openclip data pack 'raw/{00000..00331}.tar' --output small/ --resize 256 --dedup
   openclip train --model ViT-B-32 --train-data 'small/{000000..000031}.tar'")]
 pub struct PackArgs {
-    /// The set.
-    #[command(flatten)]
-    pub set: SetArgs,
     /// The folder to write to; it is created when missing, and refused when it has something else in it
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
-    /// Samples of a shard, at most; each rank and each reader needs shards of its own, so many small ones go further
+    /// Samples of a shard, at most; a run needs at least as many shards as it has ranks
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub samples_per_shard: u64,
     /// Make pictures smaller whose shorter side has more than N pixels, so that it has N; others keep their bytes
@@ -148,23 +145,23 @@ pub struct PackArgs {
     /// memory a sample.
     #[arg(long)]
     pub dedup: bool,
+    /// The set.
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// Flags of `data bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Measures, one after the other: reading from the source; decoding what was read; decoding and transforming as in training;
-tokenizing besides; and the whole loader, from the source to batches. The samples between the first two lie in memory, 2 GB
-of them at most. The loader reads them again, from the system's cache where they fit into it: give many --samples to
-measure a disk. Says which stage limits. `a core` is what one core does that works on nothing else.
+Measures, one after the other: reading from the source; decoding what was read; decoding and transforming as in \
+training; tokenizing besides; and the whole loader, from the source to batches. Says which stage limits. What was read \
+lies in memory for the stages behind it, 2 GB of it at most. The loader reads it again, from the system's cache where \
+it fits: only many --samples measure a disk. `A core` is what a core does that works on nothing else.
 
 Examples:
   openclip data bench 'shards/{00000..00331}.tar'
   openclip data bench pairs.csv --csv-separator , --workers 8 --image-size 336 --json")]
 pub struct BenchArgs {
-    /// The set.
-    #[command(flatten)]
-    pub set: SetArgs,
     /// Samples to measure with
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     pub samples: u64,
@@ -177,6 +174,9 @@ pub struct BenchArgs {
     /// Form of the output.
     #[command(flatten)]
     pub json: JsonArgs,
+    /// The set.
+    #[command(flatten)]
+    pub set: SetArgs,
 }
 
 /// A side of a picture for a model.

@@ -85,7 +85,7 @@ pub enum Command {
     Convert(convert::ConvertArgs),
     /// Train a model on captioned pictures
     Train(Box<train::TrainArgs>),
-    /// Look at a data set: what is in it, what is broken
+    /// Look at a data set, check it, time it, or pack it as shards
     Data(dataset::DataArgs),
     /// Measure how fast a model encodes and trains here
     Bench(bench::BenchArgs),

@@ -58,8 +58,13 @@ mod tests {
             (small.width(), small.height(), small.mode()),
             (4, 2, Mode::Rgb)
         );
-        assert_eq!(small.samples()[..3], [200, 0, 0]);
-        assert_eq!(small.samples()[9..12], [0, 0, 200]);
+        // The filter overshoots a little beside an edge.
+        let near = |at: usize, colour: [u8; 3]| {
+            let pixel = small.samples()[at..at + 3].iter().zip(colour);
+            pixel.for_each(|(found, wanted)| assert!(found.abs_diff(wanted) < 8, "{small:?}"));
+        };
+        near(0, [200, 0, 0]);
+        near(9, [0, 0, 200]);
         assert_eq!(resized(&picture, 16, 8).unwrap(), picture);
         assert!(resized(&picture, 0, 8).is_err());
     }

@@ -193,8 +193,8 @@ mod tests {
         assert_eq!(threads.limiting(0), Stage::Decoding);
         threads.idle(0);
         assert_eq!(threads.limiting(0), Stage::Source);
-        // Samples are there, and the third worker is about to take one.
-        assert_eq!(threads.limiting(4), Stage::File);
+        // Samples are there, and the first worker is about to take one.
+        assert_eq!(threads.limiting(4), Stage::Decoding);
         threads.source(false);
         threads.idle(2);
         assert_eq!(threads.limiting(0), Stage::Decoding);

@@ -9,8 +9,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde::Serialize;
 
+use super::options::SurveyOptions;
+use super::sample::read;
 use super::walk::{Found, Walk};
-use super::{SurveyOptions, read};
 use crate::error::DataError;
 use crate::image::{Limits, decode};
 use crate::loader::{Loader, LoaderOptions, Transform};

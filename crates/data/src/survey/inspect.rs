@@ -8,9 +8,11 @@ use serde::Serialize;
 use twox_hash::XxHash3_128;
 
 use super::histogram::Histogram;
+use super::options::SurveyOptions;
 use super::pick::{Pick, Picked};
+use super::problems::{ProblemCount, Problems};
+use super::sample::{self, Hashes, decoded, pair_hash, read};
 use super::walk::{Found, Walk};
-use super::{ProblemCount, Problems, SurveyOptions, decoded, read};
 use crate::error::DataError;
 use crate::image::{Limits, Picture, format_name, resized};
 use crate::source::{Problem, Sample, Source};
@@ -196,12 +198,12 @@ impl Inspection {
 struct Seen {
     /// Of encoded pictures, with the number of the sample, from 1.
     pictures: FxHashMap<u128, u64>,
-    pairs: super::Hashes,
+    pairs: Hashes,
 }
 
 fn figures(sample: Sample, limits: Limits, is_picked: bool) -> Result<Figures, Problem> {
     let place = sample.place();
-    let super::Read { bytes, caption } = read(sample, &place)?;
+    let sample::Read { bytes, caption } = read(sample, &place)?;
     let encoded = bytes.as_deref().unwrap_or_default();
     let picture = match &bytes {
         Some(bytes) => decoded(bytes, limits, &place)?,
@@ -220,7 +222,7 @@ fn figures(sample: Sample, limits: Limits, is_picked: bool) -> Result<Figures, P
         size,
         words: caption.as_ref().map(|text| text.split_whitespace().count()),
         picture: XxHash3_128::oneshot(encoded),
-        pair: super::pair_hash(encoded, caption.as_deref()),
+        pair: pair_hash(encoded, caption.as_deref()),
         thumbnail: thumbnail.map(|picture| Thumbnail {
             picture,
             place: place.clone(),

@@ -3,6 +3,7 @@
 //! `journal` knows how far a pack has come, `shard` writes one shard, `prepare` makes a sample's members.
 
 mod journal;
+mod options;
 mod prepare;
 mod shard;
 
@@ -15,28 +16,16 @@ use serde_json::{Map, Value};
 use self::journal::{Journal, Settings, State};
 use self::prepare::{Prepare, Prepared};
 use self::shard::Shard;
+use super::problems::ProblemCount;
+use super::sample::Hashes;
 use super::walk::{Found, Walk};
-use super::{Hashes, ProblemCount, SurveyOptions};
 use crate::error::DataError;
 use crate::source::Source;
 
+pub use self::options::PackOptions;
+
 /// The number of samples of every shard by its name.
 const SIZES: &str = "sizes.json";
-
-/// How a set is packed.
-#[derive(Clone, Copy, Debug)]
-pub struct PackOptions {
-    /// Threads, and the limit of pictures that are decoded.
-    pub survey: SurveyOptions,
-    /// Samples of a shard, at most and at least 1.
-    pub samples_per_shard: u64,
-    /// Pixels of the shorter side, which larger pictures are brought to; `None` decodes nothing.
-    pub resize: Option<usize>,
-    /// Quality of the JPEG that a picture becomes that is made smaller, 1 to 100.
-    pub quality: u8,
-    /// Leave out a sample whose encoded picture and caption came before, byte by byte.
-    pub dedup: bool,
-}
 
 /// What a pack holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,10 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
+use super::options::SurveyOptions;
+use super::problems::{ProblemCount, Problems};
+use super::sample::{decoded, read};
 use super::walk::{Found, Walk};
-use super::{ProblemCount, Problems, SurveyOptions, decoded, read};
 use crate::error::DataError;
 use crate::source::{Problem, ProblemKind, Sample, Source};
 

@@ -7,8 +7,8 @@ use openclip_data::survey::bench::{BenchOptions, Benched, Limit, Rate, bench};
 use openclip_data::tokenizer::ClipTokenizer;
 use openclip_eval::progress::Progress;
 
-use super::Set;
 use super::figures::{bytes, short};
+use super::set::Set;
 use crate::args::dataset::BenchArgs;
 use crate::error::{Outcome, Result};
 use crate::output::Output;
@@ -59,7 +59,7 @@ fn show(out: &mut Output, found: &Benched) -> Result<()> {
     out.line("")?;
     out.line(format_args!(
         "{:<22} {:>10} {:>10}",
-        "images/s", "in all", "a core"
+        "images/s", "all threads", "a core"
     ))?;
     for (stage, rate) in [
         ("source", found.read),
@@ -74,7 +74,7 @@ fn show(out: &mut Output, found: &Benched) -> Result<()> {
         } = rate;
         let core = images_per_core_s.map_or_else(|| "-".to_owned(), short);
         out.line(format_args!(
-            "{stage:<22} {:>10} {core:>10}",
+            "{stage:<22} {:>12} {core:>10}",
             short(images_per_s)
         ))?;
     }

@@ -1,4 +1,9 @@
-//! Figures in few characters.
+//! Figures and problems in few characters.
+
+use openclip_data::survey::ProblemCount;
+
+use crate::error::Result;
+use crate::output::Output;
 
 /// Bytes as files are counted: `812 B`, `52.3 kB`, `1.24 GB`.
 pub fn bytes(bytes: f64) -> String {
@@ -28,6 +33,19 @@ pub fn short(value: f64) -> String {
 /// The share of `part` in `whole`: `12.3 %`.
 pub fn percent(part: u64, whole: u64) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+/// A line for each kind of problem, with the first of them below it.
+pub fn problems(out: &mut Output, problems: &[ProblemCount]) -> Result<()> {
+    for problem in problems {
+        let lost = if problem.harmless { "  (harmless)" } else { "" };
+        out.line(format_args!(
+            "{:>12}  {}{lost}",
+            problem.count, problem.kind
+        ))?;
+        out.line(format_args!("{:>12}  first: {}", "", problem.example))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use openclip_data::survey::histogram::{Bin, Histogram};
 use openclip_data::survey::inspect::{Inspection, inspect};
 
-use super::figures::{bytes, percent, short};
-use super::{Set, problems, sheet};
+use super::figures::{bytes, percent, problems, short};
+use super::set::Set;
+use super::sheet;
 use crate::args::dataset::InspectArgs;
 use crate::error::{Outcome, Result};
 use crate::output::{Output, note};

@@ -2,7 +2,8 @@
 
 use openclip_data::survey::pack::{PackOptions, Packed, pack, shard_name};
 
-use super::{Set, figures, problems};
+use super::figures::{self, problems};
+use super::set::Set;
 use crate::args::dataset::PackArgs;
 use crate::error::{Outcome, Result};
 use crate::output::{Output, note};

@@ -3,7 +3,8 @@
 use openclip_data::survey::verify::{Broken, Verified, verify};
 use serde_json::json;
 
-use super::{Set, figures, problems};
+use super::figures::{self, problems};
+use super::set::Set;
 use crate::args::dataset::VerifyArgs;
 use crate::error::{Outcome, Result};
 use crate::output::Output;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod inspect;
+mod log;
 mod pack;
 mod verify;
 

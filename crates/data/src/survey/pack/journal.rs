@@ -7,10 +7,10 @@ use openclip_model::files::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::PackOptions;
+use super::options::PackOptions;
 use crate::error::DataError;
 use crate::source::Source;
-use crate::survey::Problems;
+use crate::survey::problems::Problems;
 
 const JOURNAL: &str = "pack.json";
 

@@ -2,11 +2,11 @@
 
 use jpeg_encoder::{ColorType, Encoder};
 
-use super::PackOptions;
+use super::options::PackOptions;
 use crate::error::DataError;
 use crate::image::{Picture, format_name, resized};
 use crate::source::{Problem, ProblemKind, Sample};
-use crate::survey::{decoded, pair_hash, read};
+use crate::survey::sample::{decoded, pair_hash, read};
 
 /// What becomes of a sample on a thread.
 pub(super) enum Prepared {
