@@ -10,6 +10,7 @@
 mod bad_data;
 mod csv_rows;
 mod formats;
+mod grouping;
 mod pixels;
 mod tar_formats;
 mod tokenizer;

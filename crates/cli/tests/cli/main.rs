@@ -24,5 +24,6 @@ mod mpi;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
+mod shards;
 mod snapshots;
 mod usage;
