@@ -11,6 +11,7 @@ mod augmentation;
 mod bad_data;
 mod csv_rows;
 mod formats;
+mod grouping;
 mod pixels;
 mod resume;
 mod tables;

@@ -25,5 +25,6 @@ mod mpi;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
+mod shards;
 mod snapshots;
 mod usage;
