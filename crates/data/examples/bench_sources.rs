@@ -76,7 +76,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut specs, mut rounds, mut size, mut workers) = (Vec::new(), 5, 224, 2);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word}: expected a value"));
+        let mut value = || {
+            words
+                .next()
+                .ok_or_else(|| format!("{word}: expected a value"))
+        };
         match word.as_str() {
             "--rounds" => rounds = value()?.parse()?,
             "--size" => size = value()?.parse()?,

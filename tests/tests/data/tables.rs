@@ -63,7 +63,10 @@ fn opened(spec: &str) -> Result<Opened, DataError> {
 fn row(item: Item) -> Result<Row, (ProblemKind, String)> {
     let sample = match item {
         Item::Problem(problem) => {
-            return Err((problem.kind, format!("{}: {}", problem.place, problem.reason)));
+            return Err((
+                problem.kind,
+                format!("{}: {}", problem.place, problem.reason),
+            ));
         }
         Item::Sample(sample) => sample,
     };
@@ -97,7 +100,10 @@ fn rows_are_those_of_pyarrow() {
                 Err((kind, reason)) => {
                     assert_eq!(expected.1, Value::Null, "{name}: {reason}");
                     assert_eq!(kind, ProblemKind::MissingImage);
-                    assert!(reason.contains(&format!("{name}: row {at}: column")), "{reason}");
+                    assert!(
+                        reason.contains(&format!("{name}: row {at}: column")),
+                        "{reason}"
+                    );
                 }
             }
         }
@@ -122,9 +128,24 @@ fn what_holds_pictures_is_taken_as_shards_are() {
 #[test]
 fn a_bad_row_costs_itself() {
     for (name, bad, kind, words) in [
-        ("broken_text.parquet", 3..4, ProblemKind::InvalidCaption, "caption is not UTF-8"),
-        ("broken_text.arrow", 3..4, ProblemKind::InvalidCaption, "caption is not UTF-8"),
-        ("damaged.parquet", 3..6, ProblemKind::UnreadableImage, "row group 1"),
+        (
+            "broken_text.parquet",
+            3..4,
+            ProblemKind::InvalidCaption,
+            "caption is not UTF-8",
+        ),
+        (
+            "broken_text.arrow",
+            3..4,
+            ProblemKind::InvalidCaption,
+            "caption is not UTF-8",
+        ),
+        (
+            "damaged.parquet",
+            3..6,
+            ProblemKind::UnreadableImage,
+            "row group 1",
+        ),
     ] {
         let found = items(&opened(&file(name)).unwrap());
         assert_eq!(found.len(), 7, "{name}");
@@ -153,23 +174,40 @@ fn a_file_that_cannot_be_read_is_an_error_or_costs_itself() {
         ("no_rows.parquet", "no row in it"),
         ("encrypted_footer.parquet", "encrypted"),
         ("encrypted_column.parquet", "encrypt"),
-        ("codec_brotli.parquet", "column image is compressed with brotli; snappy, zstd"),
-        ("wrong_image.parquet", "column \"image\" is a list of INT32; expected binary"),
-        ("wrong_caption.parquet", "column \"caption\" is INT64; expected text"),
-        ("wrong_kind.arrow", "column \"caption\" is numbers of a dictionary's entries"),
+        (
+            "codec_brotli.parquet",
+            "column image is compressed with brotli; snappy, zstd",
+        ),
+        (
+            "wrong_image.parquet",
+            "column \"image\" is a list of INT32; expected binary",
+        ),
+        (
+            "wrong_caption.parquet",
+            "column \"caption\" is INT64; expected text",
+        ),
+        (
+            "wrong_kind.arrow",
+            "column \"caption\" is numbers of a dictionary's entries",
+        ),
         (
             "other_columns.parquet",
             "no column \"image\", \"jpg\", \"filepath\", \"url\", \"path\" or \"file_name\"; it has [\"picture\", \"words\", \"n\"]",
         ),
         ("none.parquet", "No such file"),
     ] {
-        let error = opened(&file(name)).err().unwrap_or_else(|| panic!("{name}"));
+        let error = opened(&file(name))
+            .err()
+            .unwrap_or_else(|| panic!("{name}"));
         let error = error.to_string();
         assert!(error.contains(name) && error.contains(words), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
     let list = file("{cut,img2dataset,text}.parquet");
-    let found: Vec<_> = items(&opened(&list).unwrap()).into_iter().map(row).collect();
+    let found: Vec<_> = items(&opened(&list).unwrap())
+        .into_iter()
+        .map(row)
+        .collect();
     assert_eq!(found.len(), 9);
     for (at, words) in [(0, "cut off"), (8, "not a parquet file")] {
         let (kind, reason) = found[at].as_ref().unwrap_err();
@@ -204,7 +242,10 @@ fn columns_are_those_that_are_named() {
     assert_eq!(name, "row 0", "the path of the structure is not read");
     let error = open(&file("hugging_face.arrow"), &named("image", "caption")).err();
     let error = error.unwrap().to_string();
-    assert!(error.contains("no column \"caption\"; it has [\"image\", \"text\", \"n\"]"), "{error}");
+    assert!(
+        error.contains("no column \"caption\"; it has [\"image\", \"text\", \"n\"]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -228,12 +269,27 @@ fn a_resume_in_mid_epoch_gives_the_items_that_are_left() {
     };
     let whole = pass(None, 0, None);
     assert_eq!(whole.len(), 84 + 7 + 7);
-    assert_ne!(whole, pass(None, 0, None).iter().rev().cloned().collect::<Vec<_>>());
+    assert_ne!(
+        whole,
+        pass(None, 0, None)
+            .iter()
+            .rev()
+            .cloned()
+            .collect::<Vec<_>>()
+    );
     let index = || Some(Arc::new(ShardIndex::open(room.path(), 0)));
-    assert_eq!(pass(index(), 0, Some(90)), whole[..90], "a run that is stopped");
+    assert_eq!(
+        pass(index(), 0, Some(90)),
+        whole[..90],
+        "a run that is stopped"
+    );
     for at in [1, 13, 50, 89, 97] {
         assert_eq!(pass(index(), at, None), whole[at..], "resumed at {at}");
-        assert_eq!(pass(None, at, None), whole[at..], "resumed at {at} without an index");
+        assert_eq!(
+            pass(None, at, None),
+            whole[at..],
+            "resumed at {at} without an index"
+        );
     }
 }
 
@@ -248,7 +304,11 @@ fn ranks_share_the_row_groups() {
             ..Order::training(1, 0)
         };
         let mut all = Collect::default();
-        let _ = opened(&spec).unwrap().source.pass(&order, 0, &mut all).unwrap();
+        let _ = opened(&spec)
+            .unwrap()
+            .source
+            .pass(&order, 0, &mut all)
+            .unwrap();
         places.extend(all.items.into_iter().map(|item| match item {
             Item::Sample(sample) => sample.place(),
             Item::Problem(problem) => problem.place,
@@ -258,4 +318,63 @@ fn ranks_share_the_row_groups() {
     places.sort();
     places.dedup();
     assert_eq!(places.len(), 21, "{places:?}");
+}
+
+/// Bytes that are changed end neither the program nor the count of rows: a row is one item, whatever its file has become.
+#[test]
+fn changed_bytes_cost_rows_at_most() {
+    let room = tempfile::tempdir().unwrap();
+    let mut numbers = 1_u64;
+    let mut random = |below: usize| {
+        // Knuth's linear congruential generator.
+        numbers = numbers
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (numbers >> 33) as usize % below
+    };
+    let mut rows_read = 0;
+    for name in [
+        "img2dataset.parquet",
+        "lists.parquet",
+        "pages_v2.parquet",
+        "file.arrow",
+        "lz4.feather",
+        "views.arrow",
+    ] {
+        let whole = std::fs::read(file(name)).unwrap();
+        let path = room.path().join(name);
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            if random(4) == 0 {
+                bytes.truncate(random(bytes.len()));
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let Ok(opened) = opened(path.to_str().unwrap()) else {
+                continue;
+            };
+            let mut all = Collect {
+                most: Some(1000),
+                ..Collect::default()
+            };
+            let _ = opened
+                .source
+                .pass(&Order::sequential(), 0, &mut all)
+                .unwrap();
+            let problems = all
+                .items
+                .iter()
+                .filter(|item| matches!(item, Item::Problem(_)))
+                .count();
+            let samples = opened.source.num_samples(None).unwrap();
+            let cut = usize::from(name.ends_with("w") || name.ends_with("r"));
+            assert!(all.items.len() <= samples as usize + cut, "{name}");
+            assert!(all.items.len() >= (samples as usize).min(1000), "{name}");
+            rows_read += all.items.len() - problems;
+        }
+    }
+    assert!(rows_read > 1000, "{rows_read}");
 }

@@ -91,7 +91,9 @@ impl Worker {
         };
         if caption.is_none() && self.tokenizer.is_some() {
             let reason = match shard {
-                Some(_) => "an image without text; in a tar, the members of a sample have to stand together",
+                Some(_) => {
+                    "an image without text; in a tar, the members of a sample have to stand together"
+                }
                 None => "an image without text",
             };
             return bad(ProblemKind::MissingCaption, reason.into());

@@ -158,7 +158,10 @@ mod tests {
             (vec![there], Start::Beside),
             (vec![here, there], Start::Either),
             (vec!["none.jpg"], Start::Either),
-            (vec!["/none.jpg", "https://host/a.jpg", there], Start::Beside),
+            (
+                vec!["/none.jpg", "https://host/a.jpg", there],
+                Start::Beside,
+            ),
         ] {
             let pictures = Beside::learn(&table, names.iter().copied());
             assert_eq!(pictures.start, start, "{names:?}");
@@ -171,7 +174,10 @@ mod tests {
         let remote = |name: &str| ImageData::Remote(Place::parse(name).unwrap());
         let address = "https://host/a%20b.jpg?c=d";
         assert_eq!(pictures.find(address), remote(address));
-        let far = Beside::learn(&Place::parse("https://host/x/t.csv").unwrap(), [here].into_iter());
+        let far = Beside::learn(
+            &Place::parse("https://host/x/t.csv").unwrap(),
+            [here].into_iter(),
+        );
         assert_eq!(far.find("y/a b.jpg"), remote("https://host/x/y/a%20b.jpg"));
         let pictures = Beside::learn(&table, [there].into_iter());
         assert_eq!(pictures.find(there), beside);

@@ -24,18 +24,20 @@ impl Captions {
     ///
     /// # Errors
     /// When none has.
-    pub(super) fn new(
-        file: &Path,
-        pairs: Pairs,
-        folders: &[PathBuf],
-    ) -> Result<Self, DataError> {
-        let tried: Vec<&str> = pairs.names(0).step_by(pairs.len().div_ceil(TRIED).max(1)).collect();
+    pub(super) fn new(file: &Path, pairs: Pairs, folders: &[PathBuf]) -> Result<Self, DataError> {
+        let tried: Vec<&str> = pairs
+            .names(0)
+            .step_by(pairs.len().div_ceil(TRIED).max(1))
+            .collect();
         let has_one = |folder: &&PathBuf| tried.iter().any(|name| folder.join(name).exists());
         let Some(folder) = folders.iter().find(has_one) else {
             return Err(DataError::NoPictureFolder {
                 path: file.to_owned(),
                 name: tried.first().copied().unwrap_or_default().to_owned(),
-                folders: folders.iter().map(|folder| folder.display().to_string()).collect(),
+                folders: folders
+                    .iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect(),
             });
         };
         Ok(Self {

@@ -113,7 +113,10 @@ fn file_in(dir: &Path) -> Result<PathBuf, DataError> {
     match found.len() {
         1 => Ok(found.remove(0)),
         count => {
-            let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+            let names: Vec<String> = found
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             let reason = match count {
                 0 => "no annotations/captions_*.json in it".to_owned(),
                 _ => format!("several files of captions, name one: {}", names.join(", ")),
@@ -134,7 +137,10 @@ pub(super) fn candidates(dir: &Path) -> Vec<PathBuf> {
             name.starts_with("captions_") && name.ends_with(".json")
         };
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut found: Vec<_> = entries.map(|entry| entry.path()).filter(is_captions).collect();
+        let mut found: Vec<_> = entries
+            .map(|entry| entry.path())
+            .filter(is_captions)
+            .collect();
         found.sort();
         found
     };
@@ -147,7 +153,10 @@ pub(super) fn candidates(dir: &Path) -> Vec<PathBuf> {
 
 /// One pair for each annotation, and one without a caption for each picture that has none.
 fn of_annotations(path: &Path, images: &[Image<'_>], annotations: &[Annotation<'_>]) -> Pairs {
-    let by_id = images.iter().enumerate().filter_map(|(at, image)| Some((image.id.as_ref()?, at)));
+    let by_id = images
+        .iter()
+        .enumerate()
+        .filter_map(|(at, image)| Some((image.id.as_ref()?, at)));
     let by_id: HashMap<&Id, usize> = by_id.collect();
     let mut has_caption = vec![false; images.len()];
     let mut pairs = Pairs::default();
@@ -165,7 +174,11 @@ fn of_annotations(path: &Path, images: &[Image<'_>], annotations: &[Annotation<'
         let path = path.display();
         log::warn!("{path}: {strays} captions are of pictures that it does not list, and left out");
     }
-    for (image, _) in images.iter().zip(has_caption).filter(|(_, has_caption)| !has_caption) {
+    for (image, _) in images
+        .iter()
+        .zip(has_caption)
+        .filter(|(_, has_caption)| !has_caption)
+    {
         pairs.push(&image.file_name, "");
     }
     pairs
@@ -174,14 +187,20 @@ fn of_annotations(path: &Path, images: &[Image<'_>], annotations: &[Annotation<'
 fn of_sentences(images: &[Image<'_>], split: Option<&str>) -> Result<Pairs, String> {
     let mut splits: BTreeMap<&str, usize> = BTreeMap::new();
     for image in images {
-        *splits.entry(image.split.as_deref().unwrap_or_default()).or_default() += 1;
+        *splits
+            .entry(image.split.as_deref().unwrap_or_default())
+            .or_default() += 1;
     }
-    let has = splits.iter().map(|(name, count)| format!("{name} ({count} pictures)"));
+    let has = splits
+        .iter()
+        .map(|(name, count)| format!("{name} ({count} pictures)"));
     let has = has.collect::<Vec<_>>().join(", ");
     let wanted: Option<Vec<&str>> = split.map(|split| split.split('+').collect());
     match &wanted {
         None if splits.len() > 1 => {
-            return Err(format!("it has the splits {has}; name one behind #, as in FILE#test"));
+            return Err(format!(
+                "it has the splits {has}; name one behind #, as in FILE#test"
+            ));
         }
         Some(names) => {
             if let Some(name) = names.iter().find(|name| !splits.contains_key(*name)) {
@@ -237,16 +256,21 @@ pub(super) fn around(path: &Path, names: &[&str]) -> Vec<PathBuf> {
     };
     // `..` and not the parent of the path, which may be relative.
     let above = match own.file_name() {
-        Some(_) => own.parent().filter(|above| !above.as_os_str().is_empty()).map(Path::to_owned),
+        Some(_) => own
+            .parent()
+            .filter(|above| !above.as_os_str().is_empty())
+            .map(Path::to_owned),
         None => None,
     };
     let above = above.unwrap_or_else(|| own.join(".."));
     let all = [above, own];
     all.iter()
-        .flat_map(|start| names.iter().map(move |name| match name.is_empty() {
-            true => start.clone(),
-            false => start.join(name),
-        }))
+        .flat_map(|start| {
+            names.iter().map(move |name| match name.is_empty() {
+                true => start.clone(),
+                false => start.join(name),
+            })
+        })
         .collect()
 }
 

@@ -108,7 +108,9 @@ mod tests {
     fn the_first_of_the_usual_names_is_taken() {
         let default = Columns::default();
         let pair = |image: &str, caption: &str| (image.to_owned(), Some(caption.to_owned()));
-        let all = ["title", "text", "caption", "url", "filepath", "jpg", "image"];
+        let all = [
+            "title", "text", "caption", "url", "filepath", "jpg", "image",
+        ];
         assert_eq!(found(&all, &default, &OF_FILES), pair("image", "caption"));
         assert_eq!(found(&all, &default, &OF_CSV), pair("filepath", "title"));
         let laion = ["SAMPLE_ID", "URL", "TEXT"];
@@ -126,8 +128,14 @@ mod tests {
         };
         let names = ["photo", "image", "Text"];
         assert_eq!(found(&names, &named, &OF_FILES).0, "photo");
-        assert_eq!(named.find(&["photo", "text"], &OF_FILES).unwrap_err(), "\"Text\"");
-        assert_eq!(named.find(&["image", "Text"], &OF_FILES).unwrap_err(), "\"photo\"");
+        assert_eq!(
+            named.find(&["photo", "text"], &OF_FILES).unwrap_err(),
+            "\"Text\""
+        );
+        assert_eq!(
+            named.find(&["image", "Text"], &OF_FILES).unwrap_err(),
+            "\"photo\""
+        );
         let default = Columns::default();
         let missing = default.find(&["image", "x"], &OF_FILES).unwrap_err();
         assert_eq!(missing, "\"caption\", \"text\" or \"title\"");

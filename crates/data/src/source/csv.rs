@@ -144,14 +144,12 @@ impl Header<'_> {
     /// Whether a quoted field has rows in it: lines with as many fields as the header, one of them the path of a file.
     /// A quote too many, closed by the next one in the file, takes in what stands between.
     fn check_quoted(&self, field: &str, line: u64) -> io::Result<()> {
-        let is_file = |name: &str| {
-            Path::new(name).is_file() || self.path.with_file_name(name).is_file()
-        };
+        let is_file =
+            |name: &str| Path::new(name).is_file() || self.path.with_file_name(name).is_file();
         let is_row = |text: &str| {
             let mut fields = text.split(self.separator);
             let image = fields.clone().nth(self.image);
-            fields.by_ref().count() == self.count
-                && image.is_some_and(is_file)
+            fields.by_ref().count() == self.count && image.is_some_and(is_file)
         };
         let rows = field.lines().skip(1).filter(|text| is_row(text)).count();
         if rows == 0 {

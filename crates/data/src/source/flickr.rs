@@ -53,7 +53,9 @@ pub(super) fn is_one(path: &Path) -> bool {
 pub(super) fn candidates(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
-    let mut found: Vec<_> = paths.filter(|path| path.is_file() && is_one(path)).collect();
+    let mut found: Vec<_> = paths
+        .filter(|path| path.is_file() && is_one(path))
+        .collect();
     found.sort();
     found
 }
@@ -68,9 +70,14 @@ pub(super) fn open(spec: &Path) -> Result<Captions, DataError> {
         false => vec![spec.to_owned()],
     };
     let [path] = &found[..] else {
-        let names: Vec<String> = found.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<String> = found
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         let reason = match names.is_empty() {
-            true => "no results_20130124.token, captions.txt or dataset_flickr30k.json in it".into(),
+            true => {
+                "no results_20130124.token, captions.txt or dataset_flickr30k.json in it".into()
+            }
             false => format!("several files of captions, name one: {}", names.join(", ")),
         };
         return Err(DataError::Table {
@@ -161,11 +168,22 @@ mod tests {
         let found = pairs(&path);
         assert_eq!(
             found[0],
-            ("1.jpg".into(), "Two dogs , running .".into(), picture.clone())
+            (
+                "1.jpg".into(),
+                "Two dogs , running .".into(),
+                picture.clone()
+            )
         );
-        let names: Vec<_> = found.iter().map(|(name, caption, _)| (&**name, &**caption)).collect();
+        let names: Vec<_> = found
+            .iter()
+            .map(|(name, caption, _)| (&**name, &**caption))
+            .collect();
         assert_eq!(names[1..], [("1.jpg", "Dogs"), ("a#b.jpg", "\"quoted")]);
-        assert_eq!(pairs(dir.path()), found, "the folder has but one file of captions");
+        assert_eq!(
+            pairs(dir.path()),
+            found,
+            "the folder has but one file of captions"
+        );
         for (text, line) in [("1.jpg#0\ta\n1.jpg b\n", 2), ("1.jpg\ta\n", 1), ("", 0)] {
             std::fs::write(&path, text).unwrap();
             let error = open(&path).unwrap_err().to_string();
@@ -184,7 +202,10 @@ mod tests {
         write(dir.path(), "captions.txt", text);
         let picture = write(dir.path(), "Images/1.jpg", "x");
         let found = pairs(dir.path());
-        assert_eq!(found[1], ("1.jpg".into(), "A girl , in pink".into(), picture));
+        assert_eq!(
+            found[1],
+            ("1.jpg".into(), "A girl , in pink".into(), picture)
+        );
         assert_eq!(found.len(), 2);
     }
 

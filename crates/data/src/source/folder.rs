@@ -25,7 +25,10 @@ impl CaptionedFolder {
     /// When the folder cannot be read, or no picture in it has a caption.
     pub fn open(dir: &Path) -> Result<Self, DataError> {
         let files = Files::directory(dir)?;
-        if !files.paths().any(|path| path.with_extension("txt").exists()) {
+        if !files
+            .paths()
+            .any(|path| path.with_extension("txt").exists())
+        {
             return Err(DataError::Table {
                 path: dir.to_owned(),
                 reason: format!(
@@ -79,7 +82,9 @@ fn caption(path: &Path) -> io::Result<String> {
         return Err(wrong("not a regular file".into()));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_CAPTION + 1).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(MAX_CAPTION + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_CAPTION {
         return Err(wrong(format!("more than {MAX_CAPTION} bytes")));
     }
@@ -105,7 +110,10 @@ mod tests {
         };
         write("b.jpg", b"x");
         let error = CaptionedFolder::open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("1 pictures, and none with a .txt"), "{error}");
+        assert!(
+            error.contains("1 pictures, and none with a .txt"),
+            "{error}"
+        );
         write("b.txt", "\u{feff}ü\n".as_bytes());
         write("deep/er/a.PNG", b"x");
         write("deep/er/a.txt", b"two\nlines\n");
@@ -119,7 +127,10 @@ mod tests {
         write("alone.txt", b"no picture");
         let table = CaptionedFolder::open(dir.path()).unwrap();
         let all = Collect::pass(&table, &Order::sequential(), 0).unwrap();
-        let pairs: Vec<_> = all.samples().map(|s| (s.name.as_str(), s.caption.as_deref())).collect();
+        let pairs: Vec<_> = all
+            .samples()
+            .map(|s| (s.name.as_str(), s.caption.as_deref()))
+            .collect();
         assert_eq!(
             pairs,
             [

@@ -69,9 +69,11 @@ impl DatasetKind {
                 let mut kinds = data.split("::").map(Self::of);
                 let first = kinds.next().flatten();
                 let is_one = kinds.all(|kind| kind == first);
-                first.filter(|_| is_one).ok_or_else(|| DataError::UnknownDataset {
-                    data: data.to_owned(),
-                })
+                first
+                    .filter(|_| is_one)
+                    .ok_or_else(|| DataError::UnknownDataset {
+                        data: data.to_owned(),
+                    })
             }
             (None, other) => Err(DataError::DatasetType {
                 name: other.to_owned(),
@@ -113,7 +115,9 @@ impl DatasetKind {
             let mut paths = entries.map(|entry| entry.path());
             paths.any(|path| {
                 let extension = path.extension().unwrap_or_default();
-                extensions.iter().any(|known| extension.eq_ignore_ascii_case(known))
+                extensions
+                    .iter()
+                    .any(|known| extension.eq_ignore_ascii_case(known))
             })
         };
         if has(dir, &["tar"]) {
@@ -153,9 +157,21 @@ mod tests {
             ("auto", "train-*.Parquet", Some(DatasetKind::Parquet)),
             ("auto", "cache-1.arrow", Some(DatasetKind::Arrow)),
             ("auto", "a.feather", Some(DatasetKind::Arrow)),
-            ("auto", "annotations/captions_val2017.json", Some(DatasetKind::Coco)),
-            ("auto", "dataset_coco.json#train+restval", Some(DatasetKind::Coco)),
-            ("auto", "dataset_flickr30k.json#test", Some(DatasetKind::Flickr)),
+            (
+                "auto",
+                "annotations/captions_val2017.json",
+                Some(DatasetKind::Coco),
+            ),
+            (
+                "auto",
+                "dataset_coco.json#train+restval",
+                Some(DatasetKind::Coco),
+            ),
+            (
+                "auto",
+                "dataset_flickr30k.json#test",
+                Some(DatasetKind::Flickr),
+            ),
             ("auto", "results_20130124.token", Some(DatasetKind::Flickr)),
             ("auto", "Flickr8k.token.txt", Some(DatasetKind::Flickr)),
             ("auto", "captions.txt", Some(DatasetKind::Flickr)),
@@ -183,8 +199,14 @@ mod tests {
         for (files, kind) in [
             (&["00000.parquet", "00000.tar"][..], DatasetKind::Webdataset),
             (&["00000.parquet"], DatasetKind::Parquet),
-            (&["README.md", "data/train-00000-of-00001.parquet"], DatasetKind::Parquet),
-            (&["data-00000-of-00001.arrow", "state.json"], DatasetKind::Arrow),
+            (
+                &["README.md", "data/train-00000-of-00001.parquet"],
+                DatasetKind::Parquet,
+            ),
+            (
+                &["data-00000-of-00001.arrow", "state.json"],
+                DatasetKind::Arrow,
+            ),
             (&["annotations/captions_val2017.json"], DatasetKind::Coco),
             (&["captions.txt", "Images/a.jpg"], DatasetKind::Flickr),
             (&["a.jpg", "a.txt"], DatasetKind::Folder),

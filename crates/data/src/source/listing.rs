@@ -50,7 +50,10 @@ pub(super) fn files(spec: &str, extensions: &[&str]) -> Result<Vec<Place>, DataE
 fn in_folder(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DataError> {
     let is_one = |path: &PathBuf| {
         let extension = path.extension().unwrap_or_default();
-        extensions.iter().any(|known| extension.eq_ignore_ascii_case(known)) && path.is_file()
+        extensions
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+            && path.is_file()
     };
     let list = |dir: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -67,14 +70,19 @@ fn in_folder(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DataError>
         reason,
     };
     if found.is_empty() {
-        return Err(fail(format!("no file ending in .{} in it", extensions.join(", ."))));
+        return Err(fail(format!(
+            "no file ending in .{} in it",
+            extensions.join(", .")
+        )));
     }
     let mut splits: BTreeMap<&str, usize> = BTreeMap::new();
     for split in found.iter().filter_map(|path| split_of(path)) {
         *splits.entry(split).or_default() += 1;
     }
     if splits.len() > 1 {
-        let has = splits.iter().map(|(split, count)| format!("{split} ({count} files)"));
+        let has = splits
+            .iter()
+            .map(|(split, count)| format!("{split} ({count} files)"));
         let has: Vec<String> = has.collect();
         let folder = found[0].parent().unwrap_or(dir);
         return Err(fail(format!(
@@ -119,7 +127,10 @@ mod tests {
         assert_eq!(found(braces).unwrap(), [trains[1], trains[0]]);
         // The folder's own files go before those in `data`.
         assert_eq!(found(format!("{root}")).unwrap(), ["b[1].parquet"]);
-        assert_eq!(found(format!("{root}/b[1].parquet")).unwrap(), ["b[1].parquet"]);
+        assert_eq!(
+            found(format!("{root}/b[1].parquet")).unwrap(),
+            ["b[1].parquet"]
+        );
         let error = found(format!("{root}/data")).unwrap_err().to_string();
         assert!(error.contains("test (1 files), train (2 files)"), "{error}");
         assert!(error.contains("data/train-*"), "{error}");
@@ -130,8 +141,14 @@ mod tests {
         assert!(found(format!("{root}/data/val-*.parquet")).is_err());
         let empty = tempfile::tempdir().unwrap();
         let error = found(empty.path().display().to_string()).unwrap_err();
-        assert!(error.to_string().contains("no file ending in .parquet"), "{error}");
+        assert!(
+            error.to_string().contains("no file ending in .parquet"),
+            "{error}"
+        );
         // A file that is named is said to be missing by who opens it.
-        assert_eq!(found(format!("{root}/none.parquet")).unwrap(), ["none.parquet"]);
+        assert_eq!(
+            found(format!("{root}/none.parquet")).unwrap(),
+            ["none.parquet"]
+        );
     }
 }

@@ -129,7 +129,10 @@ fn table(table: impl Table + 'static) -> Opened {
 /// The rows of Parquet or Arrow files: as tar shards, where the pictures are in them, and as a CSV file, where their paths are.
 fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, DataError> {
     let opened = columnar::open(spec, format, &options.csv.columns)?;
-    let shards = opened.units.into_iter().map(|unit| Arc::new(unit) as Arc<dyn Shard>);
+    let shards = opened
+        .units
+        .into_iter()
+        .map(|unit| Arc::new(unit) as Arc<dyn Shard>);
     let sampling = Sampling {
         resampled: options.resampled,
         ..Sampling::default()

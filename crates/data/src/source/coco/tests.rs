@@ -67,7 +67,10 @@ fn pictures_are_looked_for_in_several_places() {
         let ImageData::Path(found) = image else {
             panic!("{image:?}");
         };
-        assert_eq!(found.canonicalize().unwrap(), picture.canonicalize().unwrap());
+        assert_eq!(
+            found.canonicalize().unwrap(),
+            picture.canonicalize().unwrap()
+        );
     }
 }
 
@@ -87,7 +90,10 @@ fn a_split_is_named_behind_the_file() {
     let pair = |name: &str, caption: Option<&str>| (name.to_owned(), caption.map(str::to_owned));
     assert_eq!(
         pairs(&of("test")),
-        [pair("val2014/a.jpg", Some("A.")), pair("val2014/a.jpg", Some("Again a."))]
+        [
+            pair("val2014/a.jpg", Some("A.")),
+            pair("val2014/a.jpg", Some("Again a."))
+        ]
     );
     assert_eq!(
         pairs(&of("train+restval")),

@@ -15,7 +15,7 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
 use super::super::{Item, ProblemKind};
-use super::input::{Input, Part};
+use super::input::{Input, Part, most_unpacked};
 use super::row::{Cells, Rows};
 use super::schema::{Kind, Leaf, Role, Selection};
 use super::{Fault, panicked};
@@ -27,8 +27,6 @@ const MAGIC: &[u8] = b"ARROW1\0\0";
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Largest description of a message.
 const MAX_MESSAGE: u64 = 256 << 20;
-/// Most bytes that a batch may take once its columns are unpacked.
-const MAX_BATCH: u64 = 8 << 30;
 
 /// One file.
 #[derive(Debug)]
@@ -80,7 +78,9 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Batches, Fault> {
         return Err(Fault::Broken("no schema in it".into()));
     };
     let (schema, version) = parsed(&first.message, |message| {
-        let schema = message.header_as_schema().ok_or("its first message is no schema")?;
+        let schema = message
+            .header_as_schema()
+            .ok_or("its first message is no schema")?;
         if schema.endianness() != Endianness::Little {
             return Err("numbers with their high byte first, which are not read".into());
         }
@@ -192,11 +192,17 @@ impl Next {
 }
 
 /// Looks at a message.
-fn parsed<T>(bytes: &[u8], look: impl FnOnce(Message<'_>) -> Result<T, String>) -> Result<T, Fault> {
+fn parsed<T>(
+    bytes: &[u8],
+    look: impl FnOnce(Message<'_>) -> Result<T, String>,
+) -> Result<T, Fault> {
     let looked = catch_unwind(AssertUnwindSafe(|| {
         let message = root_as_message(bytes).map_err(|error| {
             let reason = error.to_string();
-            format!("not an Arrow message: {}", reason.lines().next().unwrap_or_default())
+            format!(
+                "not an Arrow message: {}",
+                reason.lines().next().unwrap_or_default()
+            )
         })?;
         look(message)
     }));
@@ -218,12 +224,17 @@ impl File {
         }
         let known: Vec<Leaf> = leaves.iter().map(|(leaf, _)| leaf.clone()).collect();
         let selection = Selection::new(&known, columns).map_err(|misfit| misfit.with(&known))?;
-        let mut ways = selection.leaves.map(|leaf| leaf.map(|leaf| leaves[leaf].1.clone()));
+        let mut ways = selection
+            .leaves
+            .map(|leaf| leaf.map(|leaf| leaves[leaf].1.clone()));
         let mut decoded: Vec<usize> = ways.iter().flatten().map(|way| way[0]).collect();
         decoded.sort_unstable();
         decoded.dedup();
         for way in ways.iter_mut().flatten() {
-            way[0] = decoded.iter().position(|at| *at == way[0]).unwrap_or_default();
+            way[0] = decoded
+                .iter()
+                .position(|at| *at == way[0])
+                .unwrap_or_default();
         }
         let fields = schema.fields().iter().map(unchecked);
         let schema = Schema::new(fields.collect::<Vec<FieldRef>>());
@@ -282,7 +293,14 @@ fn walk(
         other => Kind::Other(format!("a list of {other}")),
     };
     let is_list = depth > 0;
-    leaves.push((Leaf { path, kind, is_list }, way));
+    leaves.push((
+        Leaf {
+            path,
+            kind,
+            is_list,
+        },
+        way,
+    ));
 }
 
 /// The bytes of a row; the first there are in a list.
@@ -341,12 +359,22 @@ impl Batch {
     }
 
     fn decode(&self) -> Result<RecordBatch, Fault> {
-        let bytes = self.file.input.read_range(self.start, self.message + self.body)?;
-        let before = if bytes.starts_with(&CONTINUATION) { 8 } else { 4 };
+        let bytes = self
+            .file
+            .input
+            .read_range(self.start, self.message + self.body)?;
+        let before = if bytes.starts_with(&CONTINUATION) {
+            8
+        } else {
+            4
+        };
         let (message, body) = bytes.split_at(self.message as usize);
         check_unpacked(&message[before..], body)?;
         let block = Block::new(self.start as i64, self.message as i32, self.body as i64);
-        let batch = self.file.decoder.read_record_batch(&block, &Buffer::from_vec(bytes))?;
+        let batch = self
+            .file
+            .decoder
+            .read_record_batch(&block, &Buffer::from_vec(bytes))?;
         let batch = batch.filter(|batch| batch.num_rows() as u64 == self.len);
         batch.ok_or_else(|| Fault::Broken("no rows where there were some".into()))
     }
@@ -355,20 +383,27 @@ impl Batch {
 /// Refuses a batch whose columns say that they become enormous, before memory is taken for them.
 fn check_unpacked(message: &[u8], body: &[u8]) -> Result<(), Fault> {
     parsed(message, |message| {
-        let batch = message.header_as_record_batch().ok_or("no batch where there was one")?;
+        let batch = message
+            .header_as_record_batch()
+            .ok_or("no batch where there was one")?;
         if batch.compression().is_none() {
             return Ok(());
         }
         let size = |start: i64| -> Option<u64> {
-            let bytes = body.get(usize::try_from(start).ok()?..)?.first_chunk::<8>()?;
+            let bytes = body
+                .get(usize::try_from(start).ok()?..)?
+                .first_chunk::<8>()?;
             u64::try_from(i64::from_le_bytes(*bytes)).ok()
         };
         let buffers = batch.buffers().into_iter().flatten();
         let buffers = buffers.filter(|buffer| buffer.length() > 0);
         let sizes = buffers.filter_map(|buffer| size(buffer.offset()));
-        match sizes.fold(0_u64, u64::saturating_add) {
-            ..=MAX_BATCH => Ok(()),
-            _ => Err(format!("unpacks to more than {MAX_BATCH} bytes")),
+        let (packed, unpacked) = (body.len() as u64, sizes.fold(0, u64::saturating_add));
+        match unpacked <= most_unpacked(packed) {
+            true => Ok(()),
+            false => Err(format!(
+                "a batch of {packed} bytes that becomes {unpacked}, which is not believed"
+            )),
         }
     })
 }

@@ -57,7 +57,10 @@ enum Fault {
     /// It is not as it should be.
     Broken(String),
     /// It has other columns than those that are wanted.
-    Misfit { misfit: Misfit, columns: Vec<String> },
+    Misfit {
+        misfit: Misfit,
+        columns: Vec<String>,
+    },
 }
 
 impl From<io::Error> for Fault {
@@ -118,9 +121,17 @@ pub(crate) fn open(spec: &str, format: Format, columns: &Columns) -> Result<Open
             reason,
         });
     }
-    let selections = || units.iter().filter_map(Unit::rows).map(|rows| (rows, &rows.selection));
+    let selections = || {
+        units
+            .iter()
+            .filter_map(Unit::rows)
+            .map(|rows| (rows, &rows.selection))
+    };
     if let Some((rows, _)) = selections().find(|(_, selection)| selection.has_many_captions) {
-        log::info!("{}: rows have lists of captions; the first of each is read", rows.file);
+        log::info!(
+            "{}: rows have lists of captions; the first of each is read",
+            rows.file
+        );
     }
     let opened = Opened {
         has_pictures: selections().any(|(_, selection)| selection.leaf(Role::Bytes).is_some()),
@@ -131,11 +142,7 @@ pub(crate) fn open(spec: &str, format: Format, columns: &Columns) -> Result<Open
 }
 
 /// What each file has, found by several threads.
-fn open_all(
-    places: &[Place],
-    format: Format,
-    columns: &Columns,
-) -> Vec<Result<Vec<Unit>, Fault>> {
+fn open_all(places: &[Place], format: Format, columns: &Columns) -> Vec<Result<Vec<Unit>, Fault>> {
     let next = AtomicUsize::new(0);
     let opened = Mutex::new(Vec::with_capacity(places.len()));
     let work = || {
@@ -169,7 +176,9 @@ fn open_file(place: &Place, format: Format, columns: &Columns) -> Result<Vec<Uni
         Format::Arrow => {
             let arrow::Batches { batches, cut } = arrow::open(input, columns)?;
             let batches = batches.into_iter().map(Unit::from);
-            batches.chain(cut.map(|reason| Unit::cut(place, reason))).collect()
+            batches
+                .chain(cut.map(|reason| Unit::cut(place, reason)))
+                .collect()
         }
     })
 }

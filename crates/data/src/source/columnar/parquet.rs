@@ -72,7 +72,10 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fau
     let length = input.len()?;
     let metadata = catch_unwind(AssertUnwindSafe(|| footer(&input, length)));
     let (metadata, sum) = metadata.unwrap_or_else(|payload| Err(panicked(payload.as_ref())))?;
-    let version = input.0.version().unwrap_or_else(|| format!("{length} {sum}"));
+    let version = input
+        .0
+        .version()
+        .unwrap_or_else(|| format!("{length} {sum}"));
     let schema = metadata.file_metadata().schema_descr();
     let leaves: Vec<Leaf> = schema.columns().iter().map(|column| leaf(column)).collect();
     let selection = Selection::new(&leaves, columns).map_err(|misfit| misfit.with(&leaves))?;
@@ -136,7 +139,10 @@ fn footer(input: &Input, length: u64) -> Result<(ParquetMetaData, u32), Fault> {
             &far[..]
         }
     };
-    Ok((ParquetMetaDataReader::decode_metadata(bytes)?, crc32fast::hash(bytes)))
+    Ok((
+        ParquetMetaDataReader::decode_metadata(bytes)?,
+        crc32fast::hash(bytes),
+    ))
 }
 
 /// Where a column of a row group lies; `None` where it cannot be so.
@@ -144,7 +150,9 @@ fn chunk(group: &RowGroupMetaData, leaf: usize, file: u64) -> Result<Option<Chun
     let column = group.column(leaf);
     let name = column.column_path().string();
     if column.file_path().is_some() {
-        return Err(Fault::Broken(format!("column {name} is in another file, which is not read")));
+        return Err(Fault::Broken(format!(
+            "column {name} is in another file, which is not read"
+        )));
     }
     let compression = column.compression();
     if matches!(compression, Compression::LZO | Compression::BROTLI(_)) {
@@ -177,9 +185,8 @@ fn chunk(group: &RowGroupMetaData, leaf: usize, file: u64) -> Result<Option<Chun
 fn leaf(column: &ColumnDescriptor) -> Leaf {
     let parts = column.path().parts();
     let is_list = column.max_rep_level() > 0;
-    let is_name = |(at, part): &(usize, &String)| {
-        *at == 0 || !is_list || !ELEMENTS.contains(&part.as_str())
-    };
+    let is_name =
+        |(at, part): &(usize, &String)| *at == 0 || !is_list || !ELEMENTS.contains(&part.as_str());
     let path = parts.iter().enumerate().filter(is_name);
     Leaf {
         path: path.map(|(_, part)| part.clone()).collect(),
@@ -258,7 +265,9 @@ impl RowGroup {
                 value.clone()
             };
             let values: [_; Role::ALL.len()] = [0, 1, 2, 3].map(|role| value(&batch[role]));
-            let cells = values.each_ref().map(|value| value.as_ref().map(ByteArray::data));
+            let cells = values
+                .each_ref()
+                .map(|value| value.as_ref().map(ByteArray::data));
             let row = first + at;
             push(row, self.file.rows.item(self.first_row + row, cells))
         })
@@ -274,7 +283,12 @@ impl RowGroup {
         let mut readers = [const { None }; Role::ALL.len()];
         for (role, reader) in readers.iter_mut().enumerate() {
             if let (Some(chunk), Some(column)) = (&self.chunks[role], &self.file.columns[role]) {
-                *reader = Some(ColumnValues::new(&self.file.input, chunk, column, self.len)?);
+                *reader = Some(ColumnValues::new(
+                    &self.file.input,
+                    chunk,
+                    column,
+                    self.len,
+                )?);
             }
         }
         Ok(ColumnReaders(readers))
@@ -327,7 +341,8 @@ impl ColumnValues {
             .set_num_values(chunk.values)
             .build()?;
         let part = Arc::new(Part::new(input, chunk.start + chunk.length));
-        let pages = SerializedPageReader::new(Arc::new(Pages(part)), &metadata, rows as usize, None)?;
+        let pages =
+            SerializedPageReader::new(Arc::new(Pages(part)), &metadata, rows as usize, None)?;
         let reader = get_column_reader(Arc::clone(column), Box::new(pages));
         Ok(Self {
             reader: get_typed_column_reader(reader),

@@ -105,7 +105,12 @@ mod tests {
         let rows = rows();
         for (cells, name, image, caption) in [
             (
-                [Some(&b"jpeg"[..]), Some(b"a.jpg"), Some(b"hello"), Some(b"key")],
+                [
+                    Some(&b"jpeg"[..]),
+                    Some(b"a.jpg"),
+                    Some(b"hello"),
+                    Some(b"key"),
+                ],
                 "a.jpg",
                 ImageData::Encoded(b"jpeg".to_vec()),
                 Some("hello"),
@@ -123,7 +128,12 @@ mod tests {
                 None,
             ),
             (
-                [None, Some(b"/none/b.jpg"), Some("ü".as_bytes()), Some(b"key")],
+                [
+                    None,
+                    Some(b"/none/b.jpg"),
+                    Some("ü".as_bytes()),
+                    Some(b"key"),
+                ],
                 "/none/b.jpg",
                 ImageData::Path("/none/b.jpg".into()),
                 Some("ü"),
@@ -143,8 +153,16 @@ mod tests {
     fn a_row_without_a_sample_is_a_problem_with_its_reason() {
         let rows = rows();
         for (cells, kind, reason) in [
-            ([None, None, Some(&b"x"[..]), None], ProblemKind::MissingImage, "column image is null"),
-            ([Some(b""), None, Some(b"x"), None], ProblemKind::MissingImage, "column image is empty"),
+            (
+                [None, None, Some(&b"x"[..]), None],
+                ProblemKind::MissingImage,
+                "column image is null",
+            ),
+            (
+                [Some(b""), None, Some(b"x"), None],
+                ProblemKind::MissingImage,
+                "column image is empty",
+            ),
             (
                 [None, Some(b"\xff"), Some(b"x"), None],
                 ProblemKind::UnreadableImage,

@@ -182,7 +182,10 @@ mod tests {
             leaf("image.path", Kind::Text),
             text.clone(),
         ];
-        assert_eq!(select(&hugging_face).unwrap(), [Some(0), Some(1), Some(2), None]);
+        assert_eq!(
+            select(&hugging_face).unwrap(),
+            [Some(0), Some(1), Some(2), None]
+        );
         let img2dataset = [
             leaf("url", Kind::Text),
             leaf("caption", Kind::Text),
@@ -190,7 +193,10 @@ mod tests {
             leaf("width", Kind::Other("INT32".into())),
             leaf("jpg", Kind::Binary),
         ];
-        assert_eq!(select(&img2dataset).unwrap(), [Some(4), None, Some(1), Some(2)]);
+        assert_eq!(
+            select(&img2dataset).unwrap(),
+            [Some(4), None, Some(1), Some(2)]
+        );
         assert_eq!(
             select(&img2dataset[..4]).unwrap(),
             [None, Some(0), Some(1), Some(2)]
@@ -218,7 +224,10 @@ mod tests {
         for (image, words) in [
             (leaf("image", Kind::Other("list of INT32".into())), "INT32"),
             (leaf("image.data", Kind::Binary), "image.data"),
-            (leaf("image.bytes", Kind::Other("INT64".into())), "image.bytes"),
+            (
+                leaf("image.bytes", Kind::Other("INT64".into())),
+                "image.bytes",
+            ),
         ] {
             match select(&[image, text.clone()]) {
                 Err(Misfit::Kind { column, found, .. }) => {

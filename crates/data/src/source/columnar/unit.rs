@@ -32,7 +32,10 @@ enum Part {
     RowGroup(parquet::RowGroup),
     Batch(arrow::Batch),
     /// A file that cannot be read, or not to its end.
-    Broken { place: Place, problem: Problem },
+    Broken {
+        place: Place,
+        problem: Problem,
+    },
 }
 
 impl From<parquet::RowGroup> for Unit {
@@ -129,7 +132,12 @@ impl Shard for Unit {
     fn name(&self) -> Arc<str> {
         let (first, len) = self.0.extent();
         match self.rows() {
-            Some(rows) => format!("{}, rows {first} to {}", rows.file, (first + len).saturating_sub(1)).into(),
+            Some(rows) => format!(
+                "{}, rows {first} to {}",
+                rows.file,
+                (first + len).saturating_sub(1)
+            )
+            .into(),
             None => match &*self.0 {
                 Part::Broken { place, .. } => place.to_string().into(),
                 _ => "".into(),
@@ -174,10 +182,15 @@ impl Shard for Unit {
 
     fn fetch(&self, extents: &[Extent], version: &str) -> io::Result<Vec<Item>> {
         if self.version().as_deref() != Some(version) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file was changed"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the file was changed",
+            ));
         }
         let mut items = Vec::with_capacity(extents.len());
-        let rows = extents.iter().map(|extent| extent.start..extent.start + extent.length);
+        let rows = extents
+            .iter()
+            .map(|extent| extent.start..extent.start + extent.length);
         let _ = self.0.read(rows, &mut |_, item| {
             items.push(item);
             ControlFlow::Continue(())
@@ -200,7 +213,13 @@ impl Begun for Reading<'_> {
     ) -> Result<ControlFlow<()>, DataError> {
         recorder.begin(self.unit.version().as_deref());
         let mut push = |row, item: Item| {
-            recorder.note(&item, Extent { start: row, length: 1 });
+            recorder.note(
+                &item,
+                Extent {
+                    start: row,
+                    length: 1,
+                },
+            );
             sink.push(item)
         };
         let Some(items) = &self.items else {
