@@ -15,10 +15,10 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
 use super::super::{Item, ProblemKind};
+use super::fault::{Fault, panicked};
 use super::input::{Input, Part, most_unpacked};
 use super::row::{Cells, Rows};
 use super::schema::{Kind, Leaf, Role, Selection};
-use super::{Fault, panicked};
 use crate::storage::Place;
 
 /// First bytes of the form that is a file.
@@ -105,7 +105,7 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Batches, Fault> {
                 break;
             }
         };
-        if let Some(len) = rows {
+        if let Some(len) = rows.filter(|len| *len > 0) {
             found.batches.push(Batch {
                 file: Arc::clone(&file),
                 number: found.batches.len(),
