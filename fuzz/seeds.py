@@ -45,6 +45,8 @@ def shard(members):
 
 for path in sorted(DATA.rglob("*")):
     name = "-".join(path.relative_to(DATA).parts)
+    if path.suffix in (".parquet", ".arrow", ".feather"):
+        write("tables", name, path.read_bytes())
     if path.suffix in (".pt", ".pkl"):
         write("torch", name, path.read_bytes())
         if zipfile.is_zipfile(path):

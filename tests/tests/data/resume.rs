@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use openclip_data::image::{Augmentation, Limits, train_transform};
 use openclip_data::loader::{Batch, Loader, LoaderOptions};
+use openclip_data::source::Order;
 use openclip_data::source::open::{OpenOptions, open};
 use openclip_data::source::shard_index::ShardIndex;
-use openclip_data::source::Order;
 use openclip_data::tokenizer::ClipTokenizer;
 use openclip_tests::web::{Fault, Web};
 
@@ -66,10 +66,14 @@ fn write_all(dir: &Path) {
     for n in 0..60 {
         let path = dir.join(format!("folder/{n:03}.ppm"));
         write(format!("folder/{n:03}.ppm"), picture(n));
-        write(format!("folder/{n:03}.txt"), format!("number {n}").into_bytes());
+        write(
+            format!("folder/{n:03}.txt"),
+            format!("number {n}").into_bytes(),
+        );
         table += &format!("{}\tnumber {n}\n", path.display());
         images.push(serde_json::json!({"id": n, "file_name": format!("{n:03}.ppm")}));
-        annotations.push(serde_json::json!({"image_id": n, "id": n, "caption": format!("number {n}")}));
+        annotations
+            .push(serde_json::json!({"image_id": n, "id": n, "caption": format!("number {n}")}));
     }
     write("pairs.tsv".into(), table.into_bytes());
     let coco = serde_json::json!({"images": images, "annotations": annotations});
@@ -84,7 +88,13 @@ struct Case {
 }
 
 /// The batches of an epoch behind `cursor`.
-fn batches(case: &Case, index: Option<PathBuf>, workers: usize, cursor: u64, most: usize) -> Vec<Batch> {
+fn batches(
+    case: &Case,
+    index: Option<PathBuf>,
+    workers: usize,
+    cursor: u64,
+    most: usize,
+) -> Vec<Batch> {
     let options = OpenOptions {
         resampled: case.resampled,
         upsampling_factors: case.factors.map(str::to_owned),
@@ -124,9 +134,13 @@ fn every_source_goes_on_where_it_was_left() {
     let dir = tempfile::tempdir().unwrap();
     write_all(dir.path());
     let served = (0..SHARDS).map(|shard| (format!("tar/{shard}.tar"), archive(shard)));
-    let length = ("tar/__len__".to_owned(), (SHARDS * SAMPLES).to_string().into_bytes());
+    let length = (
+        "tar/__len__".to_owned(),
+        (SHARDS * SAMPLES).to_string().into_bytes(),
+    );
     let web = Web::new(served.chain([length]));
-    let whole_files = Web::new((0..SHARDS).map(|shard| (format!("tar/{shard}.tar"), archive(shard))));
+    let whole_files =
+        Web::new((0..SHARDS).map(|shard| (format!("tar/{shard}.tar"), archive(shard))));
     whole_files.always("tar", Fault::IgnoreRange);
     let path = |name: &str| dir.path().join(name).display().to_string();
     let tables = openclip_tests::fixture("tables");
@@ -142,7 +156,10 @@ fn every_source_goes_on_where_it_was_left() {
         case("gzip", path("gz/{0..7}.tar.gz")),
         case("a command", format!("pipe:cat {}", path("tar/{0..7}.tar"))),
         case("web server", web.url("tar/{0..7}.tar")),
-        case("web server without ranges", whole_files.url("tar/{0..7}.tar")),
+        case(
+            "web server without ranges",
+            whole_files.url("tar/{0..7}.tar"),
+        ),
         case("table", path("pairs.tsv")),
         case("COCO", path("folder/captions.json")),
         case("folder", path("folder")),

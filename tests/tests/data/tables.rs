@@ -319,3 +319,62 @@ fn ranks_share_the_row_groups() {
     places.dedup();
     assert_eq!(places.len(), 21, "{places:?}");
 }
+
+/// Bytes that are changed end neither the program nor the count of rows: a row is one item, whatever its file has become.
+#[test]
+fn changed_bytes_cost_rows_at_most() {
+    let room = tempfile::tempdir().unwrap();
+    let mut numbers = 1_u64;
+    let mut random = |below: usize| {
+        // Knuth's linear congruential generator.
+        numbers = numbers
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (numbers >> 33) as usize % below
+    };
+    let mut rows_read = 0;
+    for name in [
+        "img2dataset.parquet",
+        "lists.parquet",
+        "pages_v2.parquet",
+        "file.arrow",
+        "lz4.feather",
+        "views.arrow",
+    ] {
+        let whole = std::fs::read(file(name)).unwrap();
+        let path = room.path().join(name);
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            if random(4) == 0 {
+                bytes.truncate(random(bytes.len()));
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let Ok(opened) = opened(path.to_str().unwrap()) else {
+                continue;
+            };
+            let mut all = Collect {
+                most: Some(1000),
+                ..Collect::default()
+            };
+            let _ = opened
+                .source
+                .pass(&Order::sequential(), 0, &mut all)
+                .unwrap();
+            let problems = all
+                .items
+                .iter()
+                .filter(|item| matches!(item, Item::Problem(_)))
+                .count();
+            let samples = opened.source.num_samples(None).unwrap();
+            let cut = usize::from(name.ends_with("w") || name.ends_with("r"));
+            assert!(all.items.len() <= samples as usize + cut, "{name}");
+            assert!(all.items.len() >= (samples as usize).min(1000), "{name}");
+            rows_read += all.items.len() - problems;
+        }
+    }
+    assert!(rows_read > 1000, "{rows_read}");
+}

@@ -226,13 +226,19 @@ fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
     let path = Path::new(images);
     let mut options = args.format.options(None);
     options.csv.columns.needs_captions = false;
-    match DatasetKind::parse(&options.dataset_type, images) {
-        // Whoever names a folder wants all its pictures, with or without a text beside them.
-        Ok(DatasetKind::Folder) if options.dataset_type == "auto" => {
-            let files = Files::directory(path)?;
-            tell_left_out(path, &files);
-            Ok(folder(files))
+    let kind = DatasetKind::parse(&options.dataset_type, images);
+    if path.is_dir() && options.dataset_type == "auto" {
+        // Whoever names a folder wants the pictures in it; only where there is none, what else may hold some.
+        match Files::directory(path) {
+            Err(DataError::NoPictures { .. }) if !matches!(kind, Ok(DatasetKind::Folder)) => {}
+            files => {
+                let files = files?;
+                tell_left_out(path, &files);
+                return Ok(folder(files));
+            }
         }
+    }
+    match kind {
         Ok(DatasetKind::Synthetic) => Err(unknown(images)),
         Err(DataError::UnknownDataset { .. }) if path.exists() => Err(unknown(images)),
         Err(DataError::UnknownDataset { .. }) => {

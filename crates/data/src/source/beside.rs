@@ -49,7 +49,9 @@ impl Beside {
         if pictures.start == Start::Beside {
             return pictures;
         }
-        let relative = names.filter(|name| !is_address(name) && Path::new(name).is_relative());
+        let is_relative =
+            |name: &&str| !name.is_empty() && !is_address(name) && Path::new(name).is_relative();
+        let relative = names.filter(is_relative);
         let (mut here, mut beside) = (true, true);
         for name in relative.take(TRIED) {
             let is_here = Path::new(name).exists();

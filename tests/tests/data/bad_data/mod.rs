@@ -231,13 +231,13 @@ fn missing_captions_and_duplicate_keys_are_told() {
 fn tables_and_folders_that_cannot_be_read_are_errors_that_name_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pairs.csv");
-    std::fs::write(&path, "image,text\nx.png,y\n").unwrap();
+    std::fs::write(&path, "picture,words\nx.png,y\n").unwrap();
     let comma = CsvFormat {
         separator: ",".into(),
         ..CsvFormat::default()
     };
     let error = Csv::open(&path, &comma).unwrap_err().to_string();
-    for part in ["pairs.csv", "filepath", "image", "text"] {
+    for part in ["pairs.csv", "filepath", "picture", "words"] {
         assert!(error.contains(part), "{error}");
     }
     let absent = dir.path().join("absent");

@@ -9,8 +9,15 @@ use super::foreign::{self, same};
 use crate::args;
 
 /// Flags whose default differs, and why.
-const DIFFERENCES: [(&str, &str); 8] = [
-    ("csv-caption-key", "title is filled in behind the parser"),
+const DIFFERENCES: [(&str, &str); 9] = [
+    (
+        "csv-img-key",
+        "the first there is of several names, filepath before others",
+    ),
+    (
+        "csv-caption-key",
+        "the first there is of several names, title before others",
+    ),
     ("device", "auto takes the first accelerator there is"),
     ("precision", "none given: what suits the device"),
     ("lr", "OpenCLIP fills it in behind the parser"),

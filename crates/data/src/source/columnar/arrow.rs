@@ -15,10 +15,10 @@ use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
 use super::super::{Item, ProblemKind};
-use super::input::{Input, Part};
+use super::fault::{Fault, panicked};
+use super::input::{Input, Part, most_unpacked};
 use super::row::{Cells, Rows};
 use super::schema::{Kind, Leaf, Role, Selection};
-use super::{Fault, panicked};
 use crate::storage::Place;
 
 /// First bytes of the form that is a file.
@@ -27,8 +27,6 @@ const MAGIC: &[u8] = b"ARROW1\0\0";
 const CONTINUATION: [u8; 4] = [0xff; 4];
 /// Largest description of a message.
 const MAX_MESSAGE: u64 = 256 << 20;
-/// Most bytes that a batch may take once its columns are unpacked.
-const MAX_BATCH: u64 = 8 << 30;
 
 /// One file.
 #[derive(Debug)]
@@ -107,7 +105,7 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Batches, Fault> {
                 break;
             }
         };
-        if let Some(len) = rows {
+        if let Some(len) = rows.filter(|len| *len > 0) {
             found.batches.push(Batch {
                 file: Arc::clone(&file),
                 number: found.batches.len(),
@@ -400,9 +398,12 @@ fn check_unpacked(message: &[u8], body: &[u8]) -> Result<(), Fault> {
         let buffers = batch.buffers().into_iter().flatten();
         let buffers = buffers.filter(|buffer| buffer.length() > 0);
         let sizes = buffers.filter_map(|buffer| size(buffer.offset()));
-        match sizes.fold(0_u64, u64::saturating_add) {
-            ..=MAX_BATCH => Ok(()),
-            _ => Err(format!("unpacks to more than {MAX_BATCH} bytes")),
+        let (packed, unpacked) = (body.len() as u64, sizes.fold(0, u64::saturating_add));
+        match unpacked <= most_unpacked(packed) {
+            true => Ok(()),
+            false => Err(format!(
+                "a batch of {packed} bytes that becomes {unpacked}, which is not believed"
+            )),
         }
     })
 }

@@ -103,6 +103,7 @@ impl ChunkReader for Pages {
         Ok(Reading {
             part: Arc::clone(&self.0),
             at: start,
+            is_checked: false,
         })
     }
 
@@ -111,10 +112,11 @@ impl ChunkReader for Pages {
     }
 }
 
-/// Reads a part on from some byte.
+/// Reads the header of a page, which begins at some byte.
 pub(super) struct Reading {
     part: Arc<Part>,
     at: u64,
+    is_checked: bool,
 }
 
 impl Read for Reading {
@@ -123,9 +125,67 @@ impl Read for Reading {
             return Ok(0);
         }
         let bytes = self.part.bytes(self.at, 1)?;
+        if !std::mem::replace(&mut self.is_checked, true) {
+            check_page(&bytes)?;
+        }
         let count = bytes.len().min(buffer.len());
         buffer[..count].copy_from_slice(&bytes[..count]);
         self.at += count as u64;
         Ok(count)
+    }
+}
+
+/// Most bytes that so many packed ones may claim to become: pictures are packed already, and hardly anything is by more.
+pub(super) fn most_unpacked(packed: u64) -> u64 {
+    (64 << 20) + packed.saturating_mul(1 << 10)
+}
+
+/// Refuses a page that says that it becomes enormous, before memory is taken for it. A header begins with three numbers in Thrift's
+/// compact form, each behind its tag: the kind of the page and its size, unpacked and packed.
+fn check_page(header: &[u8]) -> io::Result<()> {
+    const TAG: u8 = 0x15;
+    let mut bytes = header.iter();
+    let mut number = || {
+        bytes.next().filter(|tag| **tag == TAG)?;
+        let mut value = 0_u64;
+        for shift in (0..).step_by(7).take(5) {
+            let byte = *bytes.next()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                // Zigzag; a size below zero is refused by who reads on.
+                return Some(if value % 2 == 0 { value / 2 } else { 0 });
+            }
+        }
+        None
+    };
+    match (number(), number(), number()) {
+        (Some(_), Some(unpacked), Some(packed)) if unpacked > most_unpacked(packed) => {
+            let reason =
+                format!("a page of {packed} bytes that becomes {unpacked}, which is not believed");
+            Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_becomes_enormous_is_refused() {
+        // Kind 0, 2 GiB less one from 100 bytes; the same from 2 MiB; 1,000 from 100.
+        let enormous = [
+            0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 0xc8, 0x01,
+        ];
+        let large = [
+            0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 0x80, 0x80, 0x80, 0x02,
+        ];
+        let small = [0x15, 0, 0x15, 0xd0, 0x0f, 0x15, 0xc8, 0x01];
+        assert!(check_page(&enormous).is_err());
+        assert!(check_page(&large).is_ok());
+        assert!(check_page(&small).is_ok());
+        assert!(check_page(&enormous[..5]).is_ok());
+        assert!(check_page(b"").is_ok());
     }
 }

@@ -16,10 +16,10 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::super::columns::Columns;
 use super::super::{Item, ProblemKind};
+use super::fault::{Fault, panicked};
 use super::input::{Input, Pages, Part};
 use super::row::Rows;
 use super::schema::{Kind, Leaf, Role, Selection};
-use super::{Fault, panicked};
 use crate::storage::Place;
 
 /// Bytes at the end of a file that are read first; most footers lie within them.
@@ -92,6 +92,9 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fau
         let damaged = || Fault::Broken(format!("row group {number} is damaged"));
         // What a group of more rows says is not so: its writer would have needed their memory.
         let len = u32::try_from(group.num_rows()).map_err(|_| damaged())?;
+        if len == 0 {
+            continue;
+        }
         let mut chunks = [None; Role::ALL.len()];
         for (chunk, leaf) in chunks.iter_mut().zip(chosen) {
             let Some(leaf) = leaf else { continue };

@@ -11,8 +11,9 @@ use super::super::keys::Draw;
 use super::super::shard_index::{Extent, Recorder};
 use super::super::sharded::{Begun, Shard};
 use super::super::{Item, Problem, ProblemKind, Sink};
+use super::fault::Fault;
 use super::row::Rows;
-use super::{Fault, arrow, parquet};
+use super::{arrow, parquet};
 use crate::error::DataError;
 use crate::storage::Place;
 
