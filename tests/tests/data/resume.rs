@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use openclip_data::image::{Augmentation, Limits, train_transform};
+use openclip_data::image::{Augmentation, Decoding, Limits, train_transform};
 use openclip_data::loader::{Batch, Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::open::{OpenOptions, open};
@@ -104,9 +104,15 @@ fn batches(
     let opened = open(&case.data, &options).unwrap();
     let augmentation = Augmentation {
         scale: (0.3, 1.0),
+        erase_prob: 0.5,
         ..Augmentation::default()
     };
-    let transform = train_transform([8, 8], augmentation, opened.rgb_first, Limits::default());
+    let decoding = Decoding {
+        rgb_first: opened.rgb_first,
+        fast: false,
+        limits: Limits::default(),
+    };
+    let transform = train_transform([8, 8], augmentation, decoding);
     let options = LoaderOptions {
         workers,
         start_cursor: cursor,
@@ -125,6 +131,7 @@ fn assert_equal(found: &[Batch], expected: &[Batch], what: &str) {
         assert_eq!(found.names, expected.names, "{what}");
         assert_eq!(found.tokens, expected.tokens, "{what}");
         assert!(found.images == expected.images, "{what}");
+        assert_eq!(found.erased, expected.erased, "{what}");
         assert_eq!(found.cursor, expected.cursor, "{what}");
     }
 }

@@ -25,9 +25,11 @@ pub fn resized(picture: &Picture, width: usize, height: usize) -> Result<Picture
         width,
         height,
     };
+    let region = whole(picture.width, picture.height);
     let placement = Placement {
         scaling: Scaling {
-            region: whole(picture.width, picture.height),
+            region,
+            part: region.whole(),
             resized: (width, height),
             window: whole(width, height),
         },

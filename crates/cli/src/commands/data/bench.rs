@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openclip_data::image::{Augmentation, train_transform};
+use openclip_data::image::{Augmentation, Decoding, train_transform};
 use openclip_data::survey::bench::{BenchOptions, Benched, Limit, Rate, bench};
 use openclip_data::tokenizer::ClipTokenizer;
 use openclip_eval::progress::Progress;
@@ -21,12 +21,16 @@ pub fn run(args: &BenchArgs) -> Result {
     let set = Set::open(&args.set, Some(args.samples))?;
     let size = [args.image_size; 2];
     let augmentation = Augmentation::default();
-    let limits = set.options.limits;
+    let decoding = Decoding {
+        rgb_first: set.rgb_first,
+        fast: false,
+        limits: set.options.limits,
+    };
     let options = BenchOptions {
         survey: set.options,
         image_size: size,
         batch_size: args.batch_size,
-        transform: train_transform(size, augmentation, set.rgb_first, limits)?,
+        transform: train_transform(size, augmentation, decoding)?,
         tokenizer: Arc::new(ClipTokenizer::new(CONTEXT)),
     };
     let progress = Progress::new("bench", Some(5), "stages");

@@ -47,7 +47,7 @@ fn times_are_counted_by_stage() {
     write_shard(&dir.path().join("a.tar"), (0..8).map(|n| n.to_string()));
     let slow = |_: &[u8], _: &mut StdRng, _: &mut [u8]| {
         std::thread::sleep(Duration::from_millis(5));
-        Ok(())
+        Ok(Vec::new())
     };
     let source = Arc::new(tar(vec![dir.path().join("a.tar")]));
     let mut loader = Loader::start(source, Arc::new(slow), None, &options(4, Some(2))).unwrap();
@@ -141,7 +141,7 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
             std::thread::sleep(Duration::from_millis(150));
         }
         out.fill(0);
-        Ok(())
+        Ok(Vec::new())
     };
     let options = LoaderOptions {
         order: Order::sequential(),
@@ -163,10 +163,10 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
 }
 
 /// Takes so many milliseconds for a picture.
-fn slow(ms: u64) -> impl Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<(), DataError> {
+fn slow(ms: u64) -> impl Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<Vec<Erasure>, DataError> {
     move |_, _, _| {
         std::thread::sleep(Duration::from_millis(ms));
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
