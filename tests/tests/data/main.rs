@@ -10,6 +10,9 @@
 mod bad_data;
 mod csv_rows;
 mod formats;
+#[cfg(unix)]
+mod pipes;
 mod pixels;
+mod remote;
 mod tar_formats;
 mod tokenizer;

@@ -24,5 +24,7 @@ mod mpi;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
+#[cfg(all(unix, feature = "cloud"))]
+mod shards;
 mod snapshots;
 mod usage;

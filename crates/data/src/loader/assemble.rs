@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::budget::Budget;
@@ -17,6 +18,8 @@ use crate::source::Problem;
 const WARNINGS: u64 = 3;
 /// Bad shards after which a source that gave no sample yet is given up: at the size of usual shards that is seconds.
 const HOPELESS_SHARDS: u64 = 16;
+/// As many are enough where they took this long, since the first.
+const HOPELESS_SOON: (u64, Duration) = (4, Duration::from_secs(2));
 
 pub(super) struct Assembler {
     source_name: String,
@@ -36,6 +39,7 @@ pub(super) struct Assembler {
     good_in_pass: u64,
     dropped: u64,
     bad_shards: u64,
+    first_bad_shard: Option<Instant>,
     first_problem: Option<Problem>,
 }
 
@@ -65,6 +69,7 @@ impl Assembler {
             good_in_pass: 0,
             dropped: 0,
             bad_shards: 0,
+            first_bad_shard: None,
             first_problem: None,
         }
     }
@@ -187,9 +192,7 @@ impl Assembler {
             log::warn!("{problem}; {count} of this kind so far");
         }
         self.dropped += u64::from(problem.kind.drops_sample());
-        self.bad_shards += u64::from(problem.kind.is_of_shard());
-        let hopeless =
-            problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
+        let hopeless = problem.kind.is_of_shard() && self.is_hopeless();
         if !problem.kind.is_harmless() {
             self.first_problem.get_or_insert(problem);
         }
@@ -198,6 +201,18 @@ impl Assembler {
         } else {
             self.judge(self.bad_share_after)
         }
+    }
+
+    /// Counts a bad shard, and says whether there is a good one to hope for.
+    fn is_hopeless(&mut self) -> bool {
+        let since = self
+            .first_bad_shard
+            .get_or_insert_with(Instant::now)
+            .elapsed();
+        self.bad_shards += 1;
+        let (few, soon) = HOPELESS_SOON;
+        let enough = if since >= soon { few } else { HOPELESS_SHARDS };
+        self.good == 0 && self.bad_shards >= enough
     }
 
     /// Whether too large a share of the samples is bad, once `after` of them are seen.

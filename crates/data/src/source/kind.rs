@@ -15,8 +15,8 @@ pub enum DatasetKind {
 
 impl DatasetKind {
     /// What `name` (`csv`, `webdataset`, `synthetic` or `auto`) means for `data`. `auto` goes by the last extension,
-    /// in any case: `csv` and `tsv`, or `tar` and `tgz`; that of a packed file stands before it, as in `a.csv.gz`. All
-    /// parts of a list `a.csv::b.csv` are of one kind.
+    /// in any case: `csv` and `tsv`, or `tar` and `tgz`; that of a packed file stands before it, as in `a.csv.gz`. In a
+    /// command the first word with such an extension counts. All parts of a list `a.csv::b.csv` are of one kind.
     ///
     /// # Errors
     /// When the name is none of these, or `auto` knows no such extension.
@@ -48,10 +48,22 @@ impl DatasetKind {
                 _ => None,
             }
         };
+        let kind = |part| names_in(part).find_map(kind);
         let mut kinds = data.split("::").map(kind);
         let first = kinds.next()??;
         kinds.all(|kind| kind == Some(first)).then_some(first)
     }
+}
+
+/// What may be names of files in one part of a list: the words of a command, an address without its query, else the part itself.
+fn names_in(part: &str) -> impl Iterator<Item = &str> {
+    let (command, rest) = match part.strip_prefix("pipe:") {
+        Some(command) => (command, None),
+        None if part.contains("://") => ("", part.split(['?', '#']).next()),
+        None => ("", Some(part)),
+    };
+    let words = command.split(|c: char| c.is_whitespace() || "'\"|;&<>()=".contains(c));
+    words.filter(|word| !word.is_empty()).chain(rest)
 }
 
 #[cfg(test)]
@@ -74,6 +86,27 @@ mod tests {
             ("auto", "x-{0..3}.tar.gz", Some(DatasetKind::Webdataset)),
             ("auto", "x.tgz", Some(DatasetKind::Webdataset)),
             ("auto", "csv", None),
+            (
+                "auto",
+                "pipe:aws s3 cp s3://b/{00..10}.tar -",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "pipe:curl -s 'https://h/a.tar.gz' | gunzip",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "pipe:cat a", None),
+            (
+                "auto",
+                "https://h/{0..3}.tar?sig=a.b/c::s3://b/a.tar",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "http://h/a.csv::pipe:cat b.tsv",
+                Some(DatasetKind::Csv),
+            ),
             ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),
             ("synthetic", "", Some(DatasetKind::Synthetic)),
