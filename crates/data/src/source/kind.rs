@@ -1,6 +1,7 @@
 //! `--dataset-type`: which source reads `--train-data`.
 
 use crate::error::DataError;
+use crate::storage::mask;
 
 /// The kinds of training data that `--dataset-type` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +27,7 @@ impl DatasetKind {
             ("webdataset", _) => Ok(Self::Webdataset),
             ("auto", Some(kind)) => Ok(kind),
             ("synthetic", _) => Ok(Self::Synthetic),
-            ("auto", _) => Err(DataError::UnknownDataset {
-                data: data.to_owned(),
-            }),
+            ("auto", _) => Err(DataError::UnknownDataset { data: mask(data) }),
             (other, _) => Err(DataError::DatasetType {
                 name: other.to_owned(),
             }),

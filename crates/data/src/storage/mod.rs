@@ -40,6 +40,7 @@ use url::Url;
 
 use crate::error::DataError;
 
+pub(crate) use mask::mask;
 pub use store::{RemoteError, Store};
 
 /// Schemes of addresses that are read over the network.
@@ -117,14 +118,12 @@ impl Place {
             "pipe" => Ok(Self::Pipe(rest.trim().to_owned())),
             known if REMOTE.contains(&known) => match Url::parse(name) {
                 Ok(url) if url.has_host() => Ok(Self::Remote(url)),
-                _ => Err(DataError::Address {
-                    name: mask::mask(name),
-                }),
+                _ => Err(DataError::Address { name: mask(name) }),
             },
             // A single letter is a drive, and a file name may well hold a colon further on.
             _ if is_scheme && !Path::new(name).exists() => Err(DataError::UnsupportedScheme {
                 scheme: scheme.to_owned(),
-                name: name.to_owned(),
+                name: mask(name),
             }),
             _ => Ok(Self::File(name.into())),
         }
@@ -247,8 +246,8 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Pipe(command) => write!(f, "pipe:{}", mask::mask(command)),
-            Self::Remote(url) => f.write_str(&mask::mask(url.as_str())),
+            Self::Pipe(command) => write!(f, "pipe:{}", mask(command)),
+            Self::Remote(url) => f.write_str(&mask(url.as_str())),
         }
     }
 }

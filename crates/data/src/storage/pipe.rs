@@ -159,7 +159,7 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let words: Vec<u8> = words.iter().copied().collect();
-        let words = mask::mask(&String::from_utf8_lossy(&words));
+        let words = mask(&String::from_utf8_lossy(&words));
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
         let said = match words.as_str() {
             "" => "; it said nothing".to_owned(),

@@ -103,12 +103,12 @@ impl Failure {
 
     /// On one line, without secrets, after so many attempts.
     fn into_error(self, attempts: u32) -> io::Error {
-        let reason = mask::mask(&self.reason);
+        let reason = mask(&self.reason);
         let mut reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some((end, _)) = reason.char_indices().nth(400) {
             reason.truncate(end);
         }
-        if attempts > 1 {
+        if self.is_transient && attempts > 1 {
             reason += &format!(" ({attempts} attempts)");
         }
         io::Error::new(self.kind, reason)
@@ -143,12 +143,10 @@ impl Known {
 
     /// Whether another answer is about other bytes. What one of them does not say differs from nothing.
     fn differs(&self, other: &Self) -> bool {
-        let is_other = |(one, other)| one != other;
-        let (tags, totals) = (
-            self.tag.as_ref().zip(other.tag.as_ref()),
-            self.total.zip(other.total),
-        );
-        tags.is_some_and(|(one, other)| one != other) || totals.is_some_and(is_other)
+        let tags = self.tag.as_ref().zip(other.tag.as_ref());
+        let totals = self.total.zip(other.total);
+        tags.is_some_and(|(one, other)| one != other)
+            || totals.is_some_and(|(one, other)| one != other)
     }
 }
 
@@ -239,7 +237,7 @@ impl Task {
             let pause = pause.min(left);
             log::warn!(
                 "reading {} stopped at byte {}: {}; trying again in {:.1} s",
-                mask::mask(self.url.as_str()),
+                mask(self.url.as_str()),
                 self.at,
                 failure.into_error(1),
                 pause.as_secs_f64()
@@ -255,6 +253,7 @@ impl Task {
         let answer = ask(&self.url, self.at, self.until);
         let mut answer = timeout(silence, answer).await.map_err(silent)??;
         remember_answer(&self.url);
+        let mut total = answer.known.total;
         match &self.known {
             None => {
                 self.known = Some(answer.known.clone());
@@ -263,9 +262,12 @@ impl Task {
             Some(known) if known.differs(&answer.known) => {
                 return Err(Failure::last(io::ErrorKind::InvalidData, changed()));
             }
-            Some(_) => {}
+            Some(known) => total = total.or(known.total),
         }
-        let end = self.until.or(answer.known.total);
+        let end = match (self.until, total) {
+            (Some(until), Some(total)) => Some(until.min(total)),
+            (until, total) => until.or(total),
+        };
         let mut position = answer.start;
         while end != Some(position) {
             let piece = timeout(silence, answer.pieces.next());

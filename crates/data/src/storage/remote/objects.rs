@@ -196,3 +196,29 @@ fn is_final(text: &str) -> bool {
     let is_clients = status.is_some_and(|status| (400..500).contains(&status));
     is_clients && !asks_for_patience || text.contains("redirect without LOCATION")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_would_say_again() {
+        for (text, expected) in [
+            (
+                "Server returned non-2xx status code: 400 Bad Request: <Code>",
+                true,
+            ),
+            ("status code: 403 Forbidden", true),
+            ("status code: 429 Too Many Requests", false),
+            (
+                "status code: 503 Service Unavailable: <Code>SlowDown",
+                false,
+            ),
+            ("status code: ", false),
+            ("connection reset", false),
+            ("Received redirect without LOCATION, this normally", true),
+        ] {
+            assert_eq!(is_final(text), expected, "{text}");
+        }
+    }
+}
