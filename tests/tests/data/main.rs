@@ -12,7 +12,10 @@ mod bad_data;
 mod csv_rows;
 mod formats;
 mod grouping;
+#[cfg(unix)]
+mod pipes;
 mod pixels;
+mod remote;
 mod resume;
 mod tables;
 mod tar_formats;

@@ -25,6 +25,8 @@ mod mpi;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
+#[cfg(all(unix, feature = "cloud"))]
+mod remote_shards;
 mod shards;
 mod snapshots;
 mod usage;

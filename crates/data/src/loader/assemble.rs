@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::budget::Budget;
@@ -18,6 +19,8 @@ use crate::source::{Problem, ProblemKind};
 const WARNINGS: u64 = 3;
 /// Bad shards after which a source that gave no sample yet is given up: at the size of usual shards that is seconds.
 const HOPELESS_SHARDS: u64 = 16;
+/// As many are enough where they took this long, since the first.
+const HOPELESS_SOON: (u64, Duration) = (4, Duration::from_secs(2));
 /// Kinds of problems of which an error shows an example.
 const EXAMPLES: usize = 3;
 
@@ -39,6 +42,7 @@ pub(super) struct Assembler {
     good_in_pass: u64,
     dropped: u64,
     bad_shards: u64,
+    first_bad_shard: Option<Instant>,
     /// The first problem of each kind.
     examples: [Option<Problem>; ProblemKind::ALL.len()],
 }
@@ -69,6 +73,7 @@ impl Assembler {
             good_in_pass: 0,
             dropped: 0,
             bad_shards: 0,
+            first_bad_shard: None,
             examples: [const { None }; ProblemKind::ALL.len()],
         }
     }
@@ -193,15 +198,25 @@ impl Assembler {
             log::warn!("{problem}; {count} of this kind so far");
         }
         self.dropped += u64::from(problem.kind.drops_sample());
-        self.bad_shards += u64::from(problem.kind.is_of_shard());
-        let hopeless =
-            problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
+        let hopeless = problem.kind.is_of_shard() && self.is_hopeless();
         self.examples[problem.kind as usize].get_or_insert(problem);
         if hopeless {
             Err(self.no_samples())
         } else {
             self.judge(self.bad_share_after)
         }
+    }
+
+    /// Counts a bad shard, and says whether there is a good one to hope for.
+    fn is_hopeless(&mut self) -> bool {
+        let since = self
+            .first_bad_shard
+            .get_or_insert_with(Instant::now)
+            .elapsed();
+        self.bad_shards += 1;
+        let (few, soon) = HOPELESS_SOON;
+        let enough = if since >= soon { few } else { HOPELESS_SHARDS };
+        self.good == 0 && self.bad_shards >= enough
     }
 
     /// Whether too large a share of the samples is bad, once `after` of them are seen.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::shards::names;
 use super::{coco, flickr};
 use crate::error::DataError;
-use crate::storage::Place;
+use crate::storage::mask;
 
 /// The kinds of data that `--dataset-type` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,9 @@ impl DatasetKind {
         let named = NAMES.iter().find(|(known, _)| *known == name);
         match (named, name) {
             (Some((_, kind)), _) => Ok(*kind),
-            (None, "auto") => Self::of(part).ok_or_else(|| DataError::UnknownDataset {
-                data: part.to_owned(),
-            }),
+            (None, "auto") => {
+                Self::of(part).ok_or_else(|| DataError::UnknownDataset { data: mask(part) })
+            }
             (None, other) => Err(DataError::DatasetType {
                 name: other.to_owned(),
             }),
@@ -97,25 +97,15 @@ impl DatasetKind {
             let names = names(part).ok()?;
             return Self::of(names.first()?);
         }
-        let part = match Place::parse(part) {
-            Ok(Place::Remote(url)) => url.path().to_owned(),
-            // The first word of a command that names a file of a known kind.
-            Ok(Place::Pipe(command)) => {
-                let words = command.split(|c: char| c.is_whitespace() || "'\"|;<>()".contains(c));
-                return words.filter_map(|word| Self::of_name(word)).next();
-            }
-            _ => part.to_owned(),
-        };
-        Self::of_name(&part)
+        names_in(part).find_map(Self::of_name)
     }
 
     /// By the extension alone.
     fn of_name(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        let name = name.split(['?']).next().unwrap_or_default();
         let name = match name.rsplit_once('#') {
             Some((file, _)) if file.ends_with(".json") => file,
-            _ => name,
+            _ => &name,
         };
         let packed = PACKED.iter();
         let mut packed = packed.filter_map(|suffix| name.strip_suffix(suffix)?.strip_suffix('.'));
@@ -155,6 +145,17 @@ impl DatasetKind {
             Self::Folder
         }
     }
+}
+
+/// What may be names of files in one part of a list: the words of a command, an address without its query, else the part itself.
+fn names_in(part: &str) -> impl Iterator<Item = &str> {
+    let (command, rest) = match part.strip_prefix("pipe:") {
+        Some(command) => (command, None),
+        None if part.contains("://") => ("", part.split(['?', '#']).next()),
+        None => ("", Some(part)),
+    };
+    let words = command.split(|c: char| c.is_whitespace() || "'\"|;&<>()=".contains(c));
+    words.filter(|word| !word.is_empty()).chain(rest)
 }
 
 #[cfg(test)]
@@ -221,11 +222,27 @@ mod tests {
             ("auto", "x.tar.zst", Some(DatasetKind::Webdataset)),
             ("auto", "x.TAR.BZ2", Some(DatasetKind::Webdataset)),
             ("auto", "x-{0..3}.tar.xz", Some(DatasetKind::Webdataset)),
-            ("auto", "a.tbz2::b.txz", Some(DatasetKind::Webdataset)),
+            ("auto", "b.txz", Some(DatasetKind::Webdataset)),
             ("auto", "a.tzst", Some(DatasetKind::Webdataset)),
             ("auto", "a.csv.zst", Some(DatasetKind::Csv)),
             ("auto", "a.zst", None),
             ("auto", "csv", None),
+            (
+                "auto",
+                "pipe:aws s3 cp s3://b/{00..10}.tar -",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "pipe:curl -s 'https://h/a.tar.gz' | gunzip",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "pipe:cat a", None),
+            (
+                "auto",
+                "https://h/{0..3}.tar?sig=a.b/c",
+                Some(DatasetKind::Webdataset),
+            ),
             ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),
             ("parquet", "pairs", Some(DatasetKind::Parquet)),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::braces;
 use crate::error::DataError;
-use crate::storage::{Patience, Place};
+use crate::storage::{Patience, Place, mask};
 
 /// Longest list of shards, and longest file of their sizes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -18,7 +18,7 @@ pub struct Shards {
     pub places: Vec<Place>,
     /// One weight per shard, for sampling with replacement; `None` samples shards equally.
     pub weights: Option<Vec<f64>>,
-    /// The list as the user wrote it.
+    /// The list as the user wrote it, without secrets.
     pub pattern: String,
 }
 
@@ -44,7 +44,7 @@ impl Shards {
         Ok(Self {
             places,
             weights: factors.map(|_| weights),
-            pattern: pattern.to_owned(),
+            pattern: mask(pattern),
         })
     }
 
@@ -135,7 +135,7 @@ pub(super) fn names(part: &str) -> Result<Vec<String>, DataError> {
 /// The lines of a list of shards; empty ones are none.
 fn lines(list: &str) -> Result<Vec<String>, DataError> {
     let fail = |reason: String| DataError::ShardList {
-        path: list.to_owned(),
+        path: mask(list),
         reason,
     };
     let text = Place::parse(list)?.read(MAX_LIST_BYTES, Patience::default());
