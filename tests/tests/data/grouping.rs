@@ -114,7 +114,7 @@ fn samples_are_grouped_as_in_openclip() {
                 &[ProblemKind::DuplicateKey]
             }
             "links" | "devices" => &[ProblemKind::MissingImage],
-            "no_suffix" | "meta" | "hidden" | "mac_folder" => &[ProblemKind::ForeignMembers],
+            "no_suffix" | "hidden" | "mac_folder" => &[ProblemKind::ForeignMembers],
             "blank_caption" => &[ProblemKind::MissingCaption],
             "empty_file" | "empty_archive" => &[ProblemKind::EmptyShard],
             "no_archive" => &[ProblemKind::UnreadableShard],
