@@ -1,6 +1,7 @@
 //! Pictures that a table names: by address, or by a path from the current directory or from the table's folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::ImageData;
@@ -21,12 +22,12 @@ enum Start {
 }
 
 /// Finds the pictures of one table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Beside {
     /// The table.
     file: Place,
     start: Start,
-    is_told: AtomicBool,
+    is_told: Arc<AtomicBool>,
 }
 
 impl Beside {
@@ -38,7 +39,7 @@ impl Beside {
                 Place::Remote(_) => Start::Beside,
                 _ => Start::Either,
             },
-            is_told: AtomicBool::new(false),
+            is_told: Arc::default(),
         }
     }
 
@@ -73,7 +74,7 @@ impl Beside {
         Self {
             file: Place::File(folder.join(".")),
             start: Start::Beside,
-            is_told: AtomicBool::new(true),
+            is_told: Arc::new(AtomicBool::new(true)),
         }
     }
 

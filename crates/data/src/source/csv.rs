@@ -37,7 +37,7 @@ impl Default for CsvFormat {
 ///
 /// Captions are the text as it stands in the file, and an empty one counts as missing. (OpenCLIP trains on the word
 /// `nan` for it, and rewrites numbers: `007` becomes `7`.)
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Csv {
     path: PathBuf,
     rows: Pairs,
