@@ -16,6 +16,7 @@ mod numbers;
 pub mod processes;
 pub mod regression;
 pub mod runs;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -3,6 +3,7 @@
 //! * [`args`] – the flags of every command, as clap parses them
 //! * [`commands`] – one file per command: checks the flags and calls the libraries
 //! * [`output`] – results on stdout, everything else on stderr
+//! * [`sheet`] – sheets of pictures as PNG files
 //! * [`error`] – one line per failure, and the exit status: 0 done, 1 failed, 2 usage, 3 stopped on request
 
 mod args;
@@ -10,6 +11,7 @@ mod commands;
 mod error;
 mod output;
 mod quickstart;
+mod sheet;
 
 use std::process::ExitCode;
 

@@ -25,6 +25,12 @@ impl Output {
         writeln!(self.out, "{line}").map_err(CliError::Output)
     }
 
+    /// Writes one line and hands it to the reader at once.
+    pub fn line_now(&mut self, line: impl Display) -> Result<()> {
+        self.line(line)?;
+        self.flush()
+    }
+
     fn text(&mut self, text: &str) -> Result<()> {
         write!(self.out, "{text}").map_err(CliError::Output)
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release -p openclip-data --example bench_loader -- --images FOLDER
-//!     [--size 224] [--train] [--workers 1] [--batch 64] [--repeat 1] [--float]
+//!     [--size 224] [--train [--fast]] [--workers 1] [--batch 64] [--repeat 1] [--float]
 //! ```
 //!
 //! `images_per_s` is by the clock, `images_per_core_s` by the processor time of all threads together. `--float` adds
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use openclip_data::image::{Augmentation, Limits, eval_transform, train_transform};
+use openclip_data::image::{Augmentation, Decoding, Limits, eval_transform, train_transform};
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::Order;
 use openclip_data::source::files::Files;
@@ -26,6 +26,7 @@ struct Args {
     images: PathBuf,
     size: usize,
     train: bool,
+    fast: bool,
     workers: usize,
     batch: usize,
     repeat: usize,
@@ -37,6 +38,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
         images: PathBuf::new(),
         size: 224,
         train: false,
+        fast: false,
         workers: 1,
         batch: 64,
         repeat: 1,
@@ -56,6 +58,7 @@ fn parse() -> Result<Args, Box<dyn Error>> {
             "--batch" => args.batch = value()?.parse()?,
             "--repeat" => args.repeat = value()?.parse()?,
             "--train" => args.train = true,
+            "--fast" => args.fast = true,
             "--float" => args.float = true,
             _ => return Err(format!("unknown flag {flag}").into()),
         }
@@ -71,7 +74,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = PreprocessConfig::default();
     let size = [args.size; 2];
     let transform = match args.train {
-        true => train_transform(size, Augmentation::default(), false, Limits::default())?,
+        true => {
+            let decoding = Decoding {
+                rgb_first: false,
+                fast: args.fast,
+                limits: Limits::default(),
+            };
+            train_transform(size, Augmentation::default(), decoding)?
+        }
         false => eval_transform(size, &config, false, Limits::default())?,
     };
     let once: Vec<_> = Files::directory(&args.images)?.paths().collect();
@@ -108,6 +118,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "openclip": env!("CARGO_PKG_VERSION"),
         "workers": options.workers,
         "transform": if args.train { "train" } else { "eval" },
+        "fast": args.fast,
         "float": args.float,
         "images": count,
         "images_per_s": count as f64 / seconds,

@@ -310,6 +310,16 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A class folder that is not named by the number of its class.
+    #[error("{path}: the class folder {name:?} is not named by a number from 0 to {last}", path = path.display())]
+    ClassNumber {
+        /// The folder of all classes.
+        path: PathBuf,
+        /// The folder's name.
+        name: String,
+        /// The last class.
+        last: usize,
+    },
     /// A directory without images.
     #[error("{path}: no image in it; expected files ending in .jpg, .jpeg, .png, .ppm, .bmp, .pgm, .tif, .tiff or .webp", path = path.display())]
     NoImages {
@@ -324,6 +334,14 @@ pub enum DataError {
         /// What is there instead.
         left_out: String,
     },
+    /// A folder that cannot be packed into.
+    #[error("{path}: {reason}", path = path.display())]
+    Pack {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
 
     // Loader.
     /// A source that gives no usable sample.
@@ -335,7 +353,7 @@ pub enum DataError {
         found: String,
     },
     /// A source of mostly bad samples.
-    #[error("{source_name}: {dropped} of {total} samples are bad, more than {}%: found {found}", max_share * 100.0)]
+    #[error("{source_name}: {dropped} of {total} samples are bad, more than {}% (--max-skip {max_share}): found {found}", max_share * 100.0)]
     TooManyBadSamples {
         /// The source.
         source_name: String,

@@ -5,6 +5,7 @@
 //! * [`source`] – CSV, webdataset shards, image folders: samples in a reproducible order
 //! * [`storage`] – the bytes of files, wherever they lie
 //! * [`loader`] – samples to batches, on several threads
+//! * [`survey`] – a whole data set: what is in it, what is broken, how fast it is
 //! * [`error`] – what can go wrong, and where
 
 pub mod error;
@@ -12,4 +13,5 @@ pub mod image;
 pub mod loader;
 pub mod source;
 pub mod storage;
+pub mod survey;
 pub mod tokenizer;

@@ -95,6 +95,14 @@ impl Progress {
         }
     }
 
+    /// Does what writes to the terminal while no bar is there.
+    pub fn suspended<T>(&self, write: impl FnOnce() -> T) -> T {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(write),
+            Display::Lines(_) => write(),
+        }
+    }
+
     /// Ends the display: clears the bar, or writes a last line. Dropping the value clears the bar and says nothing.
     pub fn finish(self) {
         if let Display::Lines(lines) = &self.display {

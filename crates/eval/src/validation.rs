@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::tensor::Tensor;
 use openclip_data::image::{Limits, eval_transform};
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::image_folder::ImageFolder;
@@ -22,8 +23,8 @@ pub struct Validation {
     pub pairs: Option<Opened>,
     /// Pairs there are, for the progress display alone.
     pub num_pairs: Option<u64>,
-    /// Labelled pictures.
-    pub zero_shot: Option<ZeroShot>,
+    /// Sets of labelled pictures.
+    pub zero_shot: Vec<ZeroShot>,
     /// Pictures that go through the tower together.
     pub batch_size: usize,
     /// Threads that decode.
@@ -44,18 +45,32 @@ pub struct ZeroShot {
     pub prompts: Prompts,
 }
 
+/// Where OpenCLIP's package `imagenetv2_pytorch` puts its pictures below the folder it is told, and where its archive has them.
+const IMAGENET_V2: [&str; 2] = [
+    "ImageNetV2-matched-frequency",
+    "imagenetv2-matched-frequency-format-val",
+];
+
 impl ZeroShot {
     /// Opens the folder `root`. Without prompts of its own, a folder of 1,000 classes gets ImageNet's names and
-    /// templates, and any other those of [`folder_classes`] under ImageNet's templates.
+    /// templates, and any other those of [`folder_classes`] under ImageNet's templates: ImageNet-A and -R, whose folders are named by
+    /// wordnet ids of 200 of the classes, are scored among these alone. 1,000 folders named `0` to `999` are ImageNet's classes by
+    /// number.
     ///
     /// # Errors
     /// When the folder cannot be read or has another number of classes than `prompts`.
     pub fn open(name: &str, root: &Path, prompts: Option<Prompts>) -> Result<Self, EvalError> {
-        let folder = Arc::new(ImageFolder::open(root)?);
+        let mut folder = ImageFolder::open(root)?;
         let imagenet = Prompts::imagenet()?;
+        let is_number = |name: &String| name.parse::<usize>().is_ok();
         let prompts = match prompts {
             Some(prompts) => prompts,
-            None if folder.classes().len() == imagenet.classes.len() => imagenet,
+            None if folder.classes().len() == imagenet.classes.len() => {
+                if folder.classes().iter().all(is_number) {
+                    folder = folder.by_number(imagenet.classes.len())?;
+                }
+                imagenet
+            }
             None => Prompts {
                 classes: folder_classes(folder.classes())?,
                 ..imagenet
@@ -73,8 +88,27 @@ impl ZeroShot {
         }
         Ok(Self {
             name: name.to_owned(),
-            folder,
+            folder: Arc::new(folder),
             prompts,
+        })
+    }
+
+    /// Opens ImageNet-V2: folders named by the numbers of ImageNet's classes, 0 to 999, in `given` or in the folder below it that
+    /// OpenCLIP reads. `prompts` are taken where they are of 1,000 classes, else ImageNet's.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or a class folder has another name.
+    pub fn imagenet_v2(given: &Path, prompts: Option<&Prompts>) -> Result<Self, EvalError> {
+        let below = IMAGENET_V2.map(|name| given.join(name));
+        let root = below.into_iter().find(|path| path.is_dir());
+        let root = root.as_deref().unwrap_or(given);
+        let imagenet = Prompts::imagenet()?;
+        let classes = imagenet.classes.len();
+        let prompts = prompts.filter(|prompts| prompts.classes.len() == classes);
+        Ok(Self {
+            name: "imagenetv2-zeroshot-val".to_owned(),
+            folder: Arc::new(ImageFolder::open(root)?.by_number(classes)?),
+            prompts: prompts.cloned().unwrap_or(imagenet),
         })
     }
 }
@@ -119,23 +153,34 @@ impl Validation {
     ) -> Result<Measured, EvalError> {
         let mut metrics = Vec::new();
         let mut is_finite = true;
-        if let Some(set) = self.zero_shot.as_ref().filter(|_| due.zero_shot) {
-            let classes = set.prompts.classes.len() as u64;
-            let progress = self.progress("zero-shot classifier", Some(classes), "classes");
+        let mut known: Option<(&Prompts, Tensor<2>)> = None;
+        for set in self.zero_shot.iter().filter(|_| due.zero_shot) {
             let prompts = &set.prompts;
-            let classifier =
-                run::zero_shot_classifier(encoder, tokenizer.as_ref(), prompts, &progress)?;
-            progress.finish();
+            // ImageNet and its second version share the classes, whose prompts take longer than many pictures.
+            let classifier = match known.take().filter(|(others, _)| *others == prompts) {
+                Some((_, classifier)) => classifier,
+                None => {
+                    let classes = prompts.classes.len() as u64;
+                    let progress = self.progress("zero-shot classifier", Some(classes), "classes");
+                    let tokenizer = tokenizer.as_ref();
+                    let classifier =
+                        run::zero_shot_classifier(encoder, tokenizer, prompts, &progress)?;
+                    progress.finish();
+                    classifier
+                }
+            };
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
             let source = Arc::clone(&set.folder) as Arc<dyn Source>;
             let batches = self.load(encoder, source, false, None, self.batch_size)?;
             let accuracy = run::zero_shot(encoder, &classifier, batches, &progress)?;
             progress.finish();
+            known = Some((prompts, classifier));
             if accuracy.not_finite() > 0 {
                 is_finite = false;
                 log::warn!(
-                    "zero-shot: the scores of {} of {} pictures are not finite; the accuracy says nothing",
+                    "{}: the scores of {} of {} pictures are not finite; the accuracy says nothing",
+                    set.name,
                     accuracy.not_finite(),
                     accuracy.count()
                 );
@@ -176,13 +221,12 @@ impl Validation {
         self.pairs.as_ref().map_or(Ok(()), check)
     }
 
-    /// Loads the first labelled picture that can be used.
+    /// Loads the first labelled picture of `set` that can be used.
     ///
     /// # Errors
     /// As [`Self::check_pairs`].
-    pub fn check_zero_shot(&self, encoder: &Encoder) -> Result<(), EvalError> {
-        let check = |set: &ZeroShot| self.check(encoder, Arc::clone(&set.folder) as _, false, None);
-        self.zero_shot.as_ref().map_or(Ok(()), check)
+    pub fn check_zero_shot(&self, encoder: &Encoder, set: &ZeroShot) -> Result<(), EvalError> {
+        self.check(encoder, Arc::clone(&set.folder) as _, false, None)
     }
 
     fn check(
@@ -241,3 +285,6 @@ impl Validation {
         Ok(Loader::start(source, transform, tokenizer, &options)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

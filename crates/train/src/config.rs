@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use openclip_data::image::Limits;
+use openclip_data::loader::default_workers;
+use openclip_data::source::keys::IMAGE_KEY;
 use openclip_eval::validation::Due;
 use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
@@ -34,8 +36,21 @@ pub struct TrainConfig {
     pub csv_img_key: Option<String>,
     /// The column of captions. `None` (default): the first there is of the usual names.
     pub csv_caption_key: Option<String>,
+    /// Suffixes of the members of shards that hold pictures, separated by `;`, of which the earliest wins. Default:
+    /// `jpg;png;jpeg;webp`.
+    pub image_key: String,
+    /// The same of members that hold captions. `None` (default): `txt`, else the `caption` of a `.json`.
+    pub text_key: Option<String>,
+    /// Fields of the `.json` members of shards that hold captions, in place of `text_key`. `None` (default): they are not looked at.
+    pub json_text_key: Option<String>,
+    /// Weights by which these fields are drawn. Default: none, the earliest that has a text wins.
+    pub json_text_key_probs: Vec<f64>,
+    /// Share of the training samples, in 0..1, that may be bad; looked at after 1,000 of them. Default: 0.5.
+    pub max_skip: f64,
     /// Labelled pictures, one folder for each class, for zero-shot accuracy. `None` (default): it is not measured.
     pub imagenet_val: Option<PathBuf>,
+    /// ImageNet-V2, in folders named by the numbers of the classes. `None` (default): it is not measured.
+    pub imagenet_v2: Option<PathBuf>,
     /// `{"classes": […], "templates": […]}` for `imagenet_val`. `None` (default): a folder of 1,000 classes gets ImageNet's, any other its
     /// folders' names.
     pub zeroshot_prompts: Option<PathBuf>,
@@ -43,7 +58,7 @@ pub struct TrainConfig {
     pub logs: PathBuf,
     /// The run's folder within `logs`. `None` (default): made of date, model and main settings.
     pub name: Option<String>,
-    /// Threads of each rank that read and decode. Default: 4.
+    /// Threads of each rank that decode. Default: as many as there are cores.
     pub workers: usize,
     /// Pictures of more pixels are refused; 0 sets no limit. Default: 178,956,970, as Pillow.
     pub max_image_pixels: usize,
@@ -104,7 +119,7 @@ pub struct TrainConfig {
     pub remote_sync: Option<String>,
     /// Seconds between copies. Default: 300.
     pub remote_sync_frequency: u64,
-    /// Epochs between measurements of `imagenet_val`; 0 never. Default: 2.
+    /// Epochs between measurements of `imagenet_val` and `imagenet_v2`; 0 never. Default: 2.
     pub zeroshot_frequency: u64,
     /// Epochs between measurements of `val_data`; 0 never. Default: 1.
     pub val_frequency: u64,
@@ -130,11 +145,21 @@ pub struct TrainConfig {
     pub image_resize_mode: Option<ResizeMode>,
     /// Least and greatest share of a picture's area that a random cut keeps. Default: 0.9 and 1.
     pub aug_scale: [f64; 2],
+    /// JPEGs are decoded no further than a training picture needs, which changes pixels by less than 1/255 in the mean. Default: no.
+    pub fast_decode: bool,
+    /// Augment as timm's `create_transform` does, in the filter of `image_interpolation`. Default: no.
+    pub aug_use_timm: bool,
+    /// Least and greatest ratio of a cut's width to its height; timm's alone. `None` (default): 3/4 and 4/3.
+    pub aug_ratio: Option<[f64; 2]>,
+    /// Probability that rectangles of a picture become noise, in 0..1; timm's alone. `None` (default): 0.
+    pub aug_re_prob: Option<f64>,
+    /// Most rectangles that become noise; timm's alone. `None` (default): 1.
+    pub aug_re_count: Option<usize>,
     /// Strength of changes of brightness, contrast, saturation and hue. `None` (default): colours stay.
     pub aug_color_jitter: Option<[f64; 4]>,
-    /// Probability of such a change, in 0..1. `None` (default): 0.
+    /// Probability of such a change, in 0..1. `None` (default): 0; timm's augmentation changes every picture.
     pub aug_color_jitter_prob: Option<f64>,
-    /// Probability that a picture loses its colours, in 0..1. `None` (default): 0.
+    /// Probability that a picture loses its colours, in 0..1; not timm's. `None` (default): 0.
     pub aug_gray_scale_prob: Option<f64>,
     /// Another size of the pictures in pixels: one number, or height and width. `None` (default): the model's own.
     pub force_image_size: Option<Vec<usize>>,
@@ -221,11 +246,17 @@ impl Default for TrainConfig {
             csv_separator: "\t".into(),
             csv_img_key: None,
             csv_caption_key: None,
+            image_key: IMAGE_KEY.into(),
+            text_key: None,
+            json_text_key: None,
+            json_text_key_probs: Vec::new(),
+            max_skip: 0.5,
             imagenet_val: None,
+            imagenet_v2: None,
             zeroshot_prompts: None,
             logs: "./logs/".into(),
             name: None,
-            workers: 4,
+            workers: default_workers(),
             max_image_pixels: Limits::default().max_pixels,
             batch_size: 64,
             epochs: 32,
@@ -267,6 +298,11 @@ impl Default for TrainConfig {
             image_interpolation: None,
             image_resize_mode: None,
             aug_scale: [0.9, 1.0],
+            fast_decode: false,
+            aug_use_timm: false,
+            aug_ratio: None,
+            aug_re_prob: None,
+            aug_re_count: None,
             aug_color_jitter: None,
             aug_color_jitter_prob: None,
             aug_gray_scale_prob: None,

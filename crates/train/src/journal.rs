@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 use crate::TrainError;
+use crate::loading::{Loading, Watch};
 use crate::memory::MemoryUse;
 use crate::report::append::{AppendFile, News};
 use crate::report::drawer::Drawer;
@@ -59,6 +60,9 @@ pub struct StepFigures {
     pub data_time: f64,
     /// Seconds from batch to batch.
     pub batch_time: f64,
+    /// What the loader did for it.
+    #[serde(flatten)]
+    pub loading: Loading,
     /// Samples in the step.
     #[serde(skip)]
     pub samples: usize,
@@ -117,6 +121,7 @@ pub struct Journal {
     drawer: Option<Drawer>,
     /// Of the steps since the last line of the log.
     window: Window,
+    watch: Watch,
     epoch: u64,
     /// Sums over the epoch's steps of [`StepFigures::losses`].
     epoch_losses: [f64; 4],
@@ -131,6 +136,7 @@ struct Window {
     data_time: f64,
     batch_time: f64,
     samples: f64,
+    loading: Loading,
 }
 
 impl Journal {
@@ -192,6 +198,7 @@ impl Journal {
             wandb: None,
             drawer: None,
             window: Window::default(),
+            watch: Watch::default(),
             epoch: 0,
             epoch_losses: [0.0; 4],
             epoch_steps: 0,
@@ -204,6 +211,11 @@ impl Journal {
         let mut journal = Self::silent();
         journal.echo = true;
         journal
+    }
+
+    /// Says how many threads load.
+    pub fn loads_with(&mut self, workers: usize) {
+        self.watch = Watch::new(workers);
     }
 
     /// Has the scalars written to an offline run of Weights & Biases as well.
@@ -220,6 +232,9 @@ impl Journal {
 
     /// Brings to the disk what waits, and draws the last plot. Lines of the log may still come.
     pub fn settle(&mut self) {
+        for line in self.watch.sum_up() {
+            self.info(line);
+        }
         self.flush();
         let drawn = self.drawer.take().and_then(|mut drawer| drawer.finish());
         self.tell(drawn);
@@ -285,6 +300,7 @@ impl Journal {
         self.window.data_time += figures.data_time;
         self.window.batch_time += figures.batch_time;
         self.window.samples += figures.samples as f64;
+        self.window.loading += figures.loading;
         self.steps.append(&results::line(&figures));
         if let Some(drawer) = &self.drawer {
             drawer.add(|history| history.step(figures.step, figures.loss));
@@ -344,6 +360,10 @@ impl Journal {
             scalars.extend(value.map(|value| (name, value)));
         }
         scalars.extend(status.memory.scalars());
+        scalars.extend(window.loading.scalars(window.batch_time));
+        if let Some(advice) = self.watch.look(window.loading, window.batch_time) {
+            self.warn(advice);
+        }
         if let Some(writer) = &mut self.tensorboard {
             writer.scalars(figures.step, &scalars);
         }

@@ -11,6 +11,7 @@
 //! * [`ema`] – the average of the weights
 //! * [`precision`], [`memory`] – where numbers are narrow, and what a run takes
 //! * [`data`] – training data as Burn's data loader
+//! * [`loading`] – what the loader does for the steps, and what they wait for
 //! * [`checkpoint`] – checkpoints that are whole or not there
 //! * [`remote`] – runs that are kept beyond this machine
 //! * [`mod@bench`] – how fast a model encodes and trains
@@ -26,6 +27,7 @@ pub mod ema;
 mod error;
 pub mod guard;
 pub mod journal;
+pub mod loading;
 pub mod loss;
 pub mod memory;
 pub mod optim;

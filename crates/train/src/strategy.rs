@@ -28,6 +28,7 @@ use crate::comm::Communicator;
 use crate::data::Position;
 use crate::guard::Verdict;
 use crate::journal::{Journal, RunStatus, StepFigures};
+use crate::loading::Loading;
 use crate::memory::MemoryUse;
 use crate::task::{Step, Task, TrainingState};
 use crate::{TrainConfig, TrainError, remote};
@@ -276,6 +277,7 @@ impl Run {
     ) -> Result<StepFigures, TrainError> {
         let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
         let samples = samples * self.ranks.world_size();
+        let loading = Loading::of(&step.batches);
         let cursor = step.batches.last().map(|batch| batch.cursor);
         let keep_optimizer = plan.checkpoint.is_some() && self.ranks.is_first();
         burn.with_state(|state| state.keep_optimizer = keep_optimizer);
@@ -298,6 +300,7 @@ impl Run {
             logit_scale: scale.first().map_or(f64::NAN, |scale| f64::from(*scale)),
             grad_norm: f64::from(state.grad_norm),
             loss_scale: state.guard.loss_scale(),
+            loading,
             samples,
             ..output.item
         });

@@ -183,8 +183,13 @@ impl Task {
             compute,
             ..
         } = self.setup.as_ref();
+        let images = pixels::normalise(batch.images, shape, preprocess, device, *compute);
         MicroBatch {
-            images: pixels::normalise(batch.images, shape, preprocess, device, *compute),
+            images: batch.erased.into_iter().fold(images, |images, erased| {
+                let (sample, erased) = erased;
+                let (corner, size) = ([erased.top, erased.left], [erased.height, erased.width]);
+                pixels::write_over(images, sample, corner, size, erased.noise)
+            }),
             tokens: pixels::tokens(batch.tokens, [batch.size, context_length], device),
             dropout,
         }

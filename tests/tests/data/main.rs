@@ -7,10 +7,16 @@
     clippy::print_stderr
 )]
 
+mod augmentation;
 mod bad_data;
 mod csv_rows;
 mod formats;
+mod grouping;
+#[cfg(unix)]
+mod pipes;
 mod pixels;
+mod remote;
+mod resume;
 mod tables;
 mod tar_formats;
 mod tokenizer;

@@ -128,7 +128,13 @@ fn resized_crop_gives_pillows_pixels() {
         };
         let mut found = vec![0; 3 * 41 * 33];
         transform
-            .resized_crop(&picture, (left, top), (width, height), &mut found)
+            .resized_crop(
+                &picture,
+                (left, top),
+                (width, height),
+                Interpolation::Bicubic,
+                &mut found,
+            )
             .unwrap();
         assert_eq!(
             difference(&found, tensors.tensor(name).unwrap().data()),
@@ -141,7 +147,13 @@ fn resized_crop_gives_pillows_pixels() {
     let mut out = vec![0; 3 * 41 * 33];
     assert!(
         transform
-            .resized_crop(&picture, (100, 0), (32, 10), &mut out)
+            .resized_crop(
+                &picture,
+                (100, 0),
+                (32, 10),
+                Interpolation::Bicubic,
+                &mut out
+            )
             .is_err()
     );
 }
@@ -393,7 +405,13 @@ fn random_pictures_give_pillows_pixels() {
                     TrainTransform::new(out_height, out_width, Augmentation::default()).unwrap();
                 let mut found = vec![77; 3 * out_height * out_width];
                 transform
-                    .resized_crop(&picture, (left, top), (width, height), &mut found)
+                    .resized_crop(
+                        &picture,
+                        (left, top),
+                        (width, height),
+                        Interpolation::Bicubic,
+                        &mut found,
+                    )
                     .unwrap();
                 compare(key, &found);
             }

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use openclip_data::image::Limits;
+use openclip_data::loader::default_workers;
 use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
+use openclip_data::source::keys::{IMAGE_KEY, KeyOptions};
 use openclip_data::source::open::OpenOptions;
 
 /// The form of captioned pictures on disk.
@@ -33,6 +35,21 @@ pub struct DataFormatArgs {
     /// By default the first there is of title, caption and text in a CSV file, in others of caption, text and title.
     #[arg(long, value_name = "COLUMN")]
     pub csv_caption_key: Option<String>,
+    /// Suffixes of the members of shards that hold pictures; the first that a sample has is taken
+    #[arg(long, value_name = "A;B", default_value = IMAGE_KEY)]
+    pub image_key: String,
+    /// Suffixes of the members of shards that hold captions, such as 'txt;caption' [default: txt, else the `caption` of a .json]
+    #[arg(long, value_name = "A;B")]
+    pub text_key: Option<String>,
+    /// Fields of the .json members of shards that hold captions, in place of --text-key: the first with a text is taken
+    #[arg(long, value_name = "A;B")]
+    pub json_text_key: Option<String>,
+    /// Weights by which the fields of --json-text-key are drawn for each sample, such as 0.7 0.3
+    ///
+    /// They need not add up to 1. A field without weight is taken where the others have no text. What is drawn depends on seed, epoch
+    /// and sample alone.
+    #[arg(long, value_name = "WEIGHT", num_args = 1.., action = ArgAction::Set)]
+    pub json_text_key_probs: Vec<f64>,
 }
 
 impl DataFormatArgs {
@@ -55,6 +72,13 @@ impl DataFormatArgs {
                     caption: self.csv_caption_key.clone(),
                     needs_captions: true,
                 },
+            },
+            keys: KeyOptions {
+                image_key: Some(self.image_key.clone()),
+                text_key: self.text_key.clone(),
+                json_text_key: self.json_text_key.clone(),
+                json_text_key_probs: self.json_text_key_probs.clone(),
+                needs_caption: false,
             },
             num_samples,
             ..OpenOptions::default()
@@ -88,8 +112,8 @@ pub struct LoaderArgs {
     /// Pictures that go through the model together; lower it when memory runs out
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     pub batch_size: usize,
-    /// Threads that read and decode pictures; as many as there are cores is a good start
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = zero_is_one)]
+    /// Threads that decode pictures, of each rank [default: number of cores]
+    #[arg(long, value_name = "N", default_value_t = default_workers(), hide_default_value = true, value_parser = zero_is_one)]
     pub workers: usize,
 }
 
@@ -117,7 +141,12 @@ pub fn count(text: &str, most: usize) -> Result<usize, String> {
 
 /// PyTorch loads in the main process with 0 workers; there is always a thread here.
 fn zero_is_one(text: &str) -> Result<usize, String> {
-    Ok(count(text, MOST_WORKERS)?.max(1))
+    Ok(most_workers(text)?.max(1))
+}
+
+/// A number of threads.
+pub fn most_workers(text: &str) -> Result<usize, String> {
+    count(text, MOST_WORKERS)
 }
 
 /// What a model is measured on.
@@ -131,6 +160,12 @@ pub struct ValidationArgs {
     #[arg(long, value_name = "N")]
     pub val_num_samples: Option<u64>,
     /// ImageNet's validation pictures, one folder per class, for zero-shot accuracy
+    ///
+    /// Folders named by wordnet ids, such as n01440764, get ImageNet's class names. Where they are a part of the 1,000 classes, as in
+    /// ImageNet-A, -R and -O, scores are compared among these alone; ImageNet-Sketch has all.
     #[arg(long, value_name = "DIR")]
     pub imagenet_val: Option<PathBuf>,
+    /// ImageNet-V2: its folders 0 to 999, or the folder with its matched-frequency pictures in it
+    #[arg(long, value_name = "DIR")]
+    pub imagenet_v2: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 //!
 //! * [`model`] – which model, weights, device and preprocessing: shared by every command that runs one
 //! * [`data`] – how data sets are read: shared by `embed`, `eval` and `train`
+//! * [`dataset`] – `data`: inspecting, checking and packing data sets
 //! * [`json`] – whether the output is JSON
 //! * [`literal`] – `key=value` settings as Python reads them
 //! * [`inspect`] – `models` and `info`
@@ -17,6 +18,7 @@ pub mod caption;
 pub mod classify;
 pub mod convert;
 pub mod data;
+pub mod dataset;
 pub mod embed;
 pub mod eval;
 pub mod inspect;
@@ -83,6 +85,8 @@ pub enum Command {
     Convert(convert::ConvertArgs),
     /// Train a model on captioned pictures
     Train(Box<train::TrainArgs>),
+    /// Look at a data set, check it, time it, or pack it as shards
+    Data(dataset::DataArgs),
     /// Measure how fast a model encodes and trains here
     Bench(bench::BenchArgs),
     /// Draw pictures, train a small model on them, and show what it learned

@@ -170,8 +170,7 @@ pub enum InterpolationFlag {
     Bicubic,
     /// Triangle filter.
     Bilinear,
-    /// Bicubic; OpenCLIP draws one of the two only in timm's augmentation.
-    #[value(hide = true)]
+    /// One of the two by chance in timm's augmentation (--aug-cfg use_timm=True), else bicubic.
     Random,
 }
 
@@ -206,8 +205,9 @@ impl PreprocessArgs {
     /// `--image-interpolation`.
     pub fn interpolation(&self) -> Option<Interpolation> {
         self.image_interpolation.map(|flag| match flag {
-            InterpolationFlag::Bicubic | InterpolationFlag::Random => Interpolation::Bicubic,
+            InterpolationFlag::Bicubic => Interpolation::Bicubic,
             InterpolationFlag::Bilinear => Interpolation::Bilinear,
+            InterpolationFlag::Random => Interpolation::Random,
         })
     }
 

@@ -12,7 +12,8 @@ use crate::output::Output;
 
 /// Prints the metrics under OpenCLIP's names.
 pub fn run(args: &EvalArgs) -> Result {
-    let options = args.format.options(args.data.val_num_samples);
+    let mut options = args.format.options(args.data.val_num_samples);
+    options.keys.needs_caption = true;
     let synthetic = (args.format.dataset_type == "synthetic").then_some("");
     let pairs = args.data.val_data.as_deref().or(synthetic);
     let pairs = pairs.map(|data| open(data, &options)).transpose()?;
@@ -29,9 +30,16 @@ pub fn run(args: &EvalArgs) -> Result {
         }
         (None, None) => None,
     };
-    if pairs.is_none() && zero_shot.is_none() {
+    let imagenet_v2 = args.data.imagenet_v2.as_deref();
+    let imagenet_v2 = imagenet_v2.map(|root| ZeroShot::imagenet_v2(root, None));
+    let zero_shot: Vec<_> = zero_shot
+        .into_iter()
+        .chain(imagenet_v2.transpose()?)
+        .collect();
+    if pairs.is_none() && zero_shot.is_empty() {
         return Err(CliError::Usage(
-            "nothing to measure: give --val-data, --imagenet-val or --zeroshot".into(),
+            "nothing to measure: give --val-data, --imagenet-val, --imagenet-v2 or --zeroshot"
+                .into(),
         ));
     }
     let session = Session::open(&args.model, &args.preprocess, 0)?;

@@ -4,6 +4,7 @@ mod bench;
 mod caption;
 mod classify;
 mod convert;
+mod data;
 mod embed;
 mod eval;
 mod inspect;
@@ -29,6 +30,7 @@ pub fn run(command: Command) -> Result {
         Command::Convert(args) => convert::run(&args),
         Command::Tokens(args) => tokens::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Data(args) => data::run(&args.command),
         Command::Bench(args) => bench::run(&args),
         Command::Quickstart(args) => quickstart::run(&args.into()),
     }

@@ -10,6 +10,7 @@ use tiny_skia::{
 };
 
 use super::scene::{Corner, Scene, Shape, Size};
+use crate::sheet::paint::canvas;
 
 /// Height and width of a picture in pixels.
 pub(super) const SIDE: u32 = 128;
@@ -47,15 +48,6 @@ pub(super) fn picture(scene: &Scene, rng: &mut StdRng) -> Vec<u8> {
         pixmap.fill_path(&path, &paint, FillRule::EvenOdd, transform, None);
     }
     with_noise(&pixmap, rng)
-}
-
-/// A transparent canvas.
-#[expect(
-    clippy::expect_used,
-    reason = "only a size of zero or of gigabytes fails, and sizes here are constants"
-)]
-pub(super) fn canvas(width: u32, height: u32) -> Pixmap {
-    Pixmap::new(width, height).expect("a size that is not zero")
 }
 
 /// A soft gradient between two light shades of nearly grey.

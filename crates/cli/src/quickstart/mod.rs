@@ -4,7 +4,7 @@
 //! * [`draw`] – scenes to pixels
 //! * [`shards`] – pictures and captions as webdataset shards
 //! * [`measure`] – zero-shot classification and retrieval of combinations that training never saw
-//! * [`contact_sheet`], [`text`] – pictures with the captions that the model finds likeliest
+//! * [`contact_sheet`] – pictures with the captions that the model finds likeliest
 //! * [`summary`] – the report on stdout
 
 mod contact_sheet;
@@ -13,7 +13,6 @@ mod measure;
 mod scene;
 mod shards;
 mod summary;
-mod text;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -212,9 +211,8 @@ fn write_sheet(path: &Path, measured: &Measured, cards: Vec<Card>) -> Result<()>
         ),
     ];
     let lines = [lines[0].as_str(), lines[1].as_str()];
-    let (width, height, samples) =
-        contact_sheet::render("Combinations never seen in training", lines, &cards);
-    shards::write_png(path, width, height, &samples)
+    let sheet = contact_sheet::render("Combinations never seen in training", lines, &cards);
+    sheet.write(path)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::draw::{self, SIDE};
 use super::scene::{Scene, Split};
 use crate::error::{CliError, Result};
+use crate::sheet::write_png;
 
 /// Shards to train on.
 pub(super) const TRAIN_SHARDS: usize = 8;
@@ -130,20 +131,6 @@ pub(super) fn write_pictures(dir: &Path, examples: &[&Example]) -> Result<Vec<Pa
         paths.push(path);
     }
     Ok(paths)
-}
-
-/// Writes RGB samples, `[height, width, 3]`, as a PNG file.
-pub(super) fn write_png(path: &Path, width: u32, height: u32, samples: &[u8]) -> Result<()> {
-    let encode = || -> io::Result<()> {
-        let mut file = AtomicFile::create(path)?;
-        let mut encoder = png::Encoder::new(&mut file, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(samples)?;
-        writer.finish()?;
-        file.finish()
-    };
-    encode().map_err(CliError::file(path))
 }
 
 fn example(scene: Scene, caption: String, rng: &mut StdRng) -> Example {

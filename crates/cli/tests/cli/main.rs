@@ -11,6 +11,7 @@ mod support;
 mod bad_input;
 mod classify;
 mod convert;
+mod data;
 mod embed;
 #[cfg(unix)]
 mod faults;
@@ -24,5 +25,8 @@ mod mpi;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;
+#[cfg(all(unix, feature = "cloud"))]
+mod remote_shards;
+mod shards;
 mod snapshots;
 mod usage;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::Room;
-use crate::usage::COMMANDS;
+use crate::usage::{COMMANDS, OF_DATA};
 
 /// Asserts that `openclip ARGS` in `room` prints and ends as `snapshots/NAME.snap` has it.
 fn same(room: &Room, name: &str, args: &[&str]) {
@@ -30,6 +30,13 @@ fn help() {
     same(&room, "version", &["--version"]);
     for command in COMMANDS {
         same(&room, &format!("help_{command}"), &[command, "--help"]);
+    }
+    for command in OF_DATA {
+        same(
+            &room,
+            &format!("help_data_{command}"),
+            &["data", command, "--help"],
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 11] = [
+pub const COMMANDS: [&str; 12] = [
     "models",
     "info",
     "classify",
@@ -15,9 +15,13 @@ pub const COMMANDS: [&str; 11] = [
     "tokens",
     "convert",
     "train",
+    "data",
     "bench",
     "quickstart",
 ];
+
+/// What `data` can do.
+pub const OF_DATA: [&str; 4] = ["inspect", "verify", "pack", "bench"];
 
 #[test]
 fn help_names_every_command_and_shows_examples() {
@@ -27,12 +31,13 @@ fn help_names_every_command_and_shows_examples() {
     for word in COMMANDS.into_iter().chain(others) {
         assert!(help.contains(word), "{word} is not in\n{help}");
     }
-    for command in COMMANDS {
-        let help = room.run(&[command, "--help"]).ok().stdout;
-        assert!(help.contains("Example"), "{command}\n{help}");
+    let commands = COMMANDS.map(|command| vec![command]).into_iter();
+    for command in commands.chain(OF_DATA.map(|command| vec!["data", command])) {
+        let help = room.run(&[&command[..], &["--help"]].concat()).ok().stdout;
+        assert!(help.contains("Example"), "{command:?}\n{help}");
         assert!(
             help.lines().all(|line| line.chars().count() <= 120),
-            "{command}\n{help}"
+            "{command:?}\n{help}"
         );
     }
     assert!(

@@ -74,14 +74,16 @@ impl EvalTransform {
         let (resized_width, resized_height) = self.resized(width, height);
         let (left, x, shown_width) = self.cut(resized_width, self.width);
         let (top, y, shown_height) = self.cut(resized_height, self.height);
+        let region = Rect {
+            left: 0,
+            top: 0,
+            width,
+            height,
+        };
         Placement {
             scaling: Scaling {
-                region: Rect {
-                    left: 0,
-                    top: 0,
-                    width,
-                    height,
-                },
+                region,
+                part: region.whole(),
                 resized: (resized_width, resized_height),
                 window: Rect {
                     left,

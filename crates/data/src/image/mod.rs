@@ -8,25 +8,36 @@
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
 //! * `taps` – the filters' weights
 //! * `passes` – the two loops of the resampler that take the time
+//! * `fast` – a training view of a JPEG of which no more is decoded than it shows
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
+//! * [`resized`] – a picture of another size, for thumbnails and for packing
 //! * `eval` – [`EvalTransform`]
+//! * `augmentation` – [`Augmentation`], what is left to chance
 //! * `train` – [`TrainTransform`]
 //! * [`color`] – colour jitter and greyscale
+//! * `erase` – rectangles of noise
 //! * `transform` – decoding and transforming in one, for the loader
 
+mod augmentation;
 pub mod color;
 mod decode;
+mod erase;
 mod eval;
+mod fast;
 mod passes;
 mod picture;
 mod place;
 mod resample;
+mod resized;
 mod taps;
 mod train;
 mod transform;
 
-pub use decode::{Limits, PICTURE_EXTENSIONS, decode, is_picture};
+pub use augmentation::Augmentation;
+pub use decode::{Limits, PICTURE_EXTENSIONS, decode, format_name, is_picture};
+pub use erase::Erasure;
 pub use eval::EvalTransform;
 pub use picture::{Mode, Picture};
-pub use train::{Augmentation, TrainTransform};
-pub use transform::{Transform, eval_transform, train_transform};
+pub use resized::resized;
+pub use train::{TrainTransform, View};
+pub use transform::{Decoding, Transform, eval_transform, train_transform};

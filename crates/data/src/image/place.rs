@@ -11,7 +11,7 @@ use crate::error::DataError;
 
 /// Where the scaled window lands in an output of `height` × `width`; what it leaves free shows the
 /// mode's zero pixel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Placement {
     pub scaling: Scaling,
     /// Output column and row of the window's first pixel.
@@ -65,6 +65,16 @@ pub(crate) fn place(
         scratch.fill(picture, &placement.scaling, filter, &mut planes);
     });
     Ok(())
+}
+
+/// Filters one plane of samples into `out`.
+pub(crate) fn place_plane(
+    source: Source<'_>,
+    scaling: &Scaling,
+    filter: Interpolation,
+    out: &mut Planes<'_>,
+) {
+    SCRATCH.with_borrow_mut(|scratch| scratch.resampler.resample(source, scaling, filter, out));
 }
 
 impl Scratch {
@@ -227,6 +237,7 @@ fn copy_nearest(picture: &Picture, scaling: &Scaling, out: &mut Planes<'_>) {
         region,
         resized,
         window,
+        ..
     } = *scaling;
     let columns = nearest(region.width, resized.0, (window.left, window.width));
     let rows = nearest(region.height, resized.1, (window.top, window.height));

@@ -16,10 +16,34 @@ pub(crate) struct Rect {
     pub height: usize,
 }
 
-/// What to compute: `region` of the source is scaled to `resized` pixels, of which `window` is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A rectangle whose edges lie anywhere between pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Part {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Rect {
+    /// All of it, seen from its own corner.
+    pub fn whole(self) -> Part {
+        Part {
+            left: 0.0,
+            top: 0.0,
+            width: self.width as f64,
+            height: self.height as f64,
+        }
+    }
+}
+
+/// What to compute: `part` of `region` of the source is scaled to `resized` pixels, of which `window` is wanted. No pixel
+/// outside the region counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scaling {
     pub region: Rect,
+    /// Seen from the region's corner.
+    pub part: Part,
     /// Width and height.
     pub resized: (usize, usize),
     pub window: Rect,
@@ -72,6 +96,7 @@ impl Resampler {
     ) {
         let Scaling {
             region,
+            part,
             resized,
             window,
         } = *scaling;
@@ -83,6 +108,7 @@ impl Resampler {
         } = self;
         horizontal.compute(
             region.width,
+            (part.left, part.width),
             resized.0,
             (window.left, window.width),
             filter,
@@ -90,6 +116,7 @@ impl Resampler {
         );
         vertical.compute(
             region.height,
+            (part.top, part.height),
             resized.1,
             (window.top, window.height),
             filter,
@@ -151,12 +178,14 @@ pub(crate) fn resample_deep<const BYTES: usize>(
 ) -> Vec<[u8; BYTES]> {
     let Scaling {
         region,
+        part,
         resized,
         window,
     } = *scaling;
     let (mut horizontal, mut vertical) = (Taps::<f64>::default(), Taps::<f64>::default());
     horizontal.compute(
         region.width,
+        (part.left, part.width),
         resized.0,
         (window.left, window.width),
         filter,
@@ -164,6 +193,7 @@ pub(crate) fn resample_deep<const BYTES: usize>(
     );
     vertical.compute(
         region.height,
+        (part.top, part.height),
         resized.1,
         (window.top, window.height),
         filter,

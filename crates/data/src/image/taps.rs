@@ -45,19 +45,21 @@ impl<W> Taps<W> {
         (start, end)
     }
 
-    /// `precompute_coeffs` for output pixels `start..start + len` of `resized`.
+    /// `precompute_coeffs` for output pixels `start..start + len` of `resized`, which show `part` of `source` pixels: the
+    /// place where they begin, and their length.
     pub fn compute(
         &mut self,
         source: usize,
+        part: (f64, f64),
         resized: usize,
         (start, len): (usize, usize),
         filter: Interpolation,
         convert: impl Fn(f64) -> W,
     ) {
-        let scale = source as f64 / resized as f64;
+        let scale = part.1 / resized as f64;
         let filter_scale = scale.max(1.0);
         let (kernel, support): (fn(f64) -> f64, f64) = match filter {
-            Interpolation::Bicubic => (bicubic, 2.0),
+            Interpolation::Bicubic | Interpolation::Random => (bicubic, 2.0),
             Interpolation::Bilinear => (triangle, 1.0),
         };
         let support = support * filter_scale;
@@ -66,7 +68,7 @@ impl<W> Taps<W> {
         self.weights.clear();
         let mut values = Vec::with_capacity(self.stride);
         for x in start..start + len {
-            let center = (x as f64 + 0.5) * scale;
+            let center = part.0 + (x as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(source);
             values.clear();

@@ -1,43 +1,19 @@
-//! The training transform: random crop, resize, RGB, colour augmentation.
+//! The training transform: random crop, resize, RGB, colour augmentation, random erasing.
 
 use openclip_model::config::Interpolation;
 use rand::Rng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
+use super::augmentation::{Augmentation, require};
 use super::color::{self, Jitter};
+use super::erase::{self, Erasure};
 use super::picture::Picture;
 use super::place::{Placement, place};
 use super::resample::{Rect, Scaling};
 use crate::error::DataError;
 
-/// Range of the crop's aspect ratio; OpenCLIP leaves torchvision's default.
-const RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 /// Draws before falling back to the largest central crop.
 const ATTEMPTS: usize = 10;
-
-/// OpenCLIP's `aug_cfg` without timm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Augmentation {
-    /// Range of the crop's area relative to the picture's.
-    pub scale: (f64, f64),
-    /// Strength of brightness, contrast, saturation and hue jitter, as torchvision's `ColorJitter`.
-    pub color_jitter: Option<[f64; 4]>,
-    /// Probability of the colour jitter; zero switches it off.
-    pub color_jitter_prob: f64,
-    /// Probability of turning grey.
-    pub gray_scale_prob: f64,
-}
-
-impl Default for Augmentation {
-    fn default() -> Self {
-        Self {
-            scale: (0.9, 1.0),
-            color_jitter: None,
-            color_jitter_prob: 0.0,
-            gray_scale_prob: 0.0,
-        }
-    }
-}
 
 /// OpenCLIP's `image_transform(is_train=True)` up to the tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,62 +23,37 @@ pub struct TrainTransform {
     augmentation: Augmentation,
 }
 
+/// What chance decided about one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// First column of the crop.
+    pub left: usize,
+    /// First row of the crop.
+    pub top: usize,
+    /// Width of the crop in pixels.
+    pub width: usize,
+    /// Height of the crop in pixels.
+    pub height: usize,
+    /// Filter of the resize.
+    pub interpolation: Interpolation,
+    /// Changes of the colours, in their order.
+    pub jitter: Vec<Jitter>,
+    /// Whether the picture turns grey.
+    pub grey: bool,
+    /// What becomes noise once the pixels are normalised.
+    pub erased: Vec<Erasure>,
+}
+
 impl TrainTransform {
     /// A transform to `height` × `width` pixels.
     ///
     /// # Errors
-    /// If a side is zero, a probability lies outside `[0, 1]`, the scale range is empty or not positive, a
-    /// jitter strength is negative (hue: above 0.5), or a jitter probability is given without strengths.
+    /// If a side is zero, a probability lies outside `[0, 1]`, a range is empty or not positive, a jitter strength is
+    /// negative (hue: above 0.5), or a jitter probability is given without strengths.
     pub fn new(height: usize, width: usize, augmentation: Augmentation) -> Result<Self, DataError> {
-        let Augmentation {
-            scale,
-            color_jitter,
-            color_jitter_prob,
-            gray_scale_prob,
-        } = augmentation;
-        let strong = |s: f64| s.is_finite() && s >= 0.0;
-        let require = |holds: bool, name, found: String, expected| {
-            if holds {
-                Ok(())
-            } else {
-                Err(DataError::Setting {
-                    name,
-                    found,
-                    expected,
-                })
-            }
-        };
         let size = format!("{height}x{width}");
         require(height > 0 && width > 0, "image size", size, "at least 1x1")?;
-        require(
-            scale.0 > 0.0 && scale.0 <= scale.1 && scale.1.is_finite(),
-            "aug_cfg.scale",
-            format!("{scale:?}"),
-            "a positive range",
-        )?;
-        for (name, p) in [
-            ("aug_cfg.color_jitter_prob", color_jitter_prob),
-            ("aug_cfg.gray_scale_prob", gray_scale_prob),
-        ] {
-            require(
-                (0.0..=1.0).contains(&p),
-                name,
-                p.to_string(),
-                "a probability",
-            )?;
-        }
-        require(
-            color_jitter.is_some() || color_jitter_prob == 0.0,
-            "aug_cfg.color_jitter",
-            "missing".to_owned(),
-            "four strengths, because color_jitter_prob is set",
-        )?;
-        require(
-            color_jitter.is_none_or(|s| s.into_iter().all(strong) && s[3] <= 0.5),
-            "aug_cfg.color_jitter",
-            format!("{color_jitter:?}"),
-            "strengths of at least 0, hue at most 0.5",
-        )?;
+        augmentation.check()?;
         Ok(Self {
             width,
             height,
@@ -122,7 +73,8 @@ impl TrainTransform {
         self.width
     }
 
-    /// Writes an augmented view of the picture into `out`, `u8` of shape `[3, height, width]`.
+    /// Writes an augmented view of the picture into `out`, `u8` of shape `[3, height, width]`. What is erased is left to
+    /// the caller, because it replaces normalised pixels.
     ///
     /// # Errors
     /// If `out` has another length.
@@ -131,31 +83,62 @@ impl TrainTransform {
         picture: &Picture,
         rng: &mut impl Rng,
         out: &mut [u8],
-    ) -> Result<(), DataError> {
-        let Rect {
-            left,
-            top,
-            width,
-            height,
-        } = self.crop(picture.width, picture.height, rng);
-        self.resized_crop(picture, (left, top), (width, height), out)?;
-        if let Some(strengths) = self.augmentation.color_jitter
-            && rng.random_bool(self.augmentation.color_jitter_prob)
-        {
-            for jitter in draw_jitter(strengths, rng) {
-                color::adjust(out, jitter);
-            }
-        }
-        if self.augmentation.gray_scale_prob > 0.0
-            && rng.random_bool(self.augmentation.gray_scale_prob)
-        {
-            color::grayscale(out);
-        }
-        Ok(())
+    ) -> Result<Vec<Erasure>, DataError> {
+        let view = self.draw((picture.width, picture.height), rng);
+        self.resized_crop(
+            picture,
+            (view.left, view.top),
+            (view.width, view.height),
+            view.interpolation,
+            out,
+        )?;
+        view.recolor(out);
+        Ok(view.erased)
     }
 
-    /// Cuts the region of `width` × `height` pixels at `(left, top)`, resizes it to the output size and converts it
-    /// to RGB, without any colour augmentation.
+    /// Draws the view of a picture of `width` × `height` pixels.
+    pub fn draw(&self, (width, height): (usize, usize), rng: &mut impl Rng) -> View {
+        let Augmentation {
+            color_jitter,
+            color_jitter_prob,
+            gray_scale_prob,
+            erase_prob,
+            erase_count,
+            ..
+        } = self.augmentation;
+        let crop = self.crop(width, height, rng);
+        let interpolation = match self.augmentation.interpolation {
+            Interpolation::Random => [Interpolation::Bilinear, Interpolation::Bicubic]
+                .choose(rng)
+                .copied()
+                .unwrap_or_default(),
+            fixed => fixed,
+        };
+        // Where nothing is left to chance nothing is drawn, so that a run's crops do not depend on settings that are off.
+        let happens = |p: f64, rng: &mut _| p > 0.0 && Rng::random_bool(rng, p);
+        let jitter = match color_jitter {
+            Some(strengths) if happens(color_jitter_prob, rng) => draw_jitter(strengths, rng),
+            _ => Vec::new(),
+        };
+        let grey = happens(gray_scale_prob, rng);
+        let erased = match happens(erase_prob, rng) {
+            true => erase::draw((self.width, self.height), erase_count, rng),
+            false => Vec::new(),
+        };
+        View {
+            left: crop.left,
+            top: crop.top,
+            width: crop.width,
+            height: crop.height,
+            interpolation,
+            jitter,
+            grey,
+            erased,
+        }
+    }
+
+    /// Cuts the region of `width` × `height` pixels at `(left, top)`, resizes it to the output size by `filter` and converts
+    /// it to RGB, without any colour augmentation.
     ///
     /// # Errors
     /// If the region is empty or reaches beyond the picture, or if `out` has another length.
@@ -164,18 +147,18 @@ impl TrainTransform {
         picture: &Picture,
         (left, top): (usize, usize),
         (width, height): (usize, usize),
+        filter: Interpolation,
         out: &mut [u8],
     ) -> Result<(), DataError> {
         let fits = |start: usize, length: usize, side| {
             length > 0 && start.checked_add(length).is_some_and(|end| end <= side)
         };
-        if !fits(left, width, picture.width) || !fits(top, height, picture.height) {
-            return Err(DataError::Setting {
-                name: "crop",
-                found: format!("{width}x{height} at ({left}, {top})"),
-                expected: "a region inside the picture",
-            });
-        }
+        require(
+            fits(left, width, picture.width) && fits(top, height, picture.height),
+            "crop",
+            format!("{width}x{height} at ({left}, {top})"),
+            "a region inside the picture",
+        )?;
         let output = (self.width, self.height);
         let region = Rect {
             left,
@@ -191,6 +174,7 @@ impl TrainTransform {
         };
         let scaling = Scaling {
             region,
+            part: region.whole(),
             resized: output,
             window,
         };
@@ -201,20 +185,20 @@ impl TrainTransform {
                 offset: (0, 0),
                 output,
             },
-            Interpolation::Bicubic,
+            filter,
             out,
         )
     }
 
-    /// torchvision's `RandomResizedCrop.get_params`.
+    /// torchvision's `RandomResizedCrop.get_params`, which is timm's as well.
     fn crop(&self, width: usize, height: usize, rng: &mut impl Rng) -> Rect {
         let (w, h) = (width as f64, height as f64);
-        let (smallest, largest) = self.augmentation.scale;
+        let Augmentation { scale, ratio, .. } = self.augmentation;
         for _ in 0..ATTEMPTS {
-            let area = w * h * rng.random_range(smallest..=largest);
-            let ratio = rng.random_range(RATIO.0.ln()..=RATIO.1.ln()).exp();
-            let crop_width = (area * ratio).sqrt().round_ties_even() as usize;
-            let crop_height = (area / ratio).sqrt().round_ties_even() as usize;
+            let area = w * h * rng.random_range(scale.0..=scale.1);
+            let aspect = rng.random_range(ratio.0.ln()..=ratio.1.ln()).exp();
+            let crop_width = (area * aspect).sqrt().round_ties_even() as usize;
+            let crop_height = (area / aspect).sqrt().round_ties_even() as usize;
             if (1..=width).contains(&crop_width) && (1..=height).contains(&crop_height) {
                 return Rect {
                     top: rng.random_range(0..=height - crop_height),
@@ -224,10 +208,11 @@ impl TrainTransform {
                 };
             }
         }
-        let (crop_width, crop_height) = if w / h < RATIO.0 {
-            (width, (w / RATIO.0).round_ties_even() as usize)
-        } else if w / h > RATIO.1 {
-            ((h * RATIO.1).round_ties_even() as usize, height)
+        let side = |length: f64| (length.round_ties_even() as usize).max(1);
+        let (crop_width, crop_height) = if w / h < ratio.0 {
+            (width, side(w / ratio.0))
+        } else if w / h > ratio.1 {
+            (side(h * ratio.1), height)
         } else {
             (width, height)
         };
@@ -236,6 +221,18 @@ impl TrainTransform {
             top: (height - crop_height) / 2,
             width: crop_width,
             height: crop_height,
+        }
+    }
+}
+
+impl View {
+    /// Changes the colours of `[3, height, width]` planes.
+    pub(super) fn recolor(&self, planes: &mut [u8]) {
+        for jitter in &self.jitter {
+            color::adjust(planes, *jitter);
+        }
+        if self.grey {
+            color::grayscale(planes);
         }
     }
 }

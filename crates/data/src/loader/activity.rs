@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A stage on the way to a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// The reader waits for the source's next item.
     Source,
@@ -17,6 +17,28 @@ pub enum Stage {
     Tokenizing,
     /// No thread is busy but the one that fills the batch.
     Assembling,
+}
+
+impl Stage {
+    /// Every stage, in the order in which a sample passes them.
+    pub const ALL: [Self; 5] = [
+        Self::Source,
+        Self::File,
+        Self::Decoding,
+        Self::Tokenizing,
+        Self::Assembling,
+    ];
+
+    /// One word for it: `source`, `file`, `decode`, `tokenize`, `assemble`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::File => "file",
+            Self::Decoding => "decode",
+            Self::Tokenizing => "tokenize",
+            Self::Assembling => "assemble",
+        }
+    }
 }
 
 /// What a caller waits for.
@@ -99,6 +121,30 @@ impl Activities {
         *lock(&self.entries[n + 1]) = None;
     }
 
+    /// Which stage a caller waits for that has no batch, while `waiting` samples are ready for a worker.
+    ///
+    /// The source, when workers have nothing to do for want of samples; else what most workers are busy with.
+    pub fn limiting(&self, waiting: usize) -> Stage {
+        let stage = |entry| lock(entry).as_ref().map(|entry: &Entry| entry.stage);
+        let (reader, workers) = (&self.entries[0], &self.entries[1..]);
+        let mut busy = [0; Stage::ALL.len()];
+        let mut idle = 0;
+        for worker in workers {
+            match stage(worker) {
+                Some(stage) => busy[stage as usize] += 1,
+                None => idle += 1,
+            }
+        }
+        if waiting == 0 && idle > 0 && stage(reader).is_some() {
+            return Stage::Source;
+        }
+        let most = Stage::ALL
+            .into_iter()
+            .max_by_key(|stage| busy[*stage as usize]);
+        most.filter(|stage| busy[*stage as usize] > 0)
+            .unwrap_or(Stage::Assembling)
+    }
+
     /// What has been going on longest, for a caller that has waited so long.
     pub fn stall(&self, waited: Duration) -> Stall {
         let busy = self.entries.iter().filter_map(|entry| {
@@ -127,4 +173,30 @@ impl Activities {
 /// An entry is whole at every unlock, so a panic elsewhere does not spoil it.
 fn lock(entry: &Mutex<Option<Entry>>) -> MutexGuard<'_, Option<Entry>> {
     entry.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_waits_for_the_source_or_for_what_most_workers_do() {
+        let threads = Activities::new("a source".into(), 3);
+        assert_eq!(threads.limiting(0), Stage::Assembling);
+        threads.source(true);
+        assert_eq!(threads.limiting(0), Stage::Source);
+        for (n, stage) in [(0, Stage::Decoding), (1, Stage::Decoding), (2, Stage::File)] {
+            threads.begin(n, "a");
+            threads.enter(n, stage);
+        }
+        // Nobody is idle: more samples would change nothing.
+        assert_eq!(threads.limiting(0), Stage::Decoding);
+        threads.idle(0);
+        assert_eq!(threads.limiting(0), Stage::Source);
+        // Samples are there, and the first worker is about to take one.
+        assert_eq!(threads.limiting(4), Stage::Decoding);
+        threads.source(false);
+        threads.idle(2);
+        assert_eq!(threads.limiting(0), Stage::Decoding);
+    }
 }

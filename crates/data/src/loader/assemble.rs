@@ -1,9 +1,11 @@
 //! The thread that restores the order of samples and fills batches.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::budget::Budget;
@@ -11,12 +13,16 @@ use super::message::{Body, Event, Message, Outcome, Ready};
 use super::options::LoaderOptions;
 use super::stats::Counters;
 use crate::error::DataError;
-use crate::source::Problem;
+use crate::source::{Problem, ProblemKind};
 
 /// How often a kind of problem is told in full before only every thousandth is.
 const WARNINGS: u64 = 3;
 /// Bad shards after which a source that gave no sample yet is given up: at the size of usual shards that is seconds.
 const HOPELESS_SHARDS: u64 = 16;
+/// As many are enough where they took this long, since the first.
+const HOPELESS_SOON: (u64, Duration) = (4, Duration::from_secs(2));
+/// Kinds of problems of which an error shows an example.
+const EXAMPLES: usize = 3;
 
 pub(super) struct Assembler {
     source_name: String,
@@ -25,7 +31,7 @@ pub(super) struct Assembler {
     num_batches: Option<u64>,
     max_bad_share: f64,
     bad_share_after: u64,
-    events: SyncSender<Event>,
+    events: crossbeam_channel::Sender<Event>,
     used_buffers: crossbeam_channel::Sender<Vec<u8>>,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
@@ -36,14 +42,16 @@ pub(super) struct Assembler {
     good_in_pass: u64,
     dropped: u64,
     bad_shards: u64,
-    first_problem: Option<Problem>,
+    first_bad_shard: Option<Instant>,
+    /// The first problem of each kind.
+    examples: [Option<Problem>; ProblemKind::ALL.len()],
 }
 
 impl Assembler {
     pub fn new(
         source_name: String,
         options: &LoaderOptions,
-        events: SyncSender<Event>,
+        events: crossbeam_channel::Sender<Event>,
         used_buffers: crossbeam_channel::Sender<Vec<u8>>,
         budget: Arc<Budget>,
         counters: Arc<Counters>,
@@ -65,7 +73,8 @@ impl Assembler {
             good_in_pass: 0,
             dropped: 0,
             bad_shards: 0,
-            first_problem: None,
+            first_bad_shard: None,
+            examples: [const { None }; ProblemKind::ALL.len()],
         }
     }
 
@@ -166,6 +175,8 @@ impl Assembler {
         }
         batch.images.extend_from_slice(&sample.image);
         let _ = self.used_buffers.send(sample.image);
+        let erased = sample.erased.into_iter().map(|erased| (batch.size, erased));
+        batch.erased.extend(erased);
         batch.tokens.extend_from_slice(&sample.tokens);
         batch.names.push(sample.name);
         batch.captions.push(sample.caption);
@@ -187,17 +198,25 @@ impl Assembler {
             log::warn!("{problem}; {count} of this kind so far");
         }
         self.dropped += u64::from(problem.kind.drops_sample());
-        self.bad_shards += u64::from(problem.kind.is_of_shard());
-        let hopeless =
-            problem.kind.is_of_shard() && self.good == 0 && self.bad_shards >= HOPELESS_SHARDS;
-        if !problem.kind.is_harmless() {
-            self.first_problem.get_or_insert(problem);
-        }
+        let hopeless = problem.kind.is_of_shard() && self.is_hopeless();
+        self.examples[problem.kind as usize].get_or_insert(problem);
         if hopeless {
             Err(self.no_samples())
         } else {
             self.judge(self.bad_share_after)
         }
+    }
+
+    /// Counts a bad shard, and says whether there is a good one to hope for.
+    fn is_hopeless(&mut self) -> bool {
+        let since = self
+            .first_bad_shard
+            .get_or_insert_with(Instant::now)
+            .elapsed();
+        self.bad_shards += 1;
+        let (few, soon) = HOPELESS_SOON;
+        let enough = if since >= soon { few } else { HOPELESS_SHARDS };
+        self.good == 0 && self.bad_shards >= enough
     }
 
     /// Whether too large a share of the samples is bad, once `after` of them are seen.
@@ -222,16 +241,24 @@ impl Assembler {
         }
     }
 
-    /// What was found instead of good samples.
+    /// What was found instead of good samples, most frequent first, with an example of each of the first few. What costs no sample
+    /// comes last.
     fn found(&self) -> String {
-        let counts = self.counters.snapshot().problems;
-        let counts: Vec<String> = counts
-            .iter()
-            .map(|(kind, count)| format!("{count} × {kind}"))
-            .collect();
-        match &self.first_problem {
-            Some(first) => format!("{}; the first: {first}", counts.join(", ")),
-            None => "nothing at all".to_owned(),
+        let mut counts = self.counters.snapshot().problems;
+        counts.sort_by_key(|(kind, count)| (kind.is_harmless(), Reverse(*count)));
+        let counts = counts.iter().enumerate().map(|(place, (kind, count))| {
+            let example = self.examples[*kind as usize].as_ref();
+            match example.filter(|_| place < EXAMPLES && !kind.is_harmless()) {
+                Some(Problem { place, reason, .. }) => {
+                    format!("{count} × {kind}, such as {place} ({reason})")
+                }
+                None => format!("{count} × {kind}"),
+            }
+        });
+        let counts: Vec<String> = counts.collect();
+        match counts.is_empty() {
+            true => "nothing at all".to_owned(),
+            false => counts.join("; "),
         }
     }
 

@@ -1,12 +1,15 @@
 //! What a loader hands out.
 
 use super::stats::Timing;
+use crate::image::Erasure;
 
 /// Samples side by side.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Pixels `[size, 3, height, width]`.
     pub images: Vec<u8>,
+    /// What is to be written over normalised pixels, and in which sample.
+    pub erased: Vec<(usize, Erasure)>,
     /// Token ids `[size, context_length]`; empty without a tokenizer.
     pub tokens: Vec<i32>,
     /// Image paths or keys, `size` of them.

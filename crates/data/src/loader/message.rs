@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::stats::Timing;
 use crate::error::DataError;
+use crate::image::Erasure;
 use crate::source::{Problem, Sample};
 
 /// A sample on its way to a worker.
@@ -48,6 +49,7 @@ pub(super) enum Outcome {
 /// A sample ready for a batch.
 pub(super) struct Ready {
     pub image: Vec<u8>,
+    pub erased: Vec<Erasure>,
     pub tokens: Vec<i32>,
     pub name: String,
     pub caption: Option<String>,

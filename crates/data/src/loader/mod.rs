@@ -11,9 +11,10 @@
 //! under way; everything else waits on channels that end when either side goes.
 
 mod activity;
+mod advice;
 mod assemble;
 mod batch;
-mod budget;
+pub(crate) mod budget;
 mod message;
 mod options;
 mod reader;
@@ -23,14 +24,15 @@ mod tests;
 mod worker;
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use self::activity::Activities;
 use self::assemble::Assembler;
 use self::budget::Budget;
-use self::message::Event;
+use self::message::{Event, Job};
 use self::reader::Reader;
 use self::stats::Counters;
 use self::worker::Worker;
@@ -39,14 +41,22 @@ use crate::source::Source;
 use crate::tokenizer::Tokenizer;
 
 pub use self::activity::{Stage, Stall};
+pub use self::advice::advice;
 pub use self::batch::Batch;
-pub use self::options::LoaderOptions;
-pub use self::stats::{Stats, Timing};
+pub use self::options::{LoaderOptions, default_workers};
+pub use self::stats::{Queues, Stats, Timing, Waits};
 pub use crate::image::Transform;
+
+/// How often a caller that waits looks what for.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// An iterator over the batches of (the rest of) one epoch. Dropping it stops its threads.
 pub struct Loader {
     events: Option<Receiver<Event>>,
+    /// Samples that wait for a worker; held to see how many there are.
+    jobs: Receiver<Job>,
+    /// Whether a batch was handed out.
+    has_begun: bool,
     budget: Arc<Budget>,
     counters: Arc<Counters>,
     activities: Arc<Activities>,
@@ -71,13 +81,15 @@ impl Loader {
         let budget = Arc::new(Budget::new(batch_size.max(8 * workers), options.max_bytes));
         let counters = Arc::new(Counters::default());
         let activities = Arc::new(Activities::new(source.describe(), workers));
-        let (event_sender, events) = sync_channel(options.prefetch.max(1));
+        let (event_sender, events) = crossbeam_channel::bounded(options.prefetch.max(1));
         let (job_sender, jobs) = crossbeam_channel::unbounded();
         let (used_buffer_sender, used_buffers) = crossbeam_channel::unbounded();
         let (message_sender, messages) = std::sync::mpsc::channel();
         // From here on an early return drops the loader, which stops the threads that run already.
         let mut loader = Self {
             events: Some(events),
+            jobs: jobs.clone(),
+            has_begun: false,
             budget: Arc::clone(&budget),
             counters: Arc::clone(&counters),
             activities: Arc::clone(&activities),
@@ -133,15 +145,29 @@ impl Loader {
         Ok(())
     }
 
-    /// The next event, with a warning about what it waits for as often as the wait has doubled.
-    fn wait(&self, events: &Receiver<Event>) -> Option<Event> {
+    /// The next event, and what it was waited for; with a warning as often as the wait has doubled.
+    fn wait(&self, events: &Receiver<Event>) -> (Option<Event>, Waits) {
+        let mut waits = Waits::default();
+        if let Ok(event) = events.try_recv() {
+            return (Some(event), waits);
+        }
         let start = Instant::now();
-        let mut patience = self.stall_after;
+        let (mut looked, mut patience) = (start, self.stall_after);
         loop {
+            let stage = self.activities.limiting(self.jobs.len());
             let left = patience.saturating_sub(start.elapsed());
-            match events.recv_timeout(left) {
-                Ok(event) => return Some(event),
-                Err(RecvTimeoutError::Disconnected) => return None,
+            let received = events.recv_timeout(left.min(LOOK));
+            let now = Instant::now();
+            let slot = match self.has_begun {
+                true => &mut waits.stages[stage as usize],
+                false => &mut waits.start,
+            };
+            *slot += now - looked;
+            looked = now;
+            match received {
+                Ok(event) => return (Some(event), waits),
+                Err(RecvTimeoutError::Disconnected) => return (None, waits),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() < patience => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let stall = self.activities.stall(start.elapsed());
                     log::warn!("{stall}");
@@ -162,16 +188,26 @@ impl Iterator for Loader {
     type Item = Result<Batch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let start = Instant::now();
-        let event = self.wait(self.events.as_ref()?);
-        let wait = Timing {
-            wait: start.elapsed(),
+        let events = self.events.as_ref()?;
+        let queues = Queues {
+            visits: 1,
+            batches: events.len() as u64,
+            samples: self.jobs.len() as u64,
+        };
+        let (event, waits) = self.wait(events);
+        let mut timing = Timing {
+            waits,
             ..Timing::default()
         };
-        self.counters.add_timing(&wait);
+        // The first visit finds everything empty, and the last one nothing that will come.
+        if self.has_begun && matches!(event, Some(Event::Batch(_))) {
+            timing.queues = queues;
+        }
+        self.counters.add_timing(&timing);
         match event {
             Some(Event::Batch(mut batch)) => {
-                batch.timing += wait;
+                self.has_begun = true;
+                batch.timing += timing;
                 Some(Ok(batch))
             }
             Some(Event::End) => {

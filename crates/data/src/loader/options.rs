@@ -1,5 +1,6 @@
 //! How batches are made.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::source::Order;
@@ -32,13 +33,18 @@ pub struct LoaderOptions {
     pub stall_after: Duration,
 }
 
+/// How many workers a loader has where nobody says: as many as this process may use cores at a time.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 impl LoaderOptions {
-    /// Options with 4 workers, 2 batches ahead within 1 GiB, and an error when more than half of 1000 samples are bad.
+    /// Options with [`default_workers`], 2 batches ahead within 1 GiB, and an error when more than half of 1000 samples are bad.
     pub fn new(batch_size: usize, image_size: [usize; 2], order: Order) -> Self {
         Self {
             batch_size,
             image_size,
-            workers: 4,
+            workers: default_workers(),
             prefetch: 2,
             max_bytes: 1 << 30,
             order,

@@ -5,28 +5,91 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::activity::Stall;
+use super::activity::{Stage, Stall};
 use crate::source::ProblemKind;
 
-/// Time by stage. Stages run side by side in several threads, so their sum may exceed the time on the clock.
+/// Time by stage, and how full the queues between stages were. Stages run side by side in several threads, so that their sum may
+/// exceed the time on the clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
-    /// Reading from the source and from image files.
-    pub read: Duration,
-    /// Decoding and transforming images.
+    /// The reader waiting for the source's next sample.
+    pub source: Duration,
+    /// Workers reading image files.
+    pub file: Duration,
+    /// Workers decoding and transforming images.
     pub transform: Duration,
-    /// Tokenizing captions.
+    /// Workers tokenizing captions.
     pub tokenize: Duration,
     /// The caller waiting for a batch: the time that the loader costs the training.
-    pub wait: Duration,
+    pub waits: Waits,
+    /// What the caller found when it came for a batch.
+    pub queues: Queues,
+}
+
+/// Time that a caller waited for batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// For the first one, while the pipeline was still empty.
+    pub start: Duration,
+    /// For later ones, by what was missing, in the order of [`Stage::ALL`].
+    pub stages: [Duration; Stage::ALL.len()],
+}
+
+/// Sums over the times that a caller came for a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// How often it came.
+    pub visits: u64,
+    /// Batches that stood ready.
+    pub batches: u64,
+    /// Encoded samples that waited for a worker.
+    pub samples: u64,
+}
+
+impl Waits {
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        self.start + self.behind_start()
+    }
+
+    /// All but the wait for the first batch.
+    pub fn behind_start(&self) -> Duration {
+        self.stages.iter().sum()
+    }
+
+    /// The stage that was waited for longest, and how long.
+    pub fn longest(&self) -> (Stage, Duration) {
+        let waits = Stage::ALL.into_iter().zip(self.stages);
+        let longest = waits.max_by_key(|(_, wait)| *wait);
+        longest.unwrap_or((Stage::Source, Duration::ZERO))
+    }
+}
+
+impl AddAssign for Waits {
+    fn add_assign(&mut self, other: Self) {
+        self.start += other.start;
+        for (sum, wait) in self.stages.iter_mut().zip(other.stages) {
+            *sum += wait;
+        }
+    }
+}
+
+impl AddAssign for Queues {
+    fn add_assign(&mut self, other: Self) {
+        self.visits += other.visits;
+        self.batches += other.batches;
+        self.samples += other.samples;
+    }
 }
 
 impl AddAssign for Timing {
     fn add_assign(&mut self, other: Self) {
-        self.read += other.read;
+        self.source += other.source;
+        self.file += other.file;
         self.transform += other.transform;
         self.tokenize += other.tokenize;
-        self.wait += other.wait;
+        self.waits += other.waits;
+        self.queues += other.queues;
     }
 }
 
@@ -67,10 +130,15 @@ impl Stats {
 /// The counters that all threads share.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    read: AtomicU64,
+    source: AtomicU64,
+    file: AtomicU64,
     transform: AtomicU64,
     tokenize: AtomicU64,
-    wait: AtomicU64,
+    start: AtomicU64,
+    waits: [AtomicU64; Stage::ALL.len()],
+    visits: AtomicU64,
+    batches_ready: AtomicU64,
+    samples_waiting: AtomicU64,
     samples: AtomicU64,
     bytes: AtomicU64,
     problems: [AtomicU64; ProblemKind::ALL.len()],
@@ -79,13 +147,23 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub fn add_timing(&self, timing: &Timing) {
-        for (total, part) in [
-            (&self.read, timing.read),
+        let Timing { waits, queues, .. } = timing;
+        let times = [
+            (&self.source, timing.source),
+            (&self.file, timing.file),
             (&self.transform, timing.transform),
             (&self.tokenize, timing.tokenize),
-            (&self.wait, timing.wait),
-        ] {
+            (&self.start, waits.start),
+        ];
+        for (total, part) in times.into_iter().chain(self.waits.iter().zip(waits.stages)) {
             total.fetch_add(part.as_nanos() as u64, Relaxed);
+        }
+        for (total, part) in [
+            (&self.visits, queues.visits),
+            (&self.batches_ready, queues.batches),
+            (&self.samples_waiting, queues.samples),
+        ] {
+            total.fetch_add(part, Relaxed);
         }
     }
 
@@ -115,10 +193,19 @@ impl Counters {
             .map(|(kind, count)| (*kind, count.load(Relaxed)));
         Stats {
             timing: Timing {
-                read: time(&self.read),
+                source: time(&self.source),
+                file: time(&self.file),
                 transform: time(&self.transform),
                 tokenize: time(&self.tokenize),
-                wait: time(&self.wait),
+                waits: Waits {
+                    start: time(&self.start),
+                    stages: self.waits.each_ref().map(time),
+                },
+                queues: Queues {
+                    visits: self.visits.load(Relaxed),
+                    batches: self.batches_ready.load(Relaxed),
+                    samples: self.samples_waiting.load(Relaxed),
+                },
             },
             samples: self.samples.load(Relaxed),
             bytes: self.bytes.load(Relaxed),

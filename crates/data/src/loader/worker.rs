@@ -11,7 +11,7 @@ use super::stats::Timing;
 use crate::error::panic_message;
 use crate::image::Transform;
 use crate::source::order::Stream;
-use crate::source::{ImageData, Order, Problem, ProblemKind, Sample};
+use crate::source::{Order, Problem, ProblemKind, Sample};
 use crate::tokenizer::Tokenizer;
 
 pub(super) struct Worker {
@@ -99,31 +99,30 @@ impl Worker {
             return bad(ProblemKind::MissingCaption, reason.into());
         }
         let mut timing = Timing {
-            read,
+            source: read,
             ..Timing::default()
         };
         let mut start = Instant::now();
         let mut lap = || std::mem::replace(&mut start, Instant::now()).elapsed();
 
-        let encoded = match image {
-            ImageData::Encoded(bytes) => Some(bytes),
-            image => match image.read() {
-                Ok(bytes) => bytes,
-                Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
-            },
+        let encoded = match image.read() {
+            Ok(encoded) => encoded,
+            Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
         };
-        timing.read += lap();
+        timing.file = lap();
         self.activities.enter(n, Stage::Decoding);
 
         let mut pixels = self
             .used_buffers
             .try_recv()
             .unwrap_or_else(|_| vec![0; self.image_bytes]);
+        let mut erased = Vec::new();
         match &encoded {
             Some(encoded) => {
                 let mut rng = self.order.rng(Stream::Augmentation, index);
-                if let Err(error) = (self.transform)(encoded, &mut rng, &mut pixels) {
-                    return bad(ProblemKind::UndecodableImage, error.to_string());
+                match (self.transform)(encoded, &mut rng, &mut pixels) {
+                    Ok(drawn) => erased = drawn,
+                    Err(error) => return bad(ProblemKind::UndecodableImage, error.to_string()),
                 }
             }
             None => pixels.fill(0),
@@ -145,6 +144,7 @@ impl Worker {
         let bytes = (encoded.map_or(0, |encoded| encoded.len()) + text.len()) as u64;
         Outcome::Ready(Box::new(Ready {
             image: pixels,
+            erased,
             tokens,
             name,
             caption,

@@ -2,6 +2,7 @@
 //! `{a,b}`, `{00..10}`, `{10..0..2}`, `{a..e}`, nested, `\{` for a literal brace.
 
 use crate::error::DataError;
+use crate::storage::mask;
 
 /// Most names that one pattern may expand to: a typing mistake such as `{0..1000000000}` shall not fill the memory.
 pub const MAX_NAMES: usize = 10_000_000;
@@ -18,7 +19,7 @@ const MAX_DIGITS: usize = 255;
 /// When braces are unbalanced or there are more than [`MAX_NAMES`] names.
 pub fn expand(pattern: &str) -> Result<Vec<String>, DataError> {
     let fail = |reason: &str| DataError::Braces {
-        pattern: pattern.to_owned(),
+        pattern: mask(pattern),
         reason: reason.to_owned(),
     };
     match depth(pattern) {

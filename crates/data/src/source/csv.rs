@@ -47,7 +47,7 @@ pub struct Csv {
 }
 
 impl Csv {
-    /// Reads the whole of a file, plain or gzip, in UTF-8 or in UTF-16 with a byte order mark. `a.csv::b.csv` is the
+    /// Reads the whole of a file, plain or packed with gzip, zstd, bzip2 or xz, in UTF-8 or in UTF-16 with a byte order mark. `a.csv::b.csv` is the
     /// rows of both, each with a header of its own.
     ///
     /// # Errors

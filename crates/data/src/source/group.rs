@@ -2,7 +2,8 @@
 //!
 //! A member `dir/key.suffix` belongs to the sample `dir/key`; the suffix starts at the first dot of the file name, so
 //! that `cat.seg.png` is the member `seg.png` of `cat`, and is compared in lower case. Members of one sample follow one
-//! another: another key, or a suffix that the sample already has, starts the next sample.
+//! another: another key, or a suffix that the sample already has, starts the next sample. Which suffixes are used is
+//! `keys`' affair.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -10,16 +11,8 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::json_caption::json_caption;
+use super::keys::{Draw, Keys};
 use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
-
-/// Suffixes of images; the earliest in this list wins when a sample has several.
-pub const IMAGE_SUFFIXES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
-/// Suffixes of captions; the earliest in this list wins when a sample has both. A `.json` member is an object with a `caption`, as
-/// img2dataset writes it.
-pub const CAPTION_SUFFIXES: [&str; 2] = ["txt", "json"];
-/// The place of `.json` in it.
-const JSON: usize = 1;
 
 #[allow(
     clippy::expect_used,
@@ -47,9 +40,9 @@ pub fn split_name(name: &str) -> Option<(&str, String)> {
 /// What a member is to its sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// An image, with its place in [`IMAGE_SUFFIXES`].
+    /// An image, with the place of its suffix among those of [`Keys`].
     Image(usize),
-    /// A caption, with its place in [`CAPTION_SUFFIXES`].
+    /// A caption, with the place of its suffix among those of [`Keys`].
     Caption(usize),
     /// Nothing that is used: its bytes need not be read.
     Other,
@@ -59,15 +52,21 @@ pub(crate) enum Role {
 
 impl Role {
     /// The bit that stands for it among the parts of a sample.
-    fn part(self) -> u8 {
+    fn part(self) -> Parts {
         match self {
             Self::Image(_) => 1,
             Self::Other => 2,
-            Self::Caption(place) => 4 << place,
+            // Whoever names more suffixes than there are bits has the last ones share one.
+            Self::Caption(place) => CAPTION << place.min(CAPTION.leading_zeros() as usize),
             Self::Foreign => 0,
         }
     }
 }
+
+/// Parts of a sample, a bit for each.
+pub(crate) type Parts = u32;
+/// The bit of the first caption, behind which those of the others are.
+const CAPTION: Parts = 4;
 
 /// The sample that is being collected.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ pub(crate) struct Group {
     image: Option<(usize, Vec<u8>)>,
     caption: Option<(usize, Vec<u8>)>,
     /// Which parts have come, see [`Role::part`].
-    parts: u8,
+    parts: Parts,
     /// Whether its image or caption is a link to another member.
     has_link: bool,
     /// Size of a member that is too large to be read.
@@ -86,12 +85,20 @@ pub(crate) struct Group {
 }
 
 /// Collects members into groups.
-#[derive(Debug, Default)]
-pub(crate) struct Grouper {
+#[derive(Debug)]
+pub(crate) struct Grouper<'a> {
+    keys: &'a Keys,
     current: Option<Group>,
 }
 
-impl Grouper {
+impl<'a> Grouper<'a> {
+    pub fn new(keys: &'a Keys) -> Self {
+        Self {
+            keys,
+            current: None,
+        }
+    }
+
     /// Starts on a member: gives the group that it completes, if any, and the member's role.
     pub fn member(&mut self, name: &str) -> (Option<Group>, Role) {
         let Some((key, suffix)) = split_name(name) else {
@@ -116,15 +123,14 @@ impl Grouper {
             has_link: false,
             too_large: None,
         });
-        let place = |list: &[&str], held: &Option<(usize, Vec<u8>)>| {
-            let place = list.iter().position(|known| *known == suffix)?;
-            held.as_ref()
-                .is_none_or(|(best, _)| place < *best)
-                .then_some(place)
+        let better = |place: &usize, held: &Option<(usize, Vec<u8>)>| {
+            held.as_ref().is_none_or(|(best, _)| place < best)
         };
+        let image = self.keys.image(&suffix);
+        let caption = self.keys.caption(&suffix);
         let role = match (
-            place(&IMAGE_SUFFIXES, &group.image),
-            place(&CAPTION_SUFFIXES, &group.caption),
+            image.filter(|place| better(place, &group.image)),
+            caption.filter(|place| better(place, &group.caption)),
         ) {
             (Some(place), _) => Role::Image(place),
             (_, Some(place)) => Role::Caption(place),
@@ -185,24 +191,22 @@ impl Group {
     }
 
     /// Which parts have come: a bit for each.
-    pub fn parts(&self) -> u8 {
+    pub fn parts(&self) -> Parts {
         self.parts
     }
 
     /// The same in words.
-    pub fn part_names(&self) -> String {
-        part_names(self.parts)
+    pub fn part_names(&self, keys: &Keys) -> String {
+        part_names(self.parts, keys)
     }
 
     /// Whether an image and a caption have come.
     pub fn is_complete(&self) -> bool {
-        let captions =
-            (0..CAPTION_SUFFIXES.len()).fold(0, |parts, place| parts | Role::Caption(place).part());
-        self.parts & Role::Image(0).part() != 0 && self.parts & captions != 0
+        self.parts & Role::Image(0).part() != 0 && self.parts >= CAPTION
     }
 
     /// The sample, or what is wrong with it; a repeated key is told beside the sample.
-    pub fn into_items(self, shard: &Arc<str>) -> Vec<Item> {
+    pub fn into_items(self, shard: &Arc<str>, keys: &Keys, draw: &Draw) -> Vec<Item> {
         let place = format!("{shard}: {}", self.key);
         let mut items = Vec::with_capacity(1);
         let problem = |kind, reason| {
@@ -216,11 +220,9 @@ impl Group {
             let reason = "a member occurs twice; the second starts another sample".to_owned();
             items.push(problem(ProblemKind::DuplicateKey, reason));
         }
+        let members = || listed(&self.suffixes) + if self.has_link { LINK } else { "" };
         let caption = match self.caption {
-            Some((JSON, bytes)) => json_caption(&bytes),
-            Some((_, bytes)) => String::from_utf8(bytes)
-                .map(Some)
-                .map_err(|error| error.to_string()),
+            Some((place, bytes)) => keys.read(place, bytes, draw, &self.key),
             None => Ok(None),
         };
         items.push(match (self.too_large, self.image, caption) {
@@ -228,11 +230,11 @@ impl Group {
                 let reason = format!("a member of {bytes} bytes, the limit is {MAX_MEMBER_BYTES}");
                 problem(ProblemKind::UnreadableImage, reason)
             }
-            (_, None, _) => {
-                let note = if self.has_link { LINK } else { "" };
-                problem(ProblemKind::MissingImage, listed(&self.suffixes) + note)
-            }
+            (_, None, _) => problem(ProblemKind::MissingImage, keys.no_image(&members())),
             (_, _, Err(error)) => problem(ProblemKind::InvalidCaption, error),
+            (_, _, Ok(None)) if keys.needs_caption() => {
+                problem(ProblemKind::MissingCaption, keys.no_caption(&members()))
+            }
             (_, Some((_, bytes)), Ok(caption)) => Item::Sample(Sample {
                 name: self.key,
                 shard: Some(Arc::clone(shard)),
@@ -253,18 +255,18 @@ const MAX_KEYS: usize = 1 << 20;
 
 /// What the samples of a shard consisted of, to notice one whose members do not stand together.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(FxHashMap<u64, u8>);
+pub(crate) struct Seen(FxHashMap<u64, Parts>);
 
 impl Seen {
     /// The parts, in words, of an earlier group of the same key that has none of this one's: the two are one sample.
     /// (Groups that share a part are two samples of one key.)
-    pub fn other_parts(&mut self, group: &Group) -> Option<String> {
+    pub fn other_parts(&mut self, group: &Group, keys: &Keys) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         group.key.hash(&mut hasher);
         let key = hasher.finish();
         let earlier = self.0.get(&key).copied().unwrap_or_default();
         if earlier != 0 && group.parts != 0 && earlier & group.parts == 0 {
-            return Some(part_names(earlier));
+            return Some(part_names(earlier, keys));
         }
         if earlier != 0 || self.0.len() < MAX_KEYS {
             self.0.insert(key, earlier | group.parts);
@@ -273,15 +275,18 @@ impl Seen {
     }
 }
 
-fn part_names(parts: u8) -> String {
-    let names = [
-        (Role::Image(0), "image"),
-        (Role::Caption(0), "caption"),
-        (Role::Caption(JSON), "caption in .json"),
-        (Role::Other, "other members"),
-    ];
-    let names = names.iter().filter(|(role, _)| parts & role.part() != 0);
-    let names: Vec<&str> = names.map(|(_, name)| *name).collect();
+fn part_names(parts: Parts, keys: &Keys) -> String {
+    let captions = (0..=CAPTION.leading_zeros() as usize).map(Role::Caption);
+    let roles = [Role::Image(0)].into_iter().chain(captions);
+    let roles = roles.chain([Role::Other]);
+    let names = roles
+        .filter(|role| parts & role.part() != 0)
+        .map(|role| match role {
+            Role::Image(_) => "image".to_owned(),
+            Role::Caption(place) => keys.caption_name(place),
+            Role::Other | Role::Foreign => "other members".to_owned(),
+        });
+    let names: Vec<String> = names.collect();
     names.join(" and ")
 }
 
@@ -291,127 +296,8 @@ fn listed(suffixes: &FxHashSet<String>) -> String {
     sorted.sort_unstable();
     let shown = sorted.len().min(8);
     let more = if sorted.len() > shown { ", …" } else { "" };
-    format!("members: {}{more}", sorted[..shown].join(", "))
+    format!("{}{more}", sorted[..shown].join(", "))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    /// Expected values are those of `webdataset.tariterators.base_plus_ext` and its filter of meta names.
-    #[test]
-    fn names() {
-        for (name, expected) in [
-            ("000.jpg", Some(("000", "jpg"))),
-            ("dir/000.JPG", Some(("dir/000", "jpg"))),
-            ("./000.Seg.PNG", Some(("./000", "seg.png"))),
-            ("a.b/c.d.e", Some(("a.b/c", "d.e"))),
-            ("noext", None),
-            ("a.b/noext", None),
-            (".hidden", None),
-            ("a/.hidden", Some(("a/", "hidden"))),
-            ("a.b/.hidden", None),
-            ("x.", Some(("x", ""))),
-            ("__meta__", None),
-            ("__meta__/a.jpg", None),
-            ("__a.jpg", Some(("__a", "jpg"))),
-            ("dir/__meta__/a.jpg", Some(("dir/__meta__/a", "jpg"))),
-        ] {
-            let expected = expected.map(|(key, suffix): (&str, &str)| (key, suffix.to_owned()));
-            assert_eq!(split_name(name), expected, "{name}");
-        }
-    }
-
-    fn group(members: &[&str]) -> Vec<(String, Vec<ProblemKind>, Option<String>)> {
-        let mut grouper = Grouper::default();
-        let mut groups = Vec::new();
-        for name in members {
-            let (finished, role) = grouper.member(name);
-            groups.extend(finished);
-            grouper.content(role, name.as_bytes().to_vec());
-        }
-        groups.extend(grouper.finish());
-        let one = |group: Group| {
-            let key = group.key.clone();
-            let (mut problems, mut image) = (Vec::new(), None);
-            for item in group.into_items(&"s.tar".into()) {
-                match item {
-                    Item::Problem(problem) => problems.push(problem.kind),
-                    Item::Sample(Sample {
-                        image: ImageData::Encoded(bytes),
-                        ..
-                    }) => image = String::from_utf8(bytes).ok(),
-                    Item::Sample(_) => {}
-                }
-            }
-            (key, problems, image)
-        };
-        groups.into_iter().map(one).collect()
-    }
-
-    #[test]
-    fn grouping() {
-        use ProblemKind::{DuplicateKey, MissingImage};
-        let row = |key: &str, problems: &[ProblemKind], image: &str| {
-            (
-                key.to_owned(),
-                problems.to_vec(),
-                (!image.is_empty()).then(|| image.to_owned()),
-            )
-        };
-        assert_eq!(
-            group(&["a.jpg", "a.txt", "b.txt", "b.json", "b.png"]),
-            [row("a", &[], "a.jpg"), row("b", &[], "b.png")]
-        );
-        // A repeated suffix starts another sample of the same key.
-        assert_eq!(
-            group(&["a.jpg", "a.txt", "a.jpg", "a.txt"]),
-            [row("a", &[], "a.jpg"), row("a", &[DuplicateKey], "a.jpg")]
-        );
-        // jpg before png before jpeg before webp, whatever the order of the members; seg.png is no image.
-        assert_eq!(
-            group(&["a.webp", "a.png", "a.jpeg", "a.seg.png"]),
-            [row("a", &[], "a.png")]
-        );
-        assert_eq!(
-            group(&["a.txt", "a.seg.png", "b.jpg"]),
-            [row("a", &[MissingImage], ""), row("b", &[], "b.jpg")]
-        );
-        // Members without key neither start nor end a sample.
-        assert_eq!(
-            group(&["a.jpg", "README", "__x__/y.jpg", "a.txt"]),
-            [row("a", &[], "a.jpg")]
-        );
-        assert_eq!(group(&["README"]), []);
-    }
-
-    #[test]
-    fn a_caption_in_a_txt_member_goes_before_one_in_json() {
-        let json = r#"{"caption": "in json", "similarity": NaN}"#;
-        let caption = |members: &[(&str, &str)]| {
-            let mut grouper = Grouper::default();
-            for (name, text) in members {
-                let (_, role) = grouper.member(name);
-                grouper.content(role, text.as_bytes().to_vec());
-            }
-            match grouper.finish().unwrap().into_items(&"s.tar".into()).pop() {
-                Some(Item::Sample(sample)) => Ok(sample.caption),
-                other => Err(other),
-            }
-        };
-        let of = |members: &[(&str, &str)]| caption(members).unwrap();
-        let text = |text: &str| Some(text.to_owned());
-        assert_eq!(of(&[("a.jpg", ""), ("a.json", json)]), text("in json"));
-        let both = [("a.jpg", ""), ("a.json", json), ("a.txt", "in txt")];
-        assert_eq!(of(&both), text("in txt"));
-        assert_eq!(of(&[both[0], both[2], both[1]]), text("in txt"));
-        assert_eq!(of(&[("a.jpg", ""), ("a.json", r#"{"width": 3}"#)]), None);
-        assert_eq!(of(&[("a.jpg", "")]), None);
-        let broken = caption(&[("a.jpg", ""), ("a.json", "{")]).unwrap_err();
-        assert!(
-            matches!(&broken, Some(Item::Problem(problem)) if problem.kind == ProblemKind::InvalidCaption),
-            "{broken:?}"
-        );
-    }
-}
+mod tests;

@@ -122,6 +122,32 @@ impl ImageFolder {
         })
     }
 
+    /// The same images, labelled by the numbers that the class directories are named by: those of ImageNet-V2 are `0` to `999`, which
+    /// as words stand in another order. There are then `classes` classes, with images or without.
+    ///
+    /// # Errors
+    /// When a directory has another name.
+    pub fn by_number(mut self, classes: usize) -> Result<Self, DataError> {
+        let number = |name: &String| match name.parse() {
+            Ok(number) if number < classes => Ok(number),
+            _ => Err(DataError::ClassNumber {
+                path: self.root.clone(),
+                name: name.clone(),
+                last: classes.saturating_sub(1),
+            }),
+        };
+        let numbers: Vec<usize> = self.classes.iter().map(number).collect::<Result<_, _>>()?;
+        if numbers.len() < classes {
+            let (root, found) = (self.root.display(), numbers.len());
+            log::warn!("{root}: folders of {found} classes, out of {classes}");
+        }
+        for (_, label) in &mut self.samples {
+            *label = numbers[*label];
+        }
+        self.classes = (0..classes).map(|class| class.to_string()).collect();
+        Ok(self)
+    }
+
     /// The class directories' names; the label is the index.
     pub fn classes(&self) -> &[String] {
         &self.classes
@@ -300,6 +326,31 @@ mod tests {
             ("n02/a/b/w.jpeg", 1),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn folders_named_by_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(dir.path(), &["10/a.jpeg", "2/b.jpeg", "9/c.jpeg"]);
+        let folder = ImageFolder::open(dir.path()).unwrap();
+        assert_eq!(folder.classes(), ["10", "2", "9"]);
+        let folder = folder.by_number(11).unwrap();
+        assert_eq!(folder.classes().len(), 11);
+        let all = Collect::pass(&folder, &Order::sequential(), 0).unwrap();
+        let labels: Vec<_> = all.samples().map(|sample| sample.label.unwrap()).collect();
+        assert_eq!(labels, [10, 2, 9]);
+        let beyond = ImageFolder::open(dir.path()).unwrap().by_number(10);
+        assert!(
+            matches!(&beyond, Err(DataError::ClassNumber { name, last: 9, .. }) if name == "10"),
+            "{beyond:?}"
+        );
+        touch(dir.path(), &["cat/d.jpeg"]);
+        let word = ImageFolder::open(dir.path()).unwrap().by_number(11);
+        let error = word.unwrap_err().to_string();
+        assert!(
+            error.contains("\"cat\"") && error.contains("0 to 10"),
+            "{error}"
+        );
     }
 
     #[test]

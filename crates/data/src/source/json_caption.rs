@@ -1,25 +1,15 @@
-//! The caption in the `.json` member of a sample, as img2dataset writes it.
+//! The `.json` member of a sample, as img2dataset and other Python programs write it.
 
 use serde_json::Value;
 
-/// The text under `caption`; `None` where there is none, or `null`.
-///
-/// Python writes `NaN` and `Infinity` for numbers that JSON has no word for; they are read as `null`.
+/// The document. Python writes `NaN` and `Infinity` for numbers that JSON has no word for; they are read as `null`.
 ///
 /// # Errors
-/// When the bytes are no JSON, or the caption is no text.
-pub(super) fn json_caption(bytes: &[u8]) -> Result<Option<String>, String> {
-    let value = serde_json::from_slice(bytes)
-        .or_else(|error| serde_json::from_slice(&without_nan(bytes)).map_err(|_| error));
-    match value {
-        Ok(Value::Object(mut fields)) => match fields.remove("caption") {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err("the caption in its .json is not a text".to_owned()),
-        },
-        Ok(_) => Ok(None),
-        Err(error) => Err(format!("its .json is malformed: {error}")),
-    }
+/// When the bytes are no JSON.
+pub(super) fn parse(bytes: &[u8]) -> Result<Value, String> {
+    serde_json::from_slice(bytes)
+        .or_else(|error| serde_json::from_slice(&without_nan(bytes)).map_err(|_| error))
+        .map_err(|error| format!("its .json is malformed: {error}"))
 }
 
 /// The same document with `null` for Python's words outside strings.
@@ -54,29 +44,24 @@ fn without_nan(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     #[test]
-    fn captions_as_python_writes_them() {
-        let caption = |json: &str| json_caption(json.as_bytes());
-        let text = |text: &str| Ok(Some(text.to_owned()));
+    fn documents_as_python_writes_them() {
+        let caption = |json: &str| parse(json.as_bytes()).map(|value| value["caption"].clone());
+        let text = |text: &str| Ok(Value::from(text));
         assert_eq!(caption(r#"{"caption": "a cat"}"#), text("a cat"));
-        assert_eq!(caption(r#"{"caption": null, "key": "1"}"#), Ok(None));
-        assert_eq!(caption(r#"["a", "list"]"#), Ok(None));
+        assert_eq!(caption(r#"{"caption": null, "key": "1"}"#), Ok(Value::Null));
         assert_eq!(
             caption(r#"{"a": NaN, "b": [-Infinity], "caption": "NaN \"NaN\" is Infinity"}"#),
             text("NaN \"NaN\" is Infinity")
         );
-        assert!(
-            caption(r#"{"caption": ["a"]}"#)
-                .unwrap_err()
-                .contains("not a text")
-        );
-        assert!(
-            caption(r#"{"caption": "a"#)
-                .unwrap_err()
-                .contains("malformed")
-        );
+        assert_eq!(caption(r#"{"caption": NaN}"#), Ok(Value::Null));
+        for broken in [r#"{"caption": "a"#, "", "\u{feff}{}", "NaNa", "[Infinity"] {
+            assert!(
+                caption(broken).unwrap_err().contains("malformed"),
+                "{broken}"
+            );
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::shards::names;
 use super::{coco, flickr};
 use crate::error::DataError;
+use crate::storage::mask;
 
 /// The kinds of data that `--dataset-type` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +41,14 @@ const NAMES: [(&str, DatasetKind); 8] = [
 ];
 
 /// What extensions say.
-const EXTENSIONS: [(&str, DatasetKind); 10] = [
+const EXTENSIONS: [(&str, DatasetKind); 13] = [
     ("csv", DatasetKind::Csv),
     ("tsv", DatasetKind::Csv),
     ("tar", DatasetKind::Webdataset),
     ("tgz", DatasetKind::Webdataset),
+    ("tbz2", DatasetKind::Webdataset),
+    ("txz", DatasetKind::Webdataset),
+    ("tzst", DatasetKind::Webdataset),
     ("parquet", DatasetKind::Parquet),
     ("pq", DatasetKind::Parquet),
     ("arrow", DatasetKind::Arrow),
@@ -56,24 +61,16 @@ const EXTENSIONS: [(&str, DatasetKind); 10] = [
 const PACKED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 
 impl DatasetKind {
-    /// What `name` (a kind's, or `auto`) means for `data`. `auto` goes by [`Self::of`]; all parts of a list `a.csv::b.csv` are of
-    /// one kind.
+    /// What `name` (a kind's, or `auto`) means for one part of a list. `auto` goes by [`Self::of`].
     ///
     /// # Errors
     /// When the name is that of no kind, or `auto` cannot tell.
-    pub fn parse(name: &str, data: &str) -> Result<Self, DataError> {
+    pub fn parse(name: &str, part: &str) -> Result<Self, DataError> {
         let named = NAMES.iter().find(|(known, _)| *known == name);
         match (named, name) {
             (Some((_, kind)), _) => Ok(*kind),
             (None, "auto") => {
-                let mut kinds = data.split("::").map(Self::of);
-                let first = kinds.next().flatten();
-                let is_one = kinds.all(|kind| kind == first);
-                first
-                    .filter(|_| is_one)
-                    .ok_or_else(|| DataError::UnknownDataset {
-                        data: data.to_owned(),
-                    })
+                Self::of(part).ok_or_else(|| DataError::UnknownDataset { data: mask(part) })
             }
             (None, other) => Err(DataError::DatasetType {
                 name: other.to_owned(),
@@ -96,7 +93,16 @@ impl DatasetKind {
         if flickr::is_one(path) {
             return Some(Self::Flickr);
         }
-        let name = part.to_ascii_lowercase();
+        if part.starts_with('@') {
+            let names = names(part).ok()?;
+            return Self::of(names.first()?);
+        }
+        names_in(part).find_map(Self::of_name)
+    }
+
+    /// By the extension alone.
+    fn of_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
         let name = match name.rsplit_once('#') {
             Some((file, _)) if file.ends_with(".json") => file,
             _ => &name,
@@ -141,6 +147,17 @@ impl DatasetKind {
     }
 }
 
+/// What may be names of files in one part of a list: the words of a command, an address without its query, else the part itself.
+fn names_in(part: &str) -> impl Iterator<Item = &str> {
+    let (command, rest) = match part.strip_prefix("pipe:") {
+        Some(command) => (command, None),
+        None if part.contains("://") => ("", part.split(['?', '#']).next()),
+        None => ("", Some(part)),
+    };
+    let words = command.split(|c: char| c.is_whitespace() || "'\"|;&<>()=".contains(c));
+    words.filter(|word| !word.is_empty()).chain(rest)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -179,11 +196,53 @@ mod tests {
             ("auto", "", None),
             ("auto", "pairs.csv.gz", Some(DatasetKind::Csv)),
             ("auto", "A.TSV", Some(DatasetKind::Csv)),
-            ("auto", "a.csv::b.tsv.gz", Some(DatasetKind::Csv)),
-            ("auto", "a.csv::b.tar", None),
             ("auto", "x-{0..3}.tar.gz", Some(DatasetKind::Webdataset)),
             ("auto", "x.tgz", Some(DatasetKind::Webdataset)),
+            (
+                "auto",
+                "pipe:aws s3 cp s3://b/{00..29}.tar -",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "pipe:cat 'a.tar.gz' | gunzip",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "pipe:ls", None),
+            (
+                "auto",
+                "https://h/a.parquet?sig=1.tar",
+                Some(DatasetKind::Parquet),
+            ),
+            (
+                "auto",
+                "hf://datasets/o/n@v1.0/{00..10}.tar",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "x.tar.zst", Some(DatasetKind::Webdataset)),
+            ("auto", "x.TAR.BZ2", Some(DatasetKind::Webdataset)),
+            ("auto", "x-{0..3}.tar.xz", Some(DatasetKind::Webdataset)),
+            ("auto", "b.txz", Some(DatasetKind::Webdataset)),
+            ("auto", "a.tzst", Some(DatasetKind::Webdataset)),
+            ("auto", "a.csv.zst", Some(DatasetKind::Csv)),
+            ("auto", "a.zst", None),
             ("auto", "csv", None),
+            (
+                "auto",
+                "pipe:aws s3 cp s3://b/{00..10}.tar -",
+                Some(DatasetKind::Webdataset),
+            ),
+            (
+                "auto",
+                "pipe:curl -s 'https://h/a.tar.gz' | gunzip",
+                Some(DatasetKind::Webdataset),
+            ),
+            ("auto", "pipe:cat a", None),
+            (
+                "auto",
+                "https://h/{0..3}.tar?sig=a.b/c",
+                Some(DatasetKind::Webdataset),
+            ),
             ("auto", "a.gz", None),
             ("csv", "pairs.txt", Some(DatasetKind::Csv)),
             ("parquet", "pairs", Some(DatasetKind::Parquet)),

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::braces;
+use super::shards::{names, parts};
 use crate::error::DataError;
 use crate::storage::Place;
 
 /// Beginnings of the names that Hugging Face's data sets have, by split.
 const SPLITS: [&str; 6] = ["train", "validation", "valid", "val", "dev", "test"];
 
-/// The files of `spec`: one file, braces as for shards, a pattern with `*` and `?`, or a folder, of which all files with one of
+/// The files of `spec`, which may be a list `A::B`: one file, `@FILE`, braces as for shards, a pattern with `*` and `?`, or a folder, of which all files with one of
 /// `extensions` are meant. They are in the order of the braces, and below that of their names.
 ///
 /// # Errors
 /// When there is none, or a folder has several splits.
 pub(super) fn files(spec: &str, extensions: &[&str]) -> Result<Vec<Place>, DataError> {
     let mut files = Vec::new();
-    for name in braces::expand(spec)? {
+    let names = parts(spec).into_iter().map(names);
+    for name in names.collect::<Result<Vec<_>, _>>()?.concat() {
         let path = match Place::parse(&name)? {
             Place::File(path) => path,
             elsewhere => {

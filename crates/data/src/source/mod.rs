@@ -6,14 +6,15 @@
 //! | [`csv`] | one row per sample: an image path or address and a caption |
 //! | [`captions`] | one caption per sample, from COCO's or Flickr's files, with the pictures in a folder |
 //! | [`folder`] | a tree of pictures, each with a `.txt` beside it |
-//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`shuffle`] and [`shard_index`] |
+//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`keys`] (which members), [`shuffle`] and [`shard_index`] |
 //! | `columnar` | rows of Parquet and Arrow files, as shards |
 //! | [`shards`] | lists of shards, with weights |
+//! | [`mix`] | several sources of any kind |
 //! | [`image_folder`] | one directory per class |
 //! | [`files`] | a directory or a list of images, no captions |
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
-//! `packed` opens files and takes gzip off; [`litter`] knows what systems leave among people's files. Sources whose
+//! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
 //! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
 
 mod beside;
@@ -29,9 +30,11 @@ pub mod folder;
 pub mod group;
 pub mod image_folder;
 mod json_caption;
+pub mod keys;
 pub mod kind;
 mod listing;
 pub mod litter;
+pub mod mix;
 pub mod open;
 pub mod order;
 mod packed;
@@ -46,6 +49,7 @@ pub mod tar;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub(crate) mod testing;
+mod zstd;
 
 use std::fmt;
 use std::io;
@@ -209,13 +213,17 @@ impl Sample {
         }
     }
 
-    /// Bytes of memory held by the image and caption.
-    pub fn bytes(&self) -> usize {
-        let image = match &self.image {
+    /// Bytes of memory held by the image.
+    pub fn image_bytes(&self) -> usize {
+        match &self.image {
             ImageData::Encoded(bytes) => bytes.len(),
             ImageData::Path(_) | ImageData::Remote(_) | ImageData::Black => 0,
-        };
-        image + self.caption.as_ref().map_or(0, String::len)
+        }
+    }
+
+    /// Bytes of memory held by the image and caption.
+    pub fn bytes(&self) -> usize {
+        self.image_bytes() + self.caption.as_ref().map_or(0, String::len)
     }
 }
 

@@ -7,10 +7,12 @@ use super::Source;
 use super::columnar::{self, Format};
 use super::csv::{Csv, CsvFormat};
 use super::folder::CaptionedFolder;
+use super::keys::{KeyOptions, Keys};
 use super::kind::DatasetKind;
+use super::mix::{Mix, Part};
 use super::shard_index::ShardIndex;
 use super::sharded::{Sampling, Shard, Sharded};
-use super::shards::Shards;
+use super::shards::{Shards, parse_factors, parts};
 use super::shuffle::ShuffleSize;
 use super::synthetic::Synthetic;
 use super::table::Table;
@@ -24,6 +26,8 @@ pub struct OpenOptions {
     pub dataset_type: String,
     /// `--csv-separator`, and for every table `--csv-img-key` and `--csv-caption-key`.
     pub csv: CsvFormat,
+    /// `--image-key`, `--text-key`, `--json-text-key`.
+    pub keys: KeyOptions,
     /// `--dataset-resampled`.
     pub resampled: bool,
     /// `--train-data-upsampling-factors`.
@@ -39,6 +43,7 @@ impl Default for OpenOptions {
         Self {
             dataset_type: "auto".into(),
             csv: CsvFormat::default(),
+            keys: KeyOptions::default(),
             resampled: false,
             upsampling_factors: None,
             num_samples: None,
@@ -61,13 +66,64 @@ pub struct Opened {
     pub is_captioned: bool,
 }
 
-/// Opens `data`: a table, a list of shards, or nothing for a synthetic set.
+/// Opens `data`: a table, a list of shards, a folder, or nothing for a synthetic set; `A::B` is a list of any of these.
 ///
 /// # Errors
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
-    let kind = DatasetKind::parse(&options.dataset_type, data)?;
-    open_part(kind, data, options)
+    let parts = parts(data);
+    let kinds = parts
+        .iter()
+        .map(|part| DatasetKind::parse(&options.dataset_type, part));
+    let kinds: Vec<DatasetKind> = kinds.collect::<Result<_, _>>()?;
+    let is_one = kinds.iter().all(|kind| *kind == kinds[0])
+        && match kinds[0] {
+            // Shards have weights of their own.
+            DatasetKind::Webdataset => true,
+            DatasetKind::Csv | DatasetKind::Parquet | DatasetKind::Arrow => {
+                options.upsampling_factors.is_none()
+            }
+            _ => parts.len() == 1 && options.upsampling_factors.is_none(),
+        };
+    if is_one {
+        return open_part(kinds[0], data, options);
+    }
+    let factors = options.upsampling_factors.as_deref();
+    let factors = factors
+        .map(|factors| parse_factors(factors, parts.len()))
+        .transpose()?;
+    if factors.is_some() && !options.resampled {
+        return Err(DataError::UpsamplingNeedsResampling);
+    }
+    let of_part = OpenOptions {
+        upsampling_factors: None,
+        ..options.clone()
+    };
+    let mut whole: Option<Opened> = None;
+    let mut mixed = Vec::with_capacity(parts.len());
+    for (at, (part, kind)) in parts.iter().zip(kinds).enumerate() {
+        let opened = open_part(kind, part, &of_part)?;
+        mixed.push(Part {
+            source: Arc::clone(&opened.source),
+            factor: factors.as_ref().map_or(1.0, |factors| factors[at]),
+        });
+        whole = Some(match whole {
+            None => opened,
+            Some(others) => Opened {
+                rgb_first: others.rgb_first || opened.rgb_first,
+                named_by_picture: others.named_by_picture && opened.named_by_picture,
+                is_captioned: others.is_captioned && opened.is_captioned,
+                ..opened
+            },
+        });
+    }
+    let unknown = || DataError::UnknownDataset {
+        data: data.to_owned(),
+    };
+    Ok(Opened {
+        source: Arc::new(Mix::new(mixed, options.resampled)?),
+        ..whole.ok_or_else(unknown)?
+    })
 }
 
 /// Opens what is of one kind.
@@ -95,7 +151,12 @@ fn open_part(kind: DatasetKind, spec: &str, options: &OpenOptions) -> Result<Ope
                 },
                 false => Shards::expand(spec, options.upsampling_factors.as_deref())?,
             };
-            let source = tar::source(shards, options.resampled, ShuffleSize::default())?;
+            let source = tar::with_keys(
+                shards,
+                Keys::new(&options.keys)?,
+                options.resampled,
+                ShuffleSize::default(),
+            )?;
             Opened {
                 source: Arc::new(source.with_index(options.index.clone())),
                 rgb_first: true,

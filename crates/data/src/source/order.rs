@@ -49,7 +49,9 @@ impl Order {
         let world = self.world.max(1) as u64;
         let (rank, index) = match stream {
             Stream::TableOrder | Stream::ShardOrder => (0, index),
-            Stream::ShardDraws | Stream::SampleOrder => (self.rank as u64, index),
+            Stream::ShardDraws | Stream::SampleOrder | Stream::PartDraws | Stream::Caption => {
+                (self.rank as u64, index)
+            }
             // Ranks take turns, so this numbers the samples of all of them.
             Stream::Augmentation => (0, index * world + self.rank as u64),
         };
@@ -77,6 +79,10 @@ pub(crate) enum Stream {
     SampleOrder,
     /// The random transform of one sample: the same one, however many ranks share the samples of a table.
     Augmentation,
+    /// Which of several sources an item comes from.
+    PartDraws,
+    /// The caption of a sample that has several.
+    Caption,
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Item, Problem, ProblemKind};
 
+/// The folder beside a run that holds its indexes.
+pub const SHARD_INDEX: &str = "shard-index";
 /// First bytes of a file, with the version of its form.
 const MAGIC: &[u8; 8] = b"ocshard1";
 /// Bytes before a record's body: its length, its checksum and the length of the name in it, four bytes each.
@@ -76,7 +78,7 @@ impl Recorder {
         match item {
             Item::Sample(sample) => self.entries.push(Entry::Sample {
                 extent,
-                bytes: sample.bytes() as u64,
+                bytes: sample.image_bytes() as u64,
             }),
             // A shard that breaks off today may be whole tomorrow.
             Item::Problem(problem)
@@ -112,22 +114,34 @@ struct State {
     records: HashMap<String, u64>,
     /// Behind the last whole record.
     end: u64,
-    /// `None` once the disk has failed.
     file: Option<File>,
+    has_failed: bool,
 }
 
 impl ShardIndex {
-    /// The index of a rank in the folder `dir`, with what it noted so far. A file that cannot be read or written costs a warning.
+    /// The index of a rank in the folder `dir`, with what it noted so far. Nothing is written before the first shard is noted. A
+    /// file that cannot be read or written costs a warning.
     pub fn open(dir: &Path, rank: usize) -> Self {
-        let path = dir.join(format!("rank-{rank}.index"));
-        let opened = std::fs::create_dir_all(dir).and_then(|()| State::open(&path));
-        Self {
-            state: Mutex::new(opened.unwrap_or_else(|error| {
-                told(&path, &error);
-                State::default()
-            })),
-            path,
+        let index = Self {
+            path: dir.join(format!("rank-{rank}.index")),
+            state: Mutex::default(),
+        };
+        if index.path.exists() {
+            let mut state = index.lock();
+            if let Err(error) = state.open(&index.path) {
+                index.fail(&mut state, &error);
+            }
         }
+        index
+    }
+
+    /// A disk that fails once is not asked again.
+    fn fail(&self, state: &mut State, error: &io::Error) {
+        let path = self.path.display();
+        log::warn!(
+            "{path}: {error}; shards that are not noted there are read again after a resume"
+        );
+        state.has_failed = true;
     }
 
     /// What is known of a shard; `version` is that of today, where it is known.
@@ -137,7 +151,7 @@ impl ShardIndex {
         match state.read(at) {
             Ok(known) => Some(known).filter(|known| version.is_none_or(|now| now == known.version)),
             Err(error) => {
-                told(&self.path, &error);
+                log::warn!("{}: {error}; {name} is read again", self.path.display());
                 state.records.remove(name);
                 None
             }
@@ -147,23 +161,25 @@ impl ShardIndex {
     /// Keeps what was noted of a shard that was read to its end.
     pub(super) fn add(&self, name: &str, recorder: Recorder) {
         let mut state = self.lock();
-        let (Some(version), Some(_)) = (recorder.version, &state.file) else {
+        let Some(version) = recorder.version.filter(|_| !state.has_failed) else {
             return;
         };
         let known = Known {
             version,
             entries: recorder.entries,
         };
-        if let Err(error) = state.append(name, &known) {
-            told(&self.path, &error);
-            state.file = None;
+        let appended = state
+            .open(&self.path)
+            .and_then(|()| state.append(name, &known));
+        if let Err(error) = appended {
+            self.fail(&mut state, &error);
         }
     }
 
     /// Whether a shard need not be noted: it is known, or nothing can be kept.
     pub(super) fn is_settled(&self, name: &str) -> bool {
         let state = self.lock();
-        state.file.is_none() || state.records.contains_key(name)
+        state.has_failed || state.records.contains_key(name)
     }
 
     /// The state is whole between two calls.
@@ -172,14 +188,15 @@ impl ShardIndex {
     }
 }
 
-fn told(path: &Path, error: &io::Error) {
-    let path = path.display();
-    log::warn!("{path}: {error}; shards that are not noted there are read again after a resume");
-}
-
 impl State {
-    /// Finds the records of a file, or begins it; half a record at its end is cut off.
-    fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the file, or begins it, unless that is done; half a record at its end is left out.
+    fn open(&mut self, path: &Path) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path)?;
@@ -191,19 +208,16 @@ impl State {
             file.rewind()?;
             file.write_all(MAGIC)?;
         }
-        let mut state = Self {
-            end: MAGIC.len() as u64,
-            file: Some(file),
-            ..Self::default()
-        };
-        while state.end < length {
-            let Ok((name, end)) = state.name_at(state.end, length) else {
+        self.file = Some(file);
+        self.end = MAGIC.len() as u64;
+        while self.end < length {
+            let Ok((name, end)) = self.name_at(self.end, length) else {
                 break;
             };
-            state.records.insert(name, state.end);
-            state.end = end;
+            self.records.insert(name, self.end);
+            self.end = end;
         }
-        Ok(state)
+        Ok(())
     }
 
     /// The name in a record, and where the next one begins.

@@ -15,6 +15,7 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use rand::seq::SliceRandom;
 
+use super::keys::Draw;
 use super::order::Stream;
 use super::shard_index::{Entry, Extent, Recorder, ShardIndex};
 use super::shards::Shards;
@@ -43,14 +44,14 @@ pub trait Shard: Send + Sync {
     /// What tells its content from that of another day, where that is known without a question to somebody far away.
     fn version(&self) -> Option<String>;
 
-    /// Begins to read it; it may be a while until somebody asks for the items.
-    fn begin(&self) -> Box<dyn Begun + '_>;
+    /// Begins to read it; it may be a while until somebody asks for the items. `draw` decides among several captions of a sample.
+    fn begin(&self, draw: Draw) -> Box<dyn Begun + '_>;
 
     /// The samples at `extents`, in that order, which is ascending.
     ///
     /// # Errors
     /// When they cannot be read, or the shard is no longer `version`.
-    fn fetch(&self, extents: &[Extent], version: &str) -> io::Result<Vec<Item>>;
+    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>>;
 }
 
 /// A shard that is being read.
@@ -75,6 +76,8 @@ pub struct Sampling {
     pub weights: Option<Vec<f64>>,
     /// Where it is said how many samples the shards have.
     pub sizes: Option<Arc<Shards>>,
+    /// What of their samples is used, where that is not the usual.
+    pub mark: Option<String>,
 }
 
 /// Samples of shards.
@@ -163,6 +166,7 @@ impl Sharded {
     fn replay<'a>(
         &self,
         shard: &'a dyn Shard,
+        draw: Draw,
         version: &Arc<str>,
         entries: Vec<Entry>,
         shuffle: &mut Shuffle<'a, '_>,
@@ -176,6 +180,7 @@ impl Sharded {
                 Entry::Problem(problem) => shuffle.push(Item::Problem(problem)),
                 Entry::Sample { extent, bytes } => shuffle.wait(Waiting {
                     shard,
+                    draw,
                     version: Arc::clone(version),
                     extent,
                     bytes: bytes as usize,
@@ -194,7 +199,7 @@ impl Sharded {
                 Entry::Problem(_) => None,
             });
             let extents: Vec<Extent> = extents.collect();
-            let fetched = fetch(shard, &extents, version)?;
+            let fetched = fetch(shard, &extents, version, &draw)?;
             let mut fetched = fetched.into_iter();
             for entry in part {
                 let item = match entry {
@@ -236,12 +241,13 @@ pub(super) fn fetch(
     shard: &dyn Shard,
     extents: &[Extent],
     version: &str,
+    draw: &Draw,
 ) -> Result<Vec<Item>, DataError> {
     let failed = |reason: String| DataError::ShardChanged {
         shard: shard.name().to_string(),
         reason,
     };
-    let items = shard.fetch(extents, version);
+    let items = shard.fetch(extents, version, draw);
     let items = items.map_err(|error| failed(error.to_string()))?;
     match items.len() == extents.len() {
         true => Ok(items),
@@ -286,6 +292,7 @@ impl Source for Sharded {
         for weight in self.sampling.weights.iter().flatten() {
             hasher.update(&weight.to_le_bytes());
         }
+        hasher.update(self.sampling.mark.as_deref().unwrap_or_default().as_bytes());
         hasher.finalize()
     }
 
@@ -301,6 +308,11 @@ impl Source for Sharded {
             false => ShuffleSize::NONE,
         };
         let mut shuffle = Shuffle::new(size, order.rng(Stream::SampleOrder, pass), sink);
+        let draw = |shard| Draw {
+            order: *order,
+            pass,
+            shard: shard as u64,
+        };
         let mut begun = VecDeque::new();
         let (mut next, mut is_told) = (0, false);
         for (at, shard) in shards.iter().copied().enumerate() {
@@ -310,7 +322,13 @@ impl Source for Sharded {
             let read = match known {
                 Some(known) => {
                     next = at + 1;
-                    self.replay(shard, &known.version.into(), known.entries, &mut shuffle)?
+                    self.replay(
+                        shard,
+                        draw(at),
+                        &known.version.into(),
+                        known.entries,
+                        &mut shuffle,
+                    )?
                 }
                 _ => {
                     if shuffle.is_skipping() && !std::mem::replace(&mut is_told, true) {
@@ -321,7 +339,7 @@ impl Source for Sharded {
                     }
                     let ahead = if shuffle.is_skipping() { 0 } else { AHEAD };
                     while next < shards.len() && next <= at + ahead {
-                        begun.push_back(shards[next].begin());
+                        begun.push_back(shards[next].begin(draw(next)));
                         next += 1;
                     }
                     match begun.pop_front() {
@@ -337,3 +355,6 @@ impl Source for Sharded {
         shuffle.drain()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::braces;
 use crate::error::DataError;
-use crate::storage::{Patience, Place};
+use crate::storage::{Patience, Place, mask};
 
 /// Longest list of shards, and longest file of their sizes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -18,7 +18,7 @@ pub struct Shards {
     pub places: Vec<Place>,
     /// One weight per shard, for sampling with replacement; `None` samples shards equally.
     pub weights: Option<Vec<f64>>,
-    /// The list as the user wrote it.
+    /// The list as the user wrote it, without secrets.
     pub pattern: String,
 }
 
@@ -36,11 +36,7 @@ impl Shards {
         let mut places = Vec::new();
         let mut weights = Vec::new();
         for (at, part) in parts.iter().enumerate() {
-            let names = match part.strip_prefix('@') {
-                Some(list) => lines(list)?,
-                None => braces::expand(part)?,
-            };
-            for name in names {
+            for name in names(part)? {
                 places.push(Place::parse(&name)?);
                 weights.extend(factors.as_ref().map(|factors| factors[at]));
             }
@@ -48,7 +44,7 @@ impl Shards {
         Ok(Self {
             places,
             weights: factors.map(|_| weights),
-            pattern: pattern.to_owned(),
+            pattern: mask(pattern),
         })
     }
 
@@ -128,10 +124,18 @@ pub(super) fn parts(pattern: &str) -> Vec<&str> {
     parts
 }
 
+/// What one part of a list stands for: the lines of `@FILE`, or a name with braces.
+pub(super) fn names(part: &str) -> Result<Vec<String>, DataError> {
+    match part.strip_prefix('@') {
+        Some(list) => lines(list),
+        None => braces::expand(part),
+    }
+}
+
 /// The lines of a list of shards; empty ones are none.
 fn lines(list: &str) -> Result<Vec<String>, DataError> {
     let fail = |reason: String| DataError::ShardList {
-        path: list.to_owned(),
+        path: mask(list),
         reason,
     };
     let text = Place::parse(list)?.read(MAX_LIST_BYTES, Patience::default());
@@ -169,7 +173,8 @@ fn beside(shard: &Place, name: &str) -> Result<Option<(String, Vec<u8>)>, DataEr
     }
 }
 
-fn parse_factors(factors: &str, parts: usize) -> Result<Vec<f64>, DataError> {
+/// One finite number that is not negative for each part, not all of them zero.
+pub(super) fn parse_factors(factors: &str, parts: usize) -> Result<Vec<f64>, DataError> {
     let fail = || DataError::UpsamplingFactors {
         factors: factors.to_owned(),
         parts,

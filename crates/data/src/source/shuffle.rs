@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::keys::Draw;
 use super::shard_index::Extent;
 use super::sharded::{Shard, fetch};
 use super::{Item, Sample, Sink};
@@ -52,6 +53,7 @@ impl Default for ShuffleSize {
 /// A sample that was passed over so far, and is read when it is given out.
 pub(super) struct Waiting<'a> {
     pub shard: &'a dyn Shard,
+    pub draw: Draw,
     pub version: Arc<str>,
     pub extent: Extent,
     pub bytes: usize,
@@ -65,7 +67,8 @@ enum Held<'a> {
 impl Held<'_> {
     fn bytes(&self) -> usize {
         match self {
-            Self::Sample(sample) => sample.bytes(),
+            // The caption may be another one in the next epoch.
+            Self::Sample(sample) => sample.image_bytes(),
             Self::Waiting(waiting) => waiting.bytes,
         }
     }
@@ -144,37 +147,28 @@ impl<'a, 's> Shuffle<'a, 's> {
 
     /// Reads all samples that wait: many at a time, each shard's in their order.
     fn read_all(&mut self) -> Result<(), DataError> {
-        let mut by_shard: BTreeMap<Arc<str>, Vec<(Extent, usize)>> = BTreeMap::new();
-        let mut shards: BTreeMap<Arc<str>, (&'a dyn Shard, Arc<str>)> = BTreeMap::new();
+        // A shard that was drawn twice is two: its samples may have other captions.
+        let mut by_shard: BTreeMap<u64, Vec<(usize, &Waiting<'a>)>> = BTreeMap::new();
         for (place, held) in self.held.iter().enumerate() {
             if let Held::Waiting(waiting) = held {
-                let name = waiting.shard.name();
-                shards
-                    .entry(Arc::clone(&name))
-                    .or_insert_with(|| (waiting.shard, Arc::clone(&waiting.version)));
-                by_shard
-                    .entry(name)
-                    .or_default()
-                    .push((waiting.extent, place));
+                let of_shard = by_shard.entry(waiting.draw.shard).or_default();
+                of_shard.push((place, waiting));
             }
         }
         let mut parts = Vec::new();
-        for (name, mut wanted) in by_shard {
-            wanted.sort_unstable_by_key(|(extent, _)| extent.start);
-            if let Some((shard, version)) = shards.get(&name) {
-                let of_shard = wanted.chunks(TOGETHER).map(<[_]>::to_vec);
-                parts.extend(of_shard.map(|part| (*shard, Arc::clone(version), part)));
-            }
+        for wanted in by_shard.values_mut() {
+            wanted.sort_unstable_by_key(|(_, waiting)| waiting.extent.start);
+            parts.extend(wanted.chunks(TOGETHER));
         }
         let next = AtomicUsize::new(0);
         let read = Mutex::new(Vec::with_capacity(self.held.len()));
         let work = || {
-            while let Some((shard, version, part)) = parts.get(next.fetch_add(1, Ordering::Relaxed))
-            {
-                let extents: Vec<Extent> = part.iter().map(|(extent, _)| *extent).collect();
-                let fetched = fetch(*shard, &extents, version);
+            while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let [(_, first), ..] = part else { continue };
+                let extents: Vec<Extent> = part.iter().map(|(_, waiting)| waiting.extent).collect();
+                let fetched = fetch(first.shard, &extents, &first.version, &first.draw);
                 let has_failed = fetched.is_err();
-                let places = part.iter().map(|(_, place)| *place);
+                let places = part.iter().map(|(place, _)| *place);
                 let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
                 read.push(fetched.map(|items| places.zip(items).collect::<Vec<_>>()));
                 if has_failed {

@@ -14,6 +14,8 @@ static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?i)(?P<a>://)[^/@\s'"]+(?P<z>@)"#,
         // signatures and tokens among the parameters of an address
         r#"|(?P<b>[?&][^=&\s'"]*(?:sig|token|secret|password|credential|key)[^=&\s'"]*=)[^&\s'"]+"#,
+        // name:password of a command
+        r#"|(?P<e>(?:^|\s)(?:-u|--user)[\s=]+)[^\s'"]+"#,
         // headers and flags of a command, and variables before it
         r#"|(?P<c>authorization:\s*(?:bearer|basic|token)?\s*)[^\s'"]+"#,
         r#"|(?P<d>(?:^|[\s-])[\w-]*(?:token|secret|password|secret_access_key|session_token)[\w-]*[=\s]\s*)[^\s'"]+"#,
@@ -22,8 +24,8 @@ static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// `text` with `***` for what looks like a secret.
-pub(super) fn mask(text: &str) -> String {
-    SECRETS.replace_all(text, "$a$b$c$d***$z").into_owned()
+pub(crate) fn mask(text: &str) -> String {
+    SECRETS.replace_all(text, "$a$b$c$d$e***$z").into_owned()
 }
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ mod tests {
                 "AWS_SECRET_ACCESS_KEY=abc aws s3 cp s3://b/a -",
                 "AWS_SECRET_ACCESS_KEY=*** aws s3 cp s3://b/a -",
             ),
+            ("curl -u me:pass https://h/a", "curl -u *** https://h/a"),
             ("get --token abc a.tar", "get --token *** a.tar"),
             (
                 "aws s3 cp s3://bucket/00001.tar -",

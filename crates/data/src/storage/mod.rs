@@ -6,8 +6,22 @@
 //! * `mask` – addresses and commands without their secrets, for messages
 //!
 //! What is far away is read ahead by tasks of one small runtime. A read that fails is repeated from the byte that was reached,
-//! after pauses that double; `OPENCLIP_DATA_TIMEOUT` says how many seconds a source may be silent (60). Object stores and web
-//! servers are behind the feature `cloud`.
+//! after pauses that double, until nothing came for as long as [`Patience`] has it. What a server refuses (403, 404 …) is not asked
+//! for again. Object stores and web servers are behind the feature `cloud`.
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `OPENCLIP_DATA_TIMEOUT` | seconds for which a command, server or store may give nothing (60); a request is repeated after half of it |
+//! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | keys for `s3://` |
+//! | `AWS_PROFILE`, `AWS_SHARED_CREDENTIALS_FILE`, `AWS_CONFIG_FILE` | keys, `region` and `endpoint_url` of a profile, for what the environment does not say (`default` in `~/.aws/credentials` and `~/.aws/config`) |
+//! | `AWS_REGION` | region (us-east-1) |
+//! | `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` | another server that speaks S3; `http://` means without TLS |
+//! | `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` … | roles of containers; without any keys the role of the instance |
+//! | `AWS_SKIP_SIGNATURE`, `GOOGLE_SKIP_SIGNATURE`, `AZURE_SKIP_SIGNATURE` | `true` for public buckets, without keys |
+//! | `GOOGLE_APPLICATION_CREDENTIALS`, `GOOGLE_SERVICE_ACCOUNT` | a file of keys for `gs://`; without it the role of the instance |
+//! | `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_TOKEN` | account and keys for `az://`, `abfs://` |
+//! | `HF_TOKEN`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` | token, another hub, and none at all, for `hf://datasets/ORG/NAME/…` |
+//! | `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies for all of these |
 
 mod file;
 mod mask;
@@ -26,6 +40,7 @@ use url::Url;
 
 use crate::error::DataError;
 
+pub(crate) use mask::mask;
 pub use store::{RemoteError, Store};
 
 /// Schemes of addresses that are read over the network.
@@ -33,17 +48,17 @@ const REMOTE: [&str; 9] = [
     "http", "https", "s3", "s3a", "gs", "az", "abfs", "abfss", "hf",
 ];
 
-/// How long a source may be silent, and how often it is asked.
+/// How long a source may give nothing, and how often it is asked: whichever ends first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// Longest wait for the next bytes.
+    /// Longest wait for the next bytes, all attempts together. A request is given up after half of it, so that there is a second.
     pub timeout: Duration,
     /// Attempts without a byte of progress before a source is given up.
     pub attempts: u32,
 }
 
 impl Default for Patience {
-    /// `OPENCLIP_DATA_TIMEOUT` seconds, else a minute; seven attempts, which take a quarter of a minute.
+    /// `OPENCLIP_DATA_TIMEOUT` seconds, else a minute; seven attempts, which take a quarter of a minute where each fails at once.
     fn default() -> Self {
         let seconds = std::env::var("OPENCLIP_DATA_TIMEOUT");
         let seconds = seconds.ok().and_then(|value| value.trim().parse().ok());
@@ -66,7 +81,8 @@ impl Watch {
         Self(Some(Arc::new(is_closed)))
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether they are not.
+    pub fn is_closed(&self) -> bool {
         self.0.as_ref().is_some_and(|is_closed| is_closed())
     }
 }
@@ -102,14 +118,12 @@ impl Place {
             "pipe" => Ok(Self::Pipe(rest.trim().to_owned())),
             known if REMOTE.contains(&known) => match Url::parse(name) {
                 Ok(url) if url.has_host() => Ok(Self::Remote(url)),
-                _ => Err(DataError::Address {
-                    name: mask::mask(name),
-                }),
+                _ => Err(DataError::Address { name: mask(name) }),
             },
             // A single letter is a drive, and a file name may well hold a colon further on.
             _ if is_scheme && !Path::new(name).exists() => Err(DataError::UnsupportedScheme {
                 scheme: scheme.to_owned(),
-                name: name.to_owned(),
+                name: mask(name),
             }),
             _ => Ok(Self::File(name.into())),
         }
@@ -232,8 +246,8 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Pipe(command) => write!(f, "pipe:{}", mask::mask(command)),
-            Self::Remote(url) => f.write_str(&mask::mask(url.as_str())),
+            Self::Pipe(command) => write!(f, "pipe:{}", mask(command)),
+            Self::Remote(url) => f.write_str(&mask(url.as_str())),
         }
     }
 }

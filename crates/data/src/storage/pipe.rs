@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::{Patience, Watch, closed, mask};
@@ -20,14 +20,22 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a command that has closed its output may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How long the last words of a command that has ended may be under way.
+const LAST_WORDS_TAKE: Duration = Duration::from_millis(500);
+
 /// Runs the command that is its first argument and ends it, with all that it started, when standard input closes: with the run,
-/// however that ends. The shell's own standard input is no longer that of what runs in the background, hence the copy.
+/// however that ends. What the command leaves in the background is told to end with it. The shell's own standard input is no longer
+/// that of what runs in the background, hence the copy; and it waits for what it killed, since nobody else may.
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null
 { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
 sh -c "$1" 3<&-
 status=$?
-kill -9 $! 2>/dev/null
+exec >/dev/null 2>&1
+kill -9 $!
+wait $!
+trap '' TERM
+kill -TERM 0
 exit $status"#;
 
 /// A command that runs.
@@ -37,7 +45,7 @@ pub struct Running {
     lifeline: Option<ChildStdin>,
     pieces: Receiver<io::Result<Vec<u8>>>,
     last_words: Arc<Mutex<VecDeque<u8>>>,
-    command: String,
+    listener: JoinHandle<()>,
     patience: Patience,
 }
 
@@ -54,23 +62,27 @@ pub(super) fn start(command: &str, patience: Patience) -> io::Result<Running> {
     let mut child = shell.spawn()?;
     let (sender, pieces) = sync_channel(PIECES);
     let last_words = Arc::new(Mutex::new(VecDeque::new()));
-    if let Some(output) = child.stdout.take() {
-        let copy = move || forward(output, &sender);
-        thread::Builder::new().name("pipe".into()).spawn(copy)?;
-    }
-    if let Some(errors) = child.stderr.take() {
-        let words = Arc::clone(&last_words);
-        let listen = move || remember(errors, &words);
-        thread::Builder::new()
-            .name("pipe-errors".into())
-            .spawn(listen)?;
-    }
+    let lifeline = child.stdin.take();
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    let words = Arc::clone(&last_words);
+    let thread = |name: &str| thread::Builder::new().name(name.into());
+    let copy = move || {
+        output
+            .into_iter()
+            .for_each(|output| forward(output, &sender))
+    };
+    let listen = move || {
+        errors
+            .into_iter()
+            .for_each(|errors| remember(errors, &words))
+    };
+    thread("pipe").spawn(copy)?;
     Ok(Running {
-        lifeline: child.stdin.take(),
+        lifeline,
         child,
         pieces,
         last_words,
-        command: mask::mask(command),
+        listener: thread("pipe-errors").spawn(listen)?,
         patience,
     })
 }
@@ -119,20 +131,26 @@ impl Running {
 
     /// What the end of its output means: an error, if the command failed.
     fn verdict(&mut self) -> io::Result<()> {
-        let start = Instant::now();
-        let status = loop {
-            match self.child.try_wait()? {
-                Some(status) => break status,
-                None if start.elapsed() > FAREWELL => {
-                    return Err(self.error("closed its output and does not end"));
-                }
-                None => thread::sleep(Duration::from_millis(5)),
+        match self.ended_within(FAREWELL) {
+            None => Err(self.error("closed its output and does not end")),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                // Those who say why may be a little behind.
+                within(LAST_WORDS_TAKE, || {
+                    self.listener.is_finished().then_some(())
+                });
+                Err(self.error(&match status.code() {
+                    // What a shell says of a command that a signal ended.
+                    Some(code @ 129..=192) => format!("was ended by signal {}", code - 128),
+                    Some(code) => format!("failed with exit status {code}"),
+                    None => format!("was ended ({status})"),
+                }))
             }
-        };
-        match status.success() {
-            true => Ok(()),
-            false => Err(self.error(&format!("failed ({status})"))),
         }
+    }
+
+    fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
+        within(time, || self.child.try_wait().ok().flatten())
     }
 
     fn error(&self, what: &str) -> io::Error {
@@ -141,13 +159,24 @@ impl Running {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let words: Vec<u8> = words.iter().copied().collect();
-        let words = mask::mask(&String::from_utf8_lossy(&words));
+        let words = mask(&String::from_utf8_lossy(&words));
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
         let said = match words.as_str() {
             "" => "; it said nothing".to_owned(),
             words => format!(": {words}"),
         };
-        io::Error::other(format!("the command {:?} {what}{said}", self.command))
+        io::Error::other(format!("the command {what}{said}"))
+    }
+}
+
+/// Asks until there is an answer or the time is over.
+fn within<T>(time: Duration, mut answer: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        match answer() {
+            None if start.elapsed() < time => thread::sleep(Duration::from_millis(2)),
+            answer => return answer,
+        }
     }
 }
 
@@ -155,13 +184,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.lifeline = None;
-        let start = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if start.elapsed() > FAREWELL {
-                let _ = self.child.kill();
-                return;
-            }
-            thread::sleep(Duration::from_millis(2));
+        if self.ended_within(FAREWELL).is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 }

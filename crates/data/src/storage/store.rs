@@ -310,7 +310,7 @@ fn cloud(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
         max_retries: 4,
         retry_timeout: Duration::from_secs(60),
     };
-    super::remote::objects::bucket(url, retry)
+    super::remote::objects::bucket(url, retry, "30s")
 }
 
 #[cfg(not(feature = "cloud"))]

@@ -32,6 +32,27 @@ pub fn normalise(
     ((pixels - mean) * scale).cast(dtype)
 }
 
+/// Writes `values` `[3, height, width]` over the rectangle of `sample` that begins at `[top, left]`, in pictures
+/// `[batch, 3, height, width]`.
+pub fn write_over(
+    images: Tensor<4>,
+    sample: usize,
+    [top, left]: [usize; 2],
+    [height, width]: [usize; 2],
+    values: Vec<f32>,
+) -> Tensor<4> {
+    let values = TensorData::new(values, [1, 3, height, width]);
+    let values = Tensor::<4>::from_data(values, (&images.device(), DType::F32));
+    let dtype = images.dtype();
+    let place = [
+        sample..sample + 1,
+        0..3,
+        top..top + height,
+        left..left + width,
+    ];
+    images.slice_assign(place, values.cast(dtype))
+}
+
 /// Token ids `[batch, context_length]` on `device`.
 pub fn tokens(ids: Vec<i32>, shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(ids, shape), device)

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, SystemTime};
 
+use openclip_data::source::shard_index::SHARD_INDEX;
+
 use super::{RemoteError, Store};
 use crate::checkpoint::{self, CHECKPOINTS, STATE};
 use crate::journal::Journal;
@@ -137,7 +139,8 @@ impl Mirror {
             self.checkpoint(&checkpoints.join(&name), &format!("{CHECKPOINTS}/{name}"))?;
         }
         for name in names(&self.dir) {
-            if name != CHECKPOINTS {
+            // What shards hold is found out again where the run goes on elsewhere.
+            if name != CHECKPOINTS && name != SHARD_INDEX {
                 self.file_or_folder(&self.dir.join(&name), &name)?;
             }
         }

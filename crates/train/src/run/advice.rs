@@ -53,10 +53,12 @@ fn of_numbers(
         ));
     }
     let data = config.train_data.as_deref().unwrap_or_default();
-    let kind = DatasetKind::parse(&config.dataset_type, data);
-    let is_numbered = kind.is_ok_and(DatasetKind::is_numbered);
+    let is_numbered = data.split("::").all(|part| {
+        let kind = DatasetKind::parse(&config.dataset_type, part);
+        kind.is_ok_and(DatasetKind::is_numbered)
+    });
     if config.train_num_samples.is_some() && is_numbered {
-        lines.push("--train-num-samples changes nothing: an epoch is all rows of a CSV".into());
+        lines.push("--train-num-samples changes nothing: an epoch is all there is".into());
     }
     let name = objective.contrastive.name();
     if objective.describe().is_empty() {

@@ -87,11 +87,20 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
         let reason = "a teacher is asked beside CLIP's loss";
         return Err(TrainError::flag("--siglip", reason));
     }
+    if !(0.0..=1.0).contains(&config.max_skip) {
+        let reason = format!("{} is no share from 0 to 1", config.max_skip);
+        return Err(TrainError::flag("--max-skip", reason));
+    }
+    let measures = [
+        config.val_data.is_some(),
+        config.imagenet_val.is_some(),
+        config.imagenet_v2.is_some(),
+    ];
     let has_data = config.train_data.is_some() || config.dataset_type == "synthetic";
-    if !has_data && config.val_data.is_none() && config.imagenet_val.is_none() {
+    if !has_data && !measures.contains(&true) {
         return Err(TrainError::flag(
             "--train-data",
-            "nothing to do: give --train-data to train, or --val-data or --imagenet-val to evaluate",
+            "nothing to do: give --train-data to train, or --val-data, --imagenet-val or --imagenet-v2 to evaluate",
         ));
     }
     Ok(())
@@ -179,6 +188,11 @@ fn saving(config: &TrainConfig) -> Result<(), TrainError> {
             "--imagenet-val",
             config.imagenet_val.is_some() && config.zeroshot_frequency > 0,
             metric.starts_with("imagenet-zeroshot-val-top"),
+        ),
+        (
+            "--imagenet-v2",
+            config.imagenet_v2.is_some() && config.zeroshot_frequency > 0,
+            metric.starts_with("imagenetv2-zeroshot-val-top"),
         ),
         (
             "--val-data",

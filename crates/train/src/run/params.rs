@@ -46,6 +46,7 @@ const HARMLESS: &[&str] = &[
     "name",
     "logs",
     "workers",
+    "max_skip",
     "log_every_n_steps",
     "save_frequency",
     "save_every_n_steps",

@@ -117,7 +117,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let training = trains
         .then(|| {
             let tokenizer = written(&loaded.model, Arc::clone(&tokenizer));
-            setup::open_training(&config, image_size, &tokenizer, ranks.as_ref())
+            let filter = loaded.preprocess.interpolation;
+            setup::open_training(&config, image_size, filter, &tokenizer, ranks.as_ref())
         })
         .transpose()?;
     let mut start = resumed
@@ -177,6 +178,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
             journal.report_to(setup::wandb(&config, &dir, resumed_at));
         }
     }
+    journal.loads_with(config.workers);
     ranks.barrier()?;
     for error in passed_over {
         journal.warn(format!("{error}; it is passed over"));

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use glob::Pattern;
-use openclip_data::image::{Augmentation, Limits, train_transform};
+use openclip_data::image::{Augmentation, Decoding, Limits, train_transform};
 use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
+use openclip_data::source::keys::KeyOptions;
 use openclip_data::source::open::{OpenOptions, Opened, open};
+use openclip_data::source::shard_index::{SHARD_INDEX, ShardIndex};
 use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::validation::{Validation, ZeroShot};
 use openclip_eval::zero_shot::Prompts;
 use openclip_eval::{Encoder, EvalError};
-use openclip_model::config::ImageSize;
+use openclip_model::config::{ImageSize, Interpolation};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::load::load_state_dict;
 use openclip_model::lock::Lock;
@@ -175,6 +177,10 @@ pub(super) fn computation(
     Ok(())
 }
 
+/// Name of the metrics of `--imagenet-val`.
+const IMAGENET: &str = "imagenet-zeroshot-val";
+const IMAGENET_V2: &str = "--imagenet-v2";
+
 fn data_options(config: &TrainConfig) -> OpenOptions {
     OpenOptions {
         dataset_type: config.dataset_type.clone(),
@@ -185,6 +191,13 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
                 caption: config.csv_caption_key.clone(),
                 needs_captions: true,
             },
+        },
+        keys: KeyOptions {
+            image_key: Some(config.image_key.clone()),
+            text_key: config.text_key.clone(),
+            json_text_key: config.json_text_key.clone(),
+            json_text_key_probs: config.json_text_key_probs.clone(),
+            needs_caption: true,
         },
         ..OpenOptions::default()
     }
@@ -209,12 +222,16 @@ pub(super) fn open_validation(
         .as_deref()
         .map(Prompts::read)
         .transpose()?;
-    let zero_shot = config
-        .imagenet_val
-        .as_deref()
-        .map(|root| ZeroShot::open("imagenet-zeroshot-val", root, prompts))
-        .transpose()
-        .map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
+    let mut zero_shot = Vec::new();
+    if let Some(root) = &config.imagenet_v2 {
+        let set = ZeroShot::imagenet_v2(root, prompts.as_ref());
+        zero_shot.push(set.map_err(|error| TrainError::flag(IMAGENET_V2, error.to_string()))?);
+    }
+    if let Some(root) = &config.imagenet_val {
+        let set = ZeroShot::open(IMAGENET, root, prompts);
+        let set = set.map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
+        zero_shot.insert(0, set);
+    }
     Ok(Validation {
         pairs,
         num_pairs: config.val_num_samples,
@@ -241,7 +258,13 @@ pub(super) fn check_validation(
         named("--val-data", validation.check_pairs(encoder, tokenizer))?;
     }
     if due.zero_shot {
-        named("--imagenet-val", validation.check_zero_shot(encoder))?;
+        for set in &validation.zero_shot {
+            let flag = match set.name == IMAGENET {
+                true => "--imagenet-val",
+                false => IMAGENET_V2,
+            };
+            named(flag, validation.check_zero_shot(encoder, set))?;
+        }
     }
     Ok(())
 }
@@ -249,6 +272,7 @@ pub(super) fn check_validation(
 pub(super) fn open_training(
     config: &TrainConfig,
     image_size: [usize; 2],
+    interpolation: Interpolation,
     tokenizer: &Arc<dyn Tokenizer>,
     ranks: &dyn Communicator,
 ) -> Result<(Steps, Schedule), TrainError> {
@@ -257,6 +281,9 @@ pub(super) fn open_training(
         resampled: config.dataset_resampled,
         upsampling_factors: config.train_data_upsampling_factors.clone(),
         num_samples: config.train_num_samples,
+        index: config
+            .run_dir()
+            .map(|dir| Arc::new(ShardIndex::open(&dir.join(SHARD_INDEX), ranks.rank()))),
         ..data_options(config)
     };
     let Opened {
@@ -274,17 +301,14 @@ pub(super) fn open_training(
             ),
         ));
     }
-    let augmentation = Augmentation {
-        scale: (config.aug_scale[0], config.aug_scale[1]),
-        color_jitter: config.aug_color_jitter,
-        color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
-        gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
-    };
     let transform = train_transform(
         image_size,
-        augmentation,
-        rgb_first,
-        Limits::new(config.max_image_pixels),
+        augmentation(config, interpolation),
+        Decoding {
+            rgb_first,
+            fast: config.fast_decode,
+            limits: Limits::new(config.max_image_pixels),
+        },
     )?;
     let steps = Steps {
         source,
@@ -292,6 +316,7 @@ pub(super) fn open_training(
         tokenizer: Arc::clone(tokenizer),
         options: LoaderOptions {
             workers: config.workers,
+            max_bad_share: config.max_skip,
             ..LoaderOptions::new(
                 config.batch_size,
                 image_size,
@@ -309,6 +334,30 @@ pub(super) fn open_training(
         stats: Arc::default(),
     };
     Ok((steps, schedule(config, steps_per_epoch)?))
+}
+
+/// What `image_transform(is_train=True)` makes of the flags: timm's transform takes some of them and OpenCLIP's own the others.
+fn augmentation(config: &TrainConfig, interpolation: Interpolation) -> Augmentation {
+    let own = Augmentation {
+        scale: config.aug_scale.into(),
+        color_jitter: config.aug_color_jitter,
+        ..Augmentation::default()
+    };
+    match config.aug_use_timm {
+        false => Augmentation {
+            color_jitter_prob: config.aug_color_jitter_prob.unwrap_or(0.0),
+            gray_scale_prob: config.aug_gray_scale_prob.unwrap_or(0.0),
+            ..own
+        },
+        true => Augmentation {
+            ratio: config.aug_ratio.map_or(own.ratio, Into::into),
+            interpolation,
+            color_jitter_prob: config.aug_color_jitter.map_or(0.0, |_| 1.0),
+            erase_prob: config.aug_re_prob.unwrap_or(0.0),
+            erase_count: config.aug_re_count.unwrap_or(1),
+            ..own
+        },
+    }
 }
 
 fn schedule(config: &TrainConfig, steps_per_epoch: u64) -> Result<Schedule, TrainError> {

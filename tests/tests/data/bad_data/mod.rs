@@ -95,7 +95,8 @@ fn load(
         };
         let view = EvalTransform::new(32, 32, &PreprocessConfig::default()).unwrap();
         let transform = move |bytes: &[u8], _: &mut _, out: &mut [u8]| {
-            view.apply(&decode(bytes, Limits::default())?, out)
+            view.apply(&decode(bytes, Limits::default())?, out)?;
+            Ok(Vec::new())
         };
         let mut loader = Loader::start(
             Arc::new(source),

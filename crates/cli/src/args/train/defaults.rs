@@ -9,7 +9,7 @@ use super::foreign::{self, same};
 use crate::args;
 
 /// Flags whose default differs, and why.
-const DIFFERENCES: [(&str, &str); 7] = [
+const DIFFERENCES: [(&str, &str); 9] = [
     (
         "csv-img-key",
         "the first there is of several names, filepath before others",
@@ -23,6 +23,8 @@ const DIFFERENCES: [(&str, &str); 7] = [
     ("lr", "OpenCLIP fills it in behind the parser"),
     ("csv-separator", "the tab is spelled out"),
     ("max-image-pixels", "Pillow's own limit"),
+    ("text-key", "none given: txt, else the caption of a .json"),
+    ("workers", "as many as there are cores"),
 ];
 
 fn tables() -> Vec<(String, serde_json::Map<String, Value>)> {

@@ -101,11 +101,8 @@ const FOREIGN: &[Foreign] = &[
     note("val-retrieval-chunk-size", Values::One, "retrieval always works in chunks").default("4096"),
     any_of("loss-dist-impl", &["bidir", "shift", "reduce", "gather"], RELAY),
     any_of("val-retrieval-precision", &["fp32", "model"], WIDE).default("fp32"),
-    later("image-key", Values::One).default("jpg;png;jpeg;webp"),
-    later("text-key", Values::One).default("txt"),
     later("fsdp-checkpoint", Values::One).default("full"),
     any_of("remote-sync-protocol", &["s3", "fsspec"], STORE).default("s3"),
-    later("imagenet-v2", Values::One),
     later("horovod", Values::None),
     later("opt-fallback-list", Values::Many),
     later("audio-layer-decay", Values::One),
@@ -113,8 +110,6 @@ const FOREIGN: &[Foreign] = &[
     later("fsdp", Values::None),
     later("fsdp-no-reshard-after-forward", Values::None),
     later("fsdp-offload-cpu", Values::None),
-    later("json-text-key", Values::One),
-    later("json-text-key-probs", Values::Many),
     later("length-bucketing", Values::None),
     later("bucket-pool", Values::One).default("2048"),
     later("bucket-chunk", Values::One).default("128"),
@@ -290,19 +285,19 @@ mod tests {
         let written = parse(&[
             "--fsdp-checkpoint",
             "full",
-            "--image-key",
-            "jpg;png;jpeg;webp",
+            "--audio-ext",
+            "flac",
             "--val-retrieval-precision",
             "fp32",
             "--bucket-pool",
             "2048",
         ]);
         assert!(written.check().unwrap().is_empty());
-        let other = parse(&["--image-key", "tif"])
+        let other = parse(&["--audio-ext", "wav"])
             .check()
             .unwrap_err()
             .message();
-        assert_eq!(other, "--image-key tif is not built yet");
+        assert_eq!(other, "--audio-ext wav is not built yet");
     }
 
     #[test]

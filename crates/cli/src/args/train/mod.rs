@@ -1,9 +1,11 @@
 //! `train`: every flag of OpenCLIP's trainer, under its name and with its default.
 //!
 //! * [`run`] – data, run folder, checkpoints, logging
-//! * [`optim`] – schedule and optimizer, augmentation
+//! * [`optim`] – schedule and optimizer
+//! * [`augment`] – augmentation
 //! * [`foreign`] – flags that are accepted without effect, and flags of features that are not built yet
 
+pub mod augment;
 #[cfg(test)]
 mod defaults;
 pub mod foreign;
@@ -69,7 +71,7 @@ pub struct TrainArgs {
     pub pictures: PictureArgs,
     /// Augmentation.
     #[command(flatten)]
-    pub augment: optim::AugmentArgs,
+    pub augment: augment::AugmentArgs,
     /// Flags without a place of their own.
     #[command(flatten)]
     pub foreign: ForeignFlags,

@@ -1,12 +1,11 @@
-//! Schedule, optimizer and augmentation.
+//! Schedule and optimizer, and what is frozen.
 
 use clap::{ArgAction, Args};
 use openclip_train::optim::Settings;
-use serde_json::Value;
 
 use crate::args::literal;
-use crate::error::{CliError, Result};
-use crate::output::{note, warn};
+use crate::error::Result;
+use crate::output::note;
 
 /// Schedule and optimizer.
 #[derive(Debug, Clone, Args)]
@@ -165,134 +164,4 @@ pub struct LockArgs {
     /// Freeze the LayerNorms of RoBERTa's frozen layers as well; other towers' always are
     #[arg(long)]
     pub lock_text_freeze_layer_norm: bool,
-}
-
-/// Augmentation of the training pictures.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Augmentation")]
-pub struct AugmentArgs {
-    /// Settings as key=value: scale, color_jitter, color_jitter_prob, gray_scale_prob
-    ///
-    /// scale=(0.9,1.0) is the share of the picture that a random cut keeps, color_jitter=(0.32,0.32,0.32,0.08) the
-    /// strength of changes of brightness, contrast, saturation and hue, the other two how often they happen.
-    #[arg(long, value_name = "KEY=VALUE", num_args = 0.., action = ArgAction::Set)]
-    pub aug_cfg: Vec<String>,
-}
-
-/// What `--aug-cfg` sets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Augment {
-    /// Least and greatest share of the picture's area.
-    pub scale: Option<[f64; 2]>,
-    /// Brightness, contrast, saturation, hue.
-    pub color_jitter: Option<[f64; 4]>,
-    /// How often colours change.
-    pub color_jitter_prob: Option<f64>,
-    /// How often colours vanish.
-    pub gray_scale_prob: Option<f64>,
-}
-
-impl AugmentArgs {
-    /// Reads the settings; keys of other augmentations have no effect, which is said.
-    pub fn parse(&self) -> Result<Augment> {
-        let mut augment = Augment {
-            scale: None,
-            color_jitter: None,
-            color_jitter_prob: None,
-            gray_scale_prob: None,
-        };
-        for setting in self.aug_cfg.iter().filter(|setting| !setting.is_empty()) {
-            let (key, value) = literal::setting("--aug-cfg", setting)?;
-            if value.is_null() {
-                continue;
-            }
-            match key {
-                "scale" => augment.scale = Some(numbers(setting, &value)?),
-                "color_jitter" => augment.color_jitter = Some(jitter(setting, &value)?),
-                "color_jitter_prob" => {
-                    let [share] = numbers(setting, &value)?;
-                    augment.color_jitter_prob = Some(share);
-                }
-                "gray_scale_prob" => {
-                    let [share] = numbers(setting, &value)?;
-                    augment.gray_scale_prob = Some(share);
-                }
-                "use_timm" if value != Value::Bool(false) => {
-                    return Err(CliError::Usage(
-                        "--aug-cfg use_timm=True: timm's augmentation is not built yet".into(),
-                    ));
-                }
-                _ => warn(format!("--aug-cfg {setting}: this setting has no effect")),
-            }
-        }
-        Ok(augment)
-    }
-}
-
-/// One strength for brightness, contrast and saturation, or each with the hue's.
-fn jitter(setting: &str, value: &Value) -> Result<[f64; 4]> {
-    if let Ok([all]) = numbers(setting, value) {
-        return Ok([all, all, all, 0.0]);
-    }
-    if let Ok([brightness, contrast, saturation]) = numbers(setting, value) {
-        return Ok([brightness, contrast, saturation, 0.0]);
-    }
-    numbers(setting, value)
-}
-
-/// A list of so many numbers, or a number by itself.
-fn numbers<const N: usize>(setting: &str, value: &Value) -> Result<[f64; N]> {
-    let values: Option<Vec<f64>> = match value {
-        Value::Array(values) => values.iter().map(Value::as_f64).collect(),
-        value => value.as_f64().map(|number| vec![number]),
-    };
-    values
-        .and_then(|values| values.try_into().ok())
-        .ok_or_else(|| CliError::Usage(format!("--aug-cfg {setting}: expected {N} number(s)")))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn parse(settings: &[&str]) -> Result<Augment> {
-        let aug_cfg = settings
-            .iter()
-            .map(|setting| (*setting).to_owned())
-            .collect();
-        AugmentArgs { aug_cfg }.parse()
-    }
-
-    #[test]
-    fn python_literals() {
-        let augment = parse(&[
-            "scale=(0.4, 1.0)",
-            "color_jitter=(0.32,0.32,0.32,0.08)",
-            "color_jitter_prob=0.8",
-            "gray_scale_prob=0.2",
-            "re_prob=0.1",
-            "use_timm=False",
-        ])
-        .unwrap();
-        assert_eq!(augment.scale, Some([0.4, 1.0]));
-        assert_eq!(augment.color_jitter, Some([0.32, 0.32, 0.32, 0.08]));
-        assert_eq!(augment.color_jitter_prob, Some(0.8));
-        assert_eq!(augment.gray_scale_prob, Some(0.2));
-    }
-
-    #[test]
-    fn malformed_settings_are_named() {
-        for setting in [
-            "scale",
-            "scale=0.9",
-            "scale=a=b",
-            "gray_scale_prob=often",
-            "use_timm=True",
-        ] {
-            let message = parse(&[setting]).unwrap_err().message();
-            assert!(message.contains(setting), "{message}");
-        }
-    }
 }

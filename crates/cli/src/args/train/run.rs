@@ -17,6 +17,11 @@ pub struct TrainDataArgs {
     /// Draw shards with replacement, so that an epoch may have any length
     #[arg(long)]
     pub dataset_resampled: bool,
+    /// Share of samples, 0 to 1, that may be unreadable or incomplete before the run fails; looked at after 1,000 samples
+    ///
+    /// They are passed over, counted by reason and told. An error names the most frequent reasons and an example of each.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub max_skip: f64,
     /// How often the parts of --train-data are drawn, such as 1::3; needs --dataset-resampled
     #[arg(long, value_name = "A::B")]
     pub train_data_upsampling_factors: Option<String>,
@@ -136,7 +141,7 @@ pub struct FrequencyArgs {
     /// Epochs between zero-shot tests; 0 never
     #[arg(long, value_name = "EPOCHS", default_value_t = 2)]
     pub zeroshot_frequency: u64,
-    /// Class names and templates for --imagenet-val, as {"classes": […], "templates": […]} [default: ImageNet's]
+    /// Class names and templates for --imagenet-val, and for --imagenet-v2 where they are 1,000, as {"classes": […], "templates": […]} [default: ImageNet's]
     #[arg(long, value_name = "FILE.json")]
     pub zeroshot_prompts: Option<PathBuf>,
 }

@@ -16,6 +16,8 @@ pub enum Mood {
     Status(u16),
     /// With this status after so many requests that are answered.
     After(usize, u16),
+    /// The next content ends after so many bytes.
+    Cut(usize),
     /// Not at all.
     Silent,
 }
@@ -27,7 +29,7 @@ struct Shared {
     log: Mutex<Vec<String>>,
 }
 
-/// One bucket, of any name.
+/// One bucket, of any name but `nothing`, for who has the key `name`.
 pub struct S3 {
     pub endpoint: String,
     shared: Arc<Shared>,
@@ -57,6 +59,15 @@ impl S3 {
         *self.shared.mood.lock().unwrap() = mood;
     }
 
+    /// Places an object.
+    pub fn put(&self, key: &str, bytes: Vec<u8>) {
+        self.shared
+            .objects
+            .lock()
+            .unwrap()
+            .insert(key.into(), bytes);
+    }
+
     /// Keys and contents.
     pub fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         self.shared.objects.lock().unwrap().clone()
@@ -74,7 +85,7 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut length = 0;
+    let (mut length, mut range, mut is_known) = (0, None, true);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -84,6 +95,13 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
         }
         if let Some(value) = line.strip_prefix("content-length: ") {
             length = value.parse().ok()?;
+        }
+        if let Some(value) = line.strip_prefix("range: bytes=") {
+            let (first, last) = value.split_once('-')?;
+            range = Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()));
+        }
+        if line.starts_with("authorization:") {
+            is_known = line.contains("credential=name/");
         }
     }
     let mut body = vec![0; length];
@@ -97,7 +115,7 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     shared.log.lock().unwrap().push(format!("{method} {key}"));
     let mut mood = shared.mood.lock().unwrap();
     let status = match *mood {
-        Mood::Well => None,
+        Mood::Well | Mood::Cut(_) => None,
         Mood::Status(status) => Some(status),
         Mood::After(0, status) => Some(status),
         Mood::After(left, status) => {
@@ -110,9 +128,23 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
             return None;
         }
     };
+    let cut = match *mood {
+        Mood::Cut(count) => {
+            *mood = Mood::Well;
+            Some(count)
+        }
+        _ => None,
+    };
     drop(mood);
-    if let Some(status) = status {
-        let body = "<Error>\n<Code>InternalError</Code>\n</Error>";
+    let bucket = path.trim_start_matches('/').split('/').next()?;
+    let refusal = match (is_known, bucket, status) {
+        (false, ..) => Some((403, "InvalidAccessKeyId")),
+        (_, "nothing", _) => Some((404, "NoSuchBucket")),
+        (_, _, Some(503)) => Some((503, "SlowDown")),
+        (_, _, status) => status.map(|status| (status, "InternalError")),
+    };
+    if let Some((status, code)) = refusal {
+        let body = format!("<Error>\n<Code>{code}</Code>\n</Error>");
         return send(
             stream,
             &format!("{status} Whatever"),
@@ -185,7 +217,23 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
             )
         }
         _ => match objects.get(&key) {
-            Some(object) => send(stream, "200 OK", object, method == "HEAD"),
+            Some(object) => {
+                let (first, last) = range.unwrap_or((0, None));
+                let end = last.map_or(object.len(), |last| object.len().min(last + 1));
+                let part = object.get(first..end)?;
+                let all = format!("bytes {first}-{}/{}", end.wrapping_sub(1), object.len());
+                let (status, extra) = match range {
+                    Some(_) => ("206 Partial Content", format!("Content-Range: {all}\r\n")),
+                    None => ("200 OK", String::new()),
+                };
+                let shown = match (method.as_str(), cut) {
+                    ("HEAD", _) => &[],
+                    (_, Some(count)) => &part[..count.min(part.len())],
+                    _ => part,
+                };
+                write(stream, status, &extra, part.len(), shown)?;
+                cut.is_none().then_some(())
+            }
             None => send(
                 stream,
                 "404 Not Found",
@@ -196,14 +244,22 @@ fn answer(stream: &TcpStream, shared: &Shared) -> Option<()> {
     }
 }
 
-fn send(mut stream: &TcpStream, status: &str, body: &[u8], head: bool) -> Option<()> {
-    let length = body.len();
+fn send(stream: &TcpStream, status: &str, body: &[u8], head: bool) -> Option<()> {
+    let shown = if head { &[] } else { body };
+    write(stream, status, "", body.len(), shown)
+}
+
+fn write(
+    mut stream: &TcpStream,
+    status: &str,
+    extra: &str,
+    length: usize,
+    shown: &[u8],
+) -> Option<()> {
     let headers = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"x\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{extra}ETag: \"x\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
     );
     stream.write_all(headers.as_bytes()).ok()?;
-    if !head {
-        stream.write_all(body).ok()?;
-    }
+    stream.write_all(shown).ok()?;
     stream.flush().ok()
 }

@@ -147,6 +147,96 @@ fn mostly_bad_samples_are_an_error() {
     assert_eq!((stats.samples, stats.dropped()), (10, 20));
 }
 
+/// Shards of 2,000 samples, of which 30 % are broken in three ways.
+fn broken_in_part(dir: &Path) -> Vec<std::path::PathBuf> {
+    let shard = |shard: usize| {
+        let mut members = Vec::new();
+        for n in 0..500 {
+            let key = format!("{shard}-{n:03}");
+            let image: &[u8] = if n % 10 == 0 { b"bad" } else { b"good" };
+            if n % 10 != 3 {
+                members.push((format!("{key}.jpg"), image));
+            }
+            if n % 10 != 6 {
+                members.push((format!("{key}.txt"), b"caption"));
+            }
+        }
+        let members: Vec<_> = members
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), *bytes))
+            .collect();
+        let path = dir.join(format!("{shard}.tar"));
+        std::fs::write(&path, tar_bytes(&members)).unwrap();
+        path
+    };
+    (0..4).map(shard).collect()
+}
+
+#[test]
+fn thirty_percent_of_broken_samples_are_counted_to_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = broken_in_part(dir.path());
+    for workers in [1, 4] {
+        for order in [Order::sequential(), Order::training(5, 1)] {
+            let options = LoaderOptions {
+                workers,
+                order,
+                max_bad_share: 0.5,
+                ..options(16, None)
+            };
+            let mut loader = start(tar(paths.clone()), &options);
+            let good: usize = loader.by_ref().map(|batch| batch.unwrap().size).sum();
+            assert_eq!(good, 1400);
+            let kinds = [
+                ProblemKind::MissingImage,
+                ProblemKind::MissingCaption,
+                ProblemKind::UndecodableImage,
+            ];
+            assert_eq!(loader.stats().problems, kinds.map(|kind| (kind, 200)));
+            assert_eq!(loader.stats().dropped(), 600);
+        }
+    }
+    // Where training goes round and round, no more than each pass has.
+    let options = LoaderOptions {
+        order: Order::training(5, 1),
+        ..options(14, Some(300))
+    };
+    let mut loader = start(tar(paths), &options);
+    assert!(
+        loader
+            .by_ref()
+            .all(|batch| batch.is_ok_and(|batch| batch.size == 14))
+    );
+    let stats = loader.stats();
+    assert_eq!(stats.samples, 4200);
+    assert!((1700..=1800).contains(&stats.dropped()), "{stats:?}");
+}
+
+#[test]
+fn too_large_a_share_is_an_error_with_reasons_and_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LoaderOptions {
+        max_bad_share: 0.2,
+        ..options(16, Some(1000))
+    };
+    let error = failure(tar(broken_in_part(dir.path())), &options);
+    let DataError::TooManyBadSamples { dropped, total, .. } = &error else {
+        panic!("{error}")
+    };
+    assert!(*total >= 1000 && (0.28..0.5).contains(&(*dropped as f64 / *total as f64)));
+    let error = error.to_string();
+    for words in [
+        "--max-skip 0.2",
+        "× missing image, such as ",
+        "× missing caption, such as ",
+        "× undecodable image, such as ",
+        "members: txt",
+        "not an image",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
 #[test]
 fn a_panic_is_an_error_not_a_hang() {
     let options = options(4, Some(10));

@@ -47,15 +47,16 @@ fn times_are_counted_by_stage() {
     write_shard(&dir.path().join("a.tar"), (0..8).map(|n| n.to_string()));
     let slow = |_: &[u8], _: &mut StdRng, _: &mut [u8]| {
         std::thread::sleep(Duration::from_millis(5));
-        Ok(())
+        Ok(Vec::new())
     };
     let source = Arc::new(tar(vec![dir.path().join("a.tar")]));
     let mut loader = Loader::start(source, Arc::new(slow), None, &options(4, Some(2))).unwrap();
     let first = loader.next().unwrap().unwrap().timing;
     assert!(first.transform >= Duration::from_millis(20), "{first:?}");
-    assert!(first.wait >= Duration::from_millis(5), "{first:?}");
+    assert!(first.waits.start >= Duration::from_millis(5), "{first:?}");
+    assert_eq!(first.waits.behind_start(), Duration::ZERO, "{first:?}");
     assert!(
-        first.read > Duration::ZERO && first.tokenize < first.transform,
+        first.source > Duration::ZERO && first.tokenize < first.transform,
         "{first:?}"
     );
     assert_eq!(loader.by_ref().count(), 1);
@@ -140,7 +141,7 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
             std::thread::sleep(Duration::from_millis(150));
         }
         out.fill(0);
-        Ok(())
+        Ok(Vec::new())
     };
     let options = LoaderOptions {
         order: Order::sequential(),
@@ -159,4 +160,60 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
         (stalls[0].stage, stalls[0].place.as_str()),
         (Stage::Decoding, "row 1")
     );
+}
+
+/// Takes so many milliseconds for a picture.
+fn slow(ms: u64) -> impl Fn(&[u8], &mut StdRng, &mut [u8]) -> Result<Vec<Erasure>, DataError> {
+    move |_, _, _| {
+        std::thread::sleep(Duration::from_millis(ms));
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn waits_are_counted_by_what_was_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    write_shard(&dir.path().join("a.tar"), (0..32).map(|n| n.to_string()));
+    let source = Arc::new(tar(vec![dir.path().join("a.tar")]));
+    let mut loader = Loader::start(source, Arc::new(slow(10)), None, &options(4, Some(8))).unwrap();
+    assert_eq!(loader.by_ref().count(), 8);
+    let Timing { waits, queues, .. } = loader.stats().timing;
+    // 7 batches of 4 samples of 10 ms on two threads.
+    assert_eq!(waits.longest().0, Stage::Decoding, "{waits:?}");
+    assert!(waits.longest().1 >= Duration::from_millis(80), "{waits:?}");
+    assert!(waits.start >= Duration::from_millis(20), "{waits:?}");
+    assert_eq!((queues.visits, queues.batches), (7, 0));
+    assert!(queues.samples > 7, "{queues:?}");
+
+    let options = LoaderOptions {
+        order: Order::sequential(),
+        ..options(1, None)
+    };
+    let mut loader = start(Slow(Duration::from_millis(150)), &options);
+    assert_eq!(loader.by_ref().count(), 4);
+    let waits = loader.stats().timing.waits;
+    assert_eq!(waits.longest().0, Stage::Source, "{waits:?}");
+    assert!(waits.longest().1 >= Duration::from_millis(100), "{waits:?}");
+}
+
+#[test]
+fn a_caller_that_is_slower_finds_batches_and_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    write_shard(&dir.path().join("a.tar"), (0..32).map(|n| n.to_string()));
+    let source = Arc::new(tar(vec![dir.path().join("a.tar")]));
+    let options = LoaderOptions {
+        prefetch: 3,
+        ..options(4, Some(8))
+    };
+    let mut loader = Loader::start(source, Arc::new(slow(0)), None, &options).unwrap();
+    while loader.next().is_some() {
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let Timing { waits, queues, .. } = loader.stats().timing;
+    assert!(
+        waits.behind_start() < Duration::from_millis(30),
+        "{waits:?}"
+    );
+    // Seven visits, of which the first five or so find three batches.
+    assert!(queues.batches >= 10, "{queues:?}");
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use super::super::keys::Draw;
 use super::super::shard_index::{Extent, Recorder};
 use super::super::sharded::{Begun, Shard};
 use super::super::{Item, Problem, ProblemKind, Sink};
@@ -167,7 +168,7 @@ impl Shard for Unit {
     }
 
     /// A thread reads its rows ahead, within some 32 MiB of pictures.
-    fn begin(&self) -> Box<dyn Begun + '_> {
+    fn begin(&self, _: Draw) -> Box<dyn Begun + '_> {
         let (sender, items) = bounded(WAITING);
         let part = Arc::clone(&self.0);
         let thread = std::thread::Builder::new().name("rows".into());
@@ -181,7 +182,7 @@ impl Shard for Unit {
         })
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str) -> io::Result<Vec<Item>> {
+    fn fetch(&self, extents: &[Extent], version: &str, _: &Draw) -> io::Result<Vec<Item>> {
         if self.version().as_deref() != Some(version) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,

@@ -147,9 +147,9 @@ fn other_encodings_are_named() {
         .collect();
     for (text, words) in [
         (&packed[..packed.len() - 6], "gzip"),
-        (b"BZh91AY&SY", "bzip2"),
-        (b"\xfd7zXZ\0\0", "xz"),
-        (b"\x28\xb5\x2f\xfd\0", "zstd"),
+        (b"BZh91AY&SY", "bzip2 data"),
+        (b"\xfd7zXZ\0\0", "xz data"),
+        (b"\x28\xb5\x2f\xfd\0", "zstd data"),
         (b"PK\x03\x04", "zip"),
         (&utf32, "UTF-32"),
         (b"f\0i\0l\0e\0", "byte order mark"),

@@ -1,4 +1,4 @@
-//! The text of a table, in UTF-8 or in UTF-16 with a byte order mark, plain or gzip.
+//! The text of a table, in UTF-8 or in UTF-16 with a byte order mark, plain or packed.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 

@@ -120,7 +120,8 @@ impl<R: Read> Members<R> {
             _ => error,
         };
         let Some(chunks) = &member.chunks else {
-            let mut bytes = Vec::with_capacity(member.size.min(1 << 20) as usize);
+            // Neither more than it holds, nor in several steps: many wait in the shuffle buffer.
+            let mut bytes = Vec::with_capacity(member.size as usize);
             let read = (&mut self.input)
                 .take(member.size)
                 .read_to_end(&mut bytes)?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tar::EntryType;
 
-use super::super::group::{Group, Grouper, Role, Seen};
+use super::super::group::{Group, Grouper, Parts, Role, Seen};
+use super::super::keys::{Draw, Keys};
 use super::super::litter::is_litter_in_archive;
 use super::super::shard_index::{Extent, Recorder};
 use super::super::sharded::{Begun, Shard};
@@ -22,15 +23,12 @@ const BARREN_FILES: u64 = 1000;
 
 /// One archive of a list.
 pub(super) struct TarShard {
-    list: Arc<Shards>,
-    at: usize,
+    pub list: Arc<Shards>,
+    pub at: usize,
+    pub keys: Arc<Keys>,
 }
 
 impl TarShard {
-    pub fn new(list: Arc<Shards>, at: usize) -> Self {
-        Self { list, at }
-    }
-
     fn place(&self) -> &Place {
         &self.list.places[self.at]
     }
@@ -49,14 +47,16 @@ impl Shard for TarShard {
         self.place().version()
     }
 
-    fn begin(&self) -> Box<dyn Begun + '_> {
+    fn begin(&self, draw: Draw) -> Box<dyn Begun + '_> {
         Box::new(Archive {
             name: self.name(),
+            keys: &self.keys,
+            draw,
             started: self.place().start(Patience::default()),
         })
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str) -> io::Result<Vec<Item>> {
+    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
         let name = self.name();
         let ranges = neighbours(extents);
         let mut items = Vec::with_capacity(extents.len());
@@ -68,7 +68,7 @@ impl Shard for TarShard {
             for part in parts {
                 let start = (part.start - whole.start) as usize;
                 let part = &bytes[start..start + part.length as usize];
-                items.push(sample(part, &name)?);
+                items.push(sample(part, &name, &self.keys, draw)?);
             }
         }
         Ok(items)
@@ -86,9 +86,9 @@ fn neighbours(extents: &[Extent]) -> impl Iterator<Item = (Extent, &[Extent])> {
 }
 
 /// The sample that the members in `bytes` are.
-fn sample(bytes: &[u8], shard: &Arc<str>) -> io::Result<Item> {
+fn sample(bytes: &[u8], shard: &Arc<str>, keys: &Keys, draw: &Draw) -> io::Result<Item> {
     let mut members = Members::new(bytes);
-    let mut grouper = Grouper::default();
+    let mut grouper = Grouper::new(keys);
     let mut foreign = Foreign::default();
     while let Some(member) = members.next()? {
         let name = String::from_utf8_lossy(&member.name);
@@ -98,7 +98,7 @@ fn sample(bytes: &[u8], shard: &Arc<str>) -> io::Result<Item> {
         }
     }
     let group = grouper.finish();
-    let item = group.and_then(|group| group.into_items(shard).pop());
+    let item = group.and_then(|group| group.into_items(shard, keys, draw).pop());
     item.ok_or_else(|| io::Error::other("no sample is where one was"))
 }
 
@@ -107,7 +107,7 @@ fn take<R: io::Read>(
     members: &mut Members<R>,
     member: &Member,
     role: Role,
-    grouper: &mut Grouper,
+    grouper: &mut Grouper<'_>,
 ) -> io::Result<()> {
     match role {
         Role::Foreign | Role::Other => {}
@@ -132,19 +132,26 @@ fn is_file(member: &Member, name: &str, foreign: &mut Foreign) -> bool {
 }
 
 /// An archive that is being opened.
-struct Archive {
+struct Archive<'a> {
     name: Arc<str>,
+    keys: &'a Keys,
+    draw: Draw,
     started: Started,
 }
 
-impl Begun for Archive {
+impl Begun for Archive<'_> {
     /// Pushes the samples. A sample never spans two archives.
     fn read(
         self: Box<Self>,
         sink: &mut dyn Sink,
         recorder: &mut Recorder,
     ) -> Result<ControlFlow<()>, DataError> {
-        let Self { name, started } = *self;
+        let Self {
+            name,
+            keys,
+            draw,
+            started,
+        } = *self;
         let opened = started.wait(sink.watch()).and_then(|stream| {
             let version = stream.version().map(str::to_owned);
             let (input, is_packed) = packed::unpack(stream)?;
@@ -163,8 +170,10 @@ impl Begun for Archive {
         recorder.begin(version.as_deref());
         let walk = Walk {
             name,
+            keys,
+            draw,
             members: Members::new(input),
-            grouper: Grouper::default(),
+            grouper: Grouper::new(keys),
             seen: Seen::default(),
             members_so_far: 0,
             files: 0,
@@ -191,8 +200,10 @@ enum End {
 
 struct Walk<'a> {
     name: Arc<str>,
-    members: Members<Box<dyn BufRead>>,
-    grouper: Grouper,
+    keys: &'a Keys,
+    draw: Draw,
+    members: Members<Box<dyn BufRead + Send>>,
+    grouper: Grouper<'a>,
     seen: Seen,
     members_so_far: u64,
     /// Those that may belong to a sample.
@@ -201,7 +212,7 @@ struct Walk<'a> {
     /// Where the sample that is being collected begins.
     start: u64,
     /// What the last sample consisted of.
-    last_parts: Option<u8>,
+    last_parts: Option<Parts>,
     foreign: Foreign,
     recorder: &'a mut Recorder,
     sink: &'a mut dyn Sink,
@@ -263,12 +274,12 @@ impl Walk<'_> {
 
     /// Pushes a sample whose members end before byte `end`.
     fn push(&mut self, group: Group, end: u64) -> Result<ControlFlow<()>, DataError> {
-        if let Some(earlier) = self.seen.other_parts(&group) {
+        if let Some(earlier) = self.seen.other_parts(&group, self.keys) {
             return Err(DataError::ScatteredSample {
                 shard: self.name.to_string(),
                 key: group.key().to_owned(),
                 earlier,
-                later: group.part_names(),
+                later: group.part_names(self.keys),
             });
         }
         self.samples += 1;
@@ -277,7 +288,8 @@ impl Walk<'_> {
             start: self.start,
             length: end - self.start,
         };
-        let mut items = group.into_items(&self.name).into_iter();
+        let items = group.into_items(&self.name, self.keys, &self.draw);
+        let mut items = items.into_iter();
         Ok(items.try_for_each(|item| {
             self.recorder.note(&item, extent);
             self.sink.push(item)

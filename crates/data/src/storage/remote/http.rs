@@ -12,7 +12,7 @@ use reqwest::header::{
 use reqwest::{Client, StatusCode};
 use url::Url;
 
-use super::{Answer, Failure};
+use super::{Answer, Failure, Known};
 
 /// Redirects and proxies (`HTTPS_PROXY` and its kin) are the client's affair.
 static CLIENT: LazyLock<Result<Client, String>> = LazyLock::new(|| {
@@ -37,33 +37,38 @@ pub(super) async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answ
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
-    let answer = request.send().await.map_err(|error| broken(&error))?;
+    let answer = request.send().await.map_err(broken)?;
     let status = answer.status();
     let headers = answer.headers();
     let text = |name| header(headers, name).map(str::to_owned);
+    let range = header(headers, CONTENT_RANGE);
     let (start, total, has_ranges) = match status {
         StatusCode::PARTIAL_CONTENT => {
-            let range = header(headers, CONTENT_RANGE).and_then(parse_range);
+            let range = range.and_then(parse_range);
             let (start, total) = range.filter(|(start, _)| *start == from).ok_or_else(|| {
                 Failure::transient("the server sends another part than was asked for")
             })?;
             (start, total, total.is_some())
         }
         StatusCode::OK => (0, answer.content_length(), false),
-        // The range of an empty file.
-        StatusCode::RANGE_NOT_SATISFIABLE if from == 0 => (0, Some(0), false),
-        _ => return Err(refused(status, headers)),
+        // Nothing lies behind the end, which an empty file has at once.
+        StatusCode::RANGE_NOT_SATISFIABLE if from >= length(range).unwrap_or(0) => {
+            (from, length(range).or(Some(from)), false)
+        }
+        _ => return Err(refused(url, status, headers)),
     };
     Ok(Answer {
         start,
-        total,
-        tag: text(ETAG).or_else(|| text(LAST_MODIFIED)),
-        has_ranges,
+        known: Known {
+            total,
+            tag: text(ETAG).or_else(|| text(LAST_MODIFIED)),
+            has_ranges,
+        },
         pieces: match status {
             StatusCode::RANGE_NOT_SATISFIABLE => futures_util::stream::empty().boxed(),
             _ => answer
                 .bytes_stream()
-                .map(|piece| piece.map_err(|error| broken(&error)))
+                .map(|piece| piece.map_err(broken))
                 .boxed(),
         },
     })
@@ -80,8 +85,20 @@ fn parse_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((start, total.trim().parse().ok()))
 }
 
-fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
-    let reason = format!("the server answers {status}");
+/// Size of the whole, from `bytes */100`.
+fn length(range: Option<&str>) -> Option<u64> {
+    range?.trim().rsplit_once("*/")?.1.parse().ok()
+}
+
+fn refused(url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
+    let hint = match (url.scheme(), status) {
+        // The hub does not tell what is private from what is not there.
+        ("hf", StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) => {
+            "; a private or gated data set needs HF_TOKEN"
+        }
+        _ => "",
+    };
+    let reason = format!("the server answers {status}{hint}");
     let seconds = header(headers, RETRY_AFTER).and_then(|text| text.trim().parse().ok());
     let is_transient = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
         || matches!(
@@ -101,9 +118,10 @@ fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
 }
 
 /// An error of the connection, with its causes: the first is rarely the one that says what happened.
-fn broken(error: &reqwest::Error) -> Failure {
+fn broken(error: reqwest::Error) -> Failure {
+    let error = error.without_url();
     let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         reason = format!("{reason}: {cause}");
         source = cause.source();

@@ -10,9 +10,10 @@ mod http;
 pub(super) mod objects;
 mod profile;
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Read};
-use std::sync::LazyLock;
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
@@ -33,8 +34,27 @@ const PIECE: usize = 128 << 10;
 /// Pauses between attempts: the first, which doubles, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// Longest pause that a server may ask for.
-const LONGEST_REQUESTED: Duration = Duration::from_secs(60);
+/// Most attempts at a host that has answered nothing yet: its name may be wrong, and nobody waits long to hear that.
+const FIRST_ATTEMPTS: u32 = 5;
+
+/// Hosts and buckets that gave somebody bytes.
+static ANSWERED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+fn host(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), url.authority())
+}
+
+fn has_answered(url: &Url) -> bool {
+    let hosts = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    hosts
+        .as_ref()
+        .is_some_and(|hosts| hosts.contains(&host(url)))
+}
+
+fn remember_answer(url: &Url) {
+    let mut hosts = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    hosts.get_or_insert_default().insert(host(url));
+}
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     // The same cryptography as downloads from the hub have; another one may be installed already.
@@ -81,12 +101,15 @@ impl Failure {
         }
     }
 
-    /// On one line, without secrets.
-    fn into_error(self) -> io::Error {
-        let reason = mask::mask(&self.reason);
+    /// On one line, without secrets, after so many attempts.
+    fn into_error(self, attempts: u32) -> io::Error {
+        let reason = mask(&self.reason);
         let mut reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some((end, _)) = reason.char_indices().nth(400) {
             reason.truncate(end);
+        }
+        if self.is_transient && attempts > 1 {
+            reason += &format!(" ({attempts} attempts)");
         }
         io::Error::new(self.kind, reason)
     }
@@ -95,22 +118,35 @@ impl Failure {
 /// An answer: bytes from `start` on.
 struct Answer {
     start: u64,
-    /// Bytes of the whole file.
-    total: Option<u64>,
-    /// What tells this file from the one that may lie there tomorrow.
-    tag: Option<String>,
-    /// Whether any part of the file can be asked for.
-    has_ranges: bool,
+    known: Known,
     pieces: BoxStream<'static, Result<Bytes, Failure>>,
 }
 
-impl Answer {
+/// What an answer says of the file.
+#[derive(Clone)]
+struct Known {
+    /// Bytes of the whole.
+    total: Option<u64>,
+    /// What tells this file from the one that may lie there tomorrow.
+    tag: Option<String>,
+    /// Whether any part of it can be asked for.
+    has_ranges: bool,
+}
+
+impl Known {
+    /// `None` where the file cannot be read from the middle.
     fn version(&self) -> Option<String> {
         let total = self.total.filter(|_| self.has_ranges)?;
-        Some(format!(
-            "{total} {}",
-            self.tag.as_deref().unwrap_or_default()
-        ))
+        let tag = self.tag.as_deref().unwrap_or_default();
+        Some(format!("{total} {tag}"))
+    }
+
+    /// Whether another answer is about other bytes. What one of them does not say differs from nothing.
+    fn differs(&self, other: &Self) -> bool {
+        let tags = self.tag.as_ref().zip(other.tag.as_ref());
+        let totals = self.total.zip(other.total);
+        tags.is_some_and(|(one, other)| one != other)
+            || totals.is_some_and(|(one, other)| one != other)
     }
 }
 
@@ -123,9 +159,11 @@ async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answer, Failure
 
 /// What a task tells the reader.
 enum News {
-    /// The first answer has come; the version, where the file can be read from the middle.
-    Begun(Option<String>),
+    /// The first answer has come.
+    Begun(Known),
     Piece(Bytes),
+    /// All bytes were sent.
+    Ended,
     Failed(io::Error),
 }
 
@@ -142,8 +180,8 @@ pub(super) fn start(url: &Url, from: u64, until: Option<u64>, patience: Patience
             url: url.clone(),
             at: from,
             until,
-            version: None,
-            has_begun: false,
+            known: None,
+            moved: Instant::now(),
             patience,
             sender: sender.clone(),
         };
@@ -163,39 +201,45 @@ struct Task {
     /// The next byte that the reader waits for.
     at: u64,
     until: Option<u64>,
-    version: Option<Option<String>>,
-    has_begun: bool,
+    known: Option<Known>,
+    /// When bytes came last.
+    moved: Instant,
     patience: Patience,
     sender: Sender<News>,
 }
 
 impl Task {
-    /// Reads on until all is there, or too many attempts in a row bring nothing.
+    /// Reads on until all is there, or until nothing came for as long as patience has it, in time or in attempts.
     async fn run(&mut self) {
         let (mut failures, mut furthest) = (0, self.at);
+        self.moved = Instant::now();
         loop {
             let Err(failure) = self.attempt().await else {
-                return;
+                return self.tell(News::Ended).await;
             };
             if self.at > furthest {
                 (failures, furthest) = (0, self.at);
             }
             failures += 1;
-            if !failure.is_transient || failures >= self.patience.attempts {
-                let _ = self.sender.send(News::Failed(failure.into_error())).await;
-                return;
+            let left = self.patience.timeout.saturating_sub(self.moved.elapsed());
+            let attempts = match has_answered(&self.url) {
+                true => self.patience.attempts,
+                false => self.patience.attempts.min(FIRST_ATTEMPTS),
+            };
+            if !failure.is_transient || failures >= attempts || left.is_zero() {
+                let error = failure.into_error(failures);
+                return self.tell(News::Failed(error)).await;
             }
-            let pause = failure.after.map_or_else(
-                || LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(failures - 1)),
-                |after| after.min(LONGEST_REQUESTED),
-            );
             // Many readers that failed together shall not come back together.
-            let pause = pause.mul_f64(rand::rng().random_range(0.75..1.25));
+            let spread = rand::rng().random_range(0.75..1.25);
+            let usual = || LONGEST_PAUSE.min(FIRST_PAUSE * 2_u32.pow(failures - 1));
+            let pause = failure.after.unwrap_or_else(|| usual().mul_f64(spread));
+            let pause = pause.min(left);
             log::warn!(
                 "reading {} stopped at byte {}: {}; trying again in {:.1} s",
-                mask::mask(self.url.as_str()),
+                mask(self.url.as_str()),
                 self.at,
-                failure.into_error(),
+                failure.into_error(1),
                 pause.as_secs_f64()
             );
             sleep(pause).await;
@@ -203,26 +247,30 @@ impl Task {
     }
 
     async fn attempt(&mut self) -> Result<(), Failure> {
-        let seconds = self.patience.timeout;
-        let silent = |_| Failure::transient(format!("no answer for {seconds:?}"));
+        // A connection that died without a word is given up in time for a second one.
+        let silence = self.patience.timeout / 2;
+        let silent = |_| Failure::transient(format!("no answer for {silence:?}"));
         let answer = ask(&self.url, self.at, self.until);
-        let mut answer = timeout(seconds, answer).await.map_err(silent)??;
-        let version = answer.version();
-        match &self.version {
-            None => self.version = Some(version.clone()),
-            Some(known) if *known != version && self.at > 0 => {
+        let mut answer = timeout(silence, answer).await.map_err(silent)??;
+        remember_answer(&self.url);
+        let mut total = answer.known.total;
+        match &self.known {
+            None => {
+                self.known = Some(answer.known.clone());
+                self.tell(News::Begun(answer.known.clone())).await;
+            }
+            Some(known) if known.differs(&answer.known) => {
                 return Err(Failure::last(io::ErrorKind::InvalidData, changed()));
             }
-            Some(_) => {}
+            Some(known) => total = total.or(known.total),
         }
-        if !self.has_begun {
-            self.has_begun = true;
-            self.tell(News::Begun(version)).await;
-        }
-        let end = self.until.or(answer.total);
+        let end = match (self.until, total) {
+            (Some(until), Some(total)) => Some(until.min(total)),
+            (until, total) => until.or(total),
+        };
         let mut position = answer.start;
         while end != Some(position) {
-            let piece = timeout(seconds, answer.pieces.next());
+            let piece = timeout(silence, answer.pieces.next());
             let Some(piece) = piece.await.map_err(silent)? else {
                 break;
             };
@@ -240,6 +288,7 @@ impl Task {
                 let part = piece.split_to(piece.len().min(PIECE));
                 self.tell(News::Piece(part)).await;
             }
+            self.moved = Instant::now();
         }
         match end {
             Some(end) if self.at < end => {
@@ -259,19 +308,24 @@ impl Task {
 impl Request {
     /// Waits for the first answer.
     pub(super) fn wait(self, watch: Watch) -> io::Result<Stream> {
+        let (known, reader) = self.answer(watch)?;
+        Ok(Stream {
+            version: known.version(),
+            input: Box::new(reader),
+        })
+    }
+
+    fn answer(self, watch: Watch) -> io::Result<(Known, Reader)> {
         let mut reader = Reader {
             news: self.news?,
             watch,
             piece: Bytes::new(),
+            has_ended: false,
         };
-        let version = match reader.next()? {
-            Some(News::Begun(version)) => version,
-            _ => None,
-        };
-        Ok(Stream {
-            input: Box::new(reader),
-            version,
-        })
+        match reader.next()? {
+            News::Begun(known) => Ok((known, reader)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
@@ -279,39 +333,35 @@ struct Reader {
     news: Receiver<News>,
     watch: Watch,
     piece: Bytes,
+    has_ended: bool,
 }
 
 impl Reader {
-    fn next(&mut self) -> io::Result<Option<News>> {
-        if let Ok(news) = self.news.try_recv() {
-            return self.sorted(Some(news));
-        }
+    fn next(&mut self) -> io::Result<News> {
         let runtime = runtime()?;
         loop {
-            let news = runtime.block_on(async { timeout(TICK, self.news.recv()).await });
+            let news = match self.news.try_recv() {
+                Ok(news) => Ok(Some(news)),
+                Err(_) => runtime.block_on(async { timeout(TICK, self.news.recv()).await }),
+            };
             match news {
-                Ok(news) => return self.sorted(news),
+                Ok(Some(News::Failed(error))) => return Err(error),
+                Ok(Some(news)) => return Ok(news),
+                // Who reads ahead says when all was read: bytes that are missing are no end.
+                Ok(None) => return Err(io::Error::other("reading has stopped")),
                 Err(_) if self.watch.is_closed() => return Err(closed()),
                 Err(_) => {}
             }
-        }
-    }
-
-    fn sorted(&self, news: Option<News>) -> io::Result<Option<News>> {
-        match news {
-            Some(News::Failed(error)) => Err(error),
-            news => Ok(news),
         }
     }
 }
 
 impl BufRead for Reader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() {
+        while self.piece.is_empty() && !self.has_ended {
             match self.next()? {
-                Some(News::Piece(piece)) => self.piece = piece,
-                Some(_) => {}
-                None => break,
+                News::Piece(piece) => self.piece = piece,
+                news => self.has_ended = matches!(news, News::Ended),
             }
         }
         Ok(&self.piece)
@@ -360,9 +410,8 @@ pub(super) fn read_range(
 /// Bytes of the whole file.
 pub(super) fn length(url: &Url, patience: Patience) -> io::Result<u64> {
     // One byte is asked for: more servers answer that rightly than a request for the header alone.
-    let stream = start(url, 0, Some(1), patience).wait(Watch::default())?;
-    let length = stream
-        .version()
-        .and_then(|version| version.split(' ').next()?.parse().ok());
-    length.ok_or_else(|| cannot_seek("a file of this server"))
+    let (known, _) = start(url, 0, Some(1), patience).answer(Watch::default())?;
+    known
+        .total
+        .ok_or_else(|| io::Error::other("the server does not say how long it is"))
 }

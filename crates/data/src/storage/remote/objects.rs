@@ -6,65 +6,114 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use object_store::aws::AmazonS3Builder;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
+use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore, RetryConfig,
+    BackoffConfig, ClientConfigKey, Error, GetOptions, GetRange, ObjectStore, RetryConfig,
 };
 use url::Url;
 
-use super::{Answer, Failure, profile};
+use super::{Answer, Failure, Known, profile};
+
+/// Settings of the environment and of profile files, as users of the stores' own tools have them, and what is needed at least.
+const NEEDED: [(&str, &str); 3] = [
+    (
+        "gs",
+        "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+    ),
+    (
+        "az",
+        "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_SKIP_SIGNATURE=true for a \
+         public container",
+    ),
+    (
+        "s3",
+        "AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY, AWS_PROFILE with keys in ~/.aws/credentials, or AWS_SKIP_SIGNATURE=true for \
+         a public bucket",
+    ),
+];
+
+/// Parts of addresses where machines of a cloud ask for their role.
+const ROLES: [&str; 5] = [
+    "169.254.169.254",
+    "169.254.170.2",
+    "metadata.google.internal",
+    "/latest/api/token",
+    "/computeMetadata/",
+];
 
 /// A bucket of an object store. What it needs to know comes from the environment: `AWS_*` with `AWS_ENDPOINT_URL` and `AWS_PROFILE`,
 /// the roles of instances and containers, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_*`. Requests that fail are repeated by
-/// `retry`.
+/// `retry`; one takes at most `timeout`, such as `30s`.
 ///
 /// # Errors
 /// In words, when something is missing.
 pub(in crate::storage) fn bucket(
     url: &Url,
     retry: RetryConfig,
+    timeout: &str,
 ) -> Result<Arc<dyn ObjectStore>, String> {
     let address = url.as_str();
-    let store: Result<Arc<dyn ObjectStore>, Error> = match url.scheme() {
+    let key = ClientConfigKey::Timeout;
+    let store: Result<Arc<dyn ObjectStore>, Error> = match scheme(url) {
         "gs" => GoogleCloudStorageBuilder::from_env()
             .with_url(address)
+            .with_config(GoogleConfigKey::Client(key), timeout)
             .with_retry(retry)
             .build()
             .map(|store| Arc::new(store) as _),
-        "az" | "abfs" | "abfss" => MicrosoftAzureBuilder::from_env()
+        "az" => MicrosoftAzureBuilder::from_env()
             .with_url(address)
+            .with_config(AzureConfigKey::Client(key), timeout)
             .with_retry(retry)
             .build()
             .map(|store| Arc::new(store) as _),
-        _ => amazon(address, retry).map(|store| Arc::new(store) as _),
+        _ => amazon()?
+            .with_url(address)
+            .with_config(AmazonS3ConfigKey::Client(key), timeout)
+            .with_retry(retry)
+            .build()
+            .map(|store| Arc::new(store) as _),
     };
-    store.map_err(|error| error.to_string())
+    store.map_err(|error| format!("{error}; needed: {}", needed(url)))
 }
 
-fn amazon(address: &str, retry: RetryConfig) -> Result<object_store::aws::AmazonS3, Error> {
-    let mut builder = profile::apply(AmazonS3Builder::from_env())
-        .with_url(address)
-        .with_retry(retry);
-    // An endpoint that the user names without TLS is meant so.
-    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-    let endpoint = endpoint.iter().find_map(|name| std::env::var(name).ok());
+/// The store's first name.
+fn scheme(url: &Url) -> &'static str {
+    match url.scheme() {
+        "gs" => "gs",
+        "az" | "abfs" | "abfss" => "az",
+        _ => "s3",
+    }
+}
+
+fn needed(url: &Url) -> &'static str {
+    let needed = NEEDED.iter().find(|(name, _)| *name == scheme(url));
+    needed.map_or("", |(_, needed)| needed)
+}
+
+fn amazon() -> Result<AmazonS3Builder, String> {
+    let mut builder = profile::apply(AmazonS3Builder::from_env())?;
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+    let endpoint = endpoint.iter().find_map(|name| profile::variable(name));
+    let endpoint = endpoint.or_else(|| builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
     if let Some(endpoint) = endpoint {
+        // An endpoint that the user names without TLS is meant so.
         if endpoint.starts_with("http://") {
-            builder = builder.with_client_options(ClientOptions::new().with_allow_http(true));
+            builder = builder.with_allow_http(true);
         }
         builder = builder.with_endpoint(endpoint);
     }
-    builder.build()
+    Ok(builder)
 }
 
 /// Buckets that were opened already, by scheme and host.
 static BUCKETS: Mutex<Option<HashMap<String, Arc<dyn ObjectStore>>>> = Mutex::new(None);
 
 fn known_bucket(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
-    let name = format!("{}://{}", url.scheme(), url.authority());
+    let name = super::host(url);
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     let buckets = buckets.get_or_insert_default();
     if let Some(bucket) = buckets.get(&name) {
@@ -76,7 +125,8 @@ fn known_bucket(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
         max_retries: 0,
         retry_timeout: Duration::from_secs(60),
     };
-    let bucket = bucket(url, retry)?;
+    // A shard takes as long as training takes to use it; silence is the reader's affair.
+    let bucket = bucket(url, retry, "365days")?;
     buckets.insert(name, Arc::clone(&bucket));
     Ok(bucket)
 }
@@ -94,24 +144,36 @@ pub(super) async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answ
         range,
         ..GetOptions::default()
     };
-    let answer = bucket.get_opts(&key, options).await.map_err(failed)?;
+    let answer = bucket.get_opts(&key, options).await;
+    let answer = answer.map_err(|error| failed(url, error))?;
     let meta = &answer.meta;
     Ok(Answer {
         start: answer.range.start,
-        total: Some(meta.size),
-        tag: Some(match &meta.e_tag {
-            Some(tag) => tag.clone(),
-            None => meta.last_modified.to_rfc3339(),
-        }),
-        has_ranges: true,
+        known: Known {
+            total: Some(meta.size),
+            tag: Some(match &meta.e_tag {
+                Some(tag) => tag.clone(),
+                None => meta.last_modified.to_rfc3339(),
+            }),
+            has_ranges: true,
+        },
         pieces: answer
             .into_stream()
-            .map(|piece| piece.map_err(failed))
+            .map(|piece| piece.map_err(Failure::transient))
             .boxed(),
     })
 }
 
-fn failed(error: Error) -> Failure {
+fn failed(url: &Url, error: Error) -> Failure {
+    let text = error.to_string();
+    // A machine without a role: others than this cloud's have none, and keys that are missing do not come by waiting.
+    if !super::has_answered(url) && ROLES.iter().any(|part| text.contains(part)) {
+        let reason = format!(
+            "no credentials, and no role of this machine; needed: {}",
+            needed(url)
+        );
+        return Failure::last(io::ErrorKind::PermissionDenied, reason);
+    }
     let kind = match &error {
         Error::NotFound { .. } => io::ErrorKind::NotFound,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
@@ -120,7 +182,43 @@ fn failed(error: Error) -> Failure {
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => {
             io::ErrorKind::InvalidInput
         }
-        _ => return Failure::transient(error),
+        _ if is_final(&text) => io::ErrorKind::InvalidInput,
+        _ => return Failure::transient(text),
     };
-    Failure::last(kind, error)
+    Failure::last(kind, text)
+}
+
+/// Whether the store would say the same again. Its client keeps the status to itself but for the words.
+fn is_final(text: &str) -> bool {
+    let status = text.split_once("status code: ");
+    let status = status.and_then(|(_, rest)| rest.get(..3)?.parse::<u16>().ok());
+    let asks_for_patience = matches!(status, Some(408 | 425 | 429));
+    let is_clients = status.is_some_and(|status| (400..500).contains(&status));
+    is_clients && !asks_for_patience || text.contains("redirect without LOCATION")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_would_say_again() {
+        for (text, expected) in [
+            (
+                "Server returned non-2xx status code: 400 Bad Request: <Code>",
+                true,
+            ),
+            ("status code: 403 Forbidden", true),
+            ("status code: 429 Too Many Requests", false),
+            (
+                "status code: 503 Service Unavailable: <Code>SlowDown",
+                false,
+            ),
+            ("status code: ", false),
+            ("connection reset", false),
+            ("Received redirect without LOCATION, this normally", true),
+        ] {
+            assert_eq!(is_final(text), expected, "{text}");
+        }
+    }
 }

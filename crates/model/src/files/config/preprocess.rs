@@ -17,10 +17,11 @@ pub const OPENAI_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 pub enum Interpolation {
     /// Cubic convolution with a = −0.5.
     #[default]
-    #[serde(alias = "random")]
     Bicubic,
     /// Triangle filter.
     Bilinear,
+    /// One of the two for each picture where timm augments, and bicubic everywhere else.
+    Random,
 }
 
 /// What becomes of a picture that is not square.
@@ -82,7 +83,11 @@ impl PreprocessConfig {
         let config = Self {
             mean: channels("mean", key("mean"), own.mean)?,
             std: channels("std", key("std"), own.std)?,
-            interpolation: word("interpolation", key("interpolation"), "bicubic or bilinear")?,
+            interpolation: word(
+                "interpolation",
+                key("interpolation"),
+                "bicubic, bilinear or random",
+            )?,
             resize_mode: word(
                 "resize_mode",
                 key("resize_mode"),
@@ -156,8 +161,10 @@ mod tests {
     #[test]
     fn keys_that_are_absent_or_null_have_their_defaults() {
         assert_eq!(read("{}").unwrap(), PreprocessConfig::default());
-        let keys = r#"{"size": [224, 224], "mode": "RGB", "mean": null, "fill_color": 0, "interpolation": "random"}"#;
+        let keys = r#"{"size": [224, 224], "mode": "RGB", "mean": null, "fill_color": 0, "interpolation": null}"#;
         assert_eq!(read(keys).unwrap(), PreprocessConfig::default());
+        let random = read(r#"{"interpolation": "random"}"#).unwrap();
+        assert_eq!(random.interpolation, Interpolation::Random);
         let found = read(r#"{"mean": 0.5, "std": [0.5, 0.5, 0.5], "resize_mode": "squash"}"#);
         assert_eq!(found.unwrap(), PreprocessConfig::siglip());
     }
@@ -169,7 +176,10 @@ mod tests {
             (r#"{"mean": "0.5"}"#, "preprocess_cfg.mean"),
             (r#"{"std": [0.5, 0.5, 0]}"#, "preprocess_cfg.std"),
             (r#"{"std": [[0.5], 0.5, 0.5]}"#, "expected three numbers"),
-            (r#"{"interpolation": "lanczos"}"#, "bicubic or bilinear"),
+            (
+                r#"{"interpolation": "lanczos"}"#,
+                "bicubic, bilinear or random",
+            ),
             (r#"{"interpolation": 3}"#, "preprocess_cfg.interpolation: 3"),
             (r#"{"resize_mode": "crop"}"#, "shortest, longest or squash"),
             (r#"{"mode": "L"}"#, "preprocess_cfg.mode"),

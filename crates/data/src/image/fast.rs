@@ -1,0 +1,161 @@
+//! `--fast-decode`: a training view of a JPEG of which no more is decoded than the view shows.
+//!
+//! * Rows below the crop are not read, and blocks beside and above it are not transformed.
+//! * Where the crop stays at least [`MARGIN`] times as large as the view, the picture is decoded at a half, a quarter or an
+//!   eighth of its size, from the low frequencies of its blocks.
+//! * The planes of brightness and colours are resampled as they are stored and turned into RGB as pixels of the view: neither
+//!   are colours enlarged before nor is the whole picture turned into RGB.
+//!
+//! The crop is the exact path's. Pixels differ from its by less than 1/255 in the mean. What is no baseline JPEG of brightness
+//! and colours takes the exact path.
+
+use std::cell::RefCell;
+
+use openclip_model::config::Interpolation;
+use rand::rngs::StdRng;
+
+use super::decode::{Limits, Plane, baseline, decode_part};
+use super::erase::Erasure;
+use super::passes::Planes;
+use super::place::place_plane;
+use super::resample::{Part, Rect, Scaling, Source};
+use super::train::TrainTransform;
+use crate::error::DataError;
+
+/// How much larger than the view the crop has to stay when the picture is decoded at a share of its size: with less, the
+/// coarser filter shows.
+const MARGIN: f64 = 1.25;
+
+thread_local! {
+    static PLANES: RefCell<[Plane; 3]> = RefCell::default();
+}
+
+/// Writes a view of the JPEG into `out`, as [`TrainTransform::apply`] does; `None`, and nothing drawn, where the exact path is
+/// to do it.
+///
+/// # Errors
+/// If what the view needs of the file is damaged or cut off, the file ends without its last marker, the picture is larger
+/// than `limits` allows, or `out` has another length.
+pub(super) fn view(
+    transform: &TrainTransform,
+    bytes: &[u8],
+    limits: Limits,
+    rng: &mut StdRng,
+    out: &mut [u8],
+) -> Result<Option<Vec<Erasure>>, DataError> {
+    let Some(jpeg) = baseline(bytes, limits)? else {
+        return Ok(None);
+    };
+    let (width, height) = (transform.width(), transform.height());
+    let pixels = width * height;
+    if out.len() != 3 * pixels {
+        return Err(DataError::BufferLength {
+            expected: 3 * pixels,
+            found: out.len(),
+        });
+    }
+    let view = transform.draw(jpeg.size(), rng);
+    let crop = Rect {
+        left: view.left,
+        top: view.top,
+        width: view.width,
+        height: view.height,
+    };
+    let divisor = divisor((crop.width, crop.height), (width, height));
+    PLANES.with_borrow_mut(|planes| {
+        decode_part(&jpeg, crop, divisor, planes)?;
+        let shown = planes.iter().take(jpeg.components());
+        for (plane, out) in shown.zip(out.chunks_exact_mut(pixels)) {
+            resample(plane, crop, (width, height), view.interpolation, out);
+        }
+        Ok(())
+    })?;
+    match jpeg.components() {
+        1 => {
+            out.copy_within(..pixels, pixels);
+            out.copy_within(..pixels, 2 * pixels);
+        }
+        _ => to_rgb(out, pixels),
+    }
+    view.recolor(out);
+    Ok(Some(view.erased))
+}
+
+/// By how much each side of the picture is divided: 1, 2, 4 or 8.
+fn divisor(crop: (usize, usize), view: (usize, usize)) -> usize {
+    let fits = |divisor: &usize| {
+        let stays = |crop: usize, view: usize| crop as f64 >= MARGIN * (divisor * view) as f64;
+        stays(crop.0, view.0) && stays(crop.1, view.1)
+    };
+    [8, 4, 2].into_iter().find(fits).unwrap_or(1)
+}
+
+/// Filters what `plane` shows of the crop into `out`, `[height, width]`.
+fn resample(
+    plane: &Plane,
+    crop: Rect,
+    (width, height): (usize, usize),
+    filter: Interpolation,
+    out: &mut [u8],
+) {
+    let (left, columns, x) = span(crop.left, crop.width, plane.pitch.0, plane.size.0);
+    let (top, rows, y) = span(crop.top, crop.height, plane.pitch.1, plane.size.1);
+    let scaling = Scaling {
+        region: Rect {
+            left,
+            top,
+            width: columns,
+            height: rows,
+        },
+        part: Part {
+            left: x,
+            top: y,
+            width: crop.width as f64 / plane.pitch.0,
+            height: crop.height as f64 / plane.pitch.1,
+        },
+        resized: (width, height),
+        window: Rect {
+            left: 0,
+            top: 0,
+            width,
+            height,
+        },
+    };
+    let source = Source {
+        samples: &plane.samples,
+        width: plane.stride,
+        channels: 1,
+    };
+    let mut out = Planes {
+        data: out,
+        plane: width * height,
+        row: width,
+    };
+    place_plane(source, &scaling, filter, &mut out);
+}
+
+/// The samples of one axis that show `start..start + length`: the first, how many, and where the crop begins among them.
+fn span(start: usize, length: usize, pitch: f64, size: usize) -> (usize, usize, f64) {
+    let begin = start as f64 / pitch;
+    let end = ((start + length) as f64 / pitch).ceil() as usize;
+    let first = (begin as usize).min(size - 1);
+    (
+        first,
+        end.clamp(first + 1, size) - first,
+        begin - first as f64,
+    )
+}
+
+/// Brightness and two colours to RGB in place, in libjpeg's arithmetic.
+fn to_rgb(planes: &mut [u8], pixels: usize) {
+    const HALF: i32 = 1 << 15;
+    let (ys, rest) = planes.split_at_mut(pixels);
+    let (blues, reds) = rest.split_at_mut(pixels);
+    for ((y, cb), cr) in ys.iter_mut().zip(blues).zip(reds) {
+        let (light, blue, red) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
+        let clip = |shift: i32| (light + (shift >> 16)).clamp(0, 255) as u8;
+        *y = clip(91_881 * red + HALF);
+        *cb = clip(-22_554 * blue - 46_802 * red + HALF);
+        *cr = clip(116_130 * blue + HALF);
+    }
+}

@@ -1,0 +1,272 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use super::super::testing::{Collect, gzip, tar_bytes, write_shards};
+use super::super::{ProblemKind, Source, tar};
+use super::*;
+
+const SHUFFLE: ShuffleSize = ShuffleSize {
+    capacity: 20,
+    initial: 6,
+    bytes: 1 << 20,
+};
+
+/// Leaves out the first `skip` items, as a resume does, and takes at most so many.
+struct Resumed {
+    skip: usize,
+    most: usize,
+    items: Vec<Item>,
+}
+
+impl Resumed {
+    fn pass(source: &dyn Source, order: &Order, skip: usize, most: usize) -> Vec<Item> {
+        let mut all = Self {
+            skip,
+            most,
+            items: Vec::new(),
+        };
+        let _ = source.pass(order, 0, &mut all).unwrap();
+        assert_eq!(all.skip, 0);
+        all.items
+    }
+}
+
+impl Sink for Resumed {
+    fn jump(&mut self, available: usize) -> usize {
+        let left_out = self.skip.min(available);
+        self.skip -= left_out;
+        left_out
+    }
+
+    fn push(&mut self, item: Item) -> ControlFlow<()> {
+        if self.jump(1) == 1 {
+            return ControlFlow::Continue(());
+        }
+        self.items.push(item);
+        match self.items.len() < self.most {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+
+    fn is_skipping(&self) -> bool {
+        self.skip > 0
+    }
+}
+
+/// Archives with what can go wrong in them: repeated keys, samples without an image, members of no sample.
+fn odd_shards(dir: &Path) -> Vec<PathBuf> {
+    let mut paths = write_shards(dir, 6, 15);
+    let odd: [&[(&str, &[u8])]; 2] = [
+        &[
+            ("a.jpg", b"1"),
+            ("a.txt", b"one"),
+            ("a.jpg", b"2"),
+            ("a.txt", b"again"),
+            ("b.txt", b"no image"),
+            ("c.jpg", b"3"),
+            ("c.txt", b"\xff\xfe"),
+            ("d.jpg", b"four"),
+            ("d.txt", b"four"),
+        ],
+        &[
+            ("README", b"x"),
+            ("._e.jpg", b"5"),
+            ("e.jpg", &[5; 2000]),
+            ("NOTES", b"y"),
+            ("e.txt", b"five"),
+            ("f.png", b"6"),
+        ],
+    ];
+    for (at, members) in odd.into_iter().enumerate() {
+        let path = dir.join(format!("odd-{at}.tar"));
+        std::fs::write(&path, tar_bytes(members)).unwrap();
+        paths.insert(at, path);
+    }
+    paths
+}
+
+fn source(paths: &[PathBuf], sampling: bool, index: Option<&Path>) -> Sharded {
+    let shards = Shards::list(paths.to_vec());
+    let index = index.map(|dir| Arc::new(ShardIndex::open(dir, 0)));
+    tar::source(shards, sampling, SHUFFLE)
+        .unwrap()
+        .with_index(index)
+}
+
+#[test]
+fn a_pass_is_resumed_at_every_place_with_and_without_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = odd_shards(dir.path());
+    let index = dir.path().join("index");
+    for (at, order) in [
+        Order::training(5, 1),
+        Order {
+            rank: 1,
+            world: 2,
+            ..Order::training(6, 0)
+        },
+        Order::sequential(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for resampled in [false, true] {
+            let index = index.join(format!("{at}-{resampled}"));
+            let whole = Collect::pass(&source(&paths, resampled, None), &order, 0)
+                .unwrap()
+                .0;
+            let noted = Collect::pass(&source(&paths, resampled, Some(&index)), &order, 0);
+            assert_eq!(noted.unwrap().0, whole);
+            for skip in 0..whole.len() {
+                for index in [None, Some(index.as_path())] {
+                    let source = source(&paths, resampled, index);
+                    let rest = Resumed::pass(&source, &order, skip, usize::MAX);
+                    assert_eq!(
+                        rest,
+                        whole[skip..],
+                        "{order:?} {resampled} {skip} {index:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The run is killed while it reads; what it noted until then serves the next.
+#[test]
+fn what_was_noted_before_a_kill_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = odd_shards(dir.path());
+    let order = Order::training(1, 1);
+    let whole = Collect::pass(&source(&paths, false, None), &order, 0)
+        .unwrap()
+        .0;
+    for stop in [1, 30, 60, 90] {
+        let index = dir.path().join(stop.to_string());
+        let first = Resumed::pass(&source(&paths, false, Some(&index)), &order, 0, stop);
+        for skip in [0, stop / 2, stop] {
+            let source = source(&paths, false, Some(&index));
+            let rest = Resumed::pass(&source, &order, skip, usize::MAX);
+            assert_eq!([&first[..skip], &rest].concat(), whole, "{stop} {skip}");
+        }
+    }
+}
+
+/// Counts what is read of the shards it stands for.
+struct Counted {
+    inner: Arc<dyn Shard>,
+    log: Arc<Mutex<Log>>,
+}
+
+#[derive(Default)]
+struct Log {
+    begun: BTreeSet<String>,
+    fetched: usize,
+    bytes: u64,
+}
+
+impl Shard for Counted {
+    fn name(&self) -> Arc<str> {
+        self.inner.name()
+    }
+
+    fn key(&self) -> String {
+        self.inner.key()
+    }
+
+    fn version(&self) -> Option<String> {
+        self.inner.version()
+    }
+
+    fn begin(&self, draw: Draw) -> Box<dyn Begun + '_> {
+        self.log.lock().unwrap().begun.insert(self.key());
+        self.inner.begin(draw)
+    }
+
+    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
+        let mut log = self.log.lock().unwrap();
+        log.fetched += extents.len();
+        log.bytes += extents.iter().map(|extent| extent.length).sum::<u64>();
+        drop(log);
+        self.inner.fetch(extents, version, draw)
+    }
+}
+
+#[test]
+fn a_resume_reads_the_buffer_and_at_most_one_further_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = write_shards(dir.path(), 40, 15);
+    let order = Order::training(3, 2);
+    let index = dir.path().join("index");
+    let stop = 400;
+    let first = Resumed::pass(&source(&paths, false, Some(&index)), &order, 0, stop);
+    let mut counted = source(&paths, false, Some(&index));
+    let log = Arc::new(Mutex::new(Log::default()));
+    for shard in &mut counted.shards {
+        let (inner, log) = (Arc::clone(shard), Arc::clone(&log));
+        *shard = Arc::new(Counted { inner, log });
+    }
+    let next = Resumed::pass(&counted, &order, stop - 1, 2);
+    assert_eq!(next[0], first[stop - 1]);
+    let log = log.lock().unwrap();
+    // The shard at hand when the run ended, and the two that are begun before they are needed.
+    assert!(log.begun.len() <= 1 + AHEAD + 1, "{:?}", log.begun);
+    assert!(log.fetched <= SHUFFLE.capacity + 15, "{}", log.fetched);
+    assert!(log.bytes <= (log.fetched * 2048) as u64);
+}
+
+#[test]
+fn packed_shards_are_read_again_and_changed_ones_are_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut paths = write_shards(dir.path(), 4, 15);
+    let packed = dir.path().join("packed.tar.gz");
+    std::fs::write(&packed, gzip(&std::fs::read(&paths[0]).unwrap())).unwrap();
+    paths.push(packed);
+    let order = Order::training(3, 2);
+    let index = dir.path().join("index");
+    let whole = Collect::pass(&source(&paths, false, Some(&index)), &order, 0)
+        .unwrap()
+        .0;
+    for skip in [10, 40, 70] {
+        let rest = Resumed::pass(&source(&paths, false, Some(&index)), &order, skip, 1000);
+        assert_eq!(rest, whole[skip..]);
+    }
+    // Another archive in the place of one that was noted is read anew.
+    let found = |paths: &[PathBuf]| {
+        let rest = Resumed::pass(&source(paths, false, Some(&index)), &order, 40, 1000);
+        rest.iter().filter(|item| matches!(item, Item::Problem(problem) if problem.kind == ProblemKind::MissingImage)).count()
+    };
+    assert_eq!(found(&paths), 0);
+    for path in &paths[..4] {
+        std::fs::write(
+            path,
+            tar_bytes(&[("x.txt", &b"1"[..]), ("y.txt", b"2")].repeat(20)),
+        )
+        .unwrap();
+    }
+    assert!(found(&paths) > 0);
+}
+
+/// Every sample once, or a few more so that all ranks have equally many: whatever the number of ranks.
+#[test]
+fn ranks_share_all_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = write_shards(dir.path(), 12, 7);
+    for world in 1..=4 {
+        let mut names = Vec::new();
+        for rank in 0..world {
+            let order = Order {
+                rank,
+                world,
+                ..Order::training(9, 0)
+            };
+            let all = Collect::pass(&source(&paths, false, None), &order, 0).unwrap();
+            names.extend(all.names().iter().map(|name| (*name).to_owned()));
+        }
+        assert_eq!(names.len(), 84);
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 84);
+    }
+}
