@@ -141,6 +141,12 @@ fn a_bad_row_costs_itself() {
             "caption is not UTF-8",
         ),
         (
+            "encrypted_column.parquet",
+            0..7,
+            ProblemKind::UnreadableImage,
+            "row group 0",
+        ),
+        (
             "damaged.parquet",
             3..6,
             ProblemKind::UnreadableImage,
@@ -173,7 +179,6 @@ fn a_file_that_cannot_be_read_is_an_error_or_costs_itself() {
         ("text.parquet", "not a parquet file"),
         ("no_rows.parquet", "no row in it"),
         ("encrypted_footer.parquet", "encrypted"),
-        ("encrypted_column.parquet", "encrypt"),
         (
             "codec_brotli.parquet",
             "column image is compressed with brotli; snappy, zstd",

@@ -12,7 +12,7 @@ use crate::error::DataError;
 const TRIED: usize = 64;
 
 /// One sample for every caption; a picture with several comes as often.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Captions {
     file: PathBuf,
     pairs: Pairs,
