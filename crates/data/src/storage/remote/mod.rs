@@ -57,8 +57,7 @@ fn remember_answer(url: &Url) {
 }
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    // The same cryptography as downloads from the hub have; another one may be installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_cryptography();
     let mut builder = Builder::new_multi_thread();
     builder
         .worker_threads(2)
@@ -67,9 +66,28 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     builder.build()
 });
 
+/// The same cryptography as downloads from the hub have; another one may be installed already.
+fn install_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn runtime() -> io::Result<&'static Runtime> {
     let failed = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
     RUNTIME.as_ref().map_err(failed)
+}
+
+/// An error with its causes: the first is rarely the one that says what happened.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        source = cause.source();
+    }
+    reason
 }
 
 /// Why an attempt failed.

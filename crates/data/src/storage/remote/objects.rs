@@ -55,6 +55,7 @@ pub(in crate::storage) fn bucket(
     retry: RetryConfig,
     timeout: &str,
 ) -> Result<Arc<dyn ObjectStore>, String> {
+    super::install_cryptography();
     let address = url.as_str();
     let key = ClientConfigKey::Timeout;
     let store: Result<Arc<dyn ObjectStore>, Error> = match scheme(url) {
@@ -159,13 +160,13 @@ pub(super) async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answ
         },
         pieces: answer
             .into_stream()
-            .map(|piece| piece.map_err(Failure::transient))
+            .map(|piece| piece.map_err(|error| Failure::transient(super::with_causes(&error))))
             .boxed(),
     })
 }
 
 fn failed(url: &Url, error: Error) -> Failure {
-    let text = error.to_string();
+    let text = super::with_causes(&error);
     // A machine without a role: others than this cloud's have none, and keys that are missing do not come by waiting.
     if !super::has_answered(url) && ROLES.iter().any(|part| text.contains(part)) {
         let reason = format!(
