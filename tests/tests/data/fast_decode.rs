@@ -17,7 +17,9 @@ fn files(name: &str) -> Vec<(String, Vec<u8>)> {
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let mut files: Vec<_> = tensors
         .iter()
-        .filter_map(|(name, file)| Some((name.strip_prefix("file/")?.to_owned(), file.data().to_vec())))
+        .filter_map(|(name, file)| {
+            Some((name.strip_prefix("file/")?.to_owned(), file.data().to_vec()))
+        })
         .collect();
     files.sort();
     files
@@ -40,7 +42,10 @@ fn view(file: &[u8], size: usize, fast: bool, augmentation: Augmentation, seed: 
 /// At full size, and at a half, a quarter and an eighth of it.
 #[test]
 fn photographs_differ_by_less_than_a_step() {
-    for (scale, sizes) in [((0.9, 1.0), &[224, 160, 112, 64, 32][..]), ((0.2, 1.0), &[224, 96])] {
+    for (scale, sizes) in [
+        ((0.9, 1.0), &[224, 160, 112, 64, 32][..]),
+        ((0.2, 1.0), &[224, 96]),
+    ] {
         let augmentation = Augmentation {
             scale,
             ..Augmentation::default()
@@ -53,13 +58,19 @@ fn photographs_differ_by_less_than_a_step() {
                     let (exact, _) = view(&file, size, false, augmentation, seed).unwrap();
                     let (fast, _) = view(&file, size, true, augmentation, seed).unwrap();
                     // Grey at full size is the same to the last bit.
-                    assert!(exact != fast || name == "grey", "{name} took the exact path");
+                    assert!(
+                        exact != fast || name == "grey",
+                        "{name} took the exact path"
+                    );
                     let apart = exact.iter().zip(&fast).map(|(a, b)| a.abs_diff(*b));
                     own += apart.clone().map(u64::from).sum::<u64>();
                     largest = largest.max(apart.max().unwrap());
                 }
                 let samples = 4 * 3 * (size * size) as u64;
-                println!("{name} at {size}, cut {scale:?}: mean {}", own as f64 / samples as f64);
+                println!(
+                    "{name} at {size}, cut {scale:?}: mean {}",
+                    own as f64 / samples as f64
+                );
                 sum += own;
                 count += samples;
             }
@@ -101,7 +112,8 @@ fn other_files_take_the_exact_path() {
         let augmentation = Augmentation::default();
         let exact = view(&file, 32, false, augmentation, 1).unwrap();
         let fast = view(&file, 32, true, augmentation, 1).unwrap();
-        let is_part = name.starts_with("jpeg") && !["jpeg_progressive", "jpeg_cmyk"].contains(&name.as_str());
+        let is_part =
+            name.starts_with("jpeg") && !["jpeg_progressive", "jpeg_cmyk"].contains(&name.as_str());
         if !is_part {
             assert_eq!(exact, fast, "{name}");
             same += 1;
@@ -123,7 +135,10 @@ fn damaged_files_are_errors() {
         let mut cut = file[..file.len() / 2].to_vec();
         assert!(view(&cut, 64, true, augmentation, 0).is_err(), "{name}");
         cut.extend([0xff, 0xd9]);
-        assert!(view(&cut, 64, true, augmentation, 0).is_err(), "{name} with an end");
+        assert!(
+            view(&cut, 64, true, augmentation, 0).is_err(),
+            "{name} with an end"
+        );
         for seed in 0..30 {
             let mut file = file.clone();
             for _ in 0..3 {

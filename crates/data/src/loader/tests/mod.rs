@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 
 use super::{Batch, Loader, LoaderOptions, Timing};
 use crate::error::DataError;
+use crate::image::Erasure;
 use crate::source::csv::{Csv, CsvFormat};
 use crate::source::testing::{tar_bytes, write_shards};
 use crate::source::{ImageData, Item, Order, Sample, Sink, Source};
@@ -39,7 +40,7 @@ impl Tokenizer for Lengths {
 }
 
 /// Half of the pixels from the image, half at random. Images that begin with `bad`, and empty ones, fail.
-fn transform(bytes: &[u8], rng: &mut StdRng, out: &mut [u8]) -> Result<(), DataError> {
+fn transform(bytes: &[u8], rng: &mut StdRng, out: &mut [u8]) -> Result<Vec<Erasure>, DataError> {
     if bytes.is_empty() || bytes.starts_with(b"bad") {
         return Err(DataError::NoClasses {
             path: "not an image".into(),
@@ -51,7 +52,7 @@ fn transform(bytes: &[u8], rng: &mut StdRng, out: &mut [u8]) -> Result<(), DataE
         *pixel = *byte;
     }
     rng.fill(&mut out[half..]);
-    Ok(())
+    Ok(Vec::new())
 }
 
 fn options(batch_size: usize, num_batches: Option<u64>) -> LoaderOptions {

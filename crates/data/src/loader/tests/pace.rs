@@ -47,7 +47,7 @@ fn times_are_counted_by_stage() {
     write_shard(&dir.path().join("a.tar"), (0..8).map(|n| n.to_string()));
     let slow = |_: &[u8], _: &mut StdRng, _: &mut [u8]| {
         std::thread::sleep(Duration::from_millis(5));
-        Ok(())
+        Ok(Vec::new())
     };
     let source = Arc::new(tar(vec![dir.path().join("a.tar")]));
     let mut loader = Loader::start(source, Arc::new(slow), None, &options(4, Some(2))).unwrap();
@@ -140,7 +140,7 @@ fn a_decoder_that_takes_long_is_told_from_the_source() {
             std::thread::sleep(Duration::from_millis(150));
         }
         out.fill(0);
-        Ok(())
+        Ok(Vec::new())
     };
     let options = LoaderOptions {
         order: Order::sequential(),

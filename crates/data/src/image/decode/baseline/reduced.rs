@@ -101,7 +101,10 @@ mod tests {
             let check = |samples: &[u8], side: usize| {
                 for (i, &sample) in samples.iter().enumerate() {
                     let apart = (f64::from(sample) - mean(side, i)).abs();
-                    assert!(apart <= 1.3, "case {case}, {side} to one, sample {i}: {apart}");
+                    assert!(
+                        apart <= 1.3,
+                        "case {case}, {side} to one, sample {i}: {apart}"
+                    );
                 }
             };
             check(&half(&coefficients, &quantizers), 2);
