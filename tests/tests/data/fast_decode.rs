@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use safetensors::SafeTensors;
 
 /// Largest difference of a sample over the photographs below; edges of saturated colours have it.
-const LARGEST: u8 = 64;
+const LARGEST: u8 = 40;
 
 fn files(name: &str) -> Vec<(String, Vec<u8>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/data");
