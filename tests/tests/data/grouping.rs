@@ -60,7 +60,8 @@ fn read(path: &Path, expected: &Expected) -> Result<(Vec<Row>, Vec<ProblemKind>)
     let mut all = Collect::default();
     let order = Order::sequential();
     let walked = opened.source.pass(&order, 0, &mut all);
-    let _ = walked.map_err(|error| error.to_string())?;
+    let walked = walked.map_err(|error| error.to_string())?;
+    assert!(walked.is_continue());
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for item in all.0 {
         match item {
