@@ -12,7 +12,7 @@ use reqwest::header::{
 use reqwest::{Client, StatusCode};
 use url::Url;
 
-use super::{Answer, Failure, Known, with_causes};
+use super::answer::{Answer, Failure, Known, with_causes};
 
 /// Redirects and proxies (`HTTPS_PROXY` and its kin) are the client's affair.
 static CLIENT: LazyLock<Result<Client, String>> = LazyLock::new(|| {
