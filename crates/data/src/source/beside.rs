@@ -72,7 +72,8 @@ impl Beside {
     /// All relative paths start in `folder`.
     pub fn folder(folder: &Path) -> Self {
         Self {
-            file: Place::File(folder.join(".")),
+            // A table that need not be there.
+            file: Place::File(folder.join("table")),
             start: Start::Beside,
             is_told: Arc::new(AtomicBool::new(true)),
         }
