@@ -6,7 +6,7 @@
 //! | [`csv`] | one row per sample: an image path or address and a caption |
 //! | [`captions`] | one caption per sample, from COCO's or Flickr's files, with the pictures in a folder |
 //! | [`folder`] | a tree of pictures, each with a `.txt` beside it |
-//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`keys`] (which members), [`shuffle`] and [`shard_index`] |
+//! | [`sharded`] | what is read shard by shard: [`tar`] archives, with [`group`] (members to samples), [`keys`] (which members), [`shuffle`] and [`shard_index`]; [`shard`] says what one is |
 //! | `columnar` | rows of Parquet and Arrow files, as shards |
 //! | [`shards`] | lists of shards, with weights |
 //! | [`mix`] | several sources of any kind |
@@ -39,6 +39,7 @@ pub mod open;
 pub mod order;
 mod packed;
 mod pairs;
+pub mod shard;
 pub mod shard_index;
 pub mod sharded;
 pub mod shards;

@@ -6,7 +6,6 @@
 //! the buffer.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use rand::seq::SliceRandom;
 
 use super::keys::Draw;
 use super::order::Stream;
+use super::shard::{Begun, Shard, fetch};
 use super::shard_index::{Entry, Extent, Recorder, ShardIndex};
 use super::shards::Shards;
 use super::shuffle::{Shuffle, ShuffleSize, Waiting};
@@ -27,45 +27,6 @@ use crate::error::DataError;
 const AHEAD: usize = 2;
 /// Samples of a shard that are read again together.
 const TOGETHER: usize = 64;
-
-/// A part of a data set that is read from its start to its end: a tar archive, a row group of a parquet file.
-pub trait Shard: Send + Sync {
-    /// For messages, without secrets.
-    fn name(&self) -> Arc<str>;
-
-    /// What tells it from other shards, wherever the files lie: the file's name, the number of a row group.
-    fn key(&self) -> String;
-
-    /// How many samples it has, where that is known without reading it.
-    fn len(&self) -> Option<u64> {
-        None
-    }
-
-    /// What tells its content from that of another day, where that is known without a question to somebody far away.
-    fn version(&self) -> Option<String>;
-
-    /// Begins to read it; it may be a while until somebody asks for the items. `draw` decides among several captions of a sample.
-    fn begin(&self, draw: Draw) -> Box<dyn Begun + '_>;
-
-    /// The samples at `extents`, in that order, which is ascending.
-    ///
-    /// # Errors
-    /// When they cannot be read, or the shard is no longer `version`.
-    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>>;
-}
-
-/// A shard that is being read.
-pub trait Begun {
-    /// Pushes all its items, each of which is noted before it is pushed.
-    ///
-    /// # Errors
-    /// Only for what no later shard can mend.
-    fn read(
-        self: Box<Self>,
-        sink: &mut dyn Sink,
-        recorder: &mut Recorder,
-    ) -> Result<ControlFlow<()>, DataError>;
-}
 
 /// How often a shard is drawn, and how large all are together.
 #[derive(Clone, Debug, Default)]
@@ -233,25 +194,6 @@ impl Sharded {
             index.add(&name, recorder);
         }
         Ok(read)
-    }
-}
-
-/// Samples of a shard that was read before, again.
-pub(super) fn fetch(
-    shard: &dyn Shard,
-    extents: &[Extent],
-    version: &str,
-    draw: &Draw,
-) -> Result<Vec<Item>, DataError> {
-    let failed = |reason: String| DataError::ShardChanged {
-        shard: shard.name().to_string(),
-        reason,
-    };
-    let items = shard.fetch(extents, version, draw);
-    let items = items.map_err(|error| failed(error.to_string()))?;
-    match items.len() == extents.len() {
-        true => Ok(items),
-        false => Err(failed("samples are missing".into())),
     }
 }
 

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use super::keys::Draw;
 use super::shard_index::Extent;
-use super::sharded::{Shard, fetch};
+use super::shard::{Shard, fetch};
 use super::{Item, Sample, Sink};
 use crate::error::DataError;
 use crate::storage::Watch;

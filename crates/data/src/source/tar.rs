@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use self::shard::TarShard;
 use super::keys::Keys;
-use super::sharded::{Sampling, Shard, Sharded};
+use super::shard::Shard;
+use super::sharded::{Sampling, Sharded};
 use super::shards::Shards;
 use super::shuffle::ShuffleSize;
 use crate::error::DataError;

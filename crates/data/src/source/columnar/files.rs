@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::super::columns::Columns;
 use super::super::listing;
-use super::super::sharded::Shard;
+use super::super::shard::Shard;
 use super::fault::Fault;
 use super::input::Input;
 use super::schema::{Misfit, Role};

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::keys::Draw;
 use super::super::shard_index::{Extent, Recorder};
-use super::super::sharded::{Begun, Shard};
+use super::super::shard::{Begun, Shard};
 use super::super::{Item, Problem, ProblemKind, Sink};
 use super::fault::Fault;
 use super::row::Rows;

@@ -10,7 +10,7 @@ use super::super::group::{Group, Grouper, Parts, Role, Seen};
 use super::super::keys::{Draw, Keys};
 use super::super::litter::is_litter_in_archive;
 use super::super::shard_index::{Extent, Recorder};
-use super::super::sharded::{Begun, Shard};
+use super::super::shard::{Begun, Shard};
 use super::super::shards::Shards;
 use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink, packed};
 use super::archive::{Member, Members};
