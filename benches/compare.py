@@ -4,6 +4,7 @@
   compare.py model     [--device cpu] [--peer-device cpu] [--batch 16] [--threads 2] [--precision fp32] [--model ViT-B-32]
   compare.py classify  --weights ViT-B-32.safetensors --image cat.jpg        process start to answer
   compare.py loader    --images FOLDER_OF_JPEGS [--train]                    one worker thread against one Python process
+  compare.py picture   --images FOLDER_OF_JPEGS              decoding and training transform: exact, and with --fast-decode
   compare.py tokenizer --captions captions.txt
 
 Build first: `cargo build --release --workspace --examples`. --target is cargo's target folder, --rounds how often each side runs;
@@ -66,6 +67,12 @@ def sides(args) -> tuple[list, list, dict]:
             [*python, HERE / "peer_loader.py", *flags],
             {"images_per_core_s": True},
         )
+    if args.what == "picture":
+        return (
+            [examples / "bench_picture", args.images],
+            [*python, HERE / "peer_picture.py", args.images],
+            {"decode_ms": False, "exact_ms": False, "fast_ms": False, "turbojpeg_ms": False},
+        )
     return (
         [examples / "bench_tokenizer", args.captions],
         [*python, HERE / "peer_loader.py", "--captions", args.captions],
@@ -75,7 +82,7 @@ def sides(args) -> tuple[list, list, dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "classify", "loader", "tokenizer"))
+    parser.add_argument("what", choices=("model", "classify", "loader", "picture", "tokenizer"))
     parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target")))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -13,7 +13,7 @@ use std::error::Error;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use openclip_data::image::{Augmentation, Limits, train_transform};
+use openclip_data::image::{Augmentation, Decoding, Limits, train_transform};
 use openclip_data::loader::{Loader, LoaderOptions};
 use openclip_data::source::open::{OpenOptions, open};
 use openclip_data::source::{Item, Order, Sink};
@@ -53,7 +53,12 @@ fn loader(spec: &str, size: usize, workers: usize) -> Result<f64, Box<dyn Error>
     let opened = open(spec, &OpenOptions::default())?;
     let size = [size; 2];
     let rgb_first = opened.rgb_first;
-    let transform = train_transform(size, Augmentation::default(), rgb_first, Limits::default())?;
+    let decoding = Decoding {
+        rgb_first,
+        fast: false,
+        limits: Limits::default(),
+    };
+    let transform = train_transform(size, Augmentation::default(), decoding)?;
     let options = LoaderOptions {
         workers,
         ..LoaderOptions::new(64, size, Order::training(0, 0))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use openclip_data::image::{Limits, eval_transform};
-use openclip_data::loader::{Loader, LoaderOptions};
+use openclip_data::loader::{Loader, LoaderOptions, Stats};
 use openclip_data::source::image_folder::ImageFolder;
 use openclip_data::source::open::Opened;
 use openclip_data::source::{Order, Source};
@@ -172,9 +172,10 @@ impl Validation {
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
             let source = Arc::clone(&set.folder) as Arc<dyn Source>;
-            let batches = self.load(encoder, source, false, None, self.batch_size)?;
-            let accuracy = run::zero_shot(encoder, &classifier, batches, &progress)?;
+            let mut batches = self.load(encoder, source, false, None, self.batch_size)?;
+            let accuracy = run::zero_shot(encoder, &classifier, batches.by_ref(), &progress)?;
             progress.finish();
+            tell_passed_over(&set.name, &batches.stats());
             known = Some((prompts, classifier));
             if accuracy.not_finite() > 0 {
                 is_finite = false;
@@ -193,9 +194,11 @@ impl Validation {
             let tokenizer = Some(Arc::clone(tokenizer));
             let source = Arc::clone(&pairs.source);
             let size = self.batch_size;
-            let batches = self.load(encoder, source, pairs.rgb_first, tokenizer, size)?;
-            let found = run::pairs(encoder, batches, pairs.named_by_picture, &progress)?;
+            let mut batches = self.load(encoder, source, pairs.rgb_first, tokenizer, size)?;
+            let by_picture = pairs.named_by_picture;
+            let found = run::pairs(encoder, batches.by_ref(), by_picture, &progress)?;
             progress.finish();
+            tell_passed_over("retrieval", &batches.stats());
             if !found.is_finite {
                 is_finite = false;
                 log::warn!("retrieval: features or loss are not finite; the metrics say nothing");
@@ -283,6 +286,20 @@ impl Validation {
             ..LoaderOptions::new(batch_size, encoder.image_size, Order::sequential())
         };
         Ok(Loader::start(source, transform, tokenizer, &options)?)
+    }
+}
+
+/// Says how many samples of a set were of no use, and why.
+fn tell_passed_over(set: &str, stats: &Stats) {
+    let dropped = stats
+        .problems
+        .iter()
+        .filter(|(kind, _)| kind.drops_sample());
+    let dropped: Vec<_> = dropped
+        .map(|(kind, count)| format!("{count} × {kind}"))
+        .collect();
+    if !dropped.is_empty() {
+        log::warn!("{set}: {} were passed over", dropped.join(", "));
     }
 }
 

@@ -120,8 +120,10 @@ impl Loading {
             format!("; {batches:.1} batches ready and {samples:.0} samples waiting on average")
         });
         format!(
-            "Loader: the trainer waited {:.0} % of the time{parts}; images/s of one thread: {}, {workers} workers{}",
+            "Loader: the trainer waited {:.0} % of the time{parts} and {:.1} s for the first batches of epochs; images/s of one \
+             thread: {}, {workers} workers{}",
             percent(waits.behind_start()),
+            waits.start.as_secs_f64(),
             rates.join(", "),
             queues.unwrap_or_default()
         )
@@ -261,8 +263,8 @@ mod tests {
         let loading = loading();
         assert_eq!(
             loading.summary(15.0, 4),
-            "Loader: the trainer waited 30 % of the time (decode 30 %); images/s of one thread: source 1000, decode 50, \
-             tokenize 5000, 4 workers; 1.0 batches ready and 30 samples waiting on average"
+            "Loader: the trainer waited 30 % of the time (decode 30 %) and 5.0 s for the first batches of epochs; \
+             images/s of one thread: source 1000, decode 50, tokenize 5000, 4 workers; 1.0 batches ready and 30 samples waiting on average"
         );
         let advice = loading.advice(15.0, 4).map(|(stage, _)| stage);
         assert_eq!(advice, Some(Stage::Decoding));

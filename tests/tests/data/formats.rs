@@ -255,7 +255,7 @@ fn a_tiff_of_many_gigabytes_is_refused_before_it_is_made() {
         (278, 13_000),
         (279, 4),
     ];
-    let bits = vec![64_u16; 16];
+    let bits = [64_u16; 16];
     let bits: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
     let mut file = tiff(&bits, &tags);
     // As many depths as samples, which lie where the pixels would.

@@ -60,7 +60,8 @@ fn read(path: &Path, expected: &Expected) -> Result<(Vec<Row>, Vec<ProblemKind>)
     let mut all = Collect::default();
     let order = Order::sequential();
     let walked = opened.source.pass(&order, 0, &mut all);
-    let _ = walked.map_err(|error| error.to_string())?;
+    let walked = walked.map_err(|error| error.to_string())?;
+    assert!(walked.is_continue());
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for item in all.0 {
         match item {
@@ -114,7 +115,7 @@ fn samples_are_grouped_as_in_openclip() {
                 &[ProblemKind::DuplicateKey]
             }
             "links" | "devices" => &[ProblemKind::MissingImage],
-            "no_suffix" | "meta" | "hidden" | "mac_folder" => &[ProblemKind::ForeignMembers],
+            "no_suffix" | "hidden" | "mac_folder" => &[ProblemKind::ForeignMembers],
             "blank_caption" => &[ProblemKind::MissingCaption],
             "empty_file" | "empty_archive" => &[ProblemKind::EmptyShard],
             "no_archive" => &[ProblemKind::UnreadableShard],

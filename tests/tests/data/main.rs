@@ -10,6 +10,7 @@
 mod augmentation;
 mod bad_data;
 mod csv_rows;
+mod fast_decode;
 mod formats;
 mod grouping;
 #[cfg(unix)]

@@ -247,7 +247,11 @@ fn shards(count: usize, samples: usize) -> Vec<(String, Vec<u8>)> {
 
 /// All batches of an epoch of training.
 fn loader(data: &str, num_batches: Option<u64>) -> Loader {
-    let source = open::open(data, &OpenOptions::default()).unwrap().source;
+    let options = OpenOptions {
+        dataset_type: "webdataset".into(),
+        ..OpenOptions::default()
+    };
+    let source = open::open(data, &options).unwrap().source;
     let preprocess = PreprocessConfig::default();
     let transform = eval_transform([16, 16], &preprocess, true, Limits::default()).unwrap();
     let order = Order::training(3, 0);

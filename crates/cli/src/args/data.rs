@@ -35,7 +35,7 @@ pub struct DataFormatArgs {
     /// By default the first there is of title, caption and text in a CSV file, in others of caption, text and title.
     #[arg(long, value_name = "COLUMN")]
     pub csv_caption_key: Option<String>,
-    /// Suffixes of the members of shards that hold pictures; the first that a sample has is taken
+    /// Suffixes of the members of shards that hold pictures; where a sample has several, the first listed is taken
     #[arg(long, value_name = "A;B", default_value = IMAGE_KEY)]
     pub image_key: String,
     /// Suffixes of the members of shards that hold captions, such as 'txt;caption' [default: txt, else the `caption` of a .json]

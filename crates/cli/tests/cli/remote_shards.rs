@@ -142,7 +142,7 @@ fn the_lines_of_openclip_that_pipe_shards() {
         "pipe:aws s3 cp s3://bucket/{00002..00003}.tar -",
     ]);
     run(validated).ok();
-    let results = site.room.path("logs/validated/checkpoints/results.jsonl");
+    let results = site.room.path("logs/validated/results.jsonl");
     let results = fs::read_to_string(results).unwrap();
     assert!(results.contains("\"clip_val_loss\""), "{results}");
 

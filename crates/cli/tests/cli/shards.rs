@@ -85,6 +85,12 @@ fn members_and_fields_are_chosen_by_flags() {
         "{}",
         ran.stderr
     );
+    assert!(
+        ran.stderr
+            .contains("retrieval: 1 × missing image, 1 × missing caption were passed over"),
+        "{}",
+        ran.stderr
+    );
     // The captions that are drawn are the same on any number of workers.
     let drawn = |workers: &str| {
         let more = ["--json-text-key-probs", "1", "1", "1", "--workers", workers];
@@ -155,7 +161,7 @@ fn a_share_of_bad_samples_is_passed_over_or_ends_the_run() {
     ] {
         assert!(error.contains(words), "{words}: {error}");
     }
-    let error = train(&room, "--max-skip 2 --name none").error(1);
+    let error = train(&room, "--max-skip 2 --name none").error(2);
     assert!(error.contains("--max-skip"), "{error}");
 }
 
@@ -173,7 +179,9 @@ fn a_source_with_nothing_usable_fails_soon() {
         let since = Instant::now();
         let error = train(
             &room,
-            &format!("--train-data other.tar --train-num-samples 3000 --max-skip {skip} --name x"),
+            &format!(
+                "--train-data other.tar --train-num-samples 3000 --max-skip {skip} --name at-{skip}"
+            ),
         )
         .error(1);
         assert!(since.elapsed() < Duration::from_secs(10));

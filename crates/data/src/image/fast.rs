@@ -24,7 +24,7 @@ use crate::error::DataError;
 
 /// How much larger than the view the crop has to stay when the picture is decoded at a share of its size: with less, the
 /// coarser filter shows.
-const MARGIN: f64 = 1.25;
+const MARGIN: f64 = 1.5;
 
 thread_local! {
     static PLANES: RefCell<[Plane; 3]> = RefCell::default();

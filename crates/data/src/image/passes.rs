@@ -5,7 +5,7 @@
 
 pub(super) mod kernel;
 
-use self::kernel::{Kernel, LANES, Portable};
+use self::kernel::{Kernel, LANES, Pairs, Portable, Weights};
 use super::taps::Taps;
 
 /// Columns that the vertical pass takes at once.
@@ -26,14 +26,60 @@ pub(crate) struct Planes<'a> {
     pub row: usize,
 }
 
-/// From `height` rows of interleaved `channels` to planes. `columns` is memory to work in.
+/// What the passes leave to the next picture.
+#[derive(Default)]
+pub(super) struct Room {
+    columns: Vec<[u8; LANES]>,
+    pairs: Vec<Pairs>,
+    weights: PairTaps,
+}
+
+/// Weights by pairs of source samples.
+#[derive(Default)]
+struct PairTaps {
+    /// First source sample per output pixel, and where its weights begin; after the last one, where they end.
+    spans: Vec<(usize, usize)>,
+    weights: Vec<Weights>,
+}
+
+impl PairTaps {
+    /// Pairs of every output pixel's first two samples and so on; where `even` those of the samples 0 and 1, 2 and 3 and so on, seen
+    /// from the first one that any needs. A sample that is missing has no weight.
+    fn compute(&mut self, taps: &Taps<i32>, even: bool) {
+        let (start, _) = taps.reach();
+        self.spans.clear();
+        self.weights.clear();
+        for x in 0..taps.len() {
+            let (first, weights) = taps.at(x);
+            let first = first - start;
+            let before = if even { first % 2 } else { 0 };
+            self.spans.push((first - before, self.weights.len()));
+            let weight = |i: usize| i.checked_sub(before).and_then(|i| weights.get(i)).copied();
+            let pairs = (before + weights.len()).div_ceil(2);
+            self.weights.extend((0..pairs).map(|pair| {
+                Weights::new([2 * pair, 2 * pair + 1].map(|i| weight(i).unwrap_or(0)))
+            }));
+        }
+        self.spans.push((0, self.weights.len()));
+    }
+
+    /// First source sample of an output pixel, and the weights from there on.
+    #[inline(always)]
+    fn at(&self, x: usize) -> (usize, &[Weights]) {
+        let (first, begin) = self.spans[x];
+        (first, &self.weights[begin..self.spans[x + 1].1])
+    }
+}
+
+/// From `height` rows of interleaved `channels` to planes. `room` is memory to work in.
 pub(super) fn horizontal_pass(
     taps: &Taps<i32>,
     input: Rows<'_>,
     (channels, height): (usize, usize),
-    columns: &mut Vec<[u8; LANES]>,
+    room: &mut Room,
     out: &mut Planes<'_>,
 ) {
+    room.weights.compute(taps, true);
     #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = pulp::x86::V3::try_new() {
         let pass = Horizontal {
@@ -42,7 +88,7 @@ pub(super) fn horizontal_pass(
             input,
             channels,
             height,
-            columns,
+            room,
             out,
         };
         return pulp::Simd::vectorize(kernel, pass);
@@ -53,18 +99,21 @@ pub(super) fn horizontal_pass(
         input,
         channels,
         height,
-        columns,
+        room,
         out,
     });
 }
 
-/// From planes with rows of `width` samples to planes.
+/// From planes with rows of `width` samples to planes. `room` is memory to work in.
 pub(super) fn vertical_pass(
     taps: &Taps<i32>,
     input: Rows<'_>,
     (planes, width): (usize, usize),
+    room: &mut Room,
     out: &mut Planes<'_>,
 ) {
+    room.weights.compute(taps, false);
+    let weights = &room.weights;
     #[cfg(target_arch = "x86_64")]
     if let Some(kernel) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(
@@ -72,6 +121,7 @@ pub(super) fn vertical_pass(
             Vertical {
                 kernel,
                 taps,
+                weights,
                 input,
                 planes,
                 width,
@@ -82,6 +132,7 @@ pub(super) fn vertical_pass(
     pulp::NullaryFnOnce::call(Vertical {
         kernel: Portable,
         taps,
+        weights,
         input,
         planes,
         width,
@@ -96,7 +147,7 @@ struct Horizontal<'a, 'o, K> {
     input: Rows<'a>,
     channels: usize,
     height: usize,
-    columns: &'a mut Vec<[u8; LANES]>,
+    room: &'a mut Room,
     out: &'a mut Planes<'o>,
 }
 
@@ -123,23 +174,38 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
             taps,
             input,
             height,
-            columns,
+            room,
             out,
             ..
         } = self;
+        let Room {
+            columns,
+            pairs,
+            weights,
+        } = room;
         let (left, right) = taps.reach();
-        columns.resize((right - left) * CHANNELS, [0; LANES]);
+        let count_of_pairs = (right - left).div_ceil(2);
+        columns.resize(2 * count_of_pairs * CHANNELS, [0; LANES]);
+        pairs.resize(count_of_pairs * CHANNELS, Pairs::default());
+        let samples = (right - left) * CHANNELS;
         for top in (0..height).step_by(LANES) {
             let count = LANES.min(height - top);
-            gather(kernel, input, top, count, columns);
+            gather(kernel, input, top, count, &mut columns[..samples]);
             let (pixels, _) = columns.as_chunks::<CHANNELS>();
+            let (pixels, _) = pixels.as_chunks::<2>();
+            let (paired, _) = pairs.as_chunks_mut::<CHANNELS>();
+            for ([first, second], pairs) in pixels.iter().zip(paired.iter_mut()) {
+                for ((first, second), pairs) in first.iter().zip(second).zip(pairs) {
+                    *pairs = kernel.pair(first, second);
+                }
+            }
             let mut block = [[[0; LANES]; LANES]; CHANNELS];
             for x in 0..taps.len() {
-                let (first, weights) = taps.at(x);
+                let (first, weights) = weights.at(x);
                 let mut sums = [kernel.start(); CHANNELS];
-                for (pixel, &weight) in pixels[first - left..].iter().zip(weights) {
-                    for (sums, values) in sums.iter_mut().zip(pixel) {
-                        *sums = kernel.add(*sums, values, weight);
+                for (pairs, &weights) in paired[first / 2..].iter().zip(weights) {
+                    for (sums, pairs) in sums.iter_mut().zip(pairs) {
+                        *sums = kernel.add(*sums, pairs, weights);
                     }
                 }
                 for (block, sums) in block.iter_mut().zip(sums) {
@@ -212,6 +278,7 @@ fn scatter(
 struct Vertical<'a, 'o, K> {
     kernel: K,
     taps: &'a Taps<i32>,
+    weights: &'a PairTaps,
     input: Rows<'a>,
     planes: usize,
     width: usize,
@@ -226,36 +293,35 @@ impl<K: Kernel> pulp::NullaryFnOnce for Vertical<'_, '_, K> {
         let Self {
             kernel,
             taps,
+            weights,
             input,
             planes,
             width,
             out,
         } = self;
-        let (top, _) = taps.reach();
+        let (top, bottom) = taps.reach();
         for plane in 0..planes {
             for y in 0..taps.len() {
-                let (first, weights) = taps.at(y);
-                let start = plane * input.plane + (first - top) * input.row;
+                let (first, weights) = weights.at(y);
+                let start = plane * input.plane + first * input.row;
+                // A second row that the last one lacks has no weight.
+                let last = plane * input.plane + (bottom - top - 1) * input.row;
                 let target = &mut out.data[plane * out.plane + y * out.row..][..width];
                 for (block, target) in target.chunks_mut(COLUMNS).enumerate() {
                     let mut sums = [kernel.start(); 2];
-                    let mut at = start + block * COLUMNS;
-                    for &weight in weights {
-                        // Samples beyond the row belong to the next one; their sums are not stored.
-                        let mut padded = [0; COLUMNS];
-                        let values = match input.data[at..].first_chunk::<COLUMNS>() {
-                            Some(values) => values,
-                            None => {
-                                let rest = &input.data[at..];
-                                padded[..rest.len()].copy_from_slice(rest);
-                                &padded
-                            }
-                        };
-                        let (halves, _) = values.as_chunks::<LANES>();
-                        for (sums, values) in sums.iter_mut().zip(halves) {
-                            *sums = kernel.add(*sums, values, weight);
+                    let mut row = start;
+                    for &weights in weights {
+                        let second = (row + input.row).min(last);
+                        let mut padded = [[0; COLUMNS]; 2];
+                        let [padding, other] = &mut padded;
+                        let first = columns(input.data, row + block * COLUMNS, padding);
+                        let second = columns(input.data, second + block * COLUMNS, other);
+                        let halves = first.as_chunks::<LANES>().0.iter();
+                        let halves = halves.zip(second.as_chunks::<LANES>().0);
+                        for (sums, (first, second)) in sums.iter_mut().zip(halves) {
+                            *sums = kernel.add(*sums, &kernel.pair(first, second), weights);
                         }
-                        at += input.row;
+                        row += 2 * input.row;
                     }
                     for (target, sums) in target.chunks_mut(LANES).zip(sums) {
                         let values = kernel.clip(sums);
@@ -266,6 +332,19 @@ impl<K: Kernel> pulp::NullaryFnOnce for Vertical<'_, '_, K> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// The samples from `at` on. Those beyond a row belong to the next one, and their sums are not stored.
+#[inline(always)]
+fn columns<'s>(data: &'s [u8], at: usize, padded: &'s mut [u8; COLUMNS]) -> &'s [u8; COLUMNS] {
+    match data[at..].first_chunk::<COLUMNS>() {
+        Some(values) => values,
+        None => {
+            let rest = &data[at..];
+            padded[..rest.len()].copy_from_slice(rest);
+            padded
         }
     }
 }

@@ -3,8 +3,7 @@
 
 use openclip_model::config::Interpolation;
 
-use super::passes::kernel::LANES;
-use super::passes::{COLUMNS, Planes, Rows, horizontal_pass, vertical_pass};
+use super::passes::{COLUMNS, Planes, Room, Rows, horizontal_pass, vertical_pass};
 use super::taps::{Taps, fixed_point};
 
 /// A rectangle in pixels.
@@ -80,7 +79,7 @@ pub(crate) struct Source<'a> {
 pub(crate) struct Resampler {
     horizontal: Taps<i32>,
     vertical: Taps<i32>,
-    columns: Vec<[u8; LANES]>,
+    room: Room,
     /// Result of the first pass.
     middle: Vec<u8>,
 }
@@ -103,7 +102,7 @@ impl Resampler {
         let Self {
             horizontal,
             vertical,
-            columns,
+            room,
             middle,
         } = self;
         horizontal.compute(
@@ -140,13 +139,13 @@ impl Resampler {
                 plane: 0,
                 row: samples,
             };
-            vertical_pass(vertical, input, (1, samples), &mut between);
+            vertical_pass(vertical, input, (1, samples), room, &mut between);
             let input = Rows {
                 data: middle,
                 row: samples,
                 plane: 0,
             };
-            horizontal_pass(horizontal, input, (channels, window.height), columns, out);
+            horizontal_pass(horizontal, input, (channels, window.height), room, out);
         } else {
             // Whole vectors in each row let the vertical pass read without looking for the row's end.
             let row = window.width.next_multiple_of(COLUMNS);
@@ -157,13 +156,13 @@ impl Resampler {
                 plane,
                 row,
             };
-            horizontal_pass(horizontal, input, (channels, height), columns, &mut between);
+            horizontal_pass(horizontal, input, (channels, height), room, &mut between);
             let input = Rows {
                 data: middle,
                 row,
                 plane,
             };
-            vertical_pass(vertical, input, (channels, window.width), out);
+            vertical_pass(vertical, input, (channels, window.width), room, out);
         }
     }
 }

@@ -270,6 +270,6 @@ impl Assembler {
         };
         let batch = std::mem::replace(&mut self.batch, next);
         self.batches += 1;
-        self.events.send(Event::Batch(batch)).is_ok()
+        self.events.send(Event::Batch(Box::new(batch))).is_ok()
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Ready {
 
 /// What the assembler hands to the caller.
 pub(super) enum Event {
-    Batch(Batch),
+    Batch(Box<Batch>),
     Failed(DataError),
     End,
 }

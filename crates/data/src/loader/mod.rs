@@ -208,7 +208,7 @@ impl Iterator for Loader {
             Some(Event::Batch(mut batch)) => {
                 self.has_begun = true;
                 batch.timing += timing;
-                Some(Ok(batch))
+                Some(Ok(*batch))
             }
             Some(Event::End) => {
                 self.events = None;

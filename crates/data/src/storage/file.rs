@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Stream, Watch, changed, closed};
+use super::stream::{Stream, Watch, changed, closed};
 
 /// How often who waits for the writer of a pipe asks whether the data are still wanted.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -34,10 +34,7 @@ pub(super) fn open(path: &Path, watch: &Watch) -> io::Result<Stream> {
             format!("{found}; expected a file or a pipe"),
         ));
     };
-    Ok(Stream {
-        input: Box::new(BufReader::with_capacity(BUFFER, file)),
-        version,
-    })
+    Ok(Stream::new(BufReader::with_capacity(BUFFER, file), version))
 }
 
 /// Length and time of the last change.

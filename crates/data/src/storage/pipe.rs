@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Patience, Watch, closed, mask};
+use super::mask::mask;
+use super::stream::{Patience, Watch, closed};
 
 /// Most bytes that are read from a command at a time, and how many such pieces wait at most.
 const PIECE: usize = 128 << 10;

@@ -70,13 +70,13 @@ pub fn verify<E: From<DataError>>(
         most: options.most,
     };
     let limits = options.limits;
-    let work = |_, sample: Sample| -> Result<u64, (Broken, Problem)> {
+    let work = |_, sample: Sample| -> Result<u64, Box<(Broken, Problem)>> {
         let place = sample.place();
         let (shard, key) = (sample.shard.clone(), sample.name.clone());
         let checked = check(sample, &place, limits);
         checked.map_err(|problem| {
             let shard = shard.map(|shard| shard.to_string());
-            (entry(shard, Some(key), &problem), problem)
+            Box::new((entry(shard, Some(key), &problem), problem))
         })
     };
     let walked = walk.run(source, work, |_, found| {
@@ -89,7 +89,7 @@ pub fn verify<E: From<DataError>>(
             }
             Found::Sample(Err(told)) => {
                 done(1);
-                told
+                *told
             }
             Found::Problem(problem) => {
                 let (shard, key) = parts(&problem);

@@ -27,10 +27,10 @@ pub struct AugmentArgs {
     pub aug_cfg: Vec<String>,
     /// Decode JPEGs no further than the training picture needs: faster, and nearly the same pixels
     ///
-    /// Parts outside the random cut are skipped, large pictures are decoded at 1/2, 1/4 or 1/8 of their size where the cut stays
-    /// at least a quarter larger than the training picture, and colours are not enlarged before they are resampled. Pixels differ
-    /// by less than 1/255 in the mean. Progressive JPEGs, CMYK and other formats are decoded in full, and so are validation
-    /// pictures.
+    /// What lies below the random cut is not read, large pictures are decoded at 1/2, 1/4 or 1/8 of their size where the cut stays
+    /// half as large again as the training picture, and colours are not enlarged before they are resampled. Pixels differ by less
+    /// than 1/255 in the mean; damage below the cut goes unseen. Progressive JPEGs, CMYK and other formats are decoded in full, and
+    /// so are validation pictures.
     #[arg(long)]
     pub fast_decode: bool,
 }

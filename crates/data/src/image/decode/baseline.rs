@@ -209,14 +209,15 @@ impl<'a> Baseline<'a> {
                     let [dc, ac] = part.tables;
                     let dc = metadata.dc_huffman_tables[dc].as_deref()?;
                     let ac = metadata.ac_huffman_tables[ac].as_deref()?;
-                    for place in 0..part.across * part.down {
+                    let side = sides[i];
+                    let places = (0..part.down).flat_map(|y| (0..part.across).map(move |x| (x, y)));
+                    for (x, y) in places {
                         bits.block(dc, ac, &mut predicted[i], &mut coefficients)?;
                         if !is_shown {
                             continue;
                         }
-                        let side = sides[i];
-                        let x = (unit * part.across + place % part.across) * side;
-                        let y = (row * part.down + place / part.across) * side;
+                        let x = (unit * part.across + x) * side;
+                        let y = (row * part.down + y) * side;
                         let out = plane.samples.get_mut(y * plane.stride + x..)?;
                         let (of, by) = (&coefficients, &part.quantizers);
                         match side {

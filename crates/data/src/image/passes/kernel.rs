@@ -8,6 +8,33 @@ pub(in crate::image) const LANES: usize = 16;
 /// What the fixed-point sums are rounded by.
 const HALF: i32 = 1 << (PRECISION - 1);
 
+/// Two samples of each lane, one beside the other.
+pub(super) type Pairs = [[i16; LANES]; 2];
+
+/// The weights of two samples. A weight is `high · 2¹¹ + low`, so that both parts fit the processor's products of pairs of 16 bits.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Weights {
+    high: [i16; 2],
+    low: [i16; 2],
+}
+
+/// Bits of a weight's lower part.
+const LOW: u32 = 11;
+
+impl Weights {
+    pub fn new(weights: [i32; 2]) -> Self {
+        Self {
+            high: weights.map(|weight| (weight >> LOW) as i16),
+            low: weights.map(|weight| (weight & ((1 << LOW) - 1)) as i16),
+        }
+    }
+
+    #[inline(always)]
+    fn whole(self) -> [i32; 2] {
+        [0, 1].map(|i| (i32::from(self.high[i]) << LOW) + i32::from(self.low[i]))
+    }
+}
+
 /// Sixteen sums side by side.
 pub(super) trait Kernel: Copy {
     type Sums: Copy;
@@ -15,8 +42,11 @@ pub(super) trait Kernel: Copy {
     /// The sums of nothing.
     fn start(self) -> Self::Sums;
 
-    /// Adds `weight * values`.
-    fn add(self, sums: Self::Sums, values: &[u8; LANES], weight: i32) -> Self::Sums;
+    /// Samples of one place and of the next.
+    fn pair(self, first: &[u8; LANES], second: &[u8; LANES]) -> Pairs;
+
+    /// Adds `weight * value` of both values of each lane.
+    fn add(self, sums: Self::Sums, pairs: &Pairs, weights: Weights) -> Self::Sums;
 
     /// The sums without their fraction, clipped to `u8`.
     fn clip(self, sums: Self::Sums) -> [u8; LANES];
@@ -38,9 +68,25 @@ impl Kernel for Portable {
     }
 
     #[inline(always)]
-    fn add(self, mut sums: Self::Sums, values: &[u8; LANES], weight: i32) -> Self::Sums {
-        for (sum, &value) in sums.iter_mut().zip(values) {
-            *sum += weight * i32::from(value);
+    fn pair(self, first: &[u8; LANES], second: &[u8; LANES]) -> Pairs {
+        std::array::from_fn(|half| {
+            std::array::from_fn(|i| {
+                let lane = half * LANES / 2 + i / 2;
+                i16::from(if i % 2 == 0 {
+                    first[lane]
+                } else {
+                    second[lane]
+                })
+            })
+        })
+    }
+
+    #[inline(always)]
+    fn add(self, mut sums: Self::Sums, pairs: &Pairs, weights: Weights) -> Self::Sums {
+        let [first, second] = weights.whole();
+        let (pairs, _) = pairs.as_flattened().as_chunks::<2>();
+        for (sum, &[a, b]) in sums.iter_mut().zip(pairs) {
+            *sum += first * i32::from(a) + second * i32::from(b);
         }
         sums
     }
@@ -56,41 +102,64 @@ impl Kernel for Portable {
     }
 }
 
+/// Sums of the weights' high parts and of their low ones, eight lanes each. They wrap, and so does what is made of them: the
+/// whole sum fits.
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V3 {
-    type Sums = [std::arch::x86_64::__m256i; 2];
+    type Sums = [[std::arch::x86_64::__m256i; 2]; 2];
 
     #[inline(always)]
     fn start(self) -> Self::Sums {
-        [self.avx._mm256_set1_epi32(HALF); 2]
+        let nothing = self.avx._mm256_setzero_si256();
+        [[nothing; 2], [self.avx._mm256_set1_epi32(HALF); 2]]
     }
 
     #[inline(always)]
-    fn add(self, [low, high]: Self::Sums, values: &[u8; LANES], weight: i32) -> Self::Sums {
-        let weight = self.avx._mm256_set1_epi32(weight);
-        let [first, last]: [i64; 2] = pulp::cast(*values);
-        let product = |values| {
-            let values = self
-                .avx2
-                ._mm256_cvtepu8_epi32(self.sse2._mm_set_epi64x(0, values));
-            self.avx2._mm256_mullo_epi32(values, weight)
+    fn pair(self, first: &[u8; LANES], second: &[u8; LANES]) -> Pairs {
+        let (first, second) = (pulp::cast(*first), pulp::cast(*second));
+        let halves = [
+            self.sse2._mm_unpacklo_epi8(first, second),
+            self.sse2._mm_unpackhi_epi8(first, second),
+        ];
+        halves.map(|half| pulp::cast(self.avx2._mm256_cvtepu8_epi16(half)))
+    }
+
+    #[inline(always)]
+    fn add(self, sums: Self::Sums, pairs: &Pairs, weights: Weights) -> Self::Sums {
+        let [high, low] =
+            [weights.high, weights.low].map(|parts| self.avx._mm256_set1_epi32(pulp::cast(parts)));
+        let pairs: [std::arch::x86_64::__m256i; 2] = pulp::cast(*pairs);
+        let added = |sum, pairs, weights| {
+            let products = self.avx2._mm256_madd_epi16(pairs, weights);
+            self.avx2._mm256_add_epi32(sum, products)
         };
+        let [high_sums, low_sums] = sums;
         [
-            self.avx2._mm256_add_epi32(low, product(first)),
-            self.avx2._mm256_add_epi32(high, product(last)),
+            [
+                added(high_sums[0], pairs[0], high),
+                added(high_sums[1], pairs[1], high),
+            ],
+            [
+                added(low_sums[0], pairs[0], low),
+                added(low_sums[1], pairs[1], low),
+            ],
         ]
     }
 
     #[inline(always)]
-    fn clip(self, sums: Self::Sums) -> [u8; LANES] {
+    fn clip(self, [high, low]: Self::Sums) -> [u8; LANES] {
         const SHIFT: i32 = PRECISION as i32;
-        let [low, high] = sums.map(|sums| {
+        const LOW_SHIFT: i32 = LOW as i32;
+        let narrow = |high, low| {
+            let high = self.avx2._mm256_slli_epi32::<LOW_SHIFT>(high);
+            let sums = self.avx2._mm256_add_epi32(high, low);
             let sums = self.avx2._mm256_srai_epi32::<SHIFT>(sums);
             let upper = self.avx2._mm256_extracti128_si256::<1>(sums);
             self.sse2
                 ._mm_packs_epi32(self.avx._mm256_castsi256_si128(sums), upper)
-        });
-        pulp::cast(self.sse2._mm_packus_epi16(low, high))
+        };
+        let halves = [narrow(high[0], low[0]), narrow(high[1], low[1])];
+        pulp::cast(self.sse2._mm_packus_epi16(halves[0], halves[1]))
     }
 
     #[inline(always)]
@@ -125,14 +194,22 @@ mod tests {
             -(1 << PRECISION),
             0,
         ];
-        let (mut sums, mut expected) = (kernel.start(), Portable.start());
-        for (y, (row, weight)) in square.iter().zip(weights.into_iter().cycle()).enumerate() {
+        for (y, row) in square.iter().enumerate() {
             for x in 0..LANES {
                 assert_eq!(turned[x][y], row[x]);
             }
-            sums = kernel.add(sums, row, weight);
-            expected = Portable.add(expected, row, weight);
-            assert_eq!(kernel.clip(sums), Portable.clip(expected), "after {y} rows");
+        }
+        let mut sums = kernel.start();
+        let mut expected = [HALF; LANES];
+        let (rows, _) = square.as_chunks::<2>();
+        let (weights, _) = weights.as_chunks::<2>();
+        for (y, ([first, second], weights)) in rows.iter().zip(weights.iter().cycle()).enumerate() {
+            sums = kernel.add(sums, &kernel.pair(first, second), Weights::new(*weights));
+            for (lane, sum) in expected.iter_mut().enumerate() {
+                *sum += weights[0] * i32::from(first[lane]) + weights[1] * i32::from(second[lane]);
+            }
+            let clipped = expected.map(|sum| (sum >> PRECISION).clamp(0, 255) as u8);
+            assert_eq!(kernel.clip(sums), clipped, "after {y} pairs");
         }
     }
 

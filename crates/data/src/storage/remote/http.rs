@@ -12,7 +12,7 @@ use reqwest::header::{
 use reqwest::{Client, StatusCode};
 use url::Url;
 
-use super::{Answer, Failure, Known};
+use super::answer::{Answer, Failure, Known, with_causes};
 
 /// Redirects and proxies (`HTTPS_PROXY` and its kin) are the client's affair.
 static CLIENT: LazyLock<Result<Client, String>> = LazyLock::new(|| {
@@ -117,15 +117,10 @@ fn refused(url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
     }
 }
 
-/// An error of the connection, with its causes: the first is rarely the one that says what happened.
+/// An error of the connection.
 fn broken(error: reqwest::Error) -> Failure {
     let error = error.without_url();
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
+    let reason = with_causes(&error);
     match error.is_builder() || error.is_redirect() {
         true => Failure::last(io::ErrorKind::InvalidInput, reason),
         false => Failure::transient(reason),

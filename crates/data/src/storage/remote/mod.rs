@@ -1,30 +1,32 @@
 //! Files behind an address, read ahead by tasks of one small runtime.
 //!
+//! * `answer` – what all of them answer, or why not
 //! * `http` – web servers and the Hugging Face hub
 //! * `objects` – S3, Google's and Azure's stores
 //! * `profile` – keys of Amazon's profile files
 //!
 //! This file holds what they share: a task that reads on where a cut ended, and the reader that waits for it.
 
+mod answer;
 mod http;
 pub(super) mod objects;
 mod profile;
 
-use std::collections::HashSet;
 use std::io::{self, BufRead, Read};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use rand::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
-use super::{Patience, Stream, Watch, cannot_seek, changed, closed, mask};
+use self::answer::{Answer, Failure, Known, has_answered, install_cryptography, remember_answer};
+use super::mask::mask;
+use super::stream::{Patience, Stream, Watch, cannot_seek, changed, closed};
 
 /// How often who waits asks whether the data are still wanted.
 const TICK: Duration = Duration::from_millis(100);
@@ -37,28 +39,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Most attempts at a host that has answered nothing yet: its name may be wrong, and nobody waits long to hear that.
 const FIRST_ATTEMPTS: u32 = 5;
 
-/// Hosts and buckets that gave somebody bytes.
-static ANSWERED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-
-fn host(url: &Url) -> String {
-    format!("{}://{}", url.scheme(), url.authority())
-}
-
-fn has_answered(url: &Url) -> bool {
-    let hosts = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
-    hosts
-        .as_ref()
-        .is_some_and(|hosts| hosts.contains(&host(url)))
-}
-
-fn remember_answer(url: &Url) {
-    let mut hosts = ANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
-    hosts.get_or_insert_default().insert(host(url));
-}
-
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    // The same cryptography as downloads from the hub have; another one may be installed already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_cryptography();
     let mut builder = Builder::new_multi_thread();
     builder
         .worker_threads(2)
@@ -70,84 +52,6 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
 fn runtime() -> io::Result<&'static Runtime> {
     let failed = |error: &io::Error| io::Error::new(error.kind(), error.to_string());
     RUNTIME.as_ref().map_err(failed)
-}
-
-/// Why an attempt failed.
-#[derive(Debug)]
-struct Failure {
-    reason: String,
-    kind: io::ErrorKind,
-    /// Whether another attempt may succeed.
-    is_transient: bool,
-    /// When to try again, where the server says so.
-    after: Option<Duration>,
-}
-
-impl Failure {
-    fn transient(reason: impl ToString) -> Self {
-        Self {
-            reason: reason.to_string(),
-            kind: io::ErrorKind::Other,
-            is_transient: true,
-            after: None,
-        }
-    }
-
-    fn last(kind: io::ErrorKind, reason: impl ToString) -> Self {
-        Self {
-            kind,
-            is_transient: false,
-            ..Self::transient(reason)
-        }
-    }
-
-    /// On one line, without secrets, after so many attempts.
-    fn into_error(self, attempts: u32) -> io::Error {
-        let reason = mask(&self.reason);
-        let mut reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some((end, _)) = reason.char_indices().nth(400) {
-            reason.truncate(end);
-        }
-        if self.is_transient && attempts > 1 {
-            reason += &format!(" ({attempts} attempts)");
-        }
-        io::Error::new(self.kind, reason)
-    }
-}
-
-/// An answer: bytes from `start` on.
-struct Answer {
-    start: u64,
-    known: Known,
-    pieces: BoxStream<'static, Result<Bytes, Failure>>,
-}
-
-/// What an answer says of the file.
-#[derive(Clone)]
-struct Known {
-    /// Bytes of the whole.
-    total: Option<u64>,
-    /// What tells this file from the one that may lie there tomorrow.
-    tag: Option<String>,
-    /// Whether any part of it can be asked for.
-    has_ranges: bool,
-}
-
-impl Known {
-    /// `None` where the file cannot be read from the middle.
-    fn version(&self) -> Option<String> {
-        let total = self.total.filter(|_| self.has_ranges)?;
-        let tag = self.tag.as_deref().unwrap_or_default();
-        Some(format!("{total} {tag}"))
-    }
-
-    /// Whether another answer is about other bytes. What one of them does not say differs from nothing.
-    fn differs(&self, other: &Self) -> bool {
-        let tags = self.tag.as_ref().zip(other.tag.as_ref());
-        let totals = self.total.zip(other.total);
-        tags.is_some_and(|(one, other)| one != other)
-            || totals.is_some_and(|(one, other)| one != other)
-    }
 }
 
 async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answer, Failure> {
@@ -309,10 +213,7 @@ impl Request {
     /// Waits for the first answer.
     pub(super) fn wait(self, watch: Watch) -> io::Result<Stream> {
         let (known, reader) = self.answer(watch)?;
-        Ok(Stream {
-            version: known.version(),
-            input: Box::new(reader),
-        })
+        Ok(Stream::new(reader, known.version()))
     }
 
     fn answer(self, watch: Watch) -> io::Result<(Known, Reader)> {

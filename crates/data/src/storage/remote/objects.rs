@@ -15,7 +15,10 @@ use object_store::{
 };
 use url::Url;
 
-use super::{Answer, Failure, Known, profile};
+use super::answer::{
+    Answer, Failure, Known, has_answered, host, install_cryptography, with_causes,
+};
+use super::profile;
 
 /// Settings of the environment and of profile files, as users of the stores' own tools have them, and what is needed at least.
 const NEEDED: [(&str, &str); 3] = [
@@ -55,6 +58,7 @@ pub(in crate::storage) fn bucket(
     retry: RetryConfig,
     timeout: &str,
 ) -> Result<Arc<dyn ObjectStore>, String> {
+    install_cryptography();
     let address = url.as_str();
     let key = ClientConfigKey::Timeout;
     let store: Result<Arc<dyn ObjectStore>, Error> = match scheme(url) {
@@ -113,7 +117,7 @@ fn amazon() -> Result<AmazonS3Builder, String> {
 static BUCKETS: Mutex<Option<HashMap<String, Arc<dyn ObjectStore>>>> = Mutex::new(None);
 
 fn known_bucket(url: &Url) -> Result<Arc<dyn ObjectStore>, String> {
-    let name = super::host(url);
+    let name = host(url);
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     let buckets = buckets.get_or_insert_default();
     if let Some(bucket) = buckets.get(&name) {
@@ -159,15 +163,15 @@ pub(super) async fn ask(url: &Url, from: u64, until: Option<u64>) -> Result<Answ
         },
         pieces: answer
             .into_stream()
-            .map(|piece| piece.map_err(Failure::transient))
+            .map(|piece| piece.map_err(|error| Failure::transient(with_causes(&error))))
             .boxed(),
     })
 }
 
 fn failed(url: &Url, error: Error) -> Failure {
-    let text = error.to_string();
+    let text = with_causes(&error);
     // A machine without a role: others than this cloud's have none, and keys that are missing do not come by waiting.
-    if !super::has_answered(url) && ROLES.iter().any(|part| text.contains(part)) {
+    if !has_answered(url) && ROLES.iter().any(|part| text.contains(part)) {
         let reason = format!(
             "no credentials, and no role of this machine; needed: {}",
             needed(url)

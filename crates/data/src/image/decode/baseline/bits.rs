@@ -4,6 +4,7 @@ use libjpeg_turbo_rs::common::huffman_table::HuffmanTable;
 use libjpeg_turbo_rs::common::quant_table::ZIGZAG_ORDER;
 
 /// A reader of bits that takes eight bytes at a time where none of them is a mark.
+#[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next byte that is not in `buffer` as a whole.
@@ -51,12 +52,13 @@ impl<'a> Bits<'a> {
                 return;
             }
         }
-        self.fill_slowly();
+        // By value: a reference would keep the reader in memory instead of registers.
+        *self = self.filled_slowly();
     }
 
     #[cold]
     #[inline(never)]
-    fn fill_slowly(&mut self) {
+    fn filled_slowly(mut self) -> Self {
         while self.left <= 56 {
             let byte = match (self.data.get(self.at), self.data.get(self.at + 1)) {
                 (Some(0xff), Some(0)) => {
@@ -76,6 +78,7 @@ impl<'a> Bits<'a> {
             self.buffer |= u64::from(byte) << (56 - self.left);
             self.left += 8;
         }
+        self
     }
 
     #[inline(always)]

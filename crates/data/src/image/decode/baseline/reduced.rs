@@ -68,3 +68,48 @@ fn pass<const N: usize>(rows: &[[i32; N]; 8], shift: u32) -> [[i32; N]; 4] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of a few coefficients, as those of pictures are, beside the means of what libjpeg's full transform makes of them.
+    #[test]
+    fn samples_are_means_of_the_full_transforms() {
+        let full = libjpeg_turbo_rs::simd::detect().idct_islow;
+        let quantizers = [1; 64];
+        for case in 0..200_usize {
+            let mut coefficients = [0; 64];
+            coefficients[0] = (case * 7 % 400) as i16 - 200;
+            for i in 0..case % 6 {
+                let step = case * 31 + i * 17;
+                coefficients[step * 13 % 64] = (step * 29 % 121) as i16 - 60;
+            }
+            let mut block = [0; 64];
+            full(&coefficients, &quantizers, &mut block);
+            let mean = |side: usize, i: usize| {
+                let (top, left) = (i * side / 8 * side, i * side % 8);
+                let rows = top..top + side;
+                let samples = rows.flat_map(|y| (left..left + side).map(move |x| (y, x)));
+                let sum: u32 = samples.map(|(y, x)| u32::from(block[8 * y + x])).sum();
+                sum as f64 / (side * side) as f64
+            };
+            // Where samples are cut off at black or white their mean is another.
+            if block.iter().any(|&sample| sample == 0 || sample == 255) {
+                continue;
+            }
+            let check = |samples: &[u8], side: usize| {
+                for (i, &sample) in samples.iter().enumerate() {
+                    let apart = (f64::from(sample) - mean(side, i)).abs();
+                    assert!(
+                        apart <= 1.3,
+                        "case {case}, {side} to one, sample {i}: {apart}"
+                    );
+                }
+            };
+            check(&half(&coefficients, &quantizers), 2);
+            check(&quarter(&coefficients, &quantizers), 4);
+            check(&eighth(&coefficients, &quantizers), 8);
+        }
+    }
+}
