@@ -153,7 +153,7 @@ fn a_picture_without_a_caption_had_the_row_of_an_empty_text() {
 #[test]
 fn a_column_of_captions_that_is_not_there_went_without_a_word() {
     let room = Room::new();
-    room.write("pairs.csv", "filepath\tcaption\nred.png\ta red square\n");
+    room.write("pairs.csv", "filepath\twords\nred.png\ta red square\n");
     let ran = embed(&room, &["--images", "pairs.csv"]).ok();
     let note = &told(&ran, "note")[0];
     assert!(
