@@ -36,7 +36,7 @@ pub fn advice(
         Stage::Decoding if has_cores => ("decode", more_workers()),
         Stage::Decoding => (
             "decode",
-            format!("all {cores} cores are at work; make the pictures smaller with `openclip data pack --resize`"),
+            format!("all {cores} cores are at work; try --fast-decode, or make the pictures smaller with `openclip data pack --resize`"),
         ),
         Stage::Tokenizing if has_cores => ("the tokenizer", more_workers()),
         Stage::Tokenizing => ("the tokenizer", format!("all {cores} cores are at work")),

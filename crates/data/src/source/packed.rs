@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 use lzma_rust2::XzReader;
 
 use super::MAX_MEMBER_BYTES;
-use super::zstd::Zstd;
+use super::zstd::{MOST_MEMORY, Zstd};
 
 use crate::storage::{Patience, Place, Watch};
 
@@ -17,8 +17,6 @@ use crate::storage::{Patience, Place, Watch};
 const BUFFER: usize = 1 << 20;
 /// First bytes by which formats are told.
 const START: usize = 10;
-/// Most memory that a file may ask for to be unpacked: what the `zstd` program allows, and twice the dictionary of `xz -9`.
-pub(super) const MOST_MEMORY: u64 = 128 << 20;
 /// From [`MAX_MEMBER_BYTES`] on, most bytes that come out for each that goes in. Tables reach some dozens and gzip at most 1,032;
 /// the other formats have no bound.
 const MOST_GAIN: u64 = 1032;

@@ -9,8 +9,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::keys::Draw;
-use super::shard_index::Extent;
 use super::shard::{Shard, fetch};
+use super::shard_index::Extent;
 use super::{Item, Sample, Sink};
 use crate::error::DataError;
 use crate::storage::Watch;

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::packed::MOST_MEMORY;
+/// Most memory that a file may ask for to be unpacked: what the `zstd` program allows, and twice the dictionary of `xz -9`.
+pub(super) const MOST_MEMORY: u64 = 128 << 20;
 
 /// Reads the content of all frames, and compares the checksum of each that has one.
 pub(super) struct Zstd<R> {

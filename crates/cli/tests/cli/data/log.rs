@@ -50,10 +50,8 @@ fn a_run_tells_what_it_waited_for() {
         line.contains("decode") && line.contains(" samples waiting on average"),
         "{log}"
     );
-    assert!(
-        of("waiting for decode ").contains(" % of the time: "),
-        "{log}"
-    );
+    // What it waits for most is the machine's affair as well.
+    assert!(of("waiting for ").contains(" % of the time: "), "{log}");
     let events = fs::read_dir(room.path("logs/run/tensorboard"))
         .unwrap()
         .next()

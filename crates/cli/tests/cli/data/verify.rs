@@ -13,7 +13,7 @@ fn what_is_broken_is_listed_and_the_status_tells() {
     let starts = [
         "s/000.tar: c: undecodable image (JPEG picture cannot be decoded",
         "s/000.tar: d: missing caption (",
-        "s/001.tar: g: missing image (members: txt)",
+        "s/001.tar: g: missing image (no jpg, png, jpeg, webp; members: txt)",
         "s/002.tar: unreadable shard (",
         "3 shards (s/{000..002}.tar): 4 samples are whole, 4 broken, ",
     ];

@@ -8,8 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::keys::Draw;
-use super::super::shard_index::{Extent, Recorder};
 use super::super::shard::{Begun, Shard};
+use super::super::shard_index::{Extent, Recorder};
 use super::super::{Item, Problem, ProblemKind, Sink};
 use super::fault::Fault;
 use super::row::Rows;
