@@ -18,7 +18,7 @@ pub trait Shard: Send + Sync {
     fn key(&self) -> String;
 
     /// How many samples it has, where that is known without reading it.
-    fn len(&self) -> Option<u64> {
+    fn samples(&self) -> Option<u64> {
         None
     }
 

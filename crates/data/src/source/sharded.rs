@@ -209,7 +209,7 @@ impl Source for Sharded {
         };
         let said = || match &self.sampling.sizes {
             Some(shards) => shards.num_samples(),
-            None => Ok(self.shards.iter().map(|shard| shard.len()).sum()),
+            None => Ok(self.shards.iter().map(|shard| shard.samples()).sum()),
         };
         match train_num_samples {
             Some(samples) => Ok(samples),

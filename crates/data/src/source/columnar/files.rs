@@ -64,7 +64,7 @@ pub(crate) fn open(spec: &str, format: Format, columns: &Columns) -> Result<Open
             }
         }
     }
-    let rows = units.iter().filter_map(Shard::len).sum::<u64>();
+    let rows = units.iter().filter_map(Shard::samples).sum::<u64>();
     if rows == 0 {
         let none = || (&places[0], "no row in it".to_owned());
         let (place, reason) = first_fault.unwrap_or_else(none);

@@ -153,7 +153,11 @@ fn check_page(header: &[u8]) -> io::Result<()> {
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 // Zigzag; a size below zero is refused by who reads on.
-                return Some(if value % 2 == 0 { value / 2 } else { 0 });
+                return Some(if value.is_multiple_of(2) {
+                    value / 2
+                } else {
+                    0
+                });
             }
         }
         None

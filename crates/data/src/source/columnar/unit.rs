@@ -124,7 +124,11 @@ impl Part {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        if self.read([0..self.extent().1], &mut push).is_continue() && !together.is_empty() {
+        if self
+            .read(std::iter::once(0..self.extent().1), &mut push)
+            .is_continue()
+            && !together.is_empty()
+        {
             let _ = sender.send(together);
         }
     }
@@ -155,7 +159,7 @@ impl Shard for Unit {
         }
     }
 
-    fn len(&self) -> Option<u64> {
+    fn samples(&self) -> Option<u64> {
         Some(self.0.extent().1)
     }
 
@@ -226,7 +230,7 @@ impl Begun for Reading<'_> {
         };
         let Some(items) = &self.items else {
             let part = &self.unit.0;
-            return Ok(part.read([0..part.extent().1], &mut push));
+            return Ok(part.read(std::iter::once(0..part.extent().1), &mut push));
         };
         let mut count = 0;
         loop {

@@ -113,7 +113,7 @@ fn a_caption_in_a_txt_member_goes_before_one_in_json() {
         }
         match items(grouper.finish().unwrap(), &keys).pop() {
             Some(Item::Sample(sample)) => Ok(sample.caption),
-            other => Err(other),
+            other => Err(Box::new(other)),
         }
     };
     let of = |members: &[(&str, &str)]| caption(members).unwrap();
@@ -126,7 +126,7 @@ fn a_caption_in_a_txt_member_goes_before_one_in_json() {
     assert_eq!(of(&[("a.jpg", "")]), None);
     let broken = caption(&[("a.jpg", ""), ("a.json", "{")]).unwrap_err();
     assert!(
-        matches!(&broken, Some(Item::Problem(problem)) if problem.kind == ProblemKind::InvalidCaption),
+        matches!(broken.as_ref(), Some(Item::Problem(problem)) if problem.kind == ProblemKind::InvalidCaption),
         "{broken:?}"
     );
 }

@@ -135,12 +135,11 @@ impl<'a> Bits<'a> {
         while index < 64 {
             self.fill();
             let (joined, symbol, length) = ac.lookup_combined(self.peek());
-            let value;
-            if joined != 0 {
+            let value = if joined != 0 {
                 // Value, run and length of both in one entry.
                 index += usize::from(joined as u16 >> 4 & 15);
                 self.skip((joined & 15) as u8);
-                value = joined >> 8;
+                joined >> 8
             } else {
                 let symbol = match length {
                     0 => self.symbol(ac)?,
@@ -158,8 +157,8 @@ impl<'a> Bits<'a> {
                     break;
                 }
                 index += run;
-                value = self.value(size);
-            }
+                self.value(size)
+            };
             // libjpeg lets a run that goes too far end in the last place.
             coefficients[ZIGZAG_ORDER[index.min(63)]] = value;
             index += 1;
