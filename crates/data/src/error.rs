@@ -217,6 +217,14 @@ pub enum DataError {
         /// The list.
         pattern: String,
     },
+    /// A part of unknown size of a list of several kinds.
+    #[error(
+        "{source_name}: its number of samples is unknown, which a list of several kinds of data goes by; put sizes.json or __len__ beside its first shard"
+    )]
+    UnknownPartLength {
+        /// The part.
+        source_name: String,
+    },
     /// A list of shards, `@FILE`, that cannot be used.
     #[error("{path}: {reason}")]
     ShardList {

@@ -48,6 +48,12 @@ pub(super) struct Found {
 }
 
 impl Columns {
+    /// What tells columns that a user names from the usual ones.
+    pub(super) fn mark(&self) -> Option<String> {
+        let is_named = self.image.is_some() || self.caption.is_some();
+        is_named.then(|| format!("{:?} {:?}", self.image, self.caption))
+    }
+
     /// Finds the columns among `names`. A usual name is known in any case: img2dataset's lists of LAION have `URL` and `TEXT`.
     ///
     /// # Errors

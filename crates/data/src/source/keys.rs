@@ -2,6 +2,7 @@
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use twox_hash::XxHash3_128;
 
 use super::Order;
 use super::order::Stream;
@@ -211,9 +212,9 @@ pub struct Draw {
 
 impl Draw {
     fn rng(&self, key: &str) -> StdRng {
-        let key = u64::from(crc32fast::hash(key.as_bytes()));
-        let index = (self.pass << 52) ^ (self.shard << 32) ^ key;
-        self.order.rng(Stream::Caption, index)
+        let place = [self.pass.to_le_bytes(), self.shard.to_le_bytes()].concat();
+        let index = XxHash3_128::oneshot(&[&place, key.as_bytes()].concat());
+        self.order.rng(Stream::Caption, index as u64)
     }
 }
 

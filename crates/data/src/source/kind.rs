@@ -78,6 +78,11 @@ impl DatasetKind {
         }
     }
 
+    /// Whether its samples come in shards.
+    pub fn is_sharded(self) -> bool {
+        matches!(self, Self::Webdataset | Self::Parquet | Self::Arrow)
+    }
+
     /// Whether its samples are numbered, so that an epoch is all of them, whatever `--train-num-samples` says.
     pub fn is_numbered(self) -> bool {
         matches!(self, Self::Csv | Self::Coco | Self::Flickr | Self::Folder)

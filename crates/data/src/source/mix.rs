@@ -35,36 +35,54 @@ pub struct Part {
 #[derive(Clone)]
 pub struct Mix {
     parts: Vec<Part>,
-    /// Samples of each.
-    sizes: Vec<u64>,
     is_resampled: bool,
 }
 
 impl Mix {
     /// One source of `parts`.
-    ///
-    /// # Errors
-    /// When one of them does not know how many samples it has.
-    pub fn new(parts: Vec<Part>, is_resampled: bool) -> Result<Self, DataError> {
-        let sizes = parts.iter().map(|part| part.source.num_samples(None));
-        Ok(Self {
-            sizes: sizes.collect::<Result<_, _>>()?,
+    pub fn new(parts: Vec<Part>, is_resampled: bool) -> Self {
+        Self {
             parts,
             is_resampled,
-        })
+        }
     }
 
-    fn draws(&self, order: &Order, pass: u64) -> Draws {
+    /// How many samples each part has.
+    fn sizes(&self) -> Result<Vec<u64>, DataError> {
+        let size = |part: &Part| {
+            let size = part.source.num_samples(None);
+            size.map_err(|error| match error {
+                DataError::UnknownLength { source_name } => {
+                    DataError::UnknownPartLength { source_name }
+                }
+                other => other,
+            })
+        };
+        self.parts.iter().map(size).collect()
+    }
+
+    fn draws(&self, order: &Order, pass: u64) -> Result<Draws, DataError> {
         let world = order.world.max(1) as u64;
-        let left: Vec<u64> = self.sizes.iter().map(|size| size.div_ceil(world)).collect();
+        let left: Vec<u64> = self
+            .sizes()?
+            .iter()
+            .map(|size| size.div_ceil(world))
+            .collect();
         let weights = left.iter().zip(&self.parts);
-        let weights = weights.map(|(left, part)| *left as f64 * part.factor);
-        Draws {
+        let weights: Vec<f64> = weights
+            .map(|(left, part)| *left as f64 * part.factor)
+            .collect();
+        if self.is_resampled && !(f64::MIN_POSITIVE..=f64::MAX).contains(&weights.iter().sum()) {
+            return Err(DataError::NoShards {
+                pattern: self.describe(),
+            });
+        }
+        Ok(Draws {
             rng: order.rng(Stream::PartDraws, pass),
             total: left.iter().sum(),
-            weights: self.is_resampled.then(|| weights.collect()),
+            weights: self.is_resampled.then_some(weights),
             left,
-        }
+        })
     }
 }
 
@@ -123,7 +141,8 @@ impl Source for Mix {
     }
 
     fn num_samples(&self, train_num_samples: Option<u64>) -> Result<u64, DataError> {
-        Ok(train_num_samples.unwrap_or_else(|| self.sizes.iter().sum()))
+        let samples = self.sizes()?.iter().sum();
+        Ok(train_num_samples.unwrap_or(samples))
     }
 
     fn batches(&self, samples: u64, world: usize, batch_size: usize) -> u64 {
@@ -133,9 +152,8 @@ impl Source for Mix {
     fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&[u8::from(self.is_resampled)]);
-        for (part, size) in self.parts.iter().zip(&self.sizes) {
+        for part in &self.parts {
             hasher.update(&part.source.fingerprint().to_le_bytes());
-            hasher.update(&size.to_le_bytes());
             hasher.update(&part.factor.to_le_bytes());
         }
         hasher.finalize()
@@ -155,7 +173,7 @@ impl Source for Mix {
             }
             return Ok(ControlFlow::Continue(()));
         }
-        let mut draws = self.draws(order, pass);
+        let mut draws = self.draws(order, pass)?;
         let mut skips = vec![0; self.parts.len()];
         while sink.is_skipping() {
             match draws.next() {
@@ -171,6 +189,7 @@ impl Source for Mix {
                     items,
                     skip,
                     pushed: 0,
+                    is_told: false,
                     watch: sink.watch(),
                 };
                 scope.spawn(move || walker.walk(part.source.as_ref(), order, pass));
@@ -204,6 +223,8 @@ struct Walker {
     /// Items still to be left out.
     skip: u64,
     pushed: u64,
+    /// Something that costs no sample was told of.
+    is_told: bool,
     watch: Watch,
 }
 
@@ -233,6 +254,15 @@ impl Sink for Walker {
     }
 
     fn push(&mut self, item: Item) -> ControlFlow<()> {
+        if let Item::Problem(problem) = &item
+            && problem.kind.is_harmless()
+        {
+            // It would take the place of a sample.
+            if !std::mem::replace(&mut self.is_told, true) {
+                log::warn!("{problem}; others like it are not told");
+            }
+            return ControlFlow::Continue(());
+        }
         if self.jump(1) == 1 {
             return ControlFlow::Continue(());
         }
@@ -287,7 +317,7 @@ mod tests {
                 factor: two,
             },
         ];
-        Mix::new(parts, resampled).unwrap()
+        Mix::new(parts, resampled)
     }
 
     /// Leaves out the first items.

@@ -13,7 +13,7 @@ use super::mix::{Mix, Part};
 use super::shard::Shard;
 use super::shard_index::ShardIndex;
 use super::sharded::{Sampling, Sharded};
-use super::shards::{Shards, parse_factors, parts};
+use super::shards::{parse_factors, parts};
 use super::shuffle::ShuffleSize;
 use super::synthetic::Synthetic;
 use super::table::Table;
@@ -37,6 +37,8 @@ pub struct OpenOptions {
     pub num_samples: Option<u64>,
     /// Where it is remembered what shards hold, so that a resume can jump.
     pub index: Option<Arc<ShardIndex>>,
+    /// How much waits to be shuffled, of shards.
+    pub shuffle: ShuffleSize,
 }
 
 impl Default for OpenOptions {
@@ -49,6 +51,7 @@ impl Default for OpenOptions {
             upsampling_factors: None,
             num_samples: None,
             index: None,
+            shuffle: ShuffleSize::default(),
         }
     }
 }
@@ -96,17 +99,36 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
     if factors.is_some() && !options.resampled {
         return Err(DataError::UpsamplingNeedsResampling);
     }
+    // Shards of parts that follow one another have one order, unless each part is weighed.
+    let mut joined: Vec<(DatasetKind, String, f64)> = Vec::new();
+    for (at, (part, kind)) in parts.iter().zip(kinds).enumerate() {
+        match joined.last_mut() {
+            Some((last, list, _)) if *last == kind && kind.is_sharded() && factors.is_none() => {
+                *list = format!("{list}::{part}");
+            }
+            _ => {
+                let factor = factors.as_ref().map_or(1.0, |factors| factors[at]);
+                joined.push((kind, (*part).to_owned(), factor));
+            }
+        }
+    }
+    let sharded = joined.iter().filter(|(kind, ..)| kind.is_sharded()).count();
     let of_part = OpenOptions {
         upsampling_factors: None,
+        // All buffers together hold no more than one.
+        shuffle: ShuffleSize {
+            bytes: options.shuffle.bytes / sharded.max(1),
+            ..options.shuffle
+        },
         ..options.clone()
     };
+    let mut mixed = Vec::with_capacity(joined.len());
     let mut whole: Option<Opened> = None;
-    let mut mixed = Vec::with_capacity(parts.len());
-    for (at, (part, kind)) in parts.iter().zip(kinds).enumerate() {
-        let opened = open_part(kind, part, &of_part)?;
+    for (kind, list, factor) in joined {
+        let opened = open_part(kind, &list, &of_part)?;
         mixed.push(Part {
             source: Arc::clone(&opened.source),
-            factor: factors.as_ref().map_or(1.0, |factors| factors[at]),
+            factor,
         });
         whole = Some(match whole {
             None => opened,
@@ -122,7 +144,7 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
         data: data.to_owned(),
     };
     Ok(Opened {
-        source: Arc::new(Mix::new(mixed, options.resampled)?),
+        source: Arc::new(Mix::new(mixed, options.resampled)),
         ..whole.ok_or_else(unknown)?
     })
 }
@@ -144,19 +166,12 @@ fn open_part(kind: DatasetKind, spec: &str, options: &OpenOptions) -> Result<Ope
         DatasetKind::Parquet => rows(spec, Format::Parquet, options)?,
         DatasetKind::Arrow => rows(spec, Format::Arrow, options)?,
         DatasetKind::Webdataset => {
-            let shards = match path.is_dir() {
-                true => Shards {
-                    places: listing::files(spec, &["tar"])?,
-                    weights: None,
-                    pattern: spec.to_owned(),
-                },
-                false => Shards::expand(spec, options.upsampling_factors.as_deref())?,
-            };
+            let shards = listing::shards(spec, options.upsampling_factors.as_deref())?;
             let source = tar::with_keys(
                 shards,
                 Keys::new(&options.keys)?,
                 options.resampled,
-                ShuffleSize::default(),
+                options.shuffle,
             )?;
             Opened {
                 source: Arc::new(source.with_index(options.index.clone())),
@@ -190,16 +205,18 @@ fn table(table: impl Table + 'static) -> Opened {
 
 /// The rows of Parquet or Arrow files: as tar shards, where the pictures are in them, and as a CSV file, where their paths are.
 fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, DataError> {
-    let opened = columnar::open(spec, format, &options.csv.columns)?;
+    let columns = &options.csv.columns;
+    let opened = columnar::open(spec, format, columns)?;
     let shards = opened
         .units
         .into_iter()
         .map(|unit| Arc::new(unit) as Arc<dyn Shard>);
     let sampling = Sampling {
         resampled: options.resampled,
+        mark: columns.mark(),
         ..Sampling::default()
     };
-    let shuffle = ShuffleSize::default();
+    let shuffle = options.shuffle;
     let source = Sharded::new(shards.collect(), spec.to_owned(), sampling, shuffle)?;
     Ok(Opened {
         source: Arc::new(source.with_index(options.index.clone())),
@@ -207,4 +224,46 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
         named_by_picture: !opened.has_pictures,
         is_captioned: opened.is_captioned,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Order;
+    use super::super::testing::{Collect, write_shards};
+    use super::*;
+
+    #[test]
+    fn lists_hold_folders_and_neighbours_of_one_kind_are_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = dir.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            write_shards(&folder, 1, 3);
+            folder.display().to_string()
+        };
+        let (one, two) = (folder("one"), folder("two"));
+        let table = dir.path().join("pairs.tsv");
+        std::fs::write(&table, "filepath\ttitle\nx.jpg\tx\n").unwrap();
+        let both = format!("{one}::{two}/000.tar");
+        let all = |data: &str, world| {
+            let opened = open(data, &OpenOptions::default()).unwrap();
+            let order = Order {
+                world,
+                ..Order::sequential()
+            };
+            Collect::pass(opened.source.as_ref(), &order, 0).unwrap()
+        };
+        assert_eq!(all(&both, 1).samples().count(), 6);
+        // Neither has an archive for each of two ranks, nor a size.
+        let mixed = format!("{both}::{}", table.display());
+        assert_eq!(all(&mixed, 2).samples().count(), 4);
+        assert_eq!(all(&mixed, 1).samples().count(), 7);
+        let opened = open(&mixed, &OpenOptions::default()).unwrap();
+        let error = opened.source.num_samples(Some(7)).unwrap_err().to_string();
+        assert!(
+            error.contains("sizes.json") && error.contains("one"),
+            "{error}"
+        );
+    }
 }

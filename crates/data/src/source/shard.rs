@@ -4,10 +4,13 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use twox_hash::XxHash3_128;
+
 use super::keys::Draw;
 use super::shard_index::{Extent, Recorder};
 use super::{Item, Sink};
 use crate::error::DataError;
+use crate::storage::Place;
 
 /// A part of a data set that is read from its start to its end: a tar archive, a row group of a parquet file.
 pub trait Shard: Send + Sync {
@@ -16,6 +19,14 @@ pub trait Shard: Send + Sync {
 
     /// What tells it from other shards, wherever the files lie: the file's name, the number of a row group.
     fn key(&self) -> String;
+
+    /// What tells it from all other shards of a run, without secrets.
+    fn identity(&self) -> String;
+
+    /// How many samples are best fetched in one call.
+    fn together(&self) -> usize {
+        16
+    }
 
     /// How many samples it has, where that is known without reading it.
     fn samples(&self) -> Option<u64> {
@@ -48,6 +59,12 @@ pub trait Begun {
     ) -> Result<ControlFlow<()>, DataError>;
 }
 
+/// What tells a file from all others, without its secrets: these may be all that two addresses differ in.
+pub(super) fn identity(place: &Place) -> String {
+    let whole = format!("{place:?}");
+    format!("{place} {:x}", XxHash3_128::oneshot(whole.as_bytes()))
+}
+
 /// Samples of a shard that was read before, again.
 pub(super) fn fetch(
     shard: &dyn Shard,
@@ -61,8 +78,13 @@ pub(super) fn fetch(
     };
     let items = shard.fetch(extents, version, draw);
     let items = items.map_err(|error| failed(error.to_string()))?;
-    match items.len() == extents.len() {
-        true => Ok(items),
-        false => Err(failed("samples are missing".into())),
+    let problem = items.iter().find_map(|item| match item {
+        Item::Sample(_) => None,
+        Item::Problem(problem) => Some(problem.to_string()),
+    });
+    match problem {
+        Some(problem) => Err(failed(problem)),
+        None if items.len() != extents.len() => Err(failed("samples are missing".into())),
+        None => Ok(items),
     }
 }

@@ -17,9 +17,10 @@ use super::{Item, Problem, ProblemKind};
 /// The folder beside a run that holds its indexes.
 pub const SHARD_INDEX: &str = "shard-index";
 /// First bytes of a file, with the version of its form.
-const MAGIC: &[u8; 8] = b"ocshard1";
-/// Bytes before a record's body: its length, its checksum and the length of the name in it, four bytes each.
-const HEAD: u64 = 12;
+const MAGIC: &[u8; 8] = b"ocshard2";
+/// Bytes before a record's body: its length, its checksum, the length of the name in it and what its version is told by, four bytes
+/// each.
+const HEAD: u64 = 16;
 /// Most items of a shard that are noted; a larger shard is read again after a resume.
 const MAX_ITEMS: usize = 4 << 20;
 
@@ -43,6 +44,8 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub struct Recorder {
     is_on: bool,
+    /// The version that is noted already.
+    known: Option<u32>,
     version: Option<String>,
     entries: Vec<Entry>,
 }
@@ -52,6 +55,7 @@ impl Recorder {
     pub fn new(is_on: bool) -> Self {
         Self {
             is_on,
+            known: None,
             version: None,
             entries: Vec::new(),
         }
@@ -59,7 +63,8 @@ impl Recorder {
 
     /// Says which version of the shard is read, and that its parts can be read again. Without it nothing is noted.
     pub fn begin(&mut self, version: Option<&str>) {
-        self.version = version.filter(|_| self.is_on).map(str::to_owned);
+        let is_new = |version: &&str| self.is_on && self.known != Some(mark(version));
+        self.version = version.filter(is_new).map(str::to_owned);
     }
 
     /// Says that the shard cannot be read in parts, or may be another the next time.
@@ -80,11 +85,13 @@ impl Recorder {
                 extent,
                 bytes: sample.image_bytes() as u64,
             }),
-            // A shard that breaks off today may be whole tomorrow.
+            // What cannot be read today may well be tomorrow.
             Item::Problem(problem)
                 if matches!(
                     problem.kind,
-                    ProblemKind::UnreadableShard | ProblemKind::TruncatedShard
+                    ProblemKind::UnreadableShard
+                        | ProblemKind::TruncatedShard
+                        | ProblemKind::UnreadableImage
                 ) =>
             {
                 self.give_up();
@@ -110,8 +117,8 @@ pub struct ShardIndex {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where the record of a shard begins, by the shard's name.
-    records: HashMap<String, u64>,
+    /// Where the record of a shard begins, and what its version is told by, by the shard's name.
+    records: HashMap<String, (u64, u32)>,
     /// Behind the last whole record.
     end: u64,
     file: Option<File>,
@@ -147,7 +154,7 @@ impl ShardIndex {
     /// What is known of a shard; `version` is that of today, where it is known.
     pub(super) fn find(&self, name: &str, version: Option<&str>) -> Option<Known> {
         let mut state = self.lock();
-        let at = *state.records.get(name)?;
+        let (at, _) = *state.records.get(name)?;
         match state.read(at) {
             Ok(known) => Some(known).filter(|known| version.is_none_or(|now| now == known.version)),
             Err(error) => {
@@ -176,16 +183,24 @@ impl ShardIndex {
         }
     }
 
-    /// Whether a shard need not be noted: it is known, or nothing can be kept.
-    pub(super) fn is_settled(&self, name: &str) -> bool {
+    /// Notes what a shard holds while it is read, unless it is known or nothing can be kept.
+    pub(super) fn recorder(&self, name: &str) -> Recorder {
         let state = self.lock();
-        state.has_failed || state.records.contains_key(name)
+        Recorder {
+            known: state.records.get(name).map(|(_, version)| *version),
+            ..Recorder::new(!state.has_failed)
+        }
     }
 
     /// The state is whole between two calls.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// By what a version is told from others.
+fn mark(version: &str) -> u32 {
+    crc32fast::hash(version.as_bytes())
 }
 
 impl State {
@@ -211,39 +226,39 @@ impl State {
         self.file = Some(file);
         self.end = MAGIC.len() as u64;
         while self.end < length {
-            let Ok((name, end)) = self.name_at(self.end, length) else {
+            let Ok((name, version, end)) = self.name_at(self.end, length) else {
                 break;
             };
-            self.records.insert(name, self.end);
+            self.records.insert(name, (self.end, version));
             self.end = end;
         }
         Ok(())
     }
 
-    /// The name in a record, and where the next one begins.
-    fn name_at(&mut self, at: u64, length: u64) -> io::Result<(String, u64)> {
-        let [body, _, name] = self.head(at)?;
+    /// The name in a record, what its version is told by, and where the next one begins.
+    fn name_at(&mut self, at: u64, length: u64) -> io::Result<(String, u32, u64)> {
+        let [body, _, name, version] = self.head(at)?;
         let end = at + HEAD + u64::from(body);
         if end > length || name > body {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let name = String::from_utf8(self.bytes(name)?).map_err(io::Error::other)?;
-        Ok((name, end))
+        Ok((name, version, end))
     }
 
-    /// Length and checksum of a record's body, and length of the name that it begins with.
-    fn head(&mut self, at: u64) -> io::Result<[u32; 3]> {
+    /// What stands before a record's body.
+    fn head(&mut self, at: u64) -> io::Result<[u32; 4]> {
         self.file()?.seek(SeekFrom::Start(at))?;
         let head = self.bytes(HEAD as u32)?;
         let word = |bytes: &[u8]| {
             let bytes = bytes.iter().rev();
             bytes.fold(0, |word, byte| word << 8 | u32::from(*byte))
         };
-        Ok([word(&head[..4]), word(&head[4..8]), word(&head[8..])])
+        Ok([0, 4, 8, 12].map(|start| word(&head[start..start + 4])))
     }
 
     fn read(&mut self, at: u64) -> io::Result<Known> {
-        let [length, sum, name] = self.head(at)?;
+        let [length, sum, name, _] = self.head(at)?;
         let body = self.bytes(length)?;
         if crc32fast::hash(&body) != sum {
             return Err(io::Error::other("a record is damaged"));
@@ -253,16 +268,17 @@ impl State {
     }
 
     fn append(&mut self, name: &str, known: &Known) -> io::Result<()> {
+        let version = mark(&known.version);
         let known = postcard::to_stdvec(known).map_err(io::Error::other)?;
         let body = [name.as_bytes(), &known].concat();
         let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-        let words = [length, crc32fast::hash(&body), name.len() as u32];
+        let words = [length, crc32fast::hash(&body), name.len() as u32, version];
         let head: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let at = self.end;
         let file = self.file()?;
         file.seek(SeekFrom::Start(at))?;
         file.write_all(&[head, body].concat())?;
-        self.records.insert(name.to_owned(), at);
+        self.records.insert(name.to_owned(), (at, version));
         self.end = at + HEAD + u64::from(length);
         Ok(())
     }
@@ -292,9 +308,9 @@ mod tests {
             bytes: start / 2,
         };
         Recorder {
-            is_on: true,
             version: Some("1 2".into()),
             entries: starts.map(entry).collect(),
+            ..Recorder::new(true)
         }
     }
 
@@ -303,7 +319,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let index = ShardIndex::open(dir.path(), 0);
         for (name, starts) in [("a.tar", 0..10), ("b.tar", 5..8)] {
-            assert!(!index.is_settled(name));
+            assert_eq!(index.recorder(name).known, None);
             index.add(name, recorder(starts));
         }
         // A record that was cut off does not spoil those before it, nor those that follow.
@@ -316,7 +332,8 @@ mod tests {
             .set_len(length - 3)
             .unwrap();
         let index = ShardIndex::open(dir.path(), 0);
-        assert!(index.is_settled("a.tar") && !index.is_settled("b.tar"));
+        assert_eq!(index.recorder("a.tar").known, Some(mark("1 2")));
+        assert_eq!(index.recorder("b.tar").known, None);
         index.add("c.tar", recorder(0..3));
         let index = ShardIndex::open(dir.path(), 0);
         let found = |name, version| index.find(name, version).map(|known| known.entries);
@@ -340,6 +357,9 @@ mod tests {
                 .is_none()
         );
         std::fs::write(&path, b"something else").unwrap();
-        assert!(!ShardIndex::open(dir.path(), 0).is_settled("a.tar"));
+        assert_eq!(
+            ShardIndex::open(dir.path(), 0).recorder("a.tar").known,
+            None
+        );
     }
 }

@@ -123,6 +123,12 @@ impl Sharded {
         Ok(own.map(shard).collect())
     }
 
+    /// What tells a shard, and what of its samples is used, from others.
+    fn identity(&self, shard: &dyn Shard) -> String {
+        let mark = self.sampling.mark.as_deref().unwrap_or_default();
+        format!("{} {mark}", shard.identity())
+    }
+
     /// Repeats the order of a shard's items, and gives those that are wanted.
     fn replay<'a>(
         &self,
@@ -154,7 +160,8 @@ impl Sharded {
         // The rest of the shard, from where the resume begins.
         let mut rest = entries.peekable();
         while rest.peek().is_some() {
-            let part: Vec<Entry> = rest.by_ref().take(TOGETHER).collect();
+            let together = shard.together().max(TOGETHER);
+            let part: Vec<Entry> = rest.by_ref().take(together).collect();
             let extents = part.iter().filter_map(|entry| match entry {
                 Entry::Sample { extent, .. } => Some(*extent),
                 Entry::Problem(_) => None,
@@ -184,9 +191,12 @@ impl Sharded {
         begun: Box<dyn Begun + '_>,
         sink: &mut dyn Sink,
     ) -> Result<ControlFlow<()>, DataError> {
-        let name = shard.name();
-        let index = self.index.as_ref().filter(|index| !index.is_settled(&name));
-        let mut recorder = Recorder::new(index.is_some());
+        let name = self.identity(shard);
+        let index = self.index.as_ref();
+        let mut recorder = match index {
+            Some(index) => index.recorder(&name),
+            None => Recorder::new(false),
+        };
         let read = begun.read(sink, &mut recorder)?;
         if let Some(index) = index
             && read.is_continue()
@@ -259,8 +269,8 @@ impl Source for Sharded {
         let (mut next, mut is_told) = (0, false);
         for (at, shard) in shards.iter().copied().enumerate() {
             let known = self.index.as_ref().filter(|_| shuffle.is_skipping());
-            let known =
-                known.and_then(|index| index.find(&shard.name(), shard.version().as_deref()));
+            let known = known
+                .and_then(|index| index.find(&self.identity(shard), shard.version().as_deref()));
             let read = match known {
                 Some(known) => {
                     next = at + 1;

@@ -15,9 +15,8 @@ use super::{Item, Sample, Sink};
 use crate::error::DataError;
 use crate::storage::Watch;
 
-/// Threads that read samples which wait, and how many each reads at a time.
+/// Threads that read samples which wait.
 const READERS: usize = 8;
-const TOGETHER: usize = 16;
 
 /// How much a shuffle buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +157,8 @@ impl<'a, 's> Shuffle<'a, 's> {
         let mut parts = Vec::new();
         for wanted in by_shard.values_mut() {
             wanted.sort_unstable_by_key(|(_, waiting)| waiting.extent.start);
-            parts.extend(wanted.chunks(TOGETHER));
+            let together = wanted.first().map(|(_, waiting)| waiting.shard.together());
+            parts.extend(wanted.chunks(together.unwrap_or(1)));
         }
         let next = AtomicUsize::new(0);
         let read = Mutex::new(Vec::with_capacity(self.held.len()));

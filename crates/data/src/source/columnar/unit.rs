@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::keys::Draw;
-use super::super::shard::{Begun, Shard};
+use super::super::shard::{Begun, Shard, identity};
 use super::super::shard_index::{Extent, Recorder};
 use super::super::{Item, Problem, ProblemKind, Sink};
 use super::fault::Fault;
@@ -157,6 +157,19 @@ impl Shard for Unit {
             Part::Batch(batch) => format!("{}#{}", batch.file.place().file_name(), batch.number),
             Part::Broken { place, .. } => place.file_name(),
         }
+    }
+
+    fn identity(&self) -> String {
+        match &*self.0 {
+            Part::RowGroup(group) => format!("{}#{}", identity(group.file.place()), group.number),
+            Part::Batch(batch) => format!("{}#{}", identity(batch.file.place()), batch.number),
+            Part::Broken { place, .. } => identity(place),
+        }
+    }
+
+    /// All: each call reads the unit from its start.
+    fn together(&self) -> usize {
+        usize::MAX
     }
 
     fn samples(&self) -> Option<u64> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::super::keys::{KeyOptions, Keys};
 use super::super::testing::{Collect, gzip, tar_bytes, write_shards};
 use super::super::{ProblemKind, Source, tar};
 use super::*;
@@ -178,6 +179,10 @@ impl Shard for Counted {
         self.inner.key()
     }
 
+    fn identity(&self) -> String {
+        self.inner.identity()
+    }
+
     fn version(&self) -> Option<String> {
         self.inner.version()
     }
@@ -249,6 +254,56 @@ fn packed_shards_are_read_again_and_changed_ones_are_noticed() {
         .unwrap();
     }
     assert!(found(&paths) > 0);
+    // Once it was read whole, it is known again.
+    let whole = Collect::pass(&source(&paths, false, Some(&index)), &order, 0)
+        .unwrap()
+        .0;
+    let known = ShardIndex::open(&index, 0);
+    for shard in &source(&paths, false, None).shards {
+        let name = format!("{} ", shard.identity());
+        let is_plain = shard.key().ends_with(".tar");
+        let found = known.find(&name, shard.version().as_deref());
+        assert_eq!(found.is_some(), is_plain, "{name}");
+    }
+    let rest = Resumed::pass(&source(&paths, false, Some(&index)), &order, 40, 1000);
+    assert_eq!(rest, whole[40..]);
+}
+
+/// Two addresses may differ in what messages leave out.
+#[test]
+fn shards_are_told_apart_by_more_than_their_names() {
+    let list = ["https://h/get?key=1.tar", "https://h/get?key=2.tar"];
+    let shards = Shards::expand(&list.join("::"), None).unwrap();
+    let source = tar::source(shards, false, SHUFFLE).unwrap();
+    let [one, two] = &source.shards[..] else {
+        panic!("two shards")
+    };
+    assert_eq!(one.name(), two.name());
+    assert_ne!(one.identity(), two.identity());
+    assert!(!one.identity().contains("1.tar"));
+}
+
+/// Samples chosen by other members are other samples.
+#[test]
+fn what_is_known_under_other_keys_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = write_shards(dir.path(), 2, 15);
+    let index = Arc::new(ShardIndex::open(&dir.path().join("index"), 0));
+    let of = |image_key: &str| {
+        let keys = Keys::new(&KeyOptions {
+            image_key: Some(image_key.into()),
+            ..KeyOptions::default()
+        });
+        let shards = Shards::list(paths.clone());
+        let source = tar::with_keys(shards, keys.unwrap(), false, SHUFFLE).unwrap();
+        source.with_index(Some(Arc::clone(&index)))
+    };
+    let order = Order::training(3, 0);
+    let none = Collect::pass(&of("gif"), &order, 0).unwrap();
+    assert_eq!(none.samples().count(), 0);
+    let whole = Collect::pass(&of("jpg"), &order, 0).unwrap().0;
+    assert_eq!(whole.len(), 30);
+    assert_eq!(Resumed::pass(&of("jpg"), &order, 12, 1000), whole[12..]);
 }
 
 /// Every sample once, or a few more so that all ranks have equally many: whatever the number of ranks.

@@ -9,7 +9,7 @@ use tar::EntryType;
 use super::super::group::{Group, Grouper, Parts, Role, Seen};
 use super::super::keys::{Draw, Keys};
 use super::super::litter::is_litter_in_archive;
-use super::super::shard::{Begun, Shard};
+use super::super::shard::{Begun, Shard, identity};
 use super::super::shard_index::{Extent, Recorder};
 use super::super::shards::Shards;
 use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink, packed};
@@ -41,6 +41,10 @@ impl Shard for TarShard {
 
     fn key(&self) -> String {
         self.place().file_name()
+    }
+
+    fn identity(&self) -> String {
+        identity(self.place())
     }
 
     fn version(&self) -> Option<String> {
