@@ -326,3 +326,90 @@ fn ranks_share_all_samples() {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 84);
     }
 }
+
+/// A shard that is known and never read.
+struct Known(usize);
+
+impl Shard for Known {
+    fn name(&self) -> Arc<str> {
+        format!("shards/{:06}.tar", self.0).into()
+    }
+
+    fn key(&self) -> String {
+        self.name().to_string()
+    }
+
+    fn identity(&self) -> String {
+        self.key()
+    }
+
+    fn version(&self) -> Option<String> {
+        Some("1".into())
+    }
+
+    fn begin(&self, _: Draw) -> Box<dyn Begun + '_> {
+        panic!("{} is read", self.name())
+    }
+
+    fn fetch(&self, _: &[Extent], _: &str, _: &Draw) -> io::Result<Vec<Item>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}
+
+/// What the index of many shards takes: run with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measure of time and memory"]
+#[allow(clippy::print_stdout)]
+fn an_index_of_many_shards() {
+    use std::time::Instant;
+    let dir = tempfile::tempdir().unwrap();
+    let (shards, samples) = (100_000, 1_000);
+    let start = Instant::now();
+    let index = ShardIndex::open(dir.path(), 0);
+    let sample = |at| {
+        let image = super::super::ImageData::Encoded(vec![0; 100]);
+        let sample = super::super::Sample {
+            name: String::new(),
+            shard: None,
+            image,
+            caption: None,
+            label: None,
+        };
+        (Item::Sample(sample), at * 52_736)
+    };
+    let items: Vec<_> = (0..samples).map(sample).collect();
+    for at in 0..shards {
+        let name = format!("{} ", Known(at).identity());
+        let mut recorder = index.recorder(&name);
+        recorder.begin(Some("1"));
+        for (item, start) in &items {
+            let (start, length) = (*start, 52_736);
+            recorder.note(item, Extent { start, length });
+        }
+        index.add(&name, recorder);
+    }
+    drop(index);
+    let bytes = std::fs::metadata(dir.path().join("rank-0.index")).unwrap().len();
+    println!("{shards} shards noted: {bytes} bytes in {:?}", start.elapsed());
+    let start = Instant::now();
+    let index = Arc::new(ShardIndex::open(dir.path(), 0));
+    println!("opened in {:?}", start.elapsed());
+    let all = (0..shards).map(|at| Arc::new(Known(at)) as Arc<dyn Shard>);
+    let source = Sharded::new(
+        all.collect(),
+        String::new(),
+        Sampling::default(),
+        ShuffleSize::default(),
+    );
+    let source = source.unwrap().with_index(Some(index));
+    let start = Instant::now();
+    let mut end = Resumed {
+        skip: shards * samples as usize,
+        most: 1,
+        items: Vec::new(),
+    };
+    let _ = source.pass(&Order::training(0, 0), 0, &mut end).unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM"));
+    println!("repeated in {:?}; {}", start.elapsed(), peak.unwrap_or_default());
+}
