@@ -200,7 +200,7 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
         ..Sampling::default()
     };
     let shuffle = ShuffleSize::default();
-    let source = Sharded::new(shards.collect(), spec.to_owned(), sampling, shuffle)?;
+    let source = Sharded::new(shards.collect(), mask(spec), sampling, shuffle)?;
     Ok(Opened {
         source: Arc::new(source.with_index(options.index.clone())),
         rgb_first: opened.has_pictures,

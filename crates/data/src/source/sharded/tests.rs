@@ -187,12 +187,18 @@ impl Shard for Counted {
         self.inner.begin(draw)
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
+    fn fetch(
+        &self,
+        extents: &[Extent],
+        version: &str,
+        draw: &Draw,
+        watch: Watch,
+    ) -> io::Result<Vec<Item>> {
         let mut log = self.log.lock().unwrap();
         log.fetched += extents.len();
         log.bytes += extents.iter().map(|extent| extent.length).sum::<u64>();
         drop(log);
-        self.inner.fetch(extents, version, draw)
+        self.inner.fetch(extents, version, draw, watch)
     }
 }
 
