@@ -329,3 +329,27 @@ impl fmt::Display for ProblemKind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_no_secrets() {
+        let mut sample = Sample {
+            name: "https://me:pass@h/a.jpg?sv=1&sig=abc".into(),
+            shard: None,
+            image: ImageData::Black,
+            caption: None,
+            label: None,
+        };
+        assert_eq!(sample.place(), "https://***@h/a.jpg?sv=1&sig=***");
+        sample.shard = Some("t.parquet".into());
+        assert_eq!(
+            sample.place(),
+            "t.parquet: https://***@h/a.jpg?sv=1&sig=***"
+        );
+        sample.name = "a token b.jpg".into();
+        assert_eq!(sample.place(), "t.parquet: a token b.jpg");
+    }
+}

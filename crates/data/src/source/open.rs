@@ -19,6 +19,7 @@ use super::synthetic::Synthetic;
 use super::table::Table;
 use super::{coco, flickr, listing, tar};
 use crate::error::DataError;
+use crate::storage::mask;
 
 /// How a data set is read; the defaults are OpenCLIP's.
 #[derive(Clone, Debug)]
@@ -207,4 +208,35 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
         named_by_picture: !opened.has_pictures,
         is_captioned: opened.is_captioned,
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::File;
+
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+    use arrow_ipc::writer::FileWriter;
+
+    use super::*;
+
+    #[test]
+    fn a_description_of_rows_has_no_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("get --token abc.arrow");
+        let column = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([
+            ("filepath", column("a.jpg")),
+            ("title", column("a caption")),
+        ]);
+        let batch = batch.unwrap();
+        let mut writer =
+            FileWriter::try_new(File::create(&path).unwrap(), &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let options = OpenOptions::default();
+        let opened = rows(path.to_str().unwrap(), Format::Arrow, &options).unwrap();
+        let told = opened.source.describe();
+        assert!(told.ends_with("--token ***)"), "{told}");
+    }
 }

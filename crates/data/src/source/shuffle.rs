@@ -166,7 +166,13 @@ impl<'a, 's> Shuffle<'a, 's> {
             while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let [(_, first), ..] = part else { continue };
                 let extents: Vec<Extent> = part.iter().map(|(_, waiting)| waiting.extent).collect();
-                let fetched = fetch(first.shard, &extents, &first.version, &first.draw, watch.clone());
+                let fetched = fetch(
+                    first.shard,
+                    &extents,
+                    &first.version,
+                    &first.draw,
+                    watch.clone(),
+                );
                 let has_failed = fetched.is_err();
                 let places = part.iter().map(|(place, _)| *place);
                 let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);

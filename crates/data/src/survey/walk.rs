@@ -346,7 +346,11 @@ mod tests {
                 .is_ok(),
             _ => sample.caption.is_some(),
         };
-        let ended = walk.run(&source, work, |_, _| ControlFlow::Break(()));
+        let ended = walk.run(&source, work, |_, _| {
+            // By now the others wait.
+            std::thread::sleep(Duration::from_millis(300));
+            ControlFlow::Break(())
+        });
         assert!(!ended.unwrap());
         assert!(start.elapsed() < Duration::from_secs(20));
     }

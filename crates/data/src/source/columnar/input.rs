@@ -27,9 +27,9 @@ impl Input {
 
     /// Exactly the bytes of a range.
     pub fn read_range(&self, start: u64, length: u64) -> io::Result<Vec<u8>> {
-        let bytes = self
-            .0
-            .read_range(start, length, None, Patience::default(), Watch::default())?;
+        let bytes =
+            self.0
+                .read_range(start, length, None, Patience::default(), Watch::default())?;
         match bytes.len() as u64 == length {
             true => Ok(bytes),
             false => Err(io::ErrorKind::UnexpectedEof.into()),

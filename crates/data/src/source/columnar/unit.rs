@@ -204,7 +204,9 @@ impl Shard for Unit {
         let rows = extents
             .iter()
             .map(|extent| extent.start..extent.start + extent.length);
-        let coming = self.start(rows.collect()).ok_or_else(|| io::Error::other("no thread reads the rows"))?;
+        let coming = self
+            .start(rows.collect())
+            .ok_or_else(|| io::Error::other("no thread reads the rows"))?;
         loop {
             match next(&coming, || watch.is_closed()) {
                 ControlFlow::Continue(Some(together)) => {

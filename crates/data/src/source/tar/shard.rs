@@ -68,9 +68,13 @@ impl Shard for TarShard {
         let mut items = Vec::with_capacity(extents.len());
         for (whole, parts) in ranges {
             let patience = Patience::default();
-            let bytes =
-                self.place()
-                    .read_range(whole.start, whole.length, Some(version), patience, watch.clone())?;
+            let bytes = self.place().read_range(
+                whole.start,
+                whole.length,
+                Some(version),
+                patience,
+                watch.clone(),
+            )?;
             for part in parts {
                 let start = (part.start - whole.start) as usize;
                 let part = &bytes[start..start + part.length as usize];
