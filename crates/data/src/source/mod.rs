@@ -209,13 +209,18 @@ impl ImageData {
 impl Sample {
     /// Where the sample is, for messages: the image's path or address, without secrets, or `shard: key`.
     pub fn place(&self) -> String {
-        let name = match self.name.contains("://") {
-            true => mask(&self.name),
-            false => self.name.clone(),
-        };
+        let name = self.shown_name();
         match &self.shard {
             Some(shard) => format!("{shard}: {name}"),
             None => name,
+        }
+    }
+
+    /// The name, without secrets where it is an address.
+    pub fn shown_name(&self) -> String {
+        match self.name.contains("://") {
+            true => mask(&self.name),
+            false => self.name.clone(),
         }
     }
 

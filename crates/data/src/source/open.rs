@@ -120,7 +120,7 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
         });
     }
     let unknown = || DataError::UnknownDataset {
-        data: data.to_owned(),
+        data: mask(data),
     };
     Ok(Opened {
         source: Arc::new(Mix::new(mixed, options.resampled)?),
@@ -149,7 +149,7 @@ fn open_part(kind: DatasetKind, spec: &str, options: &OpenOptions) -> Result<Ope
                 true => Shards {
                     places: listing::files(spec, &["tar"])?,
                     weights: None,
-                    pattern: spec.to_owned(),
+                    pattern: mask(spec),
                 },
                 false => Shards::expand(spec, options.upsampling_factors.as_deref())?,
             };

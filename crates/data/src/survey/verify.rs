@@ -73,7 +73,7 @@ pub fn verify<E: From<DataError>>(
     let limits = options.limits;
     let work = |_, sample: Sample, watch: &Watch| -> Result<u64, Box<(Broken, Problem)>> {
         let place = sample.place();
-        let (shard, key) = (sample.shard.clone(), sample.name.clone());
+        let (shard, key) = (sample.shard.clone(), sample.shown_name());
         let checked = check(sample, &place, limits, watch);
         checked.map_err(|problem| {
             let shard = shard.map(|shard| shard.to_string());
