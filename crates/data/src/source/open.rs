@@ -119,9 +119,7 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
             },
         });
     }
-    let unknown = || DataError::UnknownDataset {
-        data: mask(data),
-    };
+    let unknown = || DataError::UnknownDataset { data: mask(data) };
     Ok(Opened {
         source: Arc::new(Mix::new(mixed, options.resampled)?),
         ..whole.ok_or_else(unknown)?

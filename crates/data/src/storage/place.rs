@@ -167,7 +167,8 @@ impl Place {
         }
     }
 
-    /// The whole of a file of at most `limit` bytes; the wait for them ends when `watch` says that they are not wanted. Pipes and devices among files are refused, since reading them may never end.
+    /// The whole of a file of at most `limit` bytes; the wait for them ends when `watch` says that they are not wanted. Pipes and
+    /// devices among files are refused, since reading them may never end.
     ///
     /// # Errors
     /// As for [`Self::open`]; also for a larger file.

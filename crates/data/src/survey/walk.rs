@@ -43,7 +43,8 @@ pub enum Found<T> {
 
 impl Walk {
     /// Works on every sample of one sequential pass and gives what comes of it, and the source's problems, to `take` in order,
-    /// each with the number of its item; `Break` ends the walk, and what `work` waits for by its [`Watch`]. The answer says whether the source came to its end.
+    /// each with the number of its item; `Break` ends the walk, of which the [`Watch`] tells whoever waits in `work`. The answer says
+    /// whether the source came to its end.
     ///
     /// # Errors
     /// When the source cannot be read on, or a thread panics.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use super::super::testing::{Collect, gzip, tar_bytes, write_shards};
 use super::super::{ProblemKind, Source, tar};
 use super::*;
+use crate::storage::Watch;
 
 const SHUFFLE: ShuffleSize = ShuffleSize {
     capacity: 20,
