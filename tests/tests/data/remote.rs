@@ -172,19 +172,37 @@ fn parts_lengths_and_neighbours() {
     web.next(&[Fault::IgnoreRange]);
     assert_eq!(part(100, 50).unwrap_err().kind(), ErrorKind::NotSeekable);
 
-    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
-    assert_eq!(empty.len(patience(2.0)).unwrap(), 0);
+    assert_eq!(
+        place.len(patience(2.0), Watch::default()).unwrap(),
+        SIZE as u64
+    );
+    assert_eq!(empty.len(patience(2.0), Watch::default()).unwrap(), 0);
     web.next(&[Fault::IgnoreRange]);
-    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
+    assert_eq!(
+        place.len(patience(2.0), Watch::default()).unwrap(),
+        SIZE as u64
+    );
     web.next(&[Fault::NoLength(usize::MAX), Fault::NoLength(usize::MAX)]);
     // The range says it where the header does not.
-    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
+    assert_eq!(
+        place.len(patience(2.0), Watch::default()).unwrap(),
+        SIZE as u64
+    );
 
-    assert_eq!(place.read(1 << 20, patience(2.0)).unwrap(), bytes(SIZE));
-    let error = place.read(1000, patience(2.0)).unwrap_err();
+    assert_eq!(
+        place
+            .read(1 << 20, patience(2.0), Watch::default())
+            .unwrap(),
+        bytes(SIZE)
+    );
+    let error = place
+        .read(1000, patience(2.0), Watch::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FileTooLarge);
     let other = place.sibling("sizes.json").unwrap();
-    let missing = other.read(1000, patience(2.0)).unwrap_err();
+    let missing = other
+        .read(1000, patience(2.0), Watch::default())
+        .unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
