@@ -172,22 +172,13 @@ fn parts_lengths_and_neighbours() {
     web.next(&[Fault::IgnoreRange]);
     assert_eq!(part(100, 50).unwrap_err().kind(), ErrorKind::NotSeekable);
 
-    assert_eq!(
-        place.len(patience(2.0), Watch::default()).unwrap(),
-        SIZE as u64
-    );
-    assert_eq!(empty.len(patience(2.0), Watch::default()).unwrap(), 0);
+    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
+    assert_eq!(empty.len(patience(2.0)).unwrap(), 0);
     web.next(&[Fault::IgnoreRange]);
-    assert_eq!(
-        place.len(patience(2.0), Watch::default()).unwrap(),
-        SIZE as u64
-    );
+    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
     web.next(&[Fault::NoLength(usize::MAX), Fault::NoLength(usize::MAX)]);
     // The range says it where the header does not.
-    assert_eq!(
-        place.len(patience(2.0), Watch::default()).unwrap(),
-        SIZE as u64
-    );
+    assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
 
     assert_eq!(
         place
