@@ -133,7 +133,7 @@ fn how_commands_fail() {
     let error = fails("yes nothing | head -c 3000000 >&2; echo the end >&2; exit 1");
     assert!(error.ends_with("the end") && error.len() < 3000, "{error}");
     let parts = Place::parse("pipe:printf abc").unwrap();
-    let error = parts.read_range(0, 1, None, Patience::default());
+    let error = parts.read_range(0, 1, None, Patience::default(), Watch::default());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotSeekable);
 }
 

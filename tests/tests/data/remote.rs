@@ -150,7 +150,8 @@ fn a_file_that_changes_is_not_two_files_in_one() {
     let place = place(&web, "d/a.bin");
     let stream = place.open(patience(5.0), Watch::default()).unwrap();
     let version = stream.version().unwrap().to_owned();
-    let part = |place: &Place| place.read_range(5, 10, Some(&version), patience(5.0));
+    let part =
+        |place: &Place| place.read_range(5, 10, Some(&version), patience(5.0), Watch::default());
     assert_eq!(part(&place).unwrap(), bytes(SIZE)[5..15]);
     web.next(&[Fault::Changed]);
     assert_eq!(part(&place).unwrap_err().kind(), ErrorKind::InvalidData);
@@ -160,7 +161,8 @@ fn a_file_that_changes_is_not_two_files_in_one() {
 fn parts_lengths_and_neighbours() {
     let web = server();
     let (place, empty) = (place(&web, "d/a.bin"), place(&web, "d/empty"));
-    let part = |start, length| place.read_range(start, length, None, patience(2.0));
+    let part =
+        |start, length| place.read_range(start, length, None, patience(2.0), Watch::default());
     assert_eq!(part(250_000, 50_000).unwrap(), bytes(SIZE)[250_000..]);
     assert_eq!(part(7, 0).unwrap(), b"");
     assert!(part(290_000, 50_000).is_err());
@@ -178,11 +180,20 @@ fn parts_lengths_and_neighbours() {
     // The range says it where the header does not.
     assert_eq!(place.len(patience(2.0)).unwrap(), SIZE as u64);
 
-    assert_eq!(place.read(1 << 20, patience(2.0)).unwrap(), bytes(SIZE));
-    let error = place.read(1000, patience(2.0)).unwrap_err();
+    assert_eq!(
+        place
+            .read(1 << 20, patience(2.0), Watch::default())
+            .unwrap(),
+        bytes(SIZE)
+    );
+    let error = place
+        .read(1000, patience(2.0), Watch::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FileTooLarge);
     let other = place.sibling("sizes.json").unwrap();
-    let missing = other.read(1000, patience(2.0)).unwrap_err();
+    let missing = other
+        .read(1000, patience(2.0), Watch::default())
+        .unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 

@@ -12,6 +12,7 @@ use crate::error::panic_message;
 use crate::image::Transform;
 use crate::source::order::Stream;
 use crate::source::{Order, Problem, ProblemKind, Sample};
+use crate::storage::Watch;
 use crate::tokenizer::Tokenizer;
 
 pub(super) struct Worker {
@@ -105,7 +106,9 @@ impl Worker {
         let mut start = Instant::now();
         let mut lap = || std::mem::replace(&mut start, Instant::now()).elapsed();
 
-        let encoded = match image.read() {
+        let budget = Arc::clone(&self.budget);
+        let watch = Watch::new(move || budget.is_closed());
+        let encoded = match image.read(watch) {
             Ok(encoded) => encoded,
             Err(error) => return bad(ProblemKind::UnreadableImage, error.to_string()),
         };

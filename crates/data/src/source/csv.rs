@@ -13,7 +13,7 @@ use super::pairs::Pairs;
 use super::table::Table;
 use super::{Item, Sample};
 use crate::error::DataError;
-use crate::storage::Place;
+use crate::storage::{Place, mask};
 
 /// Where the columns are; the defaults are OpenCLIP's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +205,8 @@ impl Table for Csv {
     }
 
     fn describe(&self) -> String {
-        format!("{} rows of {}", self.rows.len(), self.path.display())
+        let path = mask(&self.path.to_string_lossy());
+        format!("{} rows of {path}", self.rows.len())
     }
 }
 

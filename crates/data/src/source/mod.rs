@@ -61,7 +61,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
-use crate::storage::{Patience, Place, Watch};
+use crate::storage::{Patience, Place, Watch, mask};
 pub use order::Order;
 
 /// Largest encoded image or caption that is read: larger files and members are skipped as unreadable, so that a
@@ -190,27 +190,37 @@ pub enum ImageData {
 }
 
 impl ImageData {
-    /// The encoded file; `None` for pixels that need no decoding.
+    /// The encoded file; `None` for pixels that need no decoding. The wait for it ends when `watch` says that it is not wanted.
     ///
     /// # Errors
     /// When the file cannot be read, or is larger than [`MAX_MEMBER_BYTES`].
-    pub fn read(self) -> io::Result<Option<Vec<u8>>> {
+    pub fn read(self, watch: Watch) -> io::Result<Option<Vec<u8>>> {
         let place = match self {
             Self::Encoded(bytes) => return Ok(Some(bytes)),
             Self::Black => return Ok(None),
             Self::Path(path) => Place::File(path),
             Self::Remote(place) => place,
         };
-        place.read(MAX_MEMBER_BYTES, Patience::default()).map(Some)
+        let bytes = place.read(MAX_MEMBER_BYTES, Patience::default(), watch)?;
+        Ok(Some(bytes))
     }
 }
 
 impl Sample {
-    /// Where the sample is, for messages: the image's path, or `shard: key`.
+    /// Where the sample is, for messages: the image's path or address, without secrets, or `shard: key`.
     pub fn place(&self) -> String {
+        let name = self.shown_name();
         match &self.shard {
-            Some(shard) => format!("{shard}: {}", self.name),
-            None => self.name.clone(),
+            Some(shard) => format!("{shard}: {name}"),
+            None => name,
+        }
+    }
+
+    /// The name, without secrets where it is an address.
+    pub fn shown_name(&self) -> String {
+        match self.name.contains("://") {
+            true => mask(&self.name),
+            false => self.name.clone(),
         }
     }
 
@@ -322,5 +332,29 @@ impl fmt::Display for ProblemKind {
             Self::InvalidCaption => "unreadable caption",
             Self::UntokenizableCaption => "untokenizable caption",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_has_no_secrets() {
+        let mut sample = Sample {
+            name: "https://me:pass@h/a.jpg?sv=1&sig=abc".into(),
+            shard: None,
+            image: ImageData::Black,
+            caption: None,
+            label: None,
+        };
+        assert_eq!(sample.place(), "https://***@h/a.jpg?sv=1&sig=***");
+        sample.shard = Some("t.parquet".into());
+        assert_eq!(
+            sample.place(),
+            "t.parquet: https://***@h/a.jpg?sv=1&sig=***"
+        );
+        sample.name = "a token b.jpg".into();
+        assert_eq!(sample.place(), "t.parquet: a token b.jpg");
     }
 }

@@ -19,6 +19,7 @@ use super::synthetic::Synthetic;
 use super::table::Table;
 use super::{coco, flickr, listing, tar};
 use crate::error::DataError;
+use crate::storage::mask;
 
 /// How a data set is read; the defaults are OpenCLIP's.
 #[derive(Clone, Debug)]
@@ -140,9 +141,7 @@ pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
             },
         });
     }
-    let unknown = || DataError::UnknownDataset {
-        data: data.to_owned(),
-    };
+    let unknown = || DataError::UnknownDataset { data: mask(data) };
     Ok(Opened {
         source: Arc::new(Mix::new(mixed, options.resampled)),
         ..whole.ok_or_else(unknown)?
@@ -217,7 +216,7 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
         ..Sampling::default()
     };
     let shuffle = options.shuffle;
-    let source = Sharded::new(shards.collect(), spec.to_owned(), sampling, shuffle)?;
+    let source = Sharded::new(shards.collect(), mask(spec), sampling, shuffle)?;
     Ok(Opened {
         source: Arc::new(source.with_index(options.index.clone())),
         rgb_first: opened.has_pictures,
@@ -229,6 +228,11 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs::File;
+
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+    use arrow_ipc::writer::FileWriter;
+
     use super::super::Order;
     use super::super::testing::{Collect, write_shards};
     use super::*;
@@ -265,5 +269,25 @@ mod tests {
             error.contains("sizes.json") && error.contains("one"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_description_of_rows_has_no_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("get --token abc.arrow");
+        let column = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([
+            ("filepath", column("a.jpg")),
+            ("title", column("a caption")),
+        ]);
+        let batch = batch.unwrap();
+        let mut writer =
+            FileWriter::try_new(File::create(&path).unwrap(), &batch.schema()).unwrap();
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        let options = OpenOptions::default();
+        let opened = rows(path.to_str().unwrap(), Format::Arrow, &options).unwrap();
+        let told = opened.source.describe();
+        assert!(told.ends_with("--token ***)"), "{told}");
     }
 }

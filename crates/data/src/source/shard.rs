@@ -10,7 +10,7 @@ use super::keys::Draw;
 use super::shard_index::{Extent, Recorder};
 use super::{Item, Sink};
 use crate::error::DataError;
-use crate::storage::Place;
+use crate::storage::{Place, Watch};
 
 /// A part of a data set that is read from its start to its end: a tar archive, a row group of a parquet file.
 pub trait Shard: Send + Sync {
@@ -39,11 +39,17 @@ pub trait Shard: Send + Sync {
     /// Begins to read it; it may be a while until somebody asks for the items. `draw` decides among several captions of a sample.
     fn begin(&self, draw: Draw) -> Box<dyn Begun + '_>;
 
-    /// The samples at `extents`, in that order, which is ascending.
+    /// The samples at `extents`, in that order, which is ascending. The wait for them ends when `watch` says that they are not wanted.
     ///
     /// # Errors
     /// When they cannot be read, or the shard is no longer `version`.
-    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>>;
+    fn fetch(
+        &self,
+        extents: &[Extent],
+        version: &str,
+        draw: &Draw,
+        watch: Watch,
+    ) -> io::Result<Vec<Item>>;
 }
 
 /// A shard that is being read.
@@ -71,12 +77,13 @@ pub(super) fn fetch(
     extents: &[Extent],
     version: &str,
     draw: &Draw,
+    watch: Watch,
 ) -> Result<Vec<Item>, DataError> {
     let failed = |reason: String| DataError::ShardChanged {
         shard: shard.name().to_string(),
         reason,
     };
-    let items = shard.fetch(extents, version, draw);
+    let items = shard.fetch(extents, version, draw, watch);
     let items = items.map_err(|error| failed(error.to_string()))?;
     let problem = items.iter().find_map(|item| match item {
         Item::Sample(_) => None,

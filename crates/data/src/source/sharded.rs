@@ -167,7 +167,7 @@ impl Sharded {
                 Entry::Problem(_) => None,
             });
             let extents: Vec<Extent> = extents.collect();
-            let fetched = fetch(shard, &extents, version, &draw)?;
+            let fetched = fetch(shard, &extents, version, &draw, shuffle.watch())?;
             let mut fetched = fetched.into_iter();
             for entry in part {
                 let item = match entry {

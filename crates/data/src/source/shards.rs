@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::braces;
 use crate::error::DataError;
-use crate::storage::{Patience, Place, mask};
+use crate::storage::{Patience, Place, Watch, mask};
 
 /// Longest list of shards, and longest file of their sizes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -138,7 +138,7 @@ fn lines(list: &str) -> Result<Vec<String>, DataError> {
         path: mask(list),
         reason,
     };
-    let text = Place::parse(list)?.read(MAX_LIST_BYTES, Patience::default());
+    let text = Place::parse(list)?.read(MAX_LIST_BYTES, Patience::default(), Watch::default());
     let text = String::from_utf8(text.map_err(|error| fail(error.to_string()))?);
     let text = text.map_err(|error| fail(error.to_string()))?;
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
@@ -158,7 +158,7 @@ fn beside(shard: &Place, name: &str) -> Result<Option<(String, Vec<u8>)>, DataEr
     let Some(place) = shard.sibling(name) else {
         return Ok(None);
     };
-    match place.read(MAX_LIST_BYTES, Patience::default()) {
+    match place.read(MAX_LIST_BYTES, Patience::default(), Watch::default()) {
         Ok(bytes) => Ok(Some((place.to_string(), bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error)

@@ -160,13 +160,19 @@ impl<'a, 's> Shuffle<'a, 's> {
             let together = wanted.first().map(|(_, waiting)| waiting.shard.together());
             parts.extend(wanted.chunks(together.unwrap_or(1)));
         }
-        let next = AtomicUsize::new(0);
+        let (next, watch) = (AtomicUsize::new(0), self.sink.watch());
         let read = Mutex::new(Vec::with_capacity(self.held.len()));
         let work = || {
             while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let [(_, first), ..] = part else { continue };
                 let extents: Vec<Extent> = part.iter().map(|(_, waiting)| waiting.extent).collect();
-                let fetched = fetch(first.shard, &extents, &first.version, &first.draw);
+                let fetched = fetch(
+                    first.shard,
+                    &extents,
+                    &first.version,
+                    &first.draw,
+                    watch.clone(),
+                );
                 let has_failed = fetched.is_err();
                 let places = part.iter().map(|(place, _)| *place);
                 let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::mask::mask;
-use super::stream::{Patience, Watch, closed};
+use super::stream::{Patience, Watch, closed, read_buffered};
 
 /// Most bytes that are read from a command at a time, and how many such pieces wait at most.
 const PIECE: usize = 128 << 10;
@@ -232,10 +232,6 @@ impl BufRead for Output {
 
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
+        read_buffered(self, buffer)
     }
 }

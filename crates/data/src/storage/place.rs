@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 #[cfg(feature = "cloud")]
@@ -43,15 +44,22 @@ impl Place {
         match scheme.to_ascii_lowercase().as_str() {
             "file" => {
                 let path = rest.strip_prefix("//").unwrap_or(rest);
-                Ok(Self::File(
-                    path.strip_prefix("localhost").unwrap_or(path).into(),
-                ))
+                let behind_host = rest.strip_prefix("//localhost");
+                let behind_host = behind_host.filter(|path| path.starts_with('/'));
+                Ok(Self::File(behind_host.unwrap_or(path).into()))
             }
             "pipe" => Ok(Self::Pipe(rest.trim().to_owned())),
-            known if REMOTE.contains(&known) => match Url::parse(name) {
-                Ok(url) if url.has_host() => Ok(Self::Remote(url)),
-                _ => Err(DataError::Address { name: mask(name) }),
-            },
+            known if REMOTE.contains(&known) => {
+                // What parts the address of a web page are letters of a key like others.
+                let url = match known {
+                    "http" | "https" => Url::parse(name),
+                    _ => Url::parse(&name.replace('#', "%23").replace('?', "%3F")),
+                };
+                match url {
+                    Ok(url) if url.has_host() => Ok(Self::Remote(url)),
+                    _ => Err(DataError::Address { name: mask(name) }),
+                }
+            }
             // A single letter is a drive, and a file name may well hold a colon further on.
             _ if is_scheme && !Path::new(name).exists() => Err(DataError::UnsupportedScheme {
                 scheme: scheme.to_owned(),
@@ -69,7 +77,10 @@ impl Place {
                 name.to_string_lossy().into_owned()
             }
             Self::Pipe(command) => command.clone(),
-            Self::Remote(url) => url.path().rsplit('/').next().unwrap_or_default().to_owned(),
+            Self::Remote(url) => {
+                let name = url.path().rsplit('/').next().unwrap_or_default();
+                percent_decode_str(name).decode_utf8_lossy().into_owned()
+            }
         }
     }
 
@@ -119,7 +130,7 @@ impl Place {
         file::version(&std::fs::metadata(self.as_file()?).ok()?)
     }
 
-    /// Some of its bytes; `version` is what it has to be, if given.
+    /// Some of its bytes; `version` is what it has to be, if given. The wait for them ends when `watch` says that they are not wanted.
     ///
     /// # Errors
     /// As for [`Self::open`]; also where a place cannot be read from the middle, or is of another version.
@@ -129,12 +140,13 @@ impl Place {
         length: u64,
         version: Option<&str>,
         patience: Patience,
+        watch: Watch,
     ) -> io::Result<Vec<u8>> {
         match self {
             Self::File(path) => file::read_range(path, start, length, version),
             Self::Pipe(_) => Err(cannot_seek("a command's output")),
             #[cfg(feature = "cloud")]
-            Self::Remote(url) => remote::read_range(url, start, length, version, patience),
+            Self::Remote(url) => remote::read_range(url, start, length, version, patience, watch),
             #[cfg(not(feature = "cloud"))]
             Self::Remote(_) => Err(not_built()),
         }
@@ -155,16 +167,17 @@ impl Place {
         }
     }
 
-    /// The whole of a file of at most `limit` bytes. Pipes and devices among files are refused, since reading them may never end.
+    /// The whole of a file of at most `limit` bytes; the wait for them ends when `watch` says that they are not wanted. Pipes and
+    /// devices among files are refused, since reading them may never end.
     ///
     /// # Errors
     /// As for [`Self::open`]; also for a larger file.
-    pub fn read(&self, limit: u64, patience: Patience) -> io::Result<Vec<u8>> {
+    pub fn read(&self, limit: u64, patience: Patience, watch: Watch) -> io::Result<Vec<u8>> {
         if let Self::File(path) = self {
             return file::read(path, limit);
         }
         let mut bytes = Vec::new();
-        let stream = self.open(patience, Watch::default())?;
+        let stream = self.open(patience, watch)?;
         stream.take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(too_large(limit));
@@ -216,8 +229,10 @@ impl Started {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -228,6 +243,9 @@ mod tests {
             ("file:/x/a.tar", file("/x/a.tar")),
             ("file:///x/a.tar", file("/x/a.tar")),
             ("file://localhost/x/a.tar", file("/x/a.tar")),
+            ("file:localhost.tar", file("localhost.tar")),
+            ("file:localhost/a.tar", file("localhost/a.tar")),
+            ("file://localhost.tar", file("localhost.tar")),
             ("dir/a:b.tar", file("dir/a:b.tar")),
             ("C:/a.tar", file("C:/a.tar")),
             ("pipe: cat a.tar", Some(Place::Pipe("cat a.tar".into()))),
@@ -240,6 +258,53 @@ mod tests {
         for name in ["s3://b/a.tar", "hf://datasets/o/n/a.tar", "HTTPS://h/a"] {
             assert!(matches!(Place::parse(name), Ok(Place::Remote(_))), "{name}");
         }
+    }
+
+    #[test]
+    fn keys_hold_any_letter() {
+        for (name, path, file) in [
+            ("s3://b/d/a#1?.tar", "/d/a%231%3F.tar", "a#1?.tar"),
+            ("gs://b/my shard.tar", "/my%20shard.tar", "my shard.tar"),
+            ("hf://datasets/o/n/a#b.tar", "/o/n/a%23b.tar", "a#b.tar"),
+            ("https://h/d/a%20b.tar?x=1#y", "/d/a%20b.tar", "a b.tar"),
+            ("https://h/%C3%A4.tar", "/%C3%A4.tar", "ä.tar"),
+        ] {
+            let place = Place::parse(name).unwrap();
+            let Place::Remote(url) = &place else {
+                panic!("{name}")
+            };
+            assert_eq!((url.path(), &*place.file_name()), (path, file));
+        }
+    }
+
+    /// Runs until `read` gives up, which it does not by itself for a minute.
+    fn is_let_go(read: impl FnOnce(Patience, Watch) -> io::Result<Vec<u8>>) {
+        let patience = Patience {
+            timeout: Duration::from_secs(60),
+            attempts: 7,
+        };
+        let start = Instant::now();
+        let watch = Watch::new(move || start.elapsed() > Duration::from_millis(150));
+        let error = read(patience, watch).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_read_ends_when_nothing_is_wanted() {
+        let silent = Place::Pipe("sleep 90".into());
+        is_let_go(|patience, watch| silent.read(10, patience, watch));
+    }
+
+    #[cfg(feature = "cloud")]
+    #[test]
+    fn a_server_that_is_silent_holds_nobody() {
+        // It takes connections and does not answer.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let name = format!("http://{}/a.tar", server.local_addr().unwrap());
+        let silent = Place::parse(&name).unwrap();
+        is_let_go(|patience, watch| silent.read(10, patience, watch));
+        is_let_go(|patience, watch| silent.read_range(0, 10, None, patience, watch));
     }
 
     #[test]

@@ -80,6 +80,13 @@ impl BufRead for Stream {
     }
 }
 
+/// [`Read::read`] for whoever has the bytes in a buffer.
+pub(super) fn read_buffered(input: &mut impl BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let length = input.fill_buf()?.read(buffer)?;
+    input.consume(length);
+    Ok(length)
+}
+
 pub(super) fn changed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the file was changed")
 }

@@ -16,6 +16,7 @@ use crate::error::DataError;
 use crate::image::{Limits, decode};
 use crate::loader::{Loader, LoaderOptions, Transform};
 use crate::source::{Order, Sample, Source};
+use crate::storage::Watch;
 use crate::tokenizer::Tokenizer;
 
 /// Bytes of encoded pictures that are kept for the stages behind the source.
@@ -181,9 +182,9 @@ fn samples(source: &dyn Source, options: &SurveyOptions) -> Result<Vec<Held>, Da
         most: options.most,
     };
     let (mut held, mut bytes, mut problem) = (Vec::new(), 0, None);
-    let work = |_, sample: Sample| {
+    let work = |_, sample: Sample, watch: &Watch| {
         let place = sample.place();
-        read(sample, &place)
+        read(sample, &place, watch)
     };
     walk.run(source, work, |_, found| {
         match found {

@@ -16,6 +16,7 @@ use super::walk::{Found, Walk};
 use crate::error::DataError;
 use crate::image::{Limits, Picture, format_name, resized};
 use crate::source::{Problem, Sample, Source};
+use crate::storage::Watch;
 
 /// Pixels of the shorter side.
 const SIDES: [f64; 11] = [
@@ -139,7 +140,7 @@ pub fn inspect(
         skip: 0,
         most: options.most,
     };
-    let work = |n, sample| figures(sample, options.limits, pick.may(n));
+    let work = |n, sample, watch: &Watch| figures(sample, options.limits, pick.may(n), watch);
     let walked = walk.run(source, work, |n, found| {
         match found {
             Found::Problem(problem) => problems.add(problem),
@@ -201,9 +202,14 @@ struct Seen {
     pairs: Hashes,
 }
 
-fn figures(sample: Sample, limits: Limits, is_picked: bool) -> Result<Figures, Problem> {
+fn figures(
+    sample: Sample,
+    limits: Limits,
+    is_picked: bool,
+    watch: &Watch,
+) -> Result<Figures, Problem> {
     let place = sample.place();
-    let sample::Read { bytes, caption } = read(sample, &place)?;
+    let sample::Read { bytes, caption } = read(sample, &place, watch)?;
     let encoded = bytes.as_deref().unwrap_or_default();
     let picture = match &bytes {
         Some(bytes) => decoded(bytes, limits, &place)?,

@@ -138,7 +138,7 @@ impl Packer<'_> {
         let mut failed = None;
         walk.run(
             source,
-            |item, sample| prepare.sample(item, sample),
+            |item, sample, watch| prepare.sample(item, sample, watch),
             |item, found| {
                 let is_new = item >= self.resumed_at;
                 let is_sample = matches!(found, Found::Sample(_));

@@ -5,6 +5,7 @@ use twox_hash::xxhash3_128::Hasher;
 
 use crate::image::{Limits, Picture, decode};
 use crate::source::{Problem, ProblemKind, Sample};
+use crate::storage::Watch;
 
 /// A sample whose picture was read.
 pub(super) struct Read {
@@ -13,12 +14,12 @@ pub(super) struct Read {
     pub caption: Option<String>,
 }
 
-/// Reads the picture of a sample.
+/// Reads the picture of a sample; the wait for it ends when `watch` says that it is not wanted.
 ///
 /// # Errors
 /// What is wrong with the sample at `place`.
-pub(super) fn read(sample: Sample, place: &str) -> Result<Read, Problem> {
-    let bytes = sample.image.read();
+pub(super) fn read(sample: Sample, place: &str, watch: &Watch) -> Result<Read, Problem> {
+    let bytes = sample.image.read(watch.clone());
     let bytes = bytes.map_err(|error| Problem {
         kind: ProblemKind::UnreadableImage,
         place: place.to_owned(),

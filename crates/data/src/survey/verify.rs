@@ -10,6 +10,7 @@ use super::sample::{decoded, read};
 use super::walk::{Found, Walk};
 use crate::error::DataError;
 use crate::source::{Problem, ProblemKind, Sample, Source};
+use crate::storage::Watch;
 
 /// Something that is broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,10 +71,10 @@ pub fn verify<E: From<DataError>>(
         most: options.most,
     };
     let limits = options.limits;
-    let work = |_, sample: Sample| -> Result<u64, Box<(Broken, Problem)>> {
+    let work = |_, sample: Sample, watch: &Watch| -> Result<u64, Box<(Broken, Problem)>> {
         let place = sample.place();
-        let (shard, key) = (sample.shard.clone(), sample.name.clone());
-        let checked = check(sample, &place, limits);
+        let (shard, key) = (sample.shard.clone(), sample.shown_name());
+        let checked = check(sample, &place, limits, watch);
         checked.map_err(|problem| {
             let shard = shard.map(|shard| shard.to_string());
             Box::new((entry(shard, Some(key), &problem), problem))
@@ -121,8 +122,13 @@ pub fn verify<E: From<DataError>>(
 }
 
 /// The encoded bytes of a sample's picture, or what is wrong with the sample.
-fn check(sample: Sample, place: &str, limits: crate::image::Limits) -> Result<u64, Problem> {
-    let sample = read(sample, place)?;
+fn check(
+    sample: Sample,
+    place: &str,
+    limits: crate::image::Limits,
+    watch: &Watch,
+) -> Result<u64, Problem> {
+    let sample = read(sample, place, watch)?;
     if let Some(bytes) = &sample.bytes {
         decoded(bytes, limits, place)?;
     }

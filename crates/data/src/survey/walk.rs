@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use openclip_model::panics::caught;
@@ -13,6 +14,7 @@ use openclip_model::panics::caught;
 use crate::error::{DataError, panic_message};
 use crate::loader::budget::Budget;
 use crate::source::{Item, Order, Problem, Sample, Sink, Source};
+use crate::storage::Watch;
 
 /// Bytes of samples under way at once.
 const MAX_BYTES: usize = 1 << 28;
@@ -41,25 +43,29 @@ pub enum Found<T> {
 
 impl Walk {
     /// Works on every sample of one sequential pass and gives what comes of it, and the source's problems, to `take` in order,
-    /// each with the number of its item; `Break` ends the walk. The answer says whether the source came to its end.
+    /// each with the number of its item; `Break` ends the walk, of which the [`Watch`] tells whoever waits in `work`. The answer says
+    /// whether the source came to its end.
     ///
     /// # Errors
     /// When the source cannot be read on, or a thread panics.
     pub fn run<T: Send>(
         &self,
         source: &dyn Source,
-        work: impl Fn(u64, Sample) -> T + Sync,
+        work: impl Fn(u64, Sample, &Watch) -> T + Sync,
         mut take: impl FnMut(u64, Found<T>) -> ControlFlow<()>,
     ) -> Result<bool, DataError> {
         let threads = self.threads.max(1);
-        let budget = Budget::new(AHEAD * threads, MAX_BYTES);
+        let budget = Arc::new(Budget::new(AHEAD * threads, MAX_BYTES));
+        let watched = Arc::clone(&budget);
+        let watch = Watch::new(move || watched.is_closed());
         let (job_sender, jobs) = unbounded();
         let (message_sender, messages) = unbounded();
         std::thread::scope(|scope| {
             let reader = scope.spawn({
-                let (budget, messages) = (&budget, message_sender.clone());
+                let (watch, messages) = (watch.clone(), message_sender.clone());
                 let mut reader = Reader {
-                    budget,
+                    budget: &budget,
+                    watch,
                     jobs: job_sender,
                     messages,
                     skip: self.skip,
@@ -73,8 +79,9 @@ impl Walk {
                 }
             });
             for _ in 0..threads {
-                let (jobs, messages, work) = (jobs.clone(), message_sender.clone(), &work);
-                scope.spawn(move || labour(&jobs, &messages, work));
+                let (jobs, messages) = (jobs.clone(), message_sender.clone());
+                let work = |item, sample| work(item, sample, &watch);
+                scope.spawn(move || labour(&jobs, &messages, &work));
             }
             // The channel ends when reader and threads are done.
             drop(message_sender);
@@ -114,6 +121,7 @@ struct Message<T> {
 /// The source's sink.
 struct Reader<'a, T> {
     budget: &'a Budget,
+    watch: Watch,
     jobs: Sender<Job>,
     messages: Sender<Message<T>>,
     skip: u64,
@@ -134,6 +142,10 @@ impl<T> Sink for Reader<'_, T> {
 
     fn is_closed(&self) -> bool {
         self.budget.is_closed()
+    }
+
+    fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 
     fn push(&mut self, item: Item) -> ControlFlow<()> {
@@ -235,12 +247,17 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
     use super::*;
+    use std::time::{Duration, Instant};
+
     use crate::source::ProblemKind;
+    use crate::source::shards::Shards;
+    use crate::source::shuffle::ShuffleSize;
     use crate::source::testing::{tar, tar_bytes, write_shards};
+    use crate::storage::{Patience, Place};
 
     fn names(walk: Walk, source: &dyn Source) -> (Vec<(u64, String)>, bool) {
         let mut names = Vec::new();
-        let work = |item: u64, sample: Sample| {
+        let work = |item: u64, sample: Sample, _: &Watch| {
             // Later ones are done earlier.
             std::thread::sleep(std::time::Duration::from_micros(500 * (3 - item % 4)));
             sample.name
@@ -298,7 +315,7 @@ mod tests {
         let mut taken = 0;
         let ended = walk.run(
             &source,
-            |_, sample| sample.name,
+            |_, sample, _| sample.name,
             |_, _| {
                 taken += 1;
                 match taken {
@@ -308,6 +325,35 @@ mod tests {
             },
         );
         assert_eq!((taken, ended.unwrap()), (10, false));
+    }
+
+    /// A shard and a picture that nobody sends hold a walk no longer than it is wanted.
+    #[test]
+    fn a_walk_that_is_broken_off_waits_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let shard = write_shards(dir.path(), 1, 3).remove(0);
+        let mut list = Shards::list(vec![shard]);
+        list.places.push(Place::Pipe("sleep 90".into()));
+        let source = crate::source::tar::source(list, false, ShuffleSize::NONE).unwrap();
+        let walk = Walk {
+            threads: 2,
+            skip: 0,
+            most: None,
+        };
+        let start = Instant::now();
+        let work = |item, sample: Sample, watch: &Watch| match item {
+            1 => Place::Pipe("sleep 90".into())
+                .read(10, Patience::default(), watch.clone())
+                .is_ok(),
+            _ => sample.caption.is_some(),
+        };
+        let ended = walk.run(&source, work, |_, _| {
+            // By now the others wait.
+            std::thread::sleep(Duration::from_millis(300));
+            ControlFlow::Break(())
+        });
+        assert!(!ended.unwrap());
+        assert!(start.elapsed() < Duration::from_secs(20));
     }
 
     #[test]
@@ -321,7 +367,7 @@ mod tests {
             skip: 0,
             most: None,
         };
-        let work = |_, sample: Sample| assert_ne!(sample.name, "b", "not b");
+        let work = |_, sample: Sample, _: &Watch| assert_ne!(sample.name, "b", "not b");
         let error = walk.run(&source, work, |_, _| ControlFlow::Continue(()));
         let error = error.unwrap_err().to_string();
         assert!(
@@ -333,7 +379,7 @@ mod tests {
         std::fs::write(&path, tar_bytes(&torn)).unwrap();
         let error = walk.run(
             &tar(vec![path]),
-            |_, _| (),
+            |_, _, _| (),
             |_, _| ControlFlow::Continue(()),
         );
         assert!(

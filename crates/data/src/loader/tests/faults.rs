@@ -4,6 +4,7 @@ use super::*;
 use crate::source::ProblemKind;
 use crate::source::files::Files;
 use crate::source::testing::tar;
+use crate::storage::Place;
 
 #[test]
 fn bad_samples_are_counted_by_kind() {
@@ -294,4 +295,47 @@ fn a_caption_without_tokens_is_a_counted_bad_sample() {
     let problems = loader.stats().problems;
     assert_eq!(problems, [(ProblemKind::UntokenizableCaption, 1)]);
     assert_eq!(loader.stats().dropped(), 1);
+}
+
+/// Pictures that nobody sends.
+struct Silent;
+
+impl Source for Silent {
+    fn describe(&self) -> String {
+        "silent".into()
+    }
+
+    fn num_samples(&self, _: Option<u64>) -> Result<u64, DataError> {
+        Ok(4)
+    }
+
+    fn batches(&self, samples: u64, _: usize, batch_size: usize) -> u64 {
+        samples.div_ceil(batch_size as u64)
+    }
+
+    fn fingerprint(&self) -> u32 {
+        0
+    }
+
+    fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
+        Ok((0..4).try_for_each(|number| {
+            sink.push(Item::Sample(Sample {
+                name: format!("{number}.jpg"),
+                shard: None,
+                image: ImageData::Remote(Place::Pipe("sleep 90".into())),
+                caption: Some("x".into()),
+                label: None,
+            }))
+        }))
+    }
+}
+
+#[test]
+fn a_picture_that_nobody_sends_does_not_hold_the_end() {
+    let loader = start(Silent, &options(4, None));
+    // Workers are at it by then.
+    std::thread::sleep(Duration::from_millis(300));
+    let end = Instant::now();
+    drop(loader);
+    assert!(end.elapsed() < Duration::from_secs(20));
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::storage::{Patience, Place};
+use crate::storage::{Patience, Place, Watch};
 
 /// Bytes read at least: what a page's header takes, mostly.
 const WINDOW: u64 = 16 << 10;
@@ -27,9 +27,9 @@ impl Input {
 
     /// Exactly the bytes of a range.
     pub fn read_range(&self, start: u64, length: u64) -> io::Result<Vec<u8>> {
-        let bytes = self
-            .0
-            .read_range(start, length, None, Patience::default())?;
+        let bytes =
+            self.0
+                .read_range(start, length, None, Patience::default(), Watch::default())?;
         match bytes.len() as u64 == length {
             true => Ok(bytes),
             false => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::row::Rows;
 use super::{arrow, parquet};
 use crate::error::DataError;
-use crate::storage::Place;
+use crate::storage::{Place, Watch};
 
 /// Items that a reading thread hands over together: of about so many bytes, and at most so many.
 const BYTES_TOGETHER: usize = 1 << 20;
@@ -79,6 +79,18 @@ impl Unit {
             Part::Broken { .. } => None,
         }
     }
+
+    /// A thread sends the items of some rows; `None` for a file that cannot be read, and where there can be no thread.
+    fn start(&self, ranges: Vec<Range<u64>>) -> Option<Receiver<Together>> {
+        let (sender, items) = bounded(WAITING);
+        let part = Arc::clone(&self.0);
+        let thread = std::thread::Builder::new().name("rows".into());
+        let started = match &*self.0 {
+            Part::Broken { .. } => false,
+            _ => thread.spawn(move || part.send(ranges, &sender)).is_ok(),
+        };
+        started.then_some(items)
+    }
 }
 
 impl Part {
@@ -105,8 +117,8 @@ impl Part {
         }
     }
 
-    /// Sends all items, several at a time.
-    fn send(&self, sender: &Sender<Vec<(u64, Item)>>) {
+    /// Sends the items of some rows, several at a time.
+    fn send(&self, ranges: Vec<Range<u64>>, sender: &Sender<Together>) {
         let mut together = Vec::new();
         let mut bytes = 0;
         let mut push = |row, item| {
@@ -124,11 +136,7 @@ impl Part {
                 Err(_) => ControlFlow::Break(()),
             }
         };
-        if self
-            .read(std::iter::once(0..self.extent().1), &mut push)
-            .is_continue()
-            && !together.is_empty()
-        {
+        if self.read(ranges, &mut push).is_continue() && !together.is_empty() {
             let _ = sender.send(together);
         }
     }
@@ -186,20 +194,19 @@ impl Shard for Unit {
 
     /// A thread reads its rows ahead, within some 32 MiB of pictures.
     fn begin(&self, _: Draw) -> Box<dyn Begun + '_> {
-        let (sender, items) = bounded(WAITING);
-        let part = Arc::clone(&self.0);
-        let thread = std::thread::Builder::new().name("rows".into());
-        let started = match &*self.0 {
-            Part::Broken { .. } => false,
-            _ => thread.spawn(move || part.send(&sender)).is_ok(),
-        };
         Box::new(Reading {
             unit: self,
-            items: started.then_some(items),
+            items: self.start(vec![0..self.0.extent().1]),
         })
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str, _: &Draw) -> io::Result<Vec<Item>> {
+    fn fetch(
+        &self,
+        extents: &[Extent],
+        version: &str,
+        _: &Draw,
+        watch: Watch,
+    ) -> io::Result<Vec<Item>> {
         if self.version().as_deref() != Some(version) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -210,18 +217,43 @@ impl Shard for Unit {
         let rows = extents
             .iter()
             .map(|extent| extent.start..extent.start + extent.length);
-        let _ = self.0.read(rows, &mut |_, item| {
-            items.push(item);
-            ControlFlow::Continue(())
-        });
-        Ok(items)
+        let coming = self
+            .start(rows.collect())
+            .ok_or_else(|| io::Error::other("no thread reads the rows"))?;
+        loop {
+            match next(&coming, || watch.is_closed()) {
+                ControlFlow::Continue(Some(together)) => {
+                    items.extend(together.into_iter().map(|(_, item)| item));
+                }
+                ControlFlow::Continue(None) => return Ok(items),
+                ControlFlow::Break(()) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+        }
+    }
+}
+
+/// Items, each with the number of its row.
+type Together = Vec<(u64, Item)>;
+
+/// The next of the items that are on their way, `None` behind the last of them; `Break` when they are no longer wanted.
+fn next(
+    items: &Receiver<Together>,
+    is_closed: impl Fn() -> bool,
+) -> ControlFlow<(), Option<Together>> {
+    loop {
+        match items.recv_timeout(PATIENCE) {
+            Ok(together) => return ControlFlow::Continue(Some(together)),
+            Err(RecvTimeoutError::Disconnected) => return ControlFlow::Continue(None),
+            Err(RecvTimeoutError::Timeout) if is_closed() => return ControlFlow::Break(()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
 }
 
 /// A unit whose rows are on their way; without a channel, they are read when they are wanted.
 struct Reading<'a> {
     unit: &'a Unit,
-    items: Option<Receiver<Vec<(u64, Item)>>>,
+    items: Option<Receiver<Together>>,
 }
 
 impl Begun for Reading<'_> {
@@ -231,7 +263,7 @@ impl Begun for Reading<'_> {
         recorder: &mut Recorder,
     ) -> Result<ControlFlow<()>, DataError> {
         recorder.begin(self.unit.version().as_deref());
-        let mut push = |row, item: Item| {
+        let mut push = |sink: &mut dyn Sink, row, item: Item| {
             recorder.note(
                 &item,
                 Extent {
@@ -243,26 +275,72 @@ impl Begun for Reading<'_> {
         };
         let Some(items) = &self.items else {
             let part = &self.unit.0;
-            return Ok(part.read(std::iter::once(0..part.extent().1), &mut push));
+            let rows = std::iter::once(0..part.extent().1);
+            return Ok(part.read(rows, &mut |row, item| push(sink, row, item)));
         };
         let mut count = 0;
         loop {
-            match items.recv_timeout(PATIENCE) {
-                Ok(together) => {
+            match next(items, || sink.is_closed()) {
+                ControlFlow::Continue(Some(together)) => {
                     for (row, item) in together {
                         count += 1;
-                        if push(row, item).is_break() {
+                        if push(sink, row, item).is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                ControlFlow::Continue(None) => break,
+                ControlFlow::Break(()) => return Ok(ControlFlow::Break(())),
             }
         }
         if count < self.unit.0.extent().1 {
             return Err(DataError::LoaderStopped);
         }
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Takes nothing and wants nothing.
+    struct Closed;
+
+    impl Sink for Closed {
+        fn jump(&mut self, _: usize) -> usize {
+            0
+        }
+
+        fn push(&mut self, _: Item) -> ControlFlow<()> {
+            ControlFlow::Break(())
+        }
+
+        fn is_closed(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn who_waits_for_rows_asks_whether_they_are_wanted() {
+        let place = Place::File("none.parquet".into());
+        let unit = Unit::cut(&place, "cut".into());
+        // The sender lives, and is given up after a while so that the test ends also where nobody asks.
+        let (sender, items) = bounded(1);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(30));
+            drop(sender);
+        });
+        let reading = Reading {
+            unit: &unit,
+            items: Some(items),
+        };
+        let start = Instant::now();
+        let read = Box::new(reading).read(&mut Closed, &mut Recorder::new(false));
+        assert!(read.unwrap().is_break());
+        assert!(start.elapsed() < Duration::from_secs(20));
     }
 }

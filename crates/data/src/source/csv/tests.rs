@@ -233,3 +233,17 @@ fn a_list_of_tables_is_one_set() {
         "{error}"
     );
 }
+
+#[test]
+fn a_description_has_no_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pairs.csv");
+    std::fs::write(&path, "filepath\ttitle\na.jpg\tx\n").unwrap();
+    let command = format!("pipe:HF_TOKEN=abc cat {}", path.display());
+    let csv = Csv::open(Path::new(&command), &CsvFormat::default()).unwrap();
+    let told = csv.describe();
+    assert!(
+        told.starts_with("1 rows of pipe:HF_TOKEN=*** cat"),
+        "{told}"
+    );
+}

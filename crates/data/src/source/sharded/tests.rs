@@ -8,6 +8,7 @@ use super::super::keys::{KeyOptions, Keys};
 use super::super::testing::{Collect, gzip, tar_bytes, write_shards};
 use super::super::{ProblemKind, Source, tar};
 use super::*;
+use crate::storage::Watch;
 
 const SHUFFLE: ShuffleSize = ShuffleSize {
     capacity: 20,
@@ -192,12 +193,18 @@ impl Shard for Counted {
         self.inner.begin(draw)
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
+    fn fetch(
+        &self,
+        extents: &[Extent],
+        version: &str,
+        draw: &Draw,
+        watch: Watch,
+    ) -> io::Result<Vec<Item>> {
         let mut log = self.log.lock().unwrap();
         log.fetched += extents.len();
         log.bytes += extents.iter().map(|extent| extent.length).sum::<u64>();
         drop(log);
-        self.inner.fetch(extents, version, draw)
+        self.inner.fetch(extents, version, draw, watch)
     }
 }
 
@@ -389,8 +396,13 @@ fn an_index_of_many_shards() {
         index.add(&name, recorder);
     }
     drop(index);
-    let bytes = std::fs::metadata(dir.path().join("rank-0.index")).unwrap().len();
-    println!("{shards} shards noted: {bytes} bytes in {:?}", start.elapsed());
+    let bytes = std::fs::metadata(dir.path().join("rank-0.index"))
+        .unwrap()
+        .len();
+    println!(
+        "{shards} shards noted: {bytes} bytes in {:?}",
+        start.elapsed()
+    );
     let start = Instant::now();
     let index = Arc::new(ShardIndex::open(dir.path(), 0));
     println!("opened in {:?}", start.elapsed());
@@ -411,5 +423,9 @@ fn an_index_of_many_shards() {
     let _ = source.pass(&Order::training(0, 0), 0, &mut end).unwrap();
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find(|line| line.starts_with("VmHWM"));
-    println!("repeated in {:?}; {}", start.elapsed(), peak.unwrap_or_default());
+    println!(
+        "repeated in {:?}; {}",
+        start.elapsed(),
+        peak.unwrap_or_default()
+    );
 }

@@ -16,7 +16,7 @@ use super::super::{Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sink, packed};
 use super::archive::{Member, Members};
 use super::foreign::{Foreign, Reason};
 use crate::error::DataError;
-use crate::storage::{Patience, Place, Started};
+use crate::storage::{Patience, Place, Started, Watch};
 
 /// Files without a sample after which a shard counts as one that has none.
 const BARREN_FILES: u64 = 1000;
@@ -60,15 +60,25 @@ impl Shard for TarShard {
         })
     }
 
-    fn fetch(&self, extents: &[Extent], version: &str, draw: &Draw) -> io::Result<Vec<Item>> {
+    fn fetch(
+        &self,
+        extents: &[Extent],
+        version: &str,
+        draw: &Draw,
+        watch: Watch,
+    ) -> io::Result<Vec<Item>> {
         let name = self.name();
         let ranges = neighbours(extents);
         let mut items = Vec::with_capacity(extents.len());
         for (whole, parts) in ranges {
             let patience = Patience::default();
-            let bytes =
-                self.place()
-                    .read_range(whole.start, whole.length, Some(version), patience)?;
+            let bytes = self.place().read_range(
+                whole.start,
+                whole.length,
+                Some(version),
+                patience,
+                watch.clone(),
+            )?;
             for part in parts {
                 let start = (part.start - whole.start) as usize;
                 let part = &bytes[start..start + part.length as usize];

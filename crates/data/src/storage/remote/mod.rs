@@ -26,7 +26,7 @@ use url::Url;
 
 use self::answer::{Answer, Failure, Known, has_answered, install_cryptography, remember_answer};
 use super::mask::mask;
-use super::stream::{Patience, Stream, Watch, cannot_seek, changed, closed};
+use super::stream::{Patience, Stream, Watch, cannot_seek, changed, closed, read_buffered};
 
 /// How often who waits asks whether the data are still wanted.
 const TICK: Duration = Duration::from_millis(100);
@@ -275,11 +275,7 @@ impl BufRead for Reader {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
+        read_buffered(self, buffer)
     }
 }
 
@@ -290,11 +286,12 @@ pub(super) fn read_range(
     length: u64,
     version: Option<&str>,
     patience: Patience,
+    watch: Watch,
 ) -> io::Result<Vec<u8>> {
     if length == 0 {
         return Ok(Vec::new());
     }
-    let mut stream = start(url, from, Some(from + length), patience).wait(Watch::default())?;
+    let mut stream = start(url, from, Some(from + length), patience).wait(watch)?;
     match stream.version() {
         None => return Err(cannot_seek("a file of this server")),
         found if version.is_some() && found != version => return Err(changed()),

@@ -6,6 +6,7 @@ use super::options::PackOptions;
 use crate::error::DataError;
 use crate::image::{Picture, format_name, resized};
 use crate::source::{Problem, ProblemKind, Sample};
+use crate::storage::Watch;
 use crate::survey::sample::{decoded, pair_hash, read};
 
 /// What becomes of a sample on a thread.
@@ -41,18 +42,19 @@ pub(super) struct Prepare {
 }
 
 impl Prepare {
-    pub fn sample(&self, item: u64, sample: Sample) -> Prepared {
-        self.try_sample(item, sample).unwrap_or_else(Prepared::Bad)
+    pub fn sample(&self, item: u64, sample: Sample, watch: &Watch) -> Prepared {
+        let prepared = self.try_sample(item, sample, watch);
+        prepared.unwrap_or_else(Prepared::Bad)
     }
 
-    fn try_sample(&self, item: u64, sample: Sample) -> Result<Prepared, Problem> {
+    fn try_sample(&self, item: u64, sample: Sample, watch: &Watch) -> Result<Prepared, Problem> {
         let (place, label) = (sample.place(), sample.label);
         let bad = |kind, reason| Problem {
             kind,
             place: place.clone(),
             reason,
         };
-        let sample = read(sample, &place)?;
+        let sample = read(sample, &place, watch)?;
         let no_bytes = || bad(ProblemKind::UnreadableImage, "it has no bytes".to_owned());
         let mut picture = sample.bytes.ok_or_else(no_bytes)?;
         let hash = match self.options.dedup {
