@@ -72,11 +72,10 @@ pub struct Opened {
 /// # Errors
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
+    // Names that fit nothing are a mistake for data of any kind.
+    Keys::new(&options.keys)?;
     let parts = parts(data);
-    let kinds = parts
-        .iter()
-        .map(|part| DatasetKind::parse(&options.dataset_type, part));
-    let kinds: Vec<DatasetKind> = kinds.collect::<Result<_, _>>()?;
+    let kinds = DatasetKind::of_list(&options.dataset_type, data)?;
     let is_one = kinds.iter().all(|kind| *kind == kinds[0])
         && match kinds[0] {
             // Shards have weights of their own.
@@ -207,4 +206,22 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
         named_by_picture: !opened.has_pictures,
         is_captioned: opened.is_captioned,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_fit_nothing_are_refused_for_any_data() {
+        let mut options = OpenOptions {
+            dataset_type: "synthetic".into(),
+            num_samples: Some(1),
+            ..OpenOptions::default()
+        };
+        assert!(open("", &options).is_ok());
+        options.keys.json_text_key_probs = vec![0.5];
+        let error = open("", &options).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("--json-text-key-probs")));
+    }
 }
