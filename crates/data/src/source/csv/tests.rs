@@ -221,7 +221,7 @@ fn a_list_of_tables_is_one_set() {
     let all = Collect::pass(&table, &Order::sequential(), 0).unwrap();
     assert_eq!(all.names(), ["a", "b"]);
     // Braces, patterns and files of names are lists as well.
-    std::fs::write(path("names"), &list.replace("::", "\n")).unwrap();
+    std::fs::write(path("names"), list.replace("::", "\n")).unwrap();
     let root = dir.path().display();
     for list in [
         format!("{root}/{{a,b}}.csv"),
