@@ -140,13 +140,8 @@ pub fn count(text: &str, most: usize) -> Result<usize, String> {
 }
 
 /// PyTorch loads in the main process with 0 workers; there is always a thread here.
-fn zero_is_one(text: &str) -> Result<usize, String> {
-    Ok(most_workers(text)?.max(1))
-}
-
-/// A number of threads.
-pub fn most_workers(text: &str) -> Result<usize, String> {
-    count(text, MOST_WORKERS)
+pub fn zero_is_one(text: &str) -> Result<usize, String> {
+    Ok(count(text, MOST_WORKERS)?.max(1))
 }
 
 /// What a model is measured on.

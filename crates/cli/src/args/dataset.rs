@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use openclip_data::loader::default_workers;
 
-use super::data::{DataFormatArgs, PictureArgs, at_least_one, most_workers};
+use super::data::{DataFormatArgs, PictureArgs, at_least_one, zero_is_one};
 use super::json::JsonArgs;
 
 /// Flags of `data`.
@@ -43,8 +44,8 @@ pub struct SetArgs {
     #[arg(value_name = "DATA")]
     pub data: String,
     /// Threads that read and decode [default: one for each core]
-    #[arg(long, value_name = "N", value_parser = most_workers)]
-    pub workers: Option<usize>,
+    #[arg(long, value_name = "N", default_value_t = default_workers(), hide_default_value = true, value_parser = zero_is_one)]
+    pub workers: usize,
     /// Columns and kinds.
     #[command(flatten)]
     pub format: DataFormatArgs,

@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use self::rows::{Row, Rows, fault};
 use super::beside::Beside;
 use super::columns::{Columns, OF_CSV};
+use super::listing;
 use super::pairs::Pairs;
 use super::table::Table;
 use super::{Item, Sample};
 use crate::error::DataError;
 use crate::storage::{Place, mask};
+
+/// Of the files in a folder.
+const EXTENSIONS: [&str; 2] = ["csv", "tsv"];
 
 /// Where the columns are; the defaults are OpenCLIP's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub struct Csv {
 
 impl Csv {
     /// Reads the whole of a file, plain or packed with gzip, zstd, bzip2 or xz, in UTF-8 or in UTF-16 with a byte order mark. `a.csv::b.csv` is the
-    /// rows of both, each with a header of its own.
+    /// rows of both, each with a header of its own; braces, `*` and `@FILE` stand for several as well.
     ///
     /// # Errors
     /// When a file cannot be read, lacks a column, has a row with more fields than the header, an open quote, or
@@ -60,11 +64,12 @@ impl Csv {
             files: Vec::new(),
             is_captioned: false,
         };
-        match path.to_str().filter(|_| !path.exists()) {
-            Some(list) => list
-                .split("::")
-                .try_for_each(|part| table.read(&Place::parse(part)?, format))?,
-            None => table.read(&Place::File(path.to_owned()), format)?,
+        let places = match path.to_str().filter(|_| !path.exists()) {
+            Some(list) => listing::files(list, &EXTENSIONS)?,
+            None => vec![Place::File(path.to_owned())],
+        };
+        for place in &places {
+            table.read(place, format)?;
         }
         Ok(table)
     }

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::shards::names;
+use super::columnar::Format;
+use super::shards::{names, parts};
 use super::{coco, flickr};
 use crate::error::DataError;
 use crate::storage::mask;
@@ -83,9 +84,19 @@ impl DatasetKind {
         matches!(self, Self::Webdataset | Self::Parquet | Self::Arrow)
     }
 
-    /// Whether its samples are numbered, so that an epoch is all of them, whatever `--train-num-samples` says.
-    pub fn is_numbered(self) -> bool {
-        matches!(self, Self::Csv | Self::Coco | Self::Flickr | Self::Folder)
+    /// [`Self::parse`] for every part of a list `A::B`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_list(name: &str, data: &str) -> Result<Vec<Self>, DataError> {
+        let kinds = parts(data).into_iter().map(|part| Self::parse(name, part));
+        kinds.collect()
+    }
+
+    /// What `--dataset-type` calls it.
+    pub fn name(self) -> &'static str {
+        let found = NAMES.iter().find(|(_, kind)| *kind == self);
+        found.map_or("auto", |(name, _)| name)
     }
 
     /// The kind of one part of a list: by the last extension, in any case, or by what lies in a folder. That of a packed file
@@ -135,10 +146,10 @@ impl DatasetKind {
             return Self::Webdataset;
         }
         for dir in [dir, &dir.join("data")] {
-            if has(dir, &["parquet"]) {
+            if has(dir, Format::Parquet.extensions()) {
                 return Self::Parquet;
             }
-            if has(dir, &["arrow"]) {
+            if has(dir, Format::Arrow.extensions()) {
                 return Self::Arrow;
             }
         }
@@ -283,6 +294,20 @@ mod tests {
             }
             let data = dir.path().to_str().unwrap();
             assert_eq!(DatasetKind::parse("auto", data).unwrap(), kind, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_known_by_every_extension_of_tables() {
+        for (name, kind) in [
+            ("a.pq", DatasetKind::Parquet),
+            ("a.feather", DatasetKind::Arrow),
+            ("a.jpg", DatasetKind::Folder),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), b"x").unwrap();
+            let part = dir.path().to_str().unwrap();
+            assert_eq!(DatasetKind::of(part), Some(kind), "{name}");
         }
     }
 }

@@ -108,11 +108,14 @@ fn in_folder(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, DataError>
             .iter()
             .map(|(split, count)| format!("{split} ({count} files)"));
         let has: Vec<String> = has.collect();
-        let folder = found[0].parent().unwrap_or(dir);
+        let first = &found[0];
+        let folder = first.parent().unwrap_or(dir);
+        // The kind of data is told by the extension.
+        let extension = first.extension().unwrap_or_default().to_string_lossy();
         return Err(fail(format!(
             "it has the splits {}; name one, as in '{}'",
             has.join(", "),
-            folder.join("train-*").display()
+            folder.join(format!("train-*.{extension}")).display()
         )));
     }
     Ok(found)
@@ -157,7 +160,7 @@ mod tests {
         );
         let error = found(format!("{root}/data")).unwrap_err().to_string();
         assert!(error.contains("test (1 files), train (2 files)"), "{error}");
-        assert!(error.contains("data/train-*"), "{error}");
+        assert!(error.contains("data/train-*.parquet'"), "{error}");
         std::fs::remove_file(dir.path().join("data/test-0-of-1.parquet")).unwrap();
         assert_eq!(found(format!("{root}/data")).unwrap(), trains);
         std::fs::remove_file(dir.path().join("b[1].parquet")).unwrap();

@@ -76,11 +76,10 @@ pub struct Opened {
 /// # Errors
 /// When the kind is unknown, or the source cannot be opened.
 pub fn open(data: &str, options: &OpenOptions) -> Result<Opened, DataError> {
+    // Names that fit nothing are a mistake for data of any kind.
+    Keys::new(&options.keys)?;
     let parts = parts(data);
-    let kinds = parts
-        .iter()
-        .map(|part| DatasetKind::parse(&options.dataset_type, part));
-    let kinds: Vec<DatasetKind> = kinds.collect::<Result<_, _>>()?;
+    let kinds = DatasetKind::of_list(&options.dataset_type, data)?;
     let is_one = kinds.iter().all(|kind| *kind == kinds[0])
         && match kinds[0] {
             // Shards have weights of their own.
@@ -289,5 +288,18 @@ mod tests {
         let opened = rows(path.to_str().unwrap(), Format::Arrow, &options).unwrap();
         let told = opened.source.describe();
         assert!(told.ends_with("--token ***)"), "{told}");
+    }
+
+    #[test]
+    fn keys_that_fit_nothing_are_refused_for_any_data() {
+        let mut options = OpenOptions {
+            dataset_type: "synthetic".into(),
+            num_samples: Some(1),
+            ..OpenOptions::default()
+        };
+        assert!(open("", &options).is_ok());
+        options.keys.json_text_key_probs = vec![0.5];
+        let error = open("", &options).err().map(|error| error.to_string());
+        assert!(error.is_some_and(|error| error.contains("--json-text-key-probs")));
     }
 }

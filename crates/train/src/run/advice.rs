@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use burn::module::ParamId;
-use openclip_data::source::kind::DatasetKind;
+use openclip_data::source::Source;
+use openclip_data::source::keys::IMAGE_KEY;
+use openclip_data::source::kind::DatasetKind::{self, Arrow, Csv, Parquet, Webdataset};
 use openclip_model::Clip;
 use openclip_model::params;
 
@@ -11,9 +13,47 @@ use crate::TrainConfig;
 use crate::loss::Objective;
 use crate::schedule::Schedule;
 
+/// Flags of the form of data: whether one is given, and the kinds of data that it is for.
+type FormFlag = (
+    &'static str,
+    fn(&TrainConfig) -> bool,
+    &'static [DatasetKind],
+);
+
+const FORM: [FormFlag; 7] = [
+    (
+        "--csv-separator",
+        |c| !["\t", "\\t"].contains(&c.csv_separator.as_str()),
+        &[Csv],
+    ),
+    (
+        "--csv-img-key",
+        |c| c.csv_img_key.is_some(),
+        &[Csv, Parquet, Arrow],
+    ),
+    (
+        "--csv-caption-key",
+        |c| c.csv_caption_key.is_some(),
+        &[Csv, Parquet, Arrow],
+    ),
+    ("--image-key", |c| c.image_key != IMAGE_KEY, &[Webdataset]),
+    ("--text-key", |c| c.text_key.is_some(), &[Webdataset]),
+    (
+        "--json-text-key",
+        |c| c.json_text_key.is_some(),
+        &[Webdataset],
+    ),
+    (
+        "--json-text-key-probs",
+        |c| !c.json_text_key_probs.is_empty(),
+        &[Webdataset],
+    ),
+];
+
 /// One line for each. `batch` is the number of pairs of a step, on all ranks together.
 pub(super) fn idle_settings(
     config: &TrainConfig,
+    source: &dyn Source,
     model: &Clip,
     frozen: &HashSet<ParamId>,
     objective: &Objective,
@@ -29,6 +69,42 @@ pub(super) fn idle_settings(
     let mut lines = of_numbers(config, objective, schedule, batch);
     if !towers_learn {
         lines.push("both towers are locked: nothing but the logit scale learns".into());
+    }
+    lines.extend(of_data(config, source));
+    lines
+}
+
+/// What is said about data that is of another kind.
+fn of_data(config: &TrainConfig, source: &dyn Source) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Tables answer with what they hold, whatever is asked for.
+    let takes = |samples| {
+        source
+            .num_samples(Some(samples))
+            .is_ok_and(|found| found == samples)
+    };
+    if config
+        .train_num_samples
+        .is_some_and(|samples| !takes(samples))
+    {
+        lines.push("--train-num-samples changes nothing: an epoch is all there is".into());
+    }
+    if config.dataset_resampled && !takes(u64::MAX) {
+        lines.push("--dataset-resampled changes nothing: this data has no shards to draw".into());
+    }
+    let sets = [config.train_data.as_deref(), config.val_data.as_deref()];
+    let kinds = sets
+        .into_iter()
+        .map(|data| DatasetKind::of_list(&config.dataset_type, data.unwrap_or_default()));
+    let kinds: Vec<DatasetKind> = kinds.flatten().flatten().collect();
+    for (flag, is_given, of_kinds) in FORM {
+        if is_given(config) && !kinds.iter().any(|kind| of_kinds.contains(kind)) {
+            let names: Vec<&str> = of_kinds.iter().map(|kind| kind.name()).collect();
+            lines.push(format!(
+                "{flag} changes nothing: it is for data of the kind {}",
+                names.join(", ")
+            ));
+        }
     }
     lines
 }
@@ -52,14 +128,6 @@ fn of_numbers(
              where --lr is {lr}"
         ));
     }
-    let data = config.train_data.as_deref().unwrap_or_default();
-    let is_numbered = data.split("::").all(|part| {
-        let kind = DatasetKind::parse(&config.dataset_type, part);
-        kind.is_ok_and(DatasetKind::is_numbered)
-    });
-    if config.train_num_samples.is_some() && is_numbered {
-        lines.push("--train-num-samples changes nothing: an epoch is all there is".into());
-    }
     let name = objective.contrastive.name();
     if objective.describe().is_empty() {
         lines.push("every part of the loss has weight 0: nothing is learned".into());
@@ -77,9 +145,76 @@ fn of_numbers(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use openclip_data::source::csv::CsvFormat;
+    use openclip_data::source::open::{OpenOptions, open};
+
     use super::*;
     use crate::loss::{CaptionObjective, SigLipLoss};
     use crate::schedule::Decay;
+
+    #[test]
+    fn flags_for_other_data_have_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv");
+        std::fs::write(&path, "filepath,title\na.jpg,x\nb.jpg,y\n").unwrap();
+        let one = path.to_str().unwrap().to_owned();
+        let lines = |data: &str, config: TrainConfig| {
+            let options = OpenOptions {
+                csv: CsvFormat {
+                    separator: ",".into(),
+                    ..CsvFormat::default()
+                },
+                resampled: config.dataset_resampled,
+                upsampling_factors: config.train_data_upsampling_factors.clone(),
+                ..OpenOptions::default()
+            };
+            let source = open(data, &options).unwrap().source;
+            let config = TrainConfig {
+                train_data: Some(data.to_owned()),
+                csv_separator: ",".into(),
+                ..config
+            };
+            of_data(&config, source.as_ref()).join("\n")
+        };
+        let config = TrainConfig {
+            train_num_samples: Some(5),
+            dataset_resampled: true,
+            ..TrainConfig::default()
+        };
+        let found = lines(&one, config.clone());
+        assert!(
+            found.starts_with("--train-num-samples changes nothing"),
+            "{found}"
+        );
+        assert!(
+            found.contains("\n--dataset-resampled changes nothing"),
+            "{found}"
+        );
+        assert_eq!(found.lines().count(), 2, "{found}");
+        // Several sources that are drawn from take both.
+        let config = TrainConfig {
+            train_data_upsampling_factors: Some("1::2".into()),
+            ..config
+        };
+        assert_eq!(lines(&format!("{one}::{one}"), config), "");
+        let config = TrainConfig {
+            text_key: Some("caption".into()),
+            csv_img_key: Some("filepath".into()),
+            ..TrainConfig::default()
+        };
+        let found = lines(&one, config.clone());
+        assert_eq!(
+            found,
+            "--text-key changes nothing: it is for data of the kind webdataset"
+        );
+        // The validation data may be of another kind.
+        let config = TrainConfig {
+            val_data: Some("val.tar".into()),
+            ..config
+        };
+        assert_eq!(lines(&one, config), "");
+    }
 
     #[test]
     fn settings_that_teach_nothing_have_a_line_each() {

@@ -242,6 +242,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let batch = steps.step_samples();
     for line in advice::idle_settings(
         &config,
+        steps.source.as_ref(),
         &loaded.model,
         &frozen,
         &objective,

@@ -23,6 +23,9 @@ pub struct TrainDataArgs {
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     pub max_skip: f64,
     /// How often the parts of --train-data are drawn, such as 1::3; needs --dataset-resampled
+    ///
+    /// Where all parts are tar shards, a factor weighs each shard of its part: a part's share is its factor times its number of shards,
+    /// as in OpenCLIP. Parts of any other kind are drawn by their factor times their number of samples.
     #[arg(long, value_name = "A::B")]
     pub train_data_upsampling_factors: Option<String>,
 }

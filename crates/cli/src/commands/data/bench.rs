@@ -18,7 +18,7 @@ const CONTEXT: usize = 77;
 
 /// Measures every stage and says which one limits.
 pub fn run(args: &BenchArgs) -> Result {
-    let set = Set::open(&args.set, Some(args.samples))?;
+    let set = Set::open(&args.set, Some(args.samples), false)?;
     let size = [args.image_size; 2];
     let augmentation = Augmentation::default();
     let decoding = Decoding {

@@ -15,7 +15,7 @@ const BAR: f64 = 40.0;
 
 /// Prints what there is; the exit status says whether all of the set could be looked at.
 pub fn run(args: &InspectArgs) -> Result {
-    let set = Set::open(&args.set, args.samples)?;
+    let set = Set::open(&args.set, args.samples, false)?;
     let progress = set.progress("inspect");
     let pictures = args.sheet.as_ref().map_or(0, |_| args.pictures);
     let found = inspect(set.source.as_ref(), &set.options, pictures, |count| {

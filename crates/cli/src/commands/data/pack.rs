@@ -10,7 +10,7 @@ use crate::output::{Output, note};
 
 /// Packs, or goes on packing, and says what came of it.
 pub fn run(args: &PackArgs) -> Result {
-    let set = Set::open(&args.set, None)?;
+    let set = Set::open(&args.set, None, false)?;
     let options = PackOptions {
         survey: set.options,
         samples_per_shard: args.samples_per_shard,

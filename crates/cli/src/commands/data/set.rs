@@ -23,9 +23,12 @@ pub struct Set {
 }
 
 impl Set {
-    /// Opens a set, of which the first `most` samples are wanted.
-    pub fn open(args: &SetArgs, most: Option<u64>) -> Result<Self> {
-        let opened = open(&args.data, &args.format.options(most))?;
+    /// Opens a set, of which the first `most` samples are wanted, and which may be without a column of captions unless it
+    /// `needs_captions`.
+    pub fn open(args: &SetArgs, most: Option<u64>, needs_captions: bool) -> Result<Self> {
+        let mut options = args.format.options(most);
+        options.csv.columns.needs_captions = needs_captions;
+        let opened = open(&args.data, &options)?;
         let source = opened.source;
         let known = source.num_samples(None).ok();
         let total = match (known, most) {
@@ -36,7 +39,7 @@ impl Set {
             source,
             rgb_first: opened.rgb_first,
             options: SurveyOptions {
-                threads: threads(args.workers),
+                threads: args.workers,
                 limits: args.pictures.limits(),
                 most,
             },
@@ -48,10 +51,4 @@ impl Set {
     pub fn progress(&self, what: &str) -> Progress {
         Progress::new(what, self.total, "samples")
     }
-}
-
-/// As many as were asked for, else one for each core.
-fn threads(asked: Option<usize>) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    asked.filter(|&count| count > 0).unwrap_or_else(cores)
 }

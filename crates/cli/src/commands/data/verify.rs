@@ -11,7 +11,8 @@ use crate::output::Output;
 
 /// Lists what is broken as it is found; the exit status says whether anything is.
 pub fn run(args: &VerifyArgs) -> Result {
-    let set = Set::open(&args.set, None)?;
+    // Without captions every sample would be broken, which one error tells as well.
+    let set = Set::open(&args.set, None, true)?;
     let is_json = args.json.json;
     let progress = set.progress("verify");
     let mut out = Output::stdout();

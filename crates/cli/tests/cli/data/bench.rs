@@ -46,3 +46,15 @@ fn broken_samples_take_part_and_none_at_all_is_an_error() {
         "{error}"
     );
 }
+
+#[test]
+fn pictures_without_captions_have_rates_too() {
+    let room = Room::empty();
+    room.picture("a.png", [1, 2, 3]);
+    room.write("pairs.csv", "filepath\na.png\na.png\n");
+    let found = room.run(&["data", "bench", "pairs.csv", "--json"]).ok();
+    let found = found.json();
+    assert_eq!(found["samples"], 2, "{found}");
+    let rate = found["loader"]["images_per_s"].as_f64();
+    assert!(rate.unwrap() > 0.0, "{found}");
+}

@@ -343,3 +343,35 @@ fn a_pack_that_is_killed_goes_on_to_the_same_bytes() {
     );
     assert_eq!(pack["problems"][0]["count"], 8);
 }
+
+#[test]
+fn a_csv_without_captions_is_packed_and_verify_refuses_it() {
+    let room = Room::empty();
+    room.write("0.jpg", jpeg(160, 120, 0));
+    room.write("rows.csv", "filepath\n0.jpg\n");
+    let args = ["data", "pack", "rows.csv", "--output", "out"];
+    let ran = room.run(&args).ok();
+    assert!(ran.stdout.contains("no caption 1\n"), "{}", ran.stdout);
+    let found = room.run(&["data", "inspect", "rows.csv", "--json"]).ok();
+    assert_eq!(found.json()["without_caption"], 1);
+    room.run(&["data", "verify", "rows.csv"]).error(1);
+}
+
+#[test]
+fn shards_of_the_same_names_elsewhere_are_other_data() {
+    let room = Room::empty();
+    for (folder, seed) in [("a", 1), ("b", 2)] {
+        shard(
+            &room,
+            &format!("{folder}/0.tar"),
+            &[("x.jpg", &jpeg(40, 30, seed))],
+        );
+    }
+    let pack = |data| room.run(&["data", "pack", data, "--output", "out"]);
+    pack("a/0.tar").ok();
+    let error = pack("b/0.tar").error(1);
+    assert!(
+        error.contains("made with the data \"1 shards (a/0.tar)\""),
+        "{error}"
+    );
+}

@@ -26,7 +26,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// Of the files in a folder.
-    fn extensions(self) -> &'static [&'static str] {
+    pub(crate) fn extensions(self) -> &'static [&'static str] {
         match self {
             Self::Parquet => &["parquet", "pq"],
             Self::Arrow => &["arrow", "feather"],

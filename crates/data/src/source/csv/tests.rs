@@ -220,6 +220,18 @@ fn a_list_of_tables_is_one_set() {
     let table = Csv::open(Path::new(&list), &CsvFormat::default()).unwrap();
     let all = Collect::pass(&table, &Order::sequential(), 0).unwrap();
     assert_eq!(all.names(), ["a", "b"]);
+    // Braces, patterns and files of names are lists as well.
+    std::fs::write(path("names"), list.replace("::", "\n")).unwrap();
+    let root = dir.path().display();
+    for list in [
+        format!("{root}/{{a,b}}.csv"),
+        format!("{root}/*.csv"),
+        format!("@{root}/names"),
+    ] {
+        let table = Csv::open(Path::new(&list), &CsvFormat::default()).unwrap();
+        let all = Collect::pass(&table, &Order::sequential(), 0).unwrap();
+        assert_eq!(all.names(), ["a", "b"], "{list}");
+    }
     let list = format!(
         "{}::{}",
         path("a.csv").display(),

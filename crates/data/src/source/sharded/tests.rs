@@ -358,7 +358,7 @@ impl Shard for Known {
         panic!("{} is read", self.name())
     }
 
-    fn fetch(&self, _: &[Extent], _: &str, _: &Draw) -> io::Result<Vec<Item>> {
+    fn fetch(&self, _: &[Extent], _: &str, _: &Draw, _: Watch) -> io::Result<Vec<Item>> {
         Err(io::ErrorKind::NotFound.into())
     }
 }
@@ -370,7 +370,7 @@ impl Shard for Known {
 fn an_index_of_many_shards() {
     use std::time::Instant;
     let dir = tempfile::tempdir().unwrap();
-    let (shards, samples) = (100_000, 1_000);
+    let (shards, samples) = (100_000, 1_000_u64);
     let start = Instant::now();
     let index = ShardIndex::open(dir.path(), 0);
     let sample = |at| {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::options::PackOptions;
 use crate::error::DataError;
 use crate::source::Source;
+use crate::storage::mask;
 use crate::survey::problems::Problems;
 
 const JOURNAL: &str = "pack.json";
@@ -19,6 +20,9 @@ const JOURNAL: &str = "pack.json";
 pub(super) struct Settings {
     /// [`Source::fingerprint`].
     source: u32,
+    /// [`Source::describe`], without secrets. The fingerprint of shards knows the names of their files alone, which other folders
+    /// have as well.
+    data: String,
     samples_per_shard: u64,
     resize: Option<usize>,
     /// Of pictures that are made smaller.
@@ -60,6 +64,7 @@ impl Settings {
         let of_resized = options.resize.is_some();
         Self {
             source: source.fingerprint(),
+            data: mask(&source.describe()),
             samples_per_shard: options.samples_per_shard,
             resize: options.resize,
             quality: of_resized.then_some(options.quality),
@@ -75,6 +80,7 @@ impl Settings {
         let different = fields.filter(|(name, value)| now[name] != **value);
         let different = different.map(|(name, value)| match name.as_str() {
             "source" => "other samples".to_owned(),
+            "data" => format!("the data {value}"),
             name => format!("--{} {value}", name.replace('_', "-")),
         });
         different.collect::<Vec<_>>().join(", ")
