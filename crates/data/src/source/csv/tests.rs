@@ -240,5 +240,8 @@ fn a_row_of_separators_alone_is_refused() {
     let text = ["filepath\ttitle\n", &"\t".repeat(1 << 22), "\n"].concat();
     let error = open(&gzip(text.as_bytes()), &CsvFormat::default()).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("line 2: a row of more than a million fields"), "{text}");
+    assert!(
+        text.contains("line 2: a row of more than a million fields"),
+        "{text}"
+    );
 }
