@@ -54,8 +54,8 @@ unsafe impl GlobalAlloc for Bounded {
 
 /// Opens a weights file and reads its tensors.
 pub fn read_weights(bytes: &[u8]) {
-    read::with_file(bytes, |path| {
-        let Ok(dict) = StateDict::read(path) else {
+    read::files::with_file(bytes, |path| {
+        let Ok(dict) = StateDict::open(path) else {
             return;
         };
         for tensor in dict.tensors.values() {

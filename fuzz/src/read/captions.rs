@@ -1,9 +1,10 @@
 //! Captions: what cleans them, every kind of tokenizer, and the files that hold them as JSON or lines.
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use super::{shard, with_folder};
+use super::files::{shard, with_folder};
 use openclip_data::source::keys::KeyOptions;
 use openclip_data::source::open::{OpenOptions, open};
 use openclip_data::source::{Item, Order, Sink};

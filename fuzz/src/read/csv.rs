@@ -1,5 +1,6 @@
 //! A table of pictures and captions: with several separators and columns, plain and packed.
-use super::{gzip, with_file};
+
+use super::files::{gzip, with_file};
 use openclip_data::source::Item;
 use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::{Csv, CsvFormat};

@@ -1,4 +1,5 @@
 //! A picture of any format, whole and as a training view that is decoded in part.
+
 use std::sync::{Arc, LazyLock};
 
 use openclip_data::image::{Augmentation, Decoding, Limits, Transform, decode, train_transform};

@@ -1,7 +1,8 @@
 //! Lists of shards and of other data: braces, `A::B`, `@FILE` and its lines, places, kinds, factors and numbers of samples.
 //!
 //! Nothing here may start a command: `@pipe:COMMAND` would. Input stands behind an `@` only as the content of the file.
-use super::with_folder;
+
+use super::files::with_folder;
 use openclip_data::source::braces;
 use openclip_data::source::kind::DatasetKind;
 use openclip_data::source::shards::Shards;

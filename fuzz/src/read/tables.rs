@@ -1,7 +1,8 @@
 //! A Parquet or Arrow file, by its first bytes.
+
 use std::ops::ControlFlow;
 
-use super::with_file;
+use super::files::with_file;
 use openclip_data::source::open::{OpenOptions, open};
 use openclip_data::source::{Item, Order, Sink};
 

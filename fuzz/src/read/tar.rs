@@ -1,11 +1,11 @@
 //! A webdataset shard, plain or gzip.
+
 use std::ops::ControlFlow;
 
-use super::with_file;
+use super::files::with_file;
 use openclip_data::source::shards::Shards;
 use openclip_data::source::shuffle::ShuffleSize;
-use openclip_data::source::tar::Tar;
-use openclip_data::source::{Item, Order, Sink, Source};
+use openclip_data::source::{Item, Order, Sink, Source, tar};
 
 /// Counts items. A member has a header of 512 bytes, so that there cannot be more than this in what 64 KiB unpack to.
 struct Count(u64);
@@ -27,8 +27,8 @@ impl Sink for Count {
 pub fn tar(data: &[u8]) {
     with_file(data, |path| {
         let shards = Shards::list(vec![path.to_path_buf()]);
-        let tar = Tar::new(shards, false, ShuffleSize::default()).expect("one shard");
+        let archive = tar::source(shards, false, ShuffleSize::default()).expect("one shard");
         // An error is an answer too.
-        let _ = tar.pass(&Order::sequential(), 0, &mut Count(0));
+        let _ = archive.pass(&Order::sequential(), 0, &mut Count(0));
     });
 }
