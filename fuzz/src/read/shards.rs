@@ -21,7 +21,7 @@ fn look_at(place: &Place) {
     }
 }
 
-/// Whether the ranges of a pattern are short enough for a fuzzer's patience: no number of more than two digits.
+/// Whether a pattern stands for few enough names for a fuzzer's patience: few commas and ranges, no number of more than two digits.
 fn is_quick(pattern: &str) -> bool {
     let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
     pattern.len() <= LONGEST_PATTERN
@@ -29,6 +29,7 @@ fn is_quick(pattern: &str) -> bool {
             .split(['.', ',', '{', '}'])
             .all(|part| digits(part) <= 2)
         && pattern.matches("..").count() <= 2
+        && pattern.matches(',').count() <= 6
 }
 
 fn expand(pattern: &str, factors: Option<&str>) {
