@@ -1,16 +1,6 @@
-//! A picture of any format.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use openclip_data::image::{Limits, decode};
-use openclip_fuzz::allow_caught_panics;
+use openclip_fuzz::{allow_caught_panics, read};
 
-const LIMITS: Limits = Limits {
-    max_pixels: 1 << 22,
-};
-
-fuzz_target!(init: allow_caught_panics(), |data: &[u8]| {
-    if let Ok(picture) = decode(data, LIMITS) {
-        assert!(picture.width() * picture.height() <= LIMITS.max_pixels);
-    }
-});
+fuzz_target!(init: allow_caught_panics(), |data: &[u8]| read::picture(data));

@@ -1,10 +1,9 @@
 //! What the fuzz targets share.
 
+pub mod read;
 pub mod zip;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::Write;
-use std::path::Path;
 
 use openclip_model::weights::StateDict;
 
@@ -53,17 +52,10 @@ unsafe impl GlobalAlloc for Bounded {
     }
 }
 
-/// Runs `read` on a file with these bytes.
-pub fn with_file(bytes: &[u8], read: impl FnOnce(&Path)) {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary folder");
-    file.write_all(bytes).expect("room for an input");
-    read(file.path());
-}
-
 /// Opens a weights file and reads its tensors.
 pub fn read_weights(bytes: &[u8]) {
-    with_file(bytes, |path| {
-        let Ok(dict) = StateDict::read(path) else {
+    read::files::with_file(bytes, |path| {
+        let Ok(dict) = StateDict::open(path) else {
             return;
         };
         for tensor in dict.tensors.values() {

@@ -227,11 +227,6 @@ fn rows(spec: &str, format: Format, options: &OpenOptions) -> Result<Opened, Dat
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::fs::File;
-
-    use arrow_array::{ArrayRef, RecordBatch, StringArray};
-    use arrow_ipc::writer::FileWriter;
-
     use super::super::Order;
     use super::super::testing::{Collect, write_shards};
     use super::*;
@@ -274,16 +269,11 @@ mod tests {
     fn a_description_of_rows_has_no_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("get --token abc.arrow");
-        let column = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
-        let batch = RecordBatch::try_from_iter([
-            ("filepath", column("a.jpg")),
-            ("title", column("a caption")),
-        ]);
-        let batch = batch.unwrap();
-        let mut writer =
-            FileWriter::try_new(File::create(&path).unwrap(), &batch.schema()).unwrap();
-        writer.write(&batch).unwrap();
-        writer.finish().unwrap();
+        let stream = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/parity/data/tables/stream.arrow"
+        );
+        std::fs::copy(stream, &path).unwrap();
         let options = OpenOptions::default();
         let opened = rows(path.to_str().unwrap(), Format::Arrow, &options).unwrap();
         let told = opened.source.describe();

@@ -8,6 +8,8 @@ use std::io::{self, BufRead};
 
 /// Longest row that is read: what an open quote takes in.
 const MAX_ROW_BYTES: usize = 16 << 20;
+/// Most fields of a row. Separators alone, which pack to next to nothing, would fill the memory with empty fields.
+const MAX_FIELDS: usize = 1 << 20;
 
 /// The fields of a row.
 #[derive(Debug, Default)]
@@ -96,7 +98,7 @@ impl<R: BufRead> Rows<R> {
     /// Reads the next row; `false` behind the last.
     ///
     /// # Errors
-    /// When the text cannot be read, a quote is never closed, or a row is too long.
+    /// When the text cannot be read, a quote is never closed, or a row is too long or has too many fields.
     pub fn read(&mut self, row: &mut Row) -> io::Result<bool> {
         row.clear(self.line);
         let mut state = State::FieldStart;
@@ -157,6 +159,9 @@ impl<R: BufRead> Rows<R> {
                     ),
                     _ => fault(row.line, "a row of more than 16 MiB"),
                 });
+            }
+            if row.len() > MAX_FIELDS {
+                return Err(fault(row.line, "a row of more than a million fields"));
             }
         }
     }

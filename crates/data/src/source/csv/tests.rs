@@ -259,3 +259,15 @@ fn a_description_has_no_secrets() {
         "{told}"
     );
 }
+
+/// Four million separators are four kilobytes of gzip.
+#[test]
+fn a_row_of_separators_alone_is_refused() {
+    let text = ["filepath\ttitle\n", &"\t".repeat(1 << 22), "\n"].concat();
+    let error = open(&gzip(text.as_bytes()), &CsvFormat::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("line 2: a row of more than a million fields"),
+        "{text}"
+    );
+}
