@@ -3,11 +3,11 @@
 //! * [`walk`] – every item of a source, worked on by all cores and handed over in order
 //! * [`verify`] – what cannot be read
 //! * [`pack`] – into balanced tar shards
-//! * [`bench`] – how fast each stage is
+//! * [`mod@bench`] – how fast each stage is
 //! * [`inspect`] – counts, sizes and captions, with [`histogram`] and [`pick`]
 //! * `sample` – one sample, read and decoded; `options`, `problems` – what all of them share
 //!
-//! Nothing here but [`bench`] keeps more of a sample than its figures, so that the size of a set does not matter.
+//! Nothing here but [`mod@bench`] keeps more of a sample than its figures, so that the size of a set does not matter.
 
 pub mod bench;
 pub mod histogram;

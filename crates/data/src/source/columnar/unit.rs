@@ -196,7 +196,7 @@ impl Shard for Unit {
     fn begin(&self, _: Draw) -> Box<dyn Begun + '_> {
         Box::new(Reading {
             unit: self,
-            items: self.start(vec![0..self.0.extent().1]),
+            items: self.start(std::iter::once(0..self.0.extent().1).collect()),
         })
     }
 
