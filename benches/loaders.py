@@ -6,7 +6,7 @@
 Rates are pictures per second by the clock, with one and with two workers. datago reads the shards from a server on this machine, since it
 reads none from the disk, and takes as many threads as there are cores; it resizes with its own crop_and_resize.
 
-Build first: `cargo build --release --workspace --examples`. Needs `pip install open_clip_torch==3.3.0 webdataset datago PyTurboJPEG`.
+Build first: `cargo build --release --workspace --examples`. Needs `pip install open_clip_torch==3.3.0 webdataset datago PyTurboJPEG` (PyTurboJPEG below 2 with libjpeg-turbo 2).
 """
 
 import argparse
