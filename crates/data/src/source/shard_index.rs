@@ -2,7 +2,7 @@
 //!
 //! A shard's items are noted in their order while it is read for the first time: of a sample where it lies and how much memory it
 //! takes, of a problem all of it. The order of a pass can be repeated from that without a byte of the data; only the samples that
-//! wait in the shuffle buffer are read again. A sample takes some twelve bytes. Each rank has a file of its own, to which it appends.
+//! wait in the shuffle buffer are read again. A sample takes nine to twelve bytes. Each rank has a file of its own, to which it appends.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
