@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use openclip_data::source::keys::KeyOptions;
 use openclip_data::source::open::{OpenOptions, open};
-use openclip_data::source::{ImageData, Item, Order, ProblemKind, Sink};
+use openclip_data::source::{ImageData, Item, Order, ProblemKind};
 use serde::Deserialize;
+
+use super::collect::Collect;
 
 /// Key, bytes and CRC-32 of the image, caption.
 type Row = (String, usize, u32, String);
@@ -30,19 +31,6 @@ struct Expected {
 enum Here {
     Samples(Vec<Row>),
     Error(String),
-}
-
-#[derive(Default)]
-struct Collect(Vec<Item>);
-
-impl Sink for Collect {
-    fn jump(&mut self, _: usize) -> usize {
-        0
-    }
-    fn push(&mut self, item: Item) -> ControlFlow<()> {
-        self.0.push(item);
-        ControlFlow::Continue(())
-    }
 }
 
 fn read(path: &Path, expected: &Expected) -> Result<(Vec<Row>, Vec<ProblemKind>), String> {

@@ -9,6 +9,7 @@
 
 mod augmentation;
 mod bad_data;
+mod collect;
 mod corpus;
 mod csv_rows;
 mod fast_decode;

@@ -2,29 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use openclip_data::source::shards::Shards;
 use openclip_data::source::shuffle::ShuffleSize;
 use openclip_data::source::tar;
-use openclip_data::source::{ImageData, Item, Order, ProblemKind, Sink, Source};
+use openclip_data::source::{ImageData, Item, Order, ProblemKind, Source};
+
+use super::collect::Collect;
 
 /// Key, bytes and CRC-32 of the image, caption.
 type Row = (String, usize, u32, String);
-
-#[derive(Default)]
-struct Collect(Vec<Item>);
-
-impl Sink for Collect {
-    fn jump(&mut self, _: usize) -> usize {
-        0
-    }
-    fn push(&mut self, item: Item) -> ControlFlow<()> {
-        self.0.push(item);
-        ControlFlow::Continue(())
-    }
-}
 
 fn read(path: &Path) -> (Vec<Row>, Vec<(ProblemKind, String)>) {
     let shards = Shards::list(vec![path.to_owned()]);

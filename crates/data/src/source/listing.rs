@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::shards::{Shards, names, parse_factors, parts};
+use super::shards::{Shards, names, parts};
 use crate::error::DataError;
-use crate::storage::{Place, mask};
+use crate::storage::Place;
 
 /// Beginnings of the names that Hugging Face's data sets have, by split.
 const SPLITS: [&str; 6] = ["train", "validation", "valid", "val", "dev", "test"];
@@ -52,22 +52,7 @@ pub(super) fn files(spec: &str, extensions: &[&str]) -> Result<Vec<Place>, DataE
 /// # Errors
 /// As [`files`], and when factors do not match the parts.
 pub(super) fn shards(spec: &str, factors: Option<&str>) -> Result<Shards, DataError> {
-    let parts = parts(spec);
-    let factors = factors.map(|factors| parse_factors(factors, parts.len()));
-    let factors = factors.transpose()?;
-    let mut shards = Shards {
-        places: Vec::new(),
-        weights: factors.as_ref().map(|_| Vec::new()),
-        pattern: mask(spec),
-    };
-    for (at, part) in parts.into_iter().enumerate() {
-        let found = files(part, &["tar"])?;
-        if let (Some(weights), Some(factors)) = (&mut shards.weights, &factors) {
-            weights.extend(std::iter::repeat_n(factors[at], found.len()));
-        }
-        shards.places.extend(found);
-    }
-    Ok(shards)
+    Shards::of_parts(spec, factors, |part| files(part, &["tar"]))
 }
 
 /// The files in a folder; where it has none, those in `data`, where Hugging Face's repositories have them.

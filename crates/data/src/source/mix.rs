@@ -6,8 +6,8 @@
 //! source can be told how many items to leave out after a resume.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -36,6 +36,8 @@ pub struct Part {
 pub struct Mix {
     parts: Vec<Part>,
     is_resampled: bool,
+    /// Samples of each part, once they were asked for: that may be a question to a far server.
+    sizes: OnceLock<Vec<u64>>,
 }
 
 impl Mix {
@@ -44,11 +46,15 @@ impl Mix {
         Self {
             parts,
             is_resampled,
+            sizes: OnceLock::new(),
         }
     }
 
     /// How many samples each part has.
-    fn sizes(&self) -> Result<Vec<u64>, DataError> {
+    fn sizes(&self) -> Result<&[u64], DataError> {
+        if let Some(sizes) = self.sizes.get() {
+            return Ok(sizes);
+        }
         let size = |part: &Part| {
             let size = part.source.num_samples(None);
             size.map_err(|error| match error {
@@ -58,7 +64,8 @@ impl Mix {
                 other => other,
             })
         };
-        self.parts.iter().map(size).collect()
+        let sizes = self.parts.iter().map(size).collect::<Result<_, _>>()?;
+        Ok(self.sizes.get_or_init(|| sizes))
     }
 
     fn draws(&self, order: &Order, pass: u64) -> Result<Draws, DataError> {
@@ -295,7 +302,7 @@ mod tests {
     use super::super::shard_index::ShardIndex;
     use super::super::shards::Shards;
     use super::super::shuffle::ShuffleSize;
-    use super::super::testing::{Collect, write_shards};
+    use super::super::testing::{Collect, Resumed, write_shards};
     use super::super::{files::Files, tar};
     use super::*;
 
@@ -320,25 +327,6 @@ mod tests {
         Mix::new(parts, resampled)
     }
 
-    /// Leaves out the first items.
-    struct Resumed(usize, Collect);
-
-    impl Sink for Resumed {
-        fn jump(&mut self, available: usize) -> usize {
-            let left_out = self.0.min(available);
-            self.0 -= left_out;
-            left_out
-        }
-
-        fn push(&mut self, item: Item) -> ControlFlow<()> {
-            self.1.push(item)
-        }
-
-        fn is_skipping(&self) -> bool {
-            self.0 > 0
-        }
-    }
-
     #[test]
     fn an_epoch_has_every_sample_of_all_and_is_resumed_anywhere() {
         let dir = tempfile::tempdir().unwrap();
@@ -361,11 +349,9 @@ mod tests {
         assert!((15..45).contains(&files.count()));
         for skip in [0, 1, 37, 99, 100] {
             for index in [None, Some(index.as_path())] {
-                let mut rest = Resumed(skip, Collect::default());
-                let _ = mix(dir.path(), None, index)
-                    .pass(&order, 0, &mut rest)
-                    .unwrap();
-                assert_eq!(rest.1.0, whole[skip..], "{skip}");
+                let mixed = mix(dir.path(), None, index);
+                let rest = Resumed::pass(&mixed, &order, skip, usize::MAX);
+                assert_eq!(rest, whole[skip..], "{skip}");
             }
         }
     }

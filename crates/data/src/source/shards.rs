@@ -29,17 +29,30 @@ impl Shards {
     /// # Errors
     /// When braces are unbalanced, factors do not match the parts, a list cannot be read, or a name is none of a [`Place`].
     pub fn expand(pattern: &str, factors: Option<&str>) -> Result<Self, DataError> {
+        Self::of_parts(pattern, factors, |part| {
+            let names = names(part)?.into_iter();
+            names.map(|name| Place::parse(&name)).collect()
+        })
+    }
+
+    /// The shards that `find` says each part of `A::B` stands for, with the weights of `factors`.
+    pub(super) fn of_parts(
+        pattern: &str,
+        factors: Option<&str>,
+        find: impl Fn(&str) -> Result<Vec<Place>, DataError>,
+    ) -> Result<Self, DataError> {
         let parts = parts(pattern);
         let factors = factors
             .map(|factors| parse_factors(factors, parts.len()))
             .transpose()?;
         let mut places = Vec::new();
         let mut weights = Vec::new();
-        for (at, part) in parts.iter().enumerate() {
-            for name in names(part)? {
-                places.push(Place::parse(&name)?);
-                weights.extend(factors.as_ref().map(|factors| factors[at]));
+        for (at, part) in parts.into_iter().enumerate() {
+            let found = find(part)?;
+            if let Some(factors) = &factors {
+                weights.extend(std::iter::repeat_n(factors[at], found.len()));
             }
+            places.extend(found);
         }
         Ok(Self {
             places,

@@ -55,6 +55,49 @@ impl Collect {
     }
 }
 
+/// Leaves out the first `skip` items, as a resume does, and takes at most so many.
+pub(crate) struct Resumed {
+    pub skip: usize,
+    pub most: usize,
+    pub items: Vec<Item>,
+}
+
+impl Resumed {
+    pub fn pass(source: &dyn Source, order: &Order, skip: usize, most: usize) -> Vec<Item> {
+        let mut all = Self {
+            skip,
+            most,
+            items: Vec::new(),
+        };
+        let _ = source.pass(order, 0, &mut all).unwrap();
+        assert_eq!(all.skip, 0);
+        all.items
+    }
+}
+
+impl Sink for Resumed {
+    fn jump(&mut self, available: usize) -> usize {
+        let left_out = self.skip.min(available);
+        self.skip -= left_out;
+        left_out
+    }
+
+    fn push(&mut self, item: Item) -> ControlFlow<()> {
+        if self.jump(1) == 1 {
+            return ControlFlow::Continue(());
+        }
+        self.items.push(item);
+        match self.items.len() < self.most {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
+    }
+
+    fn is_skipping(&self) -> bool {
+        self.skip > 0
+    }
+}
+
 /// The bytes of a tar archive with these members.
 pub(crate) fn tar_bytes(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = ::tar::Builder::new(Vec::new());

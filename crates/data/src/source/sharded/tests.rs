@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::super::keys::{KeyOptions, Keys};
-use super::super::testing::{Collect, gzip, tar_bytes, write_shards};
+use super::super::testing::{Collect, Resumed, gzip, tar_bytes, write_shards};
 use super::super::{ProblemKind, Source, tar};
 use super::*;
 use crate::storage::Watch;
@@ -15,49 +15,6 @@ const SHUFFLE: ShuffleSize = ShuffleSize {
     initial: 6,
     bytes: 1 << 20,
 };
-
-/// Leaves out the first `skip` items, as a resume does, and takes at most so many.
-struct Resumed {
-    skip: usize,
-    most: usize,
-    items: Vec<Item>,
-}
-
-impl Resumed {
-    fn pass(source: &dyn Source, order: &Order, skip: usize, most: usize) -> Vec<Item> {
-        let mut all = Self {
-            skip,
-            most,
-            items: Vec::new(),
-        };
-        let _ = source.pass(order, 0, &mut all).unwrap();
-        assert_eq!(all.skip, 0);
-        all.items
-    }
-}
-
-impl Sink for Resumed {
-    fn jump(&mut self, available: usize) -> usize {
-        let left_out = self.skip.min(available);
-        self.skip -= left_out;
-        left_out
-    }
-
-    fn push(&mut self, item: Item) -> ControlFlow<()> {
-        if self.jump(1) == 1 {
-            return ControlFlow::Continue(());
-        }
-        self.items.push(item);
-        match self.items.len() < self.most {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    }
-
-    fn is_skipping(&self) -> bool {
-        self.skip > 0
-    }
-}
 
 /// Archives with what can go wrong in them: repeated keys, samples without an image, members of no sample.
 fn odd_shards(dir: &Path) -> Vec<PathBuf> {
