@@ -35,11 +35,12 @@ pub use numbers::{
     relative_difference, values,
 };
 
-/// A committed file made by one of the exporters in `tests/parity/`; an absolute path stays itself.
+/// A committed file made by one of the exporters in `tests/parity/`; an absolute path stays itself. They lie in
+/// `OPENCLIP_TEST_DATA` where the program runs without the checkout.
 pub fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("parity/data")
-        .join(name)
+    let folder = std::env::var_os("OPENCLIP_TEST_DATA").map(PathBuf::from);
+    let checkout = || Path::new(env!("CARGO_MANIFEST_DIR")).join("parity/data");
+    folder.unwrap_or_else(checkout).join(name)
 }
 
 /// The device under test: `OPENCLIP_TEST_DEVICE`, else the CPU. It is looked for once, since that silences Rust's panic messages

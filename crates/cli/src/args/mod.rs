@@ -125,12 +125,13 @@ fn parse_words(args: &[OsString]) -> Result<Cli, clap::Error> {
 
 /// The command line's definition.
 fn command() -> clap::Command {
-    // OpenCLIP's trainer has a default model, which no other command needs.
-    Cli::command().mut_subcommand("train", |train| {
-        train.mut_arg("model", |arg| {
-            arg.required(false).default_value(train::DEFAULT_MODEL)
-        })
-    })
+    let with_default = |command: clap::Command, model: &'static str| {
+        command.mut_arg("model", |arg| arg.required(false).default_value(model))
+    };
+    // OpenCLIP's trainer has a default model, and a table has models of its own.
+    Cli::command()
+        .mut_subcommand("train", |train| with_default(train, train::DEFAULT_MODEL))
+        .mut_subcommand("bench", |bench| with_default(bench, bench::ALL))
 }
 
 #[cfg(test)]
