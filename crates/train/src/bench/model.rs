@@ -123,7 +123,7 @@ impl ModelBench {
         let clip = task.clip.clone();
         let mut stepped = None;
         let seconds = timed(|| {
-            let clip = optimizer.step(5e-4.into(), clip, own.0);
+            let clip = optimizer.step(5e-4, clip, own.0);
             host(clip.logit_scale.val())?;
             stepped = Some(clip);
             Ok(())

@@ -103,7 +103,11 @@ impl<'a> Ours<'a> {
         row: &Row,
         mut work: impl FnMut(&mut ModelBench) -> std::result::Result<f64, openclip_train::TrainError>,
     ) -> Result<f64> {
-        if self.model.as_ref().is_none_or(|(name, _)| *name != row.model) {
+        if self
+            .model
+            .as_ref()
+            .is_none_or(|(name, _)| *name != row.model)
+        {
             self.model = None;
             let options = BenchOptions {
                 train: false,
@@ -217,7 +221,9 @@ impl<'a> Ours<'a> {
             .map_err(|error| failed(error.to_string()))?;
         match done.status.success() {
             true => Ok(String::from_utf8_lossy(&done.stdout).into_owned()),
-            false => Err(failed(String::from_utf8_lossy(&done.stderr).trim().to_owned())),
+            false => Err(failed(
+                String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+            )),
         }
     }
 }
@@ -256,7 +262,10 @@ fn draw(folder: &Path, count: usize) -> Result<()> {
                 .collect();
             for (place, value) in pixels.iter_mut().enumerate() {
                 let (channel, x, y) = (place % 3, place / 3 % SIZE[0], place / 3 / SIZE[0]);
-                let (u, v) = ((x % step) as f32 / step as f32, (y % step) as f32 / step as f32);
+                let (u, v) = (
+                    (x % step) as f32 / step as f32,
+                    (y % step) as f32 / step as f32,
+                );
                 let at = |dx, dy| grid[((y / step + dy) * columns + x / step + dx) * 3 + channel];
                 let top = at(0, 0) * (1.0 - u) + at(1, 0) * u;
                 let bottom = at(0, 1) * (1.0 - u) + at(1, 1) * u;

@@ -89,9 +89,9 @@ impl Peer {
         let read = self.from.read_line(&mut line);
         read.map_err(|error| self.failed(&error.to_string()))?;
         if line.is_empty() {
-            return Err(self.failed(
-                "it ended; it needs open_clip_torch (pip install open_clip_torch)",
-            ));
+            return Err(
+                self.failed("it ended; it needs open_clip_torch (pip install open_clip_torch)")
+            );
         }
         let answer: Value =
             serde_json::from_str(&line).map_err(|error| self.failed(&error.to_string()))?;

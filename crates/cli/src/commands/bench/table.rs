@@ -98,7 +98,12 @@ mod tests {
 
     #[test]
     fn three_digits() {
-        let pairs = [(0.0123, "0.0123"), (1.234, "1.23"), (12.34, "12.3"), (1234.5, "1234")];
+        let pairs = [
+            (0.0123, "0.0123"),
+            (1.234, "1.23"),
+            (12.34, "12.3"),
+            (1234.5, "1234"),
+        ];
         for (value, wanted) in pairs {
             assert_eq!(short(value), wanted);
         }

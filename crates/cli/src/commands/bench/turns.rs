@@ -116,7 +116,8 @@ fn chosen(args: &BenchArgs) -> Vec<Row> {
         ALL => rows::all(),
         model => rows::of_model(model, args.batch),
     };
-    let wanted = |row: &Row| args.only.is_empty() || args.only.iter().any(|o| row.name().contains(o));
+    let wanted =
+        |row: &Row| args.only.is_empty() || args.only.iter().any(|o| row.name().contains(o));
     rows.into_iter().filter(wanted).collect()
 }
 
@@ -124,7 +125,7 @@ fn chosen(args: &BenchArgs) -> Vec<Row> {
 fn turns(
     row: &Row,
     steps: usize,
-    ours: &mut Ours,
+    ours: &mut Ours<'_>,
     mut peer: Option<&mut Peer>,
 ) -> Result<Option<Measured>> {
     let (mut here, mut there) = (Vec::new(), Vec::new());
