@@ -1,11 +1,9 @@
 #!/usr/bin/env python3
-"""Both sides of a benchmark in one run: openclip and OpenCLIP on PyTorch, taking turns. Prints JSON lines, then a table row each.
+"""Both sides of a benchmark in one run: openclip and OpenCLIP's pipeline of Pillow, taking turns. Prints JSON lines, then a table row
+each. Models, losses, tokenizer and start have `openclip bench --peer`.
 
-  compare.py model     [--device cpu] [--peer-device cpu] [--batch 16] [--threads 2] [--precision fp32] [--model ViT-B-32]
-  compare.py classify  --weights ViT-B-32.safetensors --image cat.jpg        process start to answer
   compare.py loader    --images FOLDER_OF_JPEGS [--train]                    one worker thread against one Python process
   compare.py picture   --images FOLDER_OF_JPEGS              decoding and training transform: exact, and with --fast-decode
-  compare.py tokenizer --captions captions.txt
 
 Build first: `cargo build --release --workspace --examples`. --target is cargo's target folder, --rounds how often each side runs;
 the figure of a side is the median of its rounds. Needs `pip install torch==2.11.0 open_clip_torch==3.3.0`.
@@ -42,62 +40,29 @@ def run(command: list, threads: int) -> tuple[dict, float]:
 
 def sides(args) -> tuple[list, list, dict]:
     """Command of openclip, command of the peer, and the figures to compare: name → (ours, theirs, more is better)."""
-    binary, examples = args.target / "release/openclip", args.target / "release/examples"
-    python = [sys.executable]
-    if args.what == "model":
-        common = ["--model", args.model, "--batch", args.batch, "--steps", args.steps, "--precision", args.precision]
-        peer = ["--threads", args.threads, "--device", args.peer_device or "cpu", *(["--tf32"] if args.tf32 else [])]
-        figures = {"encode_images_per_s": True, "train_samples_per_s": True}
-        return (
-            [binary, "bench", *common, "--device", args.device],
-            [*python, HERE / "peer_model.py", *common, *peer],
-            figures,
-        )
-    if args.what == "classify":
-        flags = ["--model", args.model, "--image", args.image, "--text", "a diagram", "a dog", "a cat"]
-        return (
-            [binary, "classify", *flags, "--pretrained", args.weights, "--json", "--device", args.device],
-            [*python, HERE / "peer_classify.py", *flags, "--weights", args.weights, "--threads", args.threads],
-            {"process_s": False},
-        )
+    examples = args.target / "release/examples"
     if args.what == "loader":
         flags = ["--images", args.images, *(["--train"] if args.train else [])]
         return (
             [examples / "bench_loader", *flags, "--workers", 1],
-            [*python, HERE / "peer_loader.py", *flags],
+            [sys.executable, HERE / "peer_loader.py", *flags],
             {"images_per_core_s": True},
         )
-    if args.what == "picture":
-        return (
-            [examples / "bench_picture", args.images],
-            [*python, HERE / "peer_picture.py", args.images],
-            {"decode_ms": False, "exact_ms": False, "fast_ms": False, "turbojpeg_ms": False},
-        )
     return (
-        [examples / "bench_tokenizer", args.captions],
-        [*python, HERE / "peer_loader.py", "--captions", args.captions],
-        {"captions_per_s": True},
+        [examples / "bench_picture", args.images],
+        [sys.executable, HERE / "peer_picture.py", args.images],
+        {"decode_ms": False, "exact_ms": False, "fast_ms": False, "turbojpeg_ms": False},
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "classify", "loader", "picture", "tokenizer"))
+    parser.add_argument("what", choices=("loader", "picture"))
     parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target")))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--model", default="ViT-B-32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--peer-device")
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--tf32", action="store_true")
-    parser.add_argument("--weights")
-    parser.add_argument("--image")
-    parser.add_argument("--images")
+    parser.add_argument("--images", required=True)
     parser.add_argument("--train", action="store_true")
-    parser.add_argument("--captions")
     args = parser.parse_args()
     ours, theirs, figures = sides(args)
     print(json.dumps({"machine": machine(), "command": " ".join(sys.argv[1:])}))

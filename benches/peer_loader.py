@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The other side of the loader and tokenizer benchmarks: OpenCLIP's PIL pipeline and BPE. Prints one line of JSON.
+"""The other side of the loader benchmarks: OpenCLIP's PIL pipeline. Prints one line of JSON.
 
-  peer_loader.py --images FOLDER_OF_JPEGS --captions captions.txt
+  peer_loader.py --images FOLDER_OF_JPEGS
 
-Images: open, decode, transform and normalise every file, --repeat times, in this process on one thread
+Open, decode, transform and normalise every file, --repeat times, in this process on one thread
 ("images_per_core_s" counts its processor time), or with --workers N through a DataLoader as open_clip_train builds it.
-Captions: one per line, tokenized in blocks of 1,000. Needs `pip install open_clip_torch==3.3.0`.
+Needs `pip install open_clip_torch==3.3.0`.
 """
 
 import argparse
@@ -55,19 +55,9 @@ def image_rate(files: list[Path], args) -> tuple[float, float | None]:
     return count / seconds, None if args.workers else count / (time.process_time() - processor)
 
 
-def caption_rate(lines: list[str], args) -> float:
-    """Rate without the tokenizer's word cache being warm: every run starts with a fresh tokenizer."""
-    tokenizer = open_clip.SimpleTokenizer()
-    start = time.perf_counter()
-    for i in range(0, len(lines), 1000):
-        tokenizer(lines[i : i + 1000])
-    return len(lines) / (time.perf_counter() - start)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path)
-    parser.add_argument("--captions", type=Path)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--train", action="store_true", help="the training transform instead of the evaluation one")
     parser.add_argument("--workers", type=int, default=0)
@@ -80,15 +70,11 @@ def main() -> None:
         "workers": args.workers,
         "transform": "train" if args.train else "eval",
     }
-    if args.images:
-        files = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in PICTURES)
-        if not files:
-            parser.error(f"{args.images}: no pictures")
-        rate, per_core = image_rate(files, args)
-        result |= {"images": len(files) * args.repeat, "images_per_s": rate, "images_per_core_s": per_core}
-    if args.captions:
-        lines = args.captions.read_text().splitlines()
-        result |= {"captions": len(lines), "captions_per_s": caption_rate(lines, args)}
+    files = sorted(p for p in args.images.rglob("*") if p.suffix.lower() in PICTURES)
+    if not files:
+        parser.error(f"{args.images}: no pictures")
+    rate, per_core = image_rate(files, args)
+    result |= {"images": len(files) * args.repeat, "images_per_s": rate, "images_per_core_s": per_core}
     print(json.dumps(result))
 
 
