@@ -122,7 +122,7 @@ pub trait ImageFamily: Debug {
         None
     }
 
-    /// Makes evaluation use one convolution where several layers amount to one.
+    /// Makes evaluation use what amounts to the same in less time: one convolution for several layers, packed weights.
     fn fold(&mut self) {}
 
     /// OpenCLIP's own residual blocks.

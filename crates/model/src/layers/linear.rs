@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
-use super::parameter;
+use super::{flex, parameter};
 use crate::device::is_flex;
 
 /// Most rows that `flex` multiplies faster one after the other: for one row it streams the weights, for a few it walks them
@@ -48,6 +48,9 @@ pub(super) fn linear<const D: usize>(
     let [input, output] = weight.dims();
     let mut dims = x.dims();
     let rows: usize = dims[..D - 1].iter().product();
+    if let Some(product) = flex::linear::linear(&x, &weight, bias.as_ref()) {
+        return product;
+    }
     let few = (2..=FEW_ROWS).contains(&rows) && input * output <= CACHED;
     if !few || x.is_autodiff() || !is_flex(&x.device()) {
         return module::linear(x, weight, bias);

@@ -36,7 +36,7 @@ pub mod derivative;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
-mod flex;
+pub(crate) mod flex;
 pub mod folded;
 pub mod linear;
 pub mod norm;
