@@ -80,13 +80,11 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     let (height, width) = loaded.config.vision_cfg.image_size.dims();
     let compute = options.precision.compute();
     let size = [height, width];
-    let encoder = Encoder::new(
-        &loaded.model,
-        loaded.preprocess.clone(),
-        size,
-        device,
-        compute,
-    );
+    let preprocess = loaded.preprocess.clone();
+    let mut encoder = Encoder::new(&loaded.model, preprocess, size, device, compute);
+    if options.precision == Precision::Int8 {
+        encoder = encoder.in_8_bits();
+    }
     let encode_s = median(options, || {
         Ok(host(encoder.images(batch.images.clone(), count)).map(|_| ())?)
     })?;

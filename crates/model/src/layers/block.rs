@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
-use super::flex::stack::{Affine, Block, Norm, Stack};
+use super::flex::stack::{Affine, Bits, Block, Norm, Stack};
 use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
@@ -139,23 +139,23 @@ impl ResidualBlock {
     }
 
     /// The block in evaluation mode; `None` where it is not one of self-attention in f32 on the CPU.
-    pub(super) fn folded(&self) -> Option<Block> {
+    pub(super) fn folded(&self, bits: Bits) -> Option<Block> {
         if self.ln_1_kv.is_some() || self.mlp.int8 {
             return None;
         }
         let attn = &self.attn;
         let (weight, bias) = (attn.in_proj_weight.val(), attn.in_proj_bias.val());
         let [width, packed] = weight.dims();
-        let affine = |columns| Affine::new(&weight, Some(&bias), columns, None);
+        let affine = |columns| Affine::new(&weight, Some(&bias), columns, None, bits);
         Some(Block {
             norm_1: Norm::of(&self.ln_1)?,
             query: affine(0..width)?,
             seen: affine(width..packed)?,
-            out: Affine::of(&attn.out_proj, self.ls_1.as_ref())?,
+            out: Affine::of(&attn.out_proj, self.ls_1.as_ref(), bits)?,
             norm_2: Norm::of(&self.ln_2)?,
-            fc: Affine::of(&self.mlp.c_fc, None)?,
+            fc: Affine::of(&self.mlp.c_fc, None, bits)?,
             activation: self.mlp.activation,
-            proj: Affine::of(&self.mlp.c_proj, self.ls_2.as_ref())?,
+            proj: Affine::of(&self.mlp.c_proj, self.ls_2.as_ref(), bits)?,
             heads: attn.heads(),
         })
     }
@@ -197,10 +197,11 @@ impl Transformer {
         }
     }
 
-    /// Makes inference in f32 on the CPU use weights that are packed once, as they are now.
-    pub fn fold(&mut self) {
-        let blocks = self.resblocks.iter().map(ResidualBlock::folded);
+    /// Makes inference in f32 on the CPU use weights of so many `bits` that are packed once, as they are now. Gives whether it does.
+    pub fn fold(&mut self, bits: Bits) -> bool {
+        let blocks = self.resblocks.iter().map(|block| block.folded(bits));
         self.folded = blocks.collect::<Option<_>>().and_then(Stack::new);
+        self.folded.is_some()
     }
 
     /// What [`Self::fold`] made, where it computes on tokens like `x`.

@@ -54,6 +54,7 @@ pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;
 pub use dropout::Noise;
 pub use embedding::Embedding;
+pub use flex::stack::Bits;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, module};
 
 use super::attention::{join_heads, packed_attention, project_heads};
 use super::drop_path::DropPath;
-use super::flex::stack::{Affine, Block, Norm};
+use super::flex::stack::{Affine, Bits, Block, Norm};
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
 /// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
@@ -139,21 +139,21 @@ impl TimmBlock {
     }
 
     /// The block in evaluation mode, in f32 on the CPU.
-    pub(crate) fn folded(&self) -> Option<Block> {
+    pub(crate) fn folded(&self, bits: Bits) -> Option<Block> {
         let qkv = &self.attn.qkv;
         let weight = qkv.weight.val();
         let bias = qkv.bias.as_ref().map(Param::val);
         let [width, packed] = weight.dims();
-        let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None);
+        let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None, bits);
         Some(Block {
             norm_1: Norm::of(&self.norm1)?,
             query: affine(0..width)?,
             seen: affine(width..packed)?,
-            out: Affine::of(&self.attn.proj, self.ls1.as_ref())?,
+            out: Affine::of(&self.attn.proj, self.ls1.as_ref(), bits)?,
             norm_2: Norm::of(&self.norm2)?,
-            fc: Affine::of(&self.mlp.fc1, None)?,
+            fc: Affine::of(&self.mlp.fc1, None, bits)?,
             activation: self.mlp.activation,
-            proj: Affine::of(&self.mlp.fc2, self.ls2.as_ref())?,
+            proj: Affine::of(&self.mlp.fc2, self.ls2.as_ref(), bits)?,
             heads: self.attn.heads,
         })
     }

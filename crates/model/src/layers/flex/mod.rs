@@ -9,6 +9,7 @@
 //! * [`activation`] – GELU and its relatives
 //! * [`product`] – matrix products
 //! * [`linear`] – linear layers
+//! * [`quantised`] – linear layers of 8 bits, for inference
 //! * [`attention`] – softmax attention
 //! * [`stack`] – residual blocks in evaluation mode
 //!
@@ -21,6 +22,7 @@ pub(super) mod depthwise;
 pub(super) mod linear;
 pub(super) mod norm;
 mod product;
+mod quantised;
 pub(crate) mod stack;
 #[cfg(all(test, feature = "flex"))]
 mod tests;

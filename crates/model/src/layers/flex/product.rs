@@ -64,7 +64,6 @@ pub(super) enum Right<'a> {
 }
 
 /// A right operand in the order in which the kernels read it.
-#[derive(Clone)]
 pub(super) struct Packed(PackedBMatrix<f32>);
 
 impl fmt::Debug for Packed {

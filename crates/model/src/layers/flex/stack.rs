@@ -1,7 +1,8 @@
 //! Pre-norm residual blocks in evaluation mode: weights packed once, a few buffers for all blocks, the residual stream in its place.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -9,6 +10,7 @@ use burn::tensor::Tensor;
 use super::attention::{Heads, Sequence, Tokens, attend};
 use super::norm::normalise;
 use super::product::{Matrix, Onto, Packed, Right, product};
+use super::quantised::{Quantised, Scratch};
 use super::{Values, tensor};
 use crate::layers::activation::Activation;
 use crate::layers::linear::Linear;
@@ -18,7 +20,7 @@ use crate::layers::norm::{LayerNorm, LayerScale};
 const ROWS: usize = 512;
 
 /// LayerNorm.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Norm {
     scale: Vec<f32>,
     shift: Vec<f32>,
@@ -42,21 +44,25 @@ impl Norm {
 }
 
 /// A linear layer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Affine {
-    weight: Arc<Packed>,
+    weight: Values,
     bias: Option<Vec<f32>>,
     output: usize,
+    /// Whether the layer was asked for anything: one that is asked once is not worth packing.
+    used: AtomicBool,
+    packed: OnceLock<Option<Packed>>,
+    quantised: Option<Quantised>,
 }
 
 impl Affine {
     /// A layer, its output times `scale`.
-    pub(crate) fn of(linear: &Linear, scale: Option<&LayerScale>) -> Option<Self> {
+    pub(crate) fn of(linear: &Linear, scale: Option<&LayerScale>, bits: Bits) -> Option<Self> {
         let weight = linear.weight.val();
         let [_, output] = weight.dims();
         let bias = linear.bias.as_ref().map(Param::val);
         let scale = scale.map(|scale| scale.gamma.val());
-        Self::new(&weight, bias.as_ref(), 0..output, scale.as_ref())
+        Self::new(&weight, bias.as_ref(), 0..output, scale.as_ref(), bits)
     }
 
     /// Some columns of a layer, its output times `scale`.
@@ -65,6 +71,7 @@ impl Affine {
         bias: Option<&Tensor<1>>,
         columns: Range<usize>,
         scale: Option<&Tensor<1>>,
+        bits: Bits,
     ) -> Option<Self> {
         let cut = |x: &Tensor<1>| x.clone().slice_dim(0, columns.clone());
         let weight = weight.clone().slice_dim(1, columns.clone());
@@ -79,28 +86,49 @@ impl Affine {
             Some(bias) => Some(Values::of(&bias)?.get().to_vec()),
             None => None,
         };
+        let weight = Values::view(&weight)?;
         Some(Self {
-            weight: Arc::new(Packed::new(Values::view(&weight)?.matrix())?),
+            quantised: (bits == Bits::Eight).then(|| Quantised::new(weight.matrix())),
+            weight,
             bias,
             output: columns.len(),
+            used: AtomicBool::new(false),
+            packed: OnceLock::new(),
         })
     }
 
-    fn forward(&self, x: &[f32], out: &mut [f32], onto: Onto) {
-        let x = Matrix::rows(x, x.len() * self.output / out.len().max(1));
-        product(
-            x,
-            Right::Packed(&self.weight),
-            1.0,
-            self.bias.as_deref(),
-            out,
-            onto,
-        );
+    fn forward(&self, x: &[f32], out: &mut [f32], onto: Onto, scratch: &mut Scratch) {
+        let bias = self.bias.as_deref();
+        if let Some(quantised) = &self.quantised {
+            return quantised.forward(x, bias, scratch, out, onto);
+        }
+        let rows = out.len() / self.output;
+        // Weights that are not packed are multiplied by a single row in another order.
+        let packed = match self.used.swap(true, Ordering::Relaxed) || rows == 1 {
+            true => self
+                .packed
+                .get_or_init(|| Packed::new(self.weight.matrix()))
+                .as_ref(),
+            false => None,
+        };
+        let right = packed.map_or_else(|| Right::Plain(self.weight.matrix()), Right::Packed);
+        let x = Matrix::rows(x, x.len() / rows.max(1));
+        product(x, right, 1.0, bias, out, onto);
     }
 }
 
+/// What weights are multiplied as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bits {
+    /// Numbers of f32.
+    #[default]
+    All,
+    /// Whole numbers of 8 bits, beside activations of 8 bits.
+    Eight,
+}
+
 /// A block: `x + out(attention(norm_1(x)))`, then `x + proj(activation(fc(norm_2(x))))`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Block {
     pub norm_1: Norm,
     pub query: Affine,
@@ -127,7 +155,7 @@ struct View<'a> {
 
 /// Blocks of one width.
 #[derive(Debug, Clone)]
-pub(crate) struct Stack(Vec<Block>);
+pub(crate) struct Stack(Arc<Vec<Block>>);
 
 /// Buffers of a block.
 #[derive(Debug, Default)]
@@ -135,6 +163,7 @@ struct Buffers {
     normal: Vec<f32>,
     wide: Vec<f32>,
     mixed: Vec<f32>,
+    scratch: Scratch,
 }
 
 fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
@@ -147,7 +176,7 @@ fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
 impl Stack {
     /// `None` without blocks.
     pub(crate) fn new(blocks: Vec<Block>) -> Option<Self> {
-        (!blocks.is_empty()).then_some(Self(blocks))
+        (!blocks.is_empty()).then(|| Self(Arc::new(blocks)))
     }
 
     /// Itself, where it computes on tensors like `x`: in f32 on the CPU without autodiff.
@@ -306,8 +335,10 @@ impl Block {
         let wide = sized(&mut buffers.wide, 2 * x.len() + 2 * asking.len());
         let (seen, wide) = wide.split_at_mut(2 * x.len());
         let (query, scratch) = wide.split_at_mut(asking.len());
-        self.seen.forward(normal, seen, Onto::Nothing);
-        self.query.forward(asking, query, Onto::Nothing);
+        self.seen
+            .forward(normal, seen, Onto::Nothing, &mut buffers.scratch);
+        self.query
+            .forward(asking, query, Onto::Nothing, &mut buffers.scratch);
         let mixed = sized(&mut buffers.mixed, asking.len());
         let heads = Heads {
             count: self.heads,
@@ -332,15 +363,18 @@ impl Block {
             Some((_, kept)) => kept.as_mut_slice(),
             None => x,
         };
-        self.out.forward(mixed, stream, Onto::Itself);
+        self.out
+            .forward(mixed, stream, Onto::Itself, &mut buffers.scratch);
     }
 
     fn mlp(&self, x: &mut [f32], width: usize, buffers: &mut Buffers) {
         let normal = sized(&mut buffers.normal, x.len());
         self.norm_2.forward(x, normal);
         let hidden = sized(&mut buffers.wide, x.len() / width * self.fc.output);
-        self.fc.forward(normal, hidden, Onto::Nothing);
+        self.fc
+            .forward(normal, hidden, Onto::Nothing, &mut buffers.scratch);
         self.activation.apply(hidden);
-        self.proj.forward(hidden, x, Onto::Itself);
+        self.proj
+            .forward(hidden, x, Onto::Itself, &mut buffers.scratch);
     }
 }

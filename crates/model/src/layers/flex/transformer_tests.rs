@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use super::attention::attention;
 use super::linear::linear;
 use crate::layers::attention::{join_heads, split_heads};
-use crate::layers::{Activation, TimmBlock, TimmBlockConfig, Transformer, TransformerConfig};
+use crate::layers::{Activation, Bits, TimmBlock, TimmBlockConfig, Transformer, TransformerConfig};
 
 fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
     let count = shape.iter().product();
@@ -194,7 +194,7 @@ fn folded_blocks_are_the_blocks() {
         };
         let plain = Transformer::new(&config, &device).map(&mut fill);
         let mut folded = plain.clone();
-        folded.fold();
+        assert!(folded.fold(Bits::All));
         for (batch, tokens) in [(1, 50), (13, 77), (700, 1)] {
             let x = random(&mut fill.0, [batch, tokens, width]);
             let stack = folded.folded(&x).unwrap();
@@ -247,7 +247,7 @@ fn folded_blocks_are_the_blocks() {
             layer_scale,
         };
         let block = TimmBlock::new(&config, &device).map(&mut fill);
-        let stack = super::stack::Stack::new(vec![block.folded().unwrap()]).unwrap();
+        let stack = super::stack::Stack::new(vec![block.folded(Bits::All).unwrap()]).unwrap();
         let x = random(&mut fill.0, [3, 20, width]);
         let expected = numbers(block.forward(x.clone(), None));
         close(

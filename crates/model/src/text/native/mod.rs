@@ -17,7 +17,7 @@ use crate::files::weights::resize::{fitted, resize_text_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::attention::KeyValues;
 use crate::layers::{
-    Activation, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
+    Activation, Bits, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
     TransformerConfig, parameter,
 };
 
@@ -235,8 +235,8 @@ impl TextFamily for TextTransformer {
         Ok(())
     }
 
-    fn fold(&mut self) {
-        self.transformer.fold();
+    fn fold(&mut self, bits: Bits) -> bool {
+        self.transformer.fold(bits)
     }
 
     fn resblocks(&mut self) -> &mut [ResidualBlock] {

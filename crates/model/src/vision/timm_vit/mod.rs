@@ -23,7 +23,9 @@ use crate::layers::drop_path::drop_path_shares;
 use crate::layers::flex::stack::Stack;
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::position::with_positions;
-use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, TimmBlock, parameter};
+use crate::layers::{
+    Bits, LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, TimmBlock, parameter,
+};
 use crate::vision::timm::{TimmHead, TokenPool, fit_pos_embed, initial_head, transformer_cost};
 use conv_stem::{NARROW, conv_stem};
 
@@ -219,13 +221,14 @@ impl ImageFamily for TimmVitTower {
     }
 
     /// One convolution in place of convolution and BatchNorm, and blocks whose weights are packed.
-    fn fold(&mut self) {
-        let blocks = self.trunk.blocks.iter().map(TimmBlock::folded);
+    fn fold(&mut self, bits: Bits) -> bool {
+        let blocks = self.trunk.blocks.iter().map(|block| block.folded(bits));
         self.trunk.folded = blocks.collect::<Option<_>>().and_then(Stack::new);
         if let Some((first, second, _)) = &mut self.trunk.patch_embed.backbone {
             first.fold();
             second.fold();
         }
+        self.trunk.folded.is_some()
     }
 }
 

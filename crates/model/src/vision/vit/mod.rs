@@ -20,8 +20,8 @@ use crate::files::weights::resize::{fitted, resize_image_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::patch::patch_dropout;
 use crate::layers::{
-    Activation, LayerNorm, PatchEmbed, Recompute, ResidualBlock, Transformer, TransformerConfig,
-    parameter,
+    Activation, Bits, LayerNorm, PatchEmbed, Recompute, ResidualBlock, Transformer,
+    TransformerConfig, parameter,
 };
 
 /// Vision transformer with a class token and learned or fixed absolute positions.
@@ -226,8 +226,8 @@ impl ImageFamily for VisionTransformer {
         Ok(())
     }
 
-    fn fold(&mut self) {
-        self.transformer.fold();
+    fn fold(&mut self, bits: Bits) -> bool {
+        self.transformer.fold(bits)
     }
 
     fn resblocks(&mut self) -> &mut [ResidualBlock] {
