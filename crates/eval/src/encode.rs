@@ -31,6 +31,7 @@ pub struct Encoder {
     pub device: Device,
     /// Dtype of activations.
     pub dtype: FloatDType,
+    eight_bits: bool,
 }
 
 impl Encoder {
@@ -50,17 +51,31 @@ impl Encoder {
         dtype: FloatDType,
     ) -> Self {
         Self {
-            model: evaluated(model),
+            model: model.valid().folded(),
             preprocess,
             image_size,
             device: device.clone().inner(),
             dtype,
+            eight_bits: false,
+        }
+    }
+
+    /// With the matrix products of the towers' blocks in 8 bits ([`Clip::in_8_bits`]).
+    #[must_use]
+    pub fn in_8_bits(self) -> Self {
+        Self {
+            model: self.model.in_8_bits(),
+            eight_bits: true,
+            ..self
         }
     }
 
     /// Goes on with another state of the model, which may be on an autodiff device.
     pub fn set_model(&mut self, model: &Clip) {
-        self.model = evaluated(model);
+        self.model = match self.eight_bits {
+            true => model.valid().in_8_bits(),
+            false => model.valid().folded(),
+        };
     }
 
     /// The network, without autodiff and with its branches joined ([`Clip::folded`]).
@@ -183,8 +198,4 @@ pub fn written(model: &Clip, tokenizer: Arc<dyn Tokenizer>) -> Arc<dyn Tokenizer
         Some(decoder) => within(tokenizer, decoder.vocabulary()),
         None => tokenizer,
     }
-}
-
-fn evaluated(model: &Clip) -> Clip {
-    model.valid().folded()
 }

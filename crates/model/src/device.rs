@@ -35,6 +35,11 @@ pub(crate) fn is_flex(_: &Device) -> bool {
     false
 }
 
+/// Whether models on `device` can be computed in 8 bits ([`crate::Clip::in_8_bits`]).
+pub fn has_8_bits(device: &Device) -> bool {
+    is_flex(device)
+}
+
 /// Whether `device` computes on the processor and not on an accelerator.
 pub fn is_processor(device: &Device) -> bool {
     #[cfg(feature = "tch")]

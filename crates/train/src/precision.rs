@@ -24,6 +24,8 @@ pub enum Precision {
     PureBf16,
     /// Parameters and activations in f16; not for training.
     PureFp16,
+    /// Matrix products of transformers' blocks in 8 bits, everything else in f32; on the CPU, not for training.
+    Int8,
 }
 
 impl FromStr for Precision {
@@ -37,8 +39,9 @@ impl FromStr for Precision {
             "fp16" | "amp_fp16" | "amp_float16" => Self::AmpFp16,
             "bf16" | "pure_bf16" => Self::PureBf16,
             "pure_fp16" => Self::PureFp16,
+            "int8" => Self::Int8,
             _ => {
-                let names = "fp32, amp, amp_bf16, fp16, bf16, pure_bf16 or pure_fp16";
+                let names = "fp32, amp, amp_bf16, fp16, bf16, pure_bf16, pure_fp16 or int8";
                 return Err(format!("expected {names}"));
             }
         })
@@ -78,13 +81,14 @@ impl Precision {
             Self::AmpFp16 => "amp_fp16",
             Self::PureBf16 => "pure_bf16",
             Self::PureFp16 => "pure_fp16",
+            Self::Int8 => "int8",
         }
     }
 
     /// Dtype of activations.
     pub fn compute(self) -> FloatDType {
         match self {
-            Self::Fp32 => FloatDType::F32,
+            Self::Fp32 | Self::Int8 => FloatDType::F32,
             Self::AmpBf16 | Self::PureBf16 => FloatDType::BF16,
             Self::AmpFp16 | Self::PureFp16 => FloatDType::F16,
         }
@@ -94,7 +98,7 @@ impl Precision {
     pub fn parameters(self) -> Option<FloatDType> {
         match self {
             Self::PureBf16 | Self::PureFp16 => Some(self.compute()),
-            Self::Fp32 | Self::AmpBf16 | Self::AmpFp16 => None,
+            Self::Fp32 | Self::AmpBf16 | Self::AmpFp16 | Self::Int8 => None,
         }
     }
 
@@ -113,6 +117,14 @@ impl Precision {
                 _ => "bfloat16",
             };
             let reason = format!("{name}: the device has no {float}; use fp32");
+            return Err(TrainError::flag("--precision", reason));
+        }
+        if self == Self::Int8 && trains {
+            let reason = format!("{name}: for inference; --int8-linear trains in 8 bits");
+            return Err(TrainError::flag("--precision", reason));
+        }
+        if self == Self::Int8 && !device::has_8_bits(device) {
+            let reason = format!("{name}: computed on the CPU alone; use fp16 or amp_bf16 here");
             return Err(TrainError::flag("--precision", reason));
         }
         if self == Self::PureFp16 && trains {

@@ -47,11 +47,12 @@ pub struct ModelArgs {
     )]
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16 or pure_fp16 [default: fp32; train on accelerators: amp_bf16]
+    /// Width of the numbers: fp32, amp_bf16, fp16, pure_bf16, pure_fp16 or int8 [default: fp32; train on accelerators: amp_bf16]
     ///
     /// amp_bf16 computes in bfloat16 and keeps the weights in 32 bits: about twice as fast on recent GPUs, slower on
     /// most CPUs. fp16 computes in float16, for GPUs before Ampere, and scales the gradient in training. pure_bf16 and
     /// pure_fp16 keep the weights in 16 bits as well, for half the memory; pure_fp16 does not train. amp is amp_bf16.
+    /// int8 multiplies in 8 bits in the blocks of native and timm's transformers: on the CPU, not for training.
     #[arg(long, value_parser = parse_precision)]
     pub precision: Option<PrecisionFlag>,
     /// Another picture size in pixels, one number or height and width; positional embeddings are resized

@@ -4,12 +4,13 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::hub::CacheDirs;
 use openclip_model::{device, finite, params, registry};
+use openclip_train::Precision;
 
 use crate::args::model::{ModelArgs, PreprocessArgs};
 use crate::error::Result;
@@ -23,7 +24,7 @@ pub struct Session {
     pub device: Device,
     /// Whether every parameter is a number; it was told if not.
     pub is_finite: bool,
-    dtype: FloatDType,
+    precision: Precision,
     model: String,
     cache_dir: Option<PathBuf>,
     tokenizer: OnceCell<Arc<dyn Tokenizer>>,
@@ -58,7 +59,7 @@ impl Session {
             loaded,
             device,
             is_finite,
-            dtype: precision.compute(),
+            precision,
             model: model.model.clone(),
             cache_dir: model.cache_dir.clone(),
             tokenizer: OnceCell::new(),
@@ -67,7 +68,11 @@ impl Session {
 
     /// What feeds the model.
     pub fn encoder(&self) -> Encoder {
-        Encoder::of(&self.loaded, &self.device, self.dtype)
+        let encoder = Encoder::of(&self.loaded, &self.device, self.precision.compute());
+        match self.precision {
+            Precision::Int8 => encoder.in_8_bits(),
+            _ => encoder,
+        }
     }
 
     /// The model's tokenizer, which is read when it is first asked for.

@@ -12,8 +12,8 @@ use super::param::ParamInfo;
 use crate::files::ModelError;
 use crate::files::config::{ModelConfig, VisionConfig};
 use crate::files::weights::{RawTensor, WeightsError};
-use crate::layers::ResidualBlock;
 use crate::layers::batch_norm::PendingStatistics;
+use crate::layers::{Bits, ResidualBlock};
 
 /// Keys of timm's towers whose length is the width of the features, the first that is there.
 const FEATURES: [&str; 5] = [
@@ -122,8 +122,11 @@ pub trait ImageFamily: Debug {
         None
     }
 
-    /// Makes evaluation use one convolution where several layers amount to one.
-    fn fold(&mut self) {}
+    /// Makes evaluation use what amounts to the same in less time: one convolution for several layers, packed weights. Gives whether
+    /// the tower's blocks are multiplied in so many bits.
+    fn fold(&mut self, _bits: Bits) -> bool {
+        false
+    }
 
     /// OpenCLIP's own residual blocks.
     fn resblocks(&mut self) -> &mut [ResidualBlock] {

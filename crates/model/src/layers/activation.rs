@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::flex::activation::{GELU, Gated, QUICK_GELU, TANH_GELU};
+use super::flex::activation::{GELU, Gated, QUICK_GELU, TANH_GELU, map};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
@@ -46,6 +46,15 @@ impl Activation {
             Self::TanhGelu => activation::gelu_approximate(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
             Self::Relu => activation::relu(x),
+        }
+    }
+
+    /// The same to numbers in their place, on every core.
+    pub(super) fn apply(self, values: &mut [f32]) {
+        match self.gate() {
+            Some(gate) => gate.apply(values),
+            // What is not a number stays so.
+            None => map(values, |x| if x < 0.0 { 0.0 } else { x }),
         }
     }
 

@@ -5,7 +5,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Device, Int, Tensor, module};
 
 use super::linear::linear;
-use super::{Linear, parameter};
+use super::{Linear, flex, parameter};
 
 /// Self-attention with query, key and value projections packed in one matrix, scale `1/√head_width`, no dropout.
 #[derive(Module, Debug)]
@@ -31,26 +31,17 @@ impl Attention {
         }
     }
 
+    /// Number of heads.
+    pub(super) fn heads(&self) -> usize {
+        self.heads
+    }
+
     /// `[batch, tokens, width]` → the same shape. With `causal`, a token sees itself and what comes before it.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let weight = self.in_proj_weight.val().cast(x.dtype());
         let bias = self.in_proj_bias.val().cast(x.dtype());
-        let project = |part| {
-            project_part(
-                x.clone(),
-                weight.clone(),
-                Some(bias.clone()),
-                part,
-                3,
-                self.heads,
-            )
-        };
-        let options = AttentionModuleOptions {
-            is_causal: causal,
-            ..Default::default()
-        };
-        let mixed = module::attention(project(0), project(1), project(2), None, None, options);
-        self.out_proj.forward(join_heads(mixed))
+        self.out_proj
+            .forward(packed_attention(x, weight, Some(bias), self.heads, causal))
     }
 
     /// Query (`part` 0), key (1) or value (2) of `[batch, tokens, width]`, cut into heads: `[batch, heads, tokens, head_width]`.
@@ -153,6 +144,36 @@ pub(crate) fn project_heads(
     project_part(x, weight, bias, part, parts, heads)
 }
 
+/// Attention of `[batch, tokens, width]` by packed weights `[width, 3·width]` in the dtype of `x`, before the projection behind it:
+/// the same shape. With `causal`, a token sees itself and what comes before it.
+pub(crate) fn packed_attention(
+    x: Tensor<3>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    heads: usize,
+    causal: bool,
+) -> Tensor<3> {
+    if flex::takes(&x) {
+        let packed = linear(x.clone(), weight.clone(), bias.clone());
+        if let Some(mixed) = flex::attention::attention(&packed, heads, causal) {
+            return mixed;
+        }
+    }
+    let project = |part| project_part(x.clone(), weight.clone(), bias.clone(), part, 3, heads);
+    let options = AttentionModuleOptions {
+        is_causal: causal,
+        ..Default::default()
+    };
+    join_heads(module::attention(
+        project(0),
+        project(1),
+        project(2),
+        None,
+        None,
+        options,
+    ))
+}
+
 /// Like [`project_heads`] with weights in the dtype of `x`.
 ///
 /// The packed parameter is cut, not its product: the backward pass of a cut allocates the whole, and the parameter is smaller
@@ -169,7 +190,7 @@ fn project_part(
     let [_, packed] = weight.dims();
     let width = packed / parts;
     let columns = part * width..(part + 1) * width;
-    module::linear(
+    linear(
         x,
         weight.slice_dim(1, columns.clone()),
         bias.map(|bias| bias.slice_dim(0, columns)),

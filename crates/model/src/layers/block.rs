@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
+use super::flex::stack::{Affine, Bits, Block, Norm, Stack};
 use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
@@ -137,6 +138,28 @@ impl ResidualBlock {
         self.residual(x, |x| self.attn.look(x, keys))
     }
 
+    /// The block in evaluation mode; `None` where it is not one of self-attention in f32 on the CPU.
+    pub(super) fn folded(&self, bits: Bits) -> Option<Block> {
+        if self.ln_1_kv.is_some() || self.mlp.int8 {
+            return None;
+        }
+        let attn = &self.attn;
+        let (weight, bias) = (attn.in_proj_weight.val(), attn.in_proj_bias.val());
+        let [width, packed] = weight.dims();
+        let affine = |columns| Affine::new(&weight, Some(&bias), columns, None, bits);
+        Some(Block {
+            norm_1: Norm::of(&self.ln_1)?,
+            query: affine(0..width)?,
+            seen: affine(width..packed)?,
+            out: Affine::of(&attn.out_proj, self.ls_1.as_ref(), bits)?,
+            norm_2: Norm::of(&self.ln_2)?,
+            fc: Affine::of(&self.mlp.c_fc, None, bits)?,
+            activation: self.mlp.activation,
+            proj: Affine::of(&self.mlp.c_proj, self.ls_2.as_ref(), bits)?,
+            heads: attn.heads(),
+        })
+    }
+
     fn residual(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let scaled = |scale: &Option<LayerScale>, branch| match scale {
             Some(scale) => scale.forward(branch),
@@ -157,6 +180,9 @@ pub struct Transformer {
     /// What becomes of the blocks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// The blocks in evaluation mode.
+    #[module(skip)]
+    folded: Option<Stack>,
 }
 
 impl Transformer {
@@ -167,11 +193,36 @@ impl Transformer {
                 .map(|_| ResidualBlock::new(config, device))
                 .collect(),
             recompute: Recompute::default(),
+            folded: None,
+        }
+    }
+
+    /// Makes inference in f32 on the CPU use weights of so many `bits` that are packed once, as they are now. Gives whether it does.
+    pub fn fold(&mut self, bits: Bits) -> bool {
+        let blocks = self.resblocks.iter().map(|block| block.folded(bits));
+        self.folded = blocks.collect::<Option<_>>().and_then(Stack::new);
+        self.folded.is_some()
+    }
+
+    /// What [`Self::fold`] made, where it computes on tokens like `x`.
+    pub(crate) fn folded<const D: usize>(&self, x: &Tensor<D>) -> Option<&Stack> {
+        self.folded.as_ref()?.takes(x)
+    }
+
+    /// The first token of each sequence behind the last block, `[batch, tokens, width]` → `[batch, tokens, width]` or, where nothing
+    /// else is computed, `[batch, 1, width]`. Every token sees every token.
+    pub fn first(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.folded(&x) {
+            Some(folded) => folded.first(x),
+            None => self.forward(x, false),
         }
     }
 
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        if let Some(folded) = self.folded(&x) {
+            return folded.forward(x, causal);
+        }
         self.each(x, move |block, x| block.forward(x, causal))
     }
 

@@ -3,15 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
-use super::parameter;
-use crate::device::is_flex;
-
-/// Most rows that `flex` multiplies faster one after the other: for one row it streams the weights, for a few it walks them
-/// column by column, at a quarter of the speed.
-const FEW_ROWS: usize = 8;
-
-/// Weights that are read again for the next row should still be in the processor's cache then.
-const CACHED: usize = 1 << 22;
+use super::{flex, parameter};
 
 /// `y = x·W + b`, computed in the dtype of `x`.
 #[derive(Module, Debug)]
@@ -45,21 +37,8 @@ pub(super) fn linear<const D: usize>(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
-    let [input, output] = weight.dims();
-    let mut dims = x.dims();
-    let rows: usize = dims[..D - 1].iter().product();
-    let few = (2..=FEW_ROWS).contains(&rows) && input * output <= CACHED;
-    if !few || x.is_autodiff() || !is_flex(&x.device()) {
-        return module::linear(x, weight, bias);
+    match flex::linear::linear(&x, &weight, bias.as_ref()) {
+        Some(product) => product,
+        None => module::linear(x, weight, bias),
     }
-    let x = x.reshape([rows, input]);
-    let row = |i| {
-        module::linear(
-            x.clone().slice_dim(0, i..i + 1),
-            weight.clone(),
-            bias.clone(),
-        )
-    };
-    dims[D - 1] = output;
-    Tensor::cat((0..rows).map(row).collect(), 0).reshape(dims)
 }

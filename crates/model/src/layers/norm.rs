@@ -28,6 +28,11 @@ impl LayerNorm {
         }
     }
 
+    /// Added to the variance.
+    pub(super) fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// `[…, width]` → `[…, width]` in the dtype of `x`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();

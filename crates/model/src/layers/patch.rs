@@ -1,11 +1,12 @@
 //! From pixels to patch tokens.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, module};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::index;
 
+use super::linear::linear;
 use super::parameter;
 use crate::files::ModelError;
 
@@ -61,7 +62,7 @@ pub(crate) fn project_patches(
         .reshape([batch, channels, rows, patch, columns, patch])
         .permute([0, 2, 4, 1, 3, 5])
         .reshape([batch, rows * columns, inputs]);
-    module::linear(
+    linear(
         patches,
         weight.reshape([features, inputs]).transpose(),
         bias,

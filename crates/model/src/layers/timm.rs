@@ -4,8 +4,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
-use super::attention::{join_heads, project_heads};
+use super::attention::{join_heads, packed_attention, project_heads};
 use super::drop_path::DropPath;
+use super::flex::stack::{Affine, Bits, Block, Norm};
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
 /// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
@@ -50,10 +51,11 @@ impl QkvAttention {
 
     /// `[batch, tokens, width]` → the same shape; every token sees every token.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [q, k, v] =
-            [0, 1, 2].map(|part| project_heads(x.clone(), &self.qkv, part, 3, self.heads));
-        let mixed = module::attention(q, k, v, None, None, Default::default());
-        self.proj.forward(join_heads(mixed))
+        let weight = self.qkv.weight.val().cast(x.dtype());
+        let bias = self.qkv.bias.as_ref();
+        let bias = bias.map(|bias| bias.val().cast(x.dtype()));
+        let mixed = packed_attention(x, weight, bias, self.heads, false);
+        self.proj.forward(mixed)
     }
 }
 
@@ -134,6 +136,26 @@ impl TimmBlock {
             drop: [0, 1].map(|branch| DropPath::new(share, 2 * index + branch)),
             ..self
         }
+    }
+
+    /// The block in evaluation mode, in f32 on the CPU.
+    pub(crate) fn folded(&self, bits: Bits) -> Option<Block> {
+        let qkv = &self.attn.qkv;
+        let weight = qkv.weight.val();
+        let bias = qkv.bias.as_ref().map(Param::val);
+        let [width, packed] = weight.dims();
+        let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None, bits);
+        Some(Block {
+            norm_1: Norm::of(&self.norm1)?,
+            query: affine(0..width)?,
+            seen: affine(width..packed)?,
+            out: Affine::of(&self.attn.proj, self.ls1.as_ref(), bits)?,
+            norm_2: Norm::of(&self.norm2)?,
+            fc: Affine::of(&self.mlp.fc1, None, bits)?,
+            activation: self.mlp.activation,
+            proj: Affine::of(&self.mlp.fc2, self.ls2.as_ref(), bits)?,
+            heads: self.attn.heads,
+        })
     }
 
     /// `[batch, tokens, width]` → the same shape; `training` seeds stochastic depth.

@@ -9,7 +9,7 @@ use super::coca::MultimodalTransformer;
 use crate::files::ModelError;
 use crate::files::config::ModelConfig;
 use crate::layers::batch_norm::RankSum;
-use crate::layers::{Recompute, parameter};
+use crate::layers::{Bits, Recompute, parameter};
 use crate::text::TextTower;
 use crate::vision::VisionTower;
 
@@ -177,12 +177,27 @@ impl Clip {
     }
 
     /// The same model with the parallel branches and BatchNorms of its image tower joined to single convolutions, where it has
-    /// any: the same features in less time.
+    /// any, and on the CPU with the weights of transformers' blocks packed for its kernels: the same features in less time.
     ///
-    /// For inference only. The joined weights follow from the parameters as they are now, and training mode does not use them;
+    /// For inference only. These weights follow from the parameters as they are now, and training mode does not use them;
     /// parameters, and what is saved, stay as they were.
     pub fn folded(mut self) -> Self {
-        self.visual.family_mut().fold();
+        self.visual.family_mut().fold(Bits::All);
+        self.text.family_mut().fold(Bits::All);
+        self
+    }
+
+    /// Like [`Self::folded`], with the blocks of native and timm's transformers multiplied in 8 bits: weights by output feature,
+    /// activations by row. On the CPU alone; says which tower stays in f32.
+    #[must_use]
+    pub fn in_8_bits(mut self) -> Self {
+        let towers = [
+            ("image", self.visual.family_mut().fold(Bits::Eight)),
+            ("text", self.text.family_mut().fold(Bits::Eight)),
+        ];
+        for (tower, _) in towers.into_iter().filter(|(_, folded)| !folded) {
+            log::warn!("the {tower} tower has no layers in 8 bits and is computed in fp32");
+        }
         self
     }
 

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn::train::TrainStep;
 use openclip_data::loader::Batch;
 use openclip_eval::Encoder;
@@ -14,13 +14,14 @@ use openclip_model::{params, text};
 use super::{BenchOptions, timed};
 use crate::TrainError;
 use crate::optim::AdamW;
+use crate::precision::Precision;
 use crate::task::{Setup, Step, Task};
 
 /// A model that encodes and trains on random input; every method does so once and gives the seconds it took.
 pub struct ModelBench {
     loaded: Loaded,
     device: Device,
-    compute: FloatDType,
+    precision: Precision,
     encoder: Option<Encoder>,
     task: Option<(Task, ModuleOptimizer)>,
     optimizer: AdamW,
@@ -44,7 +45,7 @@ impl ModelBench {
         Ok(Self {
             loaded,
             device: device.clone(),
-            compute: options.precision.compute(),
+            precision: options.precision,
             encoder: None,
             task: None,
             optimizer: AdamW::for_model(&options.model),
@@ -139,11 +140,16 @@ impl ModelBench {
         let Self {
             loaded,
             device,
-            compute,
+            precision,
             ..
         } = self;
-        self.encoder
-            .get_or_insert_with(|| Encoder::of(loaded, device, *compute))
+        self.encoder.get_or_insert_with(|| {
+            let encoder = Encoder::of(loaded, device, precision.compute());
+            match precision {
+                Precision::Int8 => encoder.in_8_bits(),
+                _ => encoder,
+            }
+        })
     }
 
     fn take_task(&mut self) -> (Task, ModuleOptimizer) {
@@ -154,7 +160,7 @@ impl ModelBench {
             let (height, width) = config.vision_cfg.image_size.dims();
             let setup = Setup {
                 device: self.device.clone().autodiff(),
-                compute: self.compute,
+                compute: self.precision.compute(),
                 preprocess: self.loaded.preprocess.clone(),
                 image_size: [height, width],
                 context_length: config.text_cfg.context_length,

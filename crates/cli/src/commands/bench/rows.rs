@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Work {
     /// Encoding a batch of pictures.
     Images,
+    /// The same with `--precision int8`, against the other side's f32.
+    ImagesInt8,
     /// Encoding captions that fill their context.
     Texts,
     /// Encoding captions of ten tokens, as a class name in a prompt has.
@@ -45,7 +47,7 @@ impl Work {
     /// Of its figures.
     pub fn unit(self) -> Unit {
         match self {
-            Self::Images | Self::Loader => Unit::PerSecond("images/s"),
+            Self::Images | Self::ImagesInt8 | Self::Loader => Unit::PerSecond("images/s"),
             Self::Texts | Self::ShortTexts | Self::Tokenizer => Unit::PerSecond("captions/s"),
             Self::Train => Unit::PerSecond("samples/s"),
             Self::Update | Self::Loss | Self::Start => Unit::Seconds,
@@ -57,7 +59,7 @@ impl Work {
     pub fn is_counted(self) -> bool {
         matches!(
             self,
-            Self::Images | Self::Texts | Self::ShortTexts | Self::Train
+            Self::Images | Self::ImagesInt8 | Self::Texts | Self::ShortTexts | Self::Train
         )
     }
 
@@ -92,6 +94,7 @@ impl Row {
         let Self { work, model, size } = self;
         match work {
             Work::Images => format!("{model} image encode, batch {size}"),
+            Work::ImagesInt8 => format!("{model} image encode in int8, batch {size}"),
             Work::Texts => format!("{model} text encode, full context, batch {size}"),
             Work::ShortTexts => format!("{model} text encode, ten tokens, batch {size}"),
             Work::Train => format!("{model} train step, batch {size}"),
@@ -138,6 +141,7 @@ pub fn all() -> Vec<Row> {
         let row = |work, size| Row::new(work, model, size);
         rows.extend(batches.map(|batch| row(Work::Images, batch)));
         if model == "ViT-B-32" {
+            rows.extend(batches.map(|batch| row(Work::ImagesInt8, batch)));
             rows.extend([1, 32].map(|batch| row(Work::Texts, batch)));
             rows.extend([1, 32].map(|batch| row(Work::ShortTexts, batch)));
             rows.extend([row(Work::Train, 16), row(Work::Update, 1)]);

@@ -6,11 +6,10 @@
 //! coefficients come from a reweighted least-squares fit, and values and slopes are within 2.5·10⁻⁷ of the exact function (times
 //! `x` for values beyond 1).
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::{Values, tensor, vectorized};
-use crate::device::is_flex;
+use super::{Values, take, takes, tensor, vectorized};
 use crate::layers::derivative::differentiable;
 
 /// Values that one core takes at a time.
@@ -215,6 +214,11 @@ pub(in crate::layers) static QUICK_GELU: Gated = Gated {
 };
 
 impl Gated {
+    /// `x·g(x)` in the place of `x`.
+    pub(in crate::layers) fn apply(&self, values: &mut [f32]) {
+        map(values, |x| x * (0.5 + self.value.at(x)));
+    }
+
     /// `x·g(x)` in f32 on the CPU; gives `x` back for every other dtype and device.
     #[allow(clippy::result_large_err)] // It is a tensor either way.
     pub(in crate::layers) fn forward<const D: usize>(
@@ -222,10 +226,13 @@ impl Gated {
         x: Tensor<D>,
     ) -> Result<Tensor<D>, Tensor<D>> {
         if !x.is_autodiff() {
-            return match x.dtype() == DType::F32 && is_flex(&x.device()) {
-                true => map(x, |x| x * (0.5 + self.value.at(x))),
-                false => Err(x),
-            };
+            if !takes(&x) {
+                return Err(x);
+            }
+            let (shape, device) = (x.dims(), x.device());
+            let mut values = take(x);
+            self.apply(&mut values);
+            return Ok(tensor(values, shape, &device));
         }
         let Some(values) = Values::of(&x) else {
             return Err(x);
@@ -243,6 +250,20 @@ impl Gated {
     }
 }
 
+/// Every number through `function`, in its place.
+pub(in crate::layers) fn map(values: &mut [f32], function: impl Fn(f32) -> f32 + Sync) {
+    values.par_chunks_mut(CHUNK).for_each(|values| {
+        vectorized(
+            #[inline(always)]
+            || {
+                values
+                    .iter_mut()
+                    .for_each(|value| *value = function(*value))
+            },
+        );
+    });
+}
+
 /// A function of every pair of numbers.
 fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
@@ -258,33 +279,6 @@ fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec
         );
     });
     out
-}
-
-/// Every value through `function`; `x` back if it cannot be read as f32.
-#[allow(clippy::result_large_err)]
-fn map<const D: usize>(
-    x: Tensor<D>,
-    function: impl Fn(f32) -> f32 + Sync,
-) -> Result<Tensor<D>, Tensor<D>> {
-    let device = x.device();
-    // Takes the buffer over where nobody else has it.
-    let mut data = x.into_data();
-    match data.as_mut_slice::<f32>() {
-        Err(_) => Err(Tensor::from_data(data, &device)),
-        Ok(values) => {
-            values.par_chunks_mut(CHUNK).for_each(|values| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        values
-                            .iter_mut()
-                            .for_each(|value| *value = function(*value))
-                    },
-                );
-            });
-            Ok(Tensor::from_data(data, &device))
-        }
-    }
 }
 
 #[cfg(all(test, feature = "flex"))]

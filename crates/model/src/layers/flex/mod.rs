@@ -7,15 +7,49 @@
 //! * [`dense`] – convolution over all channels, channels first
 //! * [`norm`] – LayerNorm and BatchNorm
 //! * [`activation`] – GELU and its relatives
+//! * [`product`] – matrix products
+//! * [`linear`] – linear layers
+//! * [`quantised`] – linear layers of 8 bits, for inference
+//! * [`attention`] – softmax attention
+//! * [`stack`] – residual blocks in evaluation mode
+//!
+//! `OPENCLIP_CPU_KERNELS=burn` in the environment leaves everything to Burn.
 
 pub(super) mod activation;
+pub(super) mod attention;
 pub(super) mod dense;
 pub(super) mod depthwise;
+pub(super) mod linear;
 pub(super) mod norm;
+mod product;
+mod quantised;
+pub(crate) mod stack;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
+#[cfg(all(test, feature = "flex"))]
+mod transformer_tests;
+
+use std::sync::LazyLock;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use self::product::Matrix;
+use crate::device::is_flex;
+
+/// Whether this module computes anything.
+static ON: LazyLock<bool> = LazyLock::new(|| match std::env::var("OPENCLIP_CPU_KERNELS") {
+    Err(_) => true,
+    Ok(name) if name == "burn" => false,
+    Ok(name) => {
+        log::warn!("OPENCLIP_CPU_KERNELS is `{name}`, which is not `burn` and changes nothing");
+        true
+    }
+});
+
+/// Whether `x` is computed on here.
+pub(super) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
+    *ON && x.dtype() == DType::F32 && is_flex(&x.device())
+}
 
 /// Numbers that are added side by side.
 const LANES: usize = 32;
@@ -46,6 +80,15 @@ impl Lanes {
     }
 }
 
+#[cfg(feature = "flex")]
+fn flex<const D: usize>(x: &Tensor<D>) -> Option<burn::backend::flex::FlexTensor> {
+    if !takes(x) {
+        return None;
+    }
+    let plain = x.clone().inner();
+    plain.try_into_primitive::<burn::backend::Flex>().ok()
+}
+
 /// The numbers of a tensor, row after row, where they lie.
 #[cfg(feature = "flex")]
 #[derive(Debug)]
@@ -55,12 +98,38 @@ pub(super) struct Values(burn::backend::flex::FlexTensor);
 impl Values {
     /// `None` unless `x` is f32 on `flex`.
     pub(super) fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
-        if x.dtype() != DType::F32 {
-            return None;
+        Some(Self(flex(x)?.to_contiguous()))
+    }
+
+    /// The same for a matrix that may lie in another order than row after row.
+    pub(super) fn view(x: &Tensor<2>) -> Option<Self> {
+        let x = flex(x)?;
+        let forward = x.layout().strides().iter().all(|stride| *stride >= 0);
+        Some(Self(match forward {
+            true => x,
+            false => x.to_contiguous(),
+        }))
+    }
+
+    /// What [`Self::view`] sees.
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        let layout = self.0.layout();
+        let axis = |axis: usize| {
+            layout
+                .strides()
+                .get(axis)
+                .map_or(1, |stride| *stride as usize)
+        };
+        let shape = layout.shape();
+        Matrix {
+            values: self
+                .0
+                .storage()
+                .get(layout.start_offset()..)
+                .unwrap_or_default(),
+            shape: [shape[0], shape[1]],
+            strides: [axis(0), axis(1)],
         }
-        let plain = x.clone().inner();
-        let plain = plain.try_into_primitive::<burn::backend::Flex>().ok()?;
-        Some(Self(plain.to_contiguous()))
     }
 
     pub(super) fn get(&self) -> &[f32] {
@@ -78,6 +147,14 @@ impl Values {
         None
     }
 
+    pub(super) fn view(_: &Tensor<2>) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        match self.0 {}
+    }
+
     pub(super) fn get(&self) -> &[f32] {
         match self.0 {}
     }
@@ -90,6 +167,36 @@ pub(super) fn tensor<const D: usize>(
 ) -> Tensor<D> {
     let device = device.clone().inner();
     Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32))
+}
+
+/// The numbers of a tensor of f32, in its own buffer where nobody else has it.
+pub(super) fn take<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    let data = x.into_data();
+    match data.try_into_vec::<f32>() {
+        Ok(values) => values,
+        Err(reason) => unreachable!("{reason:?}"),
+    }
+}
+
+/// The exponential function of `x ≤ 0` to two units in the last place; below -87 it stays there.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // What is not a number stays so.
+    let x = if x < -87.0 { -87.0 } else { x };
+    let octave = (x * std::f32::consts::LOG2_E).round_ties_even();
+    // The logarithm of two in two parts, the first of few digits.
+    let rest = x - octave * 0.693_145_75 - octave * 1.428_606_8e-6;
+    let terms = [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ];
+    let power = terms.into_iter().fold(0.0, |sum, term| sum * rest + term);
+    f32::from_bits((power.to_bits() as i32).wrapping_add((octave as i32) << 23) as u32)
 }
 
 /// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.

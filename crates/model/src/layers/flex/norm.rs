@@ -21,6 +21,27 @@ fn statistics(x: &[f32], eps: f32) -> [f32; 2] {
     [mean, 1.0 / ((squares / count) as f32 + eps).sqrt()]
 }
 
+/// LayerNorm of rows as long as `scale`.
+pub(super) fn normalise(x: &[f32], scale: &[f32], shift: &[f32], eps: f32, out: &mut [f32]) {
+    let width = scale.len();
+    let parts = out.par_chunks_mut(ROWS * width);
+    let parts = parts.zip(x.par_chunks(ROWS * width));
+    parts.for_each(|(out, x)| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                    let [mean, inverse] = statistics(x, eps);
+                    let affine = scale.iter().zip(shift);
+                    for ((out, x), (scale, shift)) in out.iter_mut().zip(x).zip(affine) {
+                        *out = (x - mean) * inverse * scale + shift;
+                    }
+                }
+            },
+        );
+    });
+}
+
 /// As [`super::super::norm::LayerNorm::forward`].
 pub(in crate::layers) fn layer_norm<const D: usize>(
     x: &Tensor<D>,
@@ -32,22 +53,7 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
     let [width] = weight.dims();
     let [values, scale, shift] = [Values::of(x)?, Values::of(weight)?, Values::of(bias)?];
     let mut out = vec![0.0; values.get().len()];
-    let parts = out.par_chunks_mut(ROWS * width);
-    let parts = parts.zip(values.get().par_chunks(ROWS * width));
-    parts.for_each(|(out, x)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let [mean, inverse] = statistics(x, eps);
-                    let affine = scale.get().iter().zip(shift.get());
-                    for ((out, x), (scale, shift)) in out.iter_mut().zip(x).zip(affine) {
-                        *out = (x - mean) * inverse * scale + shift;
-                    }
-                }
-            },
-        );
-    });
+    normalise(values.get(), scale.get(), shift.get(), eps, &mut out);
     let inputs = vec![x.clone().into(), weight.clone().into(), bias.clone().into()];
     let output = tensor(out, shape, &device);
     Some(differentiable(inputs, output, move |gradient| {

@@ -1,7 +1,7 @@
 //! OpenCLIP's native text transformer (`transformer.py::TextTransformer`).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Bool, DType, Device, Int, Tensor};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use crate::family::cost::{Cost, blocks, find};
 use crate::family::depth::{self, Depth};
@@ -17,7 +17,7 @@ use crate::files::weights::resize::{fitted, resize_text_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::attention::KeyValues;
 use crate::layers::{
-    Activation, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
+    Activation, Bits, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
     TransformerConfig, parameter,
 };
 
@@ -143,7 +143,10 @@ impl TextFamily for TextTransformer {
 
     /// `length ≤ context_length`.
     fn forward(&self, tokens: Tensor<2, Int>, dtype: DType, _: Option<u64>) -> Tensor<2> {
-        self.encode(tokens, dtype).0
+        match self.pool_early(&tokens, dtype) {
+            Some(pooled) => pooled,
+            None => self.encode(tokens, dtype).0,
+        }
     }
 
     fn forward_with_tokens(
@@ -232,12 +235,64 @@ impl TextFamily for TextTransformer {
         Ok(())
     }
 
+    fn fold(&mut self, bits: Bits) -> bool {
+        self.transformer.fold(bits)
+    }
+
     fn resblocks(&mut self) -> &mut [ResidualBlock] {
         &mut self.transformer.resblocks
     }
 }
 
 impl TextTransformer {
+    /// [`TextFamily::forward`] of each caption up to the token that stands for it, which sees nothing behind: where the tower is
+    /// folded. The ids are in this process's memory there.
+    fn pool_early(&self, tokens: &Tensor<2, Int>, dtype: DType) -> Option<Tensor<2>> {
+        if !self.causal || self.cls_emb.is_some() || dtype != DType::F32 {
+            return None;
+        }
+        let positions = self.positional_embedding.val();
+        let folded = self.transformer.folded(&positions)?;
+        let ids: Vec<i64> = tokens.clone().try_into_vec_as().ok()?;
+        let [batch, length] = tokens.dims();
+        let ends = ids.chunks_exact(length).map(|ids| self.place(ids));
+        let ends: Vec<usize> = ends.collect();
+        let lengths: Vec<usize> = ends.iter().map(|end| end + 1).collect();
+        let rows: usize = lengths.iter().sum();
+        let device = positions.device();
+        let numbers = |numbers: Vec<i64>| {
+            Tensor::<1, Int>::from_data(TensorData::new(numbers, [rows]), &device)
+        };
+        let places = lengths
+            .iter()
+            .flat_map(|length| 0..*length as i64)
+            .collect();
+        let seen = ids.chunks_exact(length).zip(&lengths);
+        let seen = seen
+            .flat_map(|(ids, length)| &ids[..*length])
+            .copied()
+            .collect();
+        let x = self.token_embedding.weight.val().select(0, numbers(seen))
+            + positions.select(0, numbers(places));
+        let [_, width] = x.dims();
+        let pooled = folded.pool(x, &lengths, &ends);
+        Some(self.project(pooled.reshape([batch, width])))
+    }
+
+    /// Where in a caption's ids the token is that stands for it: the earliest of equal ones.
+    fn place(&self, ids: &[i64]) -> usize {
+        let eos = self.eos_id as i64;
+        match self.pool {
+            TextPool::First | TextPool::None => 0,
+            TextPool::Last => ids.len() - 1,
+            TextPool::Argmax => {
+                let most = ids.iter().max();
+                ids.iter().position(|id| Some(id) == most).unwrap_or(0)
+            }
+            TextPool::Eos => ids.iter().position(|id| *id == eos).unwrap_or(0),
+        }
+    }
+
     /// Ids `[batch, length]` → features `[batch, embed_dim]` and the last block's tokens `[batch, length, width]`, without the class
     /// token.
     fn encode(&self, tokens: Tensor<2, Int>, dtype: DType) -> (Tensor<2>, Tensor<3>) {

@@ -25,7 +25,7 @@ use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
 use crate::layers::folded::Folded;
-use crate::layers::{Activation, Conv2d, Linear, Recompute};
+use crate::layers::{Activation, Bits, Conv2d, Linear, Recompute};
 use crate::vision::timm::{TimmHead, initial_head};
 
 /// Side of the kernels that shrink the map between stages.
@@ -301,7 +301,7 @@ impl ImageFamily for FastVitTower {
     }
 
     /// One convolution in place of parallel branches, skip connections and BatchNorm.
-    fn fold(&mut self) {
+    fn fold(&mut self, _: Bits) -> bool {
         let trunk = &mut self.trunk;
         trunk.stem.iter_mut().for_each(MobileOneBlock::fold);
         for stage in &mut trunk.stages {
@@ -315,6 +315,7 @@ impl ImageFamily for FastVitTower {
             stage.blocks.iter_mut().for_each(FastVitBlock::fold);
         }
         trunk.final_conv.fold();
+        false
     }
 }
 

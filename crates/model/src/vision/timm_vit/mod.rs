@@ -20,9 +20,12 @@ use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
+use crate::layers::flex::stack::Stack;
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::position::with_positions;
-use crate::layers::{LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, TimmBlock, parameter};
+use crate::layers::{
+    Bits, LatentPool, LayerNorm, Linear, PatchEmbed, Recompute, TimmBlock, parameter,
+};
 use crate::vision::timm::{TimmHead, TokenPool, fit_pos_embed, initial_head, transformer_cost};
 use conv_stem::{NARROW, conv_stem};
 
@@ -59,6 +62,9 @@ pub struct TimmVit {
     /// What becomes of the blocks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// The blocks in evaluation mode.
+    #[module(skip)]
+    folded: Option<Stack>,
     #[module(skip)]
     pool: TokenPool,
     #[module(skip)]
@@ -135,6 +141,7 @@ impl ImageFamily for TimmVitTower {
                 fc_norm: pool.norm_last.then(norm),
                 head: classifier.then(|| Linear::new(width, config.embed_dim, true, device)),
                 recompute: Recompute::default(),
+                folded: None,
                 pool: pool.tokens,
                 grid,
                 patch_dropout: share,
@@ -213,12 +220,15 @@ impl ImageFamily for TimmVitTower {
         Some(&self.trunk.pending)
     }
 
-    /// One convolution in place of convolution and BatchNorm.
-    fn fold(&mut self) {
+    /// One convolution in place of convolution and BatchNorm, and blocks whose weights are packed.
+    fn fold(&mut self, bits: Bits) -> bool {
+        let blocks = self.trunk.blocks.iter().map(|block| block.folded(bits));
+        self.trunk.folded = blocks.collect::<Option<_>>().and_then(Stack::new);
         if let Some((first, second, _)) = &mut self.trunk.patch_embed.backbone {
             first.fold();
             second.fold();
         }
+        self.trunk.folded.is_some()
     }
 }
 
@@ -247,11 +257,15 @@ impl TimmVit {
         if let Some(norm) = &self.norm_pre {
             tokens = norm.forward(tokens);
         }
-        let blocks = self.blocks.iter();
-        let tokens = blocks.fold(tokens, |x, block| {
-            self.recompute
-                .block(block, [x], move |block, [x]| block.forward(x, training))
-        });
+        let folded = self.folded.as_ref().filter(|_| training.is_none());
+        let tokens = match folded.and_then(|folded| folded.takes(&tokens)) {
+            Some(folded) if self.pool == TokenPool::Token => folded.first(tokens),
+            Some(folded) => folded.forward(tokens, false),
+            None => self.blocks.iter().fold(tokens, |x, block| {
+                self.recompute
+                    .block(block, [x], move |block, [x]| block.forward(x, training))
+            }),
+        };
         let pooled = self.pool(tokens);
         let pooled = match &self.fc_norm {
             Some(norm) => norm.forward(pooled),

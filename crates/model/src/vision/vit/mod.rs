@@ -20,8 +20,8 @@ use crate::files::weights::resize::{fitted, resize_image_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::patch::patch_dropout;
 use crate::layers::{
-    Activation, LayerNorm, PatchEmbed, Recompute, ResidualBlock, Transformer, TransformerConfig,
-    parameter,
+    Activation, Bits, LayerNorm, PatchEmbed, Recompute, ResidualBlock, Transformer,
+    TransformerConfig, parameter,
 };
 
 /// Vision transformer with a class token and learned or fixed absolute positions.
@@ -130,7 +130,11 @@ impl ImageFamily for VisionTransformer {
     }
 
     fn forward(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<2> {
-        let tokens = self.encode(image, dropout);
+        let tokens = self.embed(image, dropout);
+        let tokens = match &self.attn_pool {
+            None if self.pool != ImagePool::Avg => self.transformer.first(tokens),
+            _ => self.transformer.forward(tokens, false),
+        };
         match &self.attn_pool {
             None => self.pool(tokens),
             // The first query alone makes the class token's vector.
@@ -222,6 +226,10 @@ impl ImageFamily for VisionTransformer {
         Ok(())
     }
 
+    fn fold(&mut self, bits: Bits) -> bool {
+        self.transformer.fold(bits)
+    }
+
     fn resblocks(&mut self) -> &mut [ResidualBlock] {
         &mut self.transformer.resblocks
     }
@@ -235,7 +243,8 @@ impl VisionTransformer {
         image: Tensor<4>,
         dropout: Option<u64>,
     ) -> (Tensor<2>, Tensor<3>) {
-        let tokens = self.encode(image, dropout);
+        let tokens = self.embed(image, dropout);
+        let tokens = self.transformer.forward(tokens, false);
         match &self.attn_pool {
             Some(pool) => self.split(pool.forward(tokens, 0..pool.queries())),
             None if self.final_ln_after_pool => {
@@ -264,8 +273,8 @@ impl VisionTransformer {
         (pooled.matmul(proj), others)
     }
 
-    /// The last block's tokens, `[batch, 1 + n, width]`, the class token first.
-    fn encode(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<3> {
+    /// The first block's tokens, `[batch, 1 + n, width]`, the class token first.
+    fn embed(&self, image: Tensor<4>, dropout: Option<u64>) -> Tensor<3> {
         let dtype = image.dtype();
         let patches = self.conv1.forward(image);
         let [batch, n, width] = patches.dims();
@@ -280,7 +289,7 @@ impl VisionTransformer {
         if let Some(norm) = &self.ln_pre {
             tokens = norm.forward(tokens);
         }
-        self.transformer.forward(tokens, false)
+        tokens
     }
 
     fn pool(&self, tokens: Tensor<3>) -> Tensor<2> {

@@ -1,0 +1,127 @@
+//! Matrix products in f32: `rten-gemm`'s kernels, on rayon's threads, with operands read where they lie.
+//!
+//! A product adds up in an order that depends on its inner dimension alone, neither on the number of threads nor on the other rows;
+//! a product of a single row by weights that are not packed takes another.
+
+use std::fmt;
+
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
+use rten_tensor::NdTensorView;
+
+/// A matrix with strides. Its numbers may be the columns of a wider one.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::layers) struct Matrix<'a> {
+    pub values: &'a [f32],
+    /// Rows and columns.
+    pub shape: [usize; 2],
+    /// From a row to the next, and from a column to the next.
+    pub strides: [usize; 2],
+}
+
+impl<'a> Matrix<'a> {
+    /// Row after row of `columns`.
+    pub(super) fn rows(values: &'a [f32], columns: usize) -> Self {
+        Self {
+            values,
+            shape: [values.len() / columns.max(1), columns],
+            strides: [columns, 1],
+        }
+    }
+
+    /// `columns` of `rows` that are `stride` apart, the first number being that of `values`.
+    pub(super) fn strided(values: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
+        Self {
+            values,
+            shape: [rows, columns],
+            strides: [stride, 1],
+        }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        let ([rows, columns], [down, right]) = (self.shape, self.strides);
+        Self {
+            shape: [columns, rows],
+            strides: [right, down],
+            ..self
+        }
+    }
+
+    /// `None` for a matrix without numbers.
+    fn view(&self) -> Option<NdTensorView<'a, f32, 2>> {
+        let [rows, columns] = self.shape;
+        let last =
+            rows.checked_sub(1)? * self.strides[0] + columns.checked_sub(1)? * self.strides[1];
+        let values = self.values.get(..=last)?;
+        NdTensorView::from_data_with_strides(self.shape, values, self.strides).ok()
+    }
+}
+
+/// The right operand of a product.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Right<'a> {
+    Plain(Matrix<'a>),
+    Packed(&'a Packed),
+}
+
+/// A right operand in the order in which the kernels read it.
+pub(super) struct Packed(PackedBMatrix<f32>);
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed[{}, {}]", self.0.rows(), self.0.cols())
+    }
+}
+
+impl Packed {
+    /// `None` for a matrix without numbers.
+    pub(super) fn new(matrix: Matrix<'_>) -> Option<Self> {
+        Some(Self(
+            GemmExecutor::<f32>::default().prepack_b(matrix.view()?),
+        ))
+    }
+}
+
+/// What becomes of what lies in the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Onto {
+    /// It is overwritten.
+    Nothing,
+    /// The product is added to it.
+    Itself,
+}
+
+/// `out = factor·a·b + bias`, row after row, or the same added to what is there.
+pub(super) fn product(
+    a: Matrix<'_>,
+    b: Right<'_>,
+    factor: f32,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    onto: Onto,
+) {
+    if out.is_empty() {
+        return;
+    }
+    let options = GemmOptions {
+        alpha: factor,
+        beta: match onto {
+            Onto::Nothing => 0.0,
+            Onto::Itself => 1.0,
+        },
+        bias: bias.map(BiasVector::Row),
+        ..GemmOptions::default()
+    };
+    let operands = match b {
+        Right::Packed(packed) => a.view().map(|a| (a, GemmInputB::Packed(&packed.0))),
+        Right::Plain(b) => a.view().zip(b.view().map(GemmInputB::Unpacked)),
+    };
+    let done = operands.map(|(a, b)| {
+        GemmExecutor::<f32>::default().gemm(out, GemmInputA::Unpacked(a), b, options)
+    });
+    // Who multiplies has matrices that fit.
+    match done {
+        Some(Ok(())) => {}
+        Some(Err(reason)) => unreachable!("{reason}"),
+        None => unreachable!("a product over no numbers"),
+    }
+}
