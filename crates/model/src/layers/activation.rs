@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::flex::activation::{GELU, Gated, QUICK_GELU, TANH_GELU};
+use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, TANH_GELU};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
@@ -47,6 +47,12 @@ impl Activation {
             Self::QuickGelu => x.clone() * activation::sigmoid(x.mul_scalar(1.702)),
             Self::Relu => activation::relu(x),
         }
+    }
+
+    /// The same as a function of a value.
+    #[cfg(feature = "flex")]
+    pub(super) fn curve(self) -> Curve {
+        self.gate().map_or(Curve::Relu, Curve::Gated)
     }
 
     fn gate(self) -> Option<&'static Gated> {

@@ -20,6 +20,7 @@
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`norm`] – LayerNorm, RMSNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
+//! * [`pool`] – means of squares of pixels
 //! * [`position`] – fixed sine–cosine positions
 //! * [`switch_back`] – a matrix product of 8-bit operands
 //! * [`recompute`] – blocks that are computed again in the backward pass
@@ -36,11 +37,12 @@ pub mod derivative;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
-mod flex;
+pub mod flex;
 pub mod folded;
 pub mod linear;
 pub mod norm;
 pub mod patch;
+pub mod pool;
 pub mod position;
 pub mod recompute;
 pub mod relative;
@@ -54,6 +56,7 @@ pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;
 pub use dropout::Noise;
 pub use embedding::Embedding;
+pub use flex::depthwise::Channels;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;

@@ -243,6 +243,73 @@ impl Gated {
     }
 }
 
+/// A non-linearity, value by value.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::layers) enum Curve {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x·g(x)`.
+    Gated(&'static Gated),
+}
+
+impl Curve {
+    #[inline(always)]
+    fn of(self, values: &mut [f32]) {
+        match self {
+            // Keeps what is not a number.
+            Self::Relu => values.iter_mut().for_each(|x| {
+                if *x < 0.0 {
+                    *x = 0.0;
+                }
+            }),
+            Self::Gated(gate) => values
+                .iter_mut()
+                .for_each(|x| *x *= 0.5 + gate.value.at(*x)),
+        }
+    }
+}
+
+/// What follows a convolution whose channels are last.
+#[derive(Debug, Clone, Copy)]
+#[cfg(feature = "flex")]
+pub(super) struct Finish<'a> {
+    /// `[channels]`.
+    pub(super) bias: &'a [f32],
+    /// Added to it, of the output's shape.
+    pub(super) add: Option<&'a [f32]>,
+    /// At the end.
+    pub(super) curve: Option<Curve>,
+}
+
+#[cfg(feature = "flex")]
+impl Finish<'_> {
+    /// Some channels of one place, which is the `start`-th number of the output.
+    #[inline(always)]
+    pub(super) fn lanes<const N: usize>(
+        &self,
+        mut values: [f32; N],
+        start: usize,
+        channel: usize,
+    ) -> [f32; N] {
+        let bias = &self.bias[channel..channel + N];
+        values.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        self.rest(&mut values, start);
+        values
+    }
+
+    /// All but the bias, for values from the `start`-th number of the output on.
+    #[inline(always)]
+    pub(super) fn rest(&self, values: &mut [f32], start: usize) {
+        if let Some(add) = self.add {
+            let add = &add[start..start + values.len()];
+            values.iter_mut().zip(add).for_each(|(x, add)| *x += add);
+        }
+        if let Some(curve) = self.curve {
+            curve.of(values);
+        }
+    }
+}
+
 /// A function of every pair of numbers.
 fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];

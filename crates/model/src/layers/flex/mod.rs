@@ -3,19 +3,46 @@
 //! Each function gives `None` for tensors of another device or dtype, for which its caller has Burn's own operation. Sums are
 //! taken in an order that does not depend on the number of threads.
 //!
+//! * `contrast` – the contrastive loss of pairs
 //! * [`depthwise`] – convolution with a kernel per channel
 //! * [`dense`] – convolution over all channels, channels first
+//! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels, `written` the products of both
 //! * [`norm`] – LayerNorm and BatchNorm
+//! * `pool` – means of squares of pixels
 //! * [`activation`] – GELU and its relatives
 
 pub(super) mod activation;
+#[cfg(feature = "flex")]
+pub mod contrast;
+#[cfg(not(feature = "flex"))]
+#[path = "elsewhere.rs"]
+pub mod contrast;
 pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod norm;
+#[cfg(feature = "flex")]
+pub(super) mod packed;
+#[cfg(feature = "flex")]
+pub(super) mod pool;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
+#[cfg(feature = "flex")]
+mod winograd;
+#[cfg(feature = "flex")]
+mod written;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// Whether the products and passes of the house are used; `OPENCLIP_CPU_KERNELS=burn` leaves them to Burn.
+fn enabled() -> bool {
+    static ENABLED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ENABLED.get_or_init(|| std::env::var("OPENCLIP_CPU_KERNELS").as_deref() != Ok("burn"))
+}
+
+/// Whether a tensor lies in this process's memory, for functions of the house to work on it.
+pub fn is_on<const D: usize>(x: &Tensor<D>) -> bool {
+    enabled() && crate::device::is_flex(&x.device())
+}
 
 /// Numbers that are added side by side.
 const LANES: usize = 32;
@@ -94,7 +121,7 @@ pub(super) fn tensor<const D: usize>(
 
 /// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.
 #[inline]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(simd, work);

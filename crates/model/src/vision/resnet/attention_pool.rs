@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
 use crate::layers::attention::{join_heads, project_heads};
-use crate::layers::{Linear, parameter};
+use crate::layers::{Channels, Linear, parameter};
 
 /// The mean of a feature map attends to itself and to every place of the map (`modified_resnet.py::AttentionPool2d`).
 #[derive(Module, Debug)]
@@ -37,12 +37,15 @@ impl AttentionPool2d {
         }
     }
 
-    /// `[batch, channels, side, side]` → `[batch, output]`.
+    /// `[batch, channels, side, side]`, or channels last, → `[batch, output]`.
     ///
     /// Upstream attends from every place and keeps the first; only that one is computed here.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
-        let [batch, channels, rows, columns] = x.dims();
-        let x = x.reshape([batch, channels, rows * columns]).swap_dims(1, 2);
+    pub fn forward(&self, layout: Channels, x: Tensor<4>) -> Tensor<2> {
+        let x: Tensor<3> = match layout {
+            Channels::First => x.flatten(2, 3).swap_dims(1, 2),
+            Channels::Last => x.flatten(1, 2),
+        };
+        let [batch, _, channels] = x.dims();
         let tokens = Tensor::cat(vec![x.clone().mean_dim(1), x], 1);
         let positions = self.positional_embedding.val().cast(tokens.dtype());
         let tokens = tokens + positions.unsqueeze();
