@@ -143,7 +143,18 @@ impl Folded {
                 return found;
             }
         }
-        if self.groups == outputs && inputs == 1 {
+        if inputs == 1 {
+            let [batch, height, width, channels] = x.dims();
+            // Every output channel has one of its own.
+            let each = outputs / channels.max(1);
+            let x = match each {
+                1 => x.clone(),
+                _ => x
+                    .clone()
+                    .reshape([batch, height, width, channels, 1])
+                    .repeat_dim(4, each)
+                    .reshape([batch, height, width, outputs]),
+            };
             let (weight, bias) = (&self.weight, Some(&self.bias));
             if let Some(found) = depthwise(layout, &x, weight, bias, self.stride) {
                 return tail.forward(found);

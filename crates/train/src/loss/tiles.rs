@@ -136,15 +136,16 @@ fn in_cache(
     let number = |x: &Tensor<1>| x.clone().try_into_vec_as::<f32>().ok()?.first().copied();
     let scale = number(&temperature.scale)?;
     let bias = temperature.bias.as_ref().map_or(Some(0.0), number)?;
-    let side =
-        |[rows, columns], both| contrast([rows, columns], own.clone(), both, [scale, bias], most);
+    let side = |rows: &Tensor<2>, columns: &Tensor<2>, both: bool| {
+        contrast([rows, columns], own.clone(), both, [scale, bias], most)
+    };
     let [pairs, _] = image.dims();
     let found = match own.len() == pairs {
-        true => vec![side([image, text], true)?],
+        true => vec![side(image, text, true)?],
         false => {
-            let mut turned = side([text, image], false)?;
+            let mut turned = side(text, image, false)?;
             turned.features.reverse();
-            vec![side([image, text], false)?, turned]
+            vec![side(image, text, false)?, turned]
         }
     };
     let device = image.device();

@@ -69,10 +69,10 @@ impl Optimizer for FusedAdamW {
         let Some(state) = state else {
             return self.burn.step(lr, tensor, grad, None);
         };
+        let here = |x: &Tensor<D>| x.dtype() == DType::F32 && flex::is_on(x);
         let moments = [&state.momentum.moment_1, &state.momentum.moment_2];
-        let here = [&tensor, &grad].into_iter().chain(moments);
-        let mut here = here.map(|x| x.dtype() == DType::F32 && flex::is_on(x));
-        if !here.all(|here| here) || state.momentum.max_moment_2.is_some() {
+        let here = [&tensor, &grad].into_iter().chain(moments).all(here);
+        if !here || state.momentum.max_moment_2.is_some() {
             return self.burn.step(lr, tensor, grad, Some(state));
         }
         let device = tensor.device();

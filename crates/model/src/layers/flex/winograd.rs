@@ -239,7 +239,8 @@ impl Grid {
                     }
                     let lines = pixels.map(points);
                     for column in 0..REACH {
-                        let points = points(std::array::from_fn(|line| lines[line][column]));
+                        let of = |line: &[Lanes; REACH]| line[column];
+                        let points = points(lines.each_ref().map(of));
                         for (line, point) in points.into_iter().enumerate() {
                             let matrix = (line * REACH + column) * tiles;
                             let to = (matrix + index * self.right + tile) * self.inputs + channel;

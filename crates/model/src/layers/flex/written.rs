@@ -1,14 +1,16 @@
 //! Products with a matrix that is packed once, and buffers that are written once.
 
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
 
 use rten_gemm::{
     BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix,
 };
 use rten_tensor::NdTensorView;
 
-static PRODUCTS: LazyLock<GemmExecutor<f32>> = LazyLock::new(GemmExecutor::new);
+/// The kernels of this processor.
+fn products() -> GemmExecutor<f32> {
+    GemmExecutor::new()
+}
 
 /// `length` numbers that `write` writes, every one of them unless it gives `None`.
 #[allow(unsafe_code)]
@@ -25,12 +27,12 @@ pub(super) fn filled(
 
 /// `[inner, columns]` for products with it.
 pub(super) fn pack(matrix: &[f32], inner: usize, columns: usize) -> PackedBMatrix<f32> {
-    PRODUCTS.prepack_b(rows(matrix, [inner, columns]))
+    products().prepack_b(rows(matrix, [inner, columns]))
 }
 
 /// The transpose of `[columns, inner]` for products with it.
 pub(super) fn pack_transposed(matrix: &[f32], columns: usize, inner: usize) -> PackedBMatrix<f32> {
-    PRODUCTS.prepack_b(rows(matrix, [columns, inner]).transposed())
+    products().prepack_b(rows(matrix, [columns, inner]).transposed())
 }
 
 /// A matrix, row after row.
@@ -50,7 +52,7 @@ pub(super) fn product(
         beta: share,
         ..GemmOptions::default()
     };
-    PRODUCTS.gemm(out, a, b, options).ok()
+    products().gemm(out, a, b, options).ok()
 }
 
 /// `x · matrix + bias`, where `bias` is added to every row.
@@ -66,5 +68,5 @@ pub(super) fn biased<'a>(
         bias: Some(BiasVector::Row(bias)),
         ..Default::default()
     };
-    PRODUCTS.gemm_uninit(out, a, b, options).ok()
+    products().gemm_uninit(out, a, b, options).ok()
 }
