@@ -4,7 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, TANH_GELU};
+use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, SILU, TANH_GELU};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
@@ -63,6 +63,11 @@ impl Activation {
             Self::Relu => None,
         }
     }
+}
+
+/// `x·sigmoid(x)`.
+pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    SILU.forward(x).unwrap_or_else(activation::silu)
 }
 
 fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {

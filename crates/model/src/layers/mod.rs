@@ -22,6 +22,7 @@
 //! * [`patch`] – patch embedding and patch dropout
 //! * [`pool`] – means of squares of pixels
 //! * [`position`] – fixed sine–cosine positions
+//! * [`sized`] – tensors that follow from sizes alone
 //! * [`switch_back`] – a matrix product of 8-bit operands
 //! * [`recompute`] – blocks that are computed again in the backward pass
 //! * [`relative`] – attention scores by the displacement of key and query
@@ -46,6 +47,7 @@ pub mod pool;
 pub mod position;
 pub mod recompute;
 pub mod relative;
+pub mod sized;
 pub mod switch_back;
 pub mod timm;
 
@@ -61,6 +63,7 @@ pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;
 pub use recompute::Recompute;
+pub use sized::PerSize;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 
 use burn::module::{Param, ParamId};

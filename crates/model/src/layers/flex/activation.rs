@@ -25,6 +25,23 @@ struct Odd {
 }
 
 impl Odd {
+    /// The same function of `x / by`.
+    const fn stretched(&self, by: f64) -> Self {
+        let mut stretched = Self {
+            end: (self.end as f64 * by) as f32,
+            p: self.p,
+            q: self.q,
+        };
+        let (mut term, mut power) = (0, 1.0);
+        while term < self.p.len() {
+            stretched.p[term] = (self.p[term] as f64 * power / by) as f32;
+            stretched.q[term] = (self.q[term] as f64 * power) as f32;
+            power /= by * by;
+            term += 1;
+        }
+        stretched
+    }
+
     #[inline(always)]
     fn at(&self, x: f32) -> f32 {
         let square = x * x;
@@ -243,6 +260,12 @@ impl Gated {
     }
 }
 
+/// `g(x) = 1/(1 + exp(−x))`: QuickGELU's at `x/1.702`.
+pub(in crate::layers) static SILU: Gated = Gated {
+    value: QUICK_GELU.value.stretched(1.702),
+    slope: QUICK_GELU.slope.stretched(1.702),
+};
+
 /// A non-linearity, value by value.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::layers) enum Curve {
@@ -382,10 +405,11 @@ mod tests {
     #[test]
     fn values_and_slopes_are_exact_to_a_few_roundings() {
         let cubic = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-        let gates: [(&Gated, &dyn Fn(f64) -> f64); 3] = [
+        let gates: [(&Gated, &dyn Fn(f64) -> f64); 4] = [
             (&GELU, &normal),
             (&TANH_GELU, &|x| logistic(2.0 * cubic(x))),
             (&QUICK_GELU, &|x| logistic(1.702 * x)),
+            (&SILU, &logistic),
         ];
         for (gate, exact) in gates {
             let inputs: Vec<f32> = (-1500..=1500).map(|i| i as f32 * 0.01).collect();
