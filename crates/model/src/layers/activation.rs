@@ -4,6 +4,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
+use super::flex;
 use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, SILU, TANH_GELU};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
@@ -63,6 +64,17 @@ impl Activation {
             Self::Relu => None,
         }
     }
+}
+
+/// `max(x + add, 0)`.
+pub fn rectified<const D: usize>(x: Tensor<D>, add: Option<Tensor<D>>) -> Tensor<D> {
+    if let Some(found) = flex::activation::rectified(&x, add.as_ref()) {
+        return found;
+    }
+    activation::relu(match add {
+        Some(add) => x + add,
+        None => x,
+    })
 }
 
 /// `x·sigmoid(x)`.

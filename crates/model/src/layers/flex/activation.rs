@@ -9,9 +9,9 @@
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::{Values, tensor, vectorized};
+use super::{Values, enabled, tensor, vectorized};
 use crate::device::is_flex;
-use crate::layers::derivative::differentiable;
+use crate::layers::derivative::{Value, differentiable};
 
 /// Values that one core takes at a time.
 const CHUNK: usize = 1 << 14;
@@ -331,6 +331,37 @@ impl Finish<'_> {
             curve.of(values);
         }
     }
+}
+
+/// `max(x + add, 0)`. Keeps its output alone for the derivative.
+pub(in crate::layers) fn rectified<const D: usize>(
+    x: &Tensor<D>,
+    add: Option<&Tensor<D>>,
+) -> Option<Tensor<D>> {
+    if !enabled() {
+        return None;
+    }
+    let (shape, device, values) = (x.dims(), x.device(), Values::of(x)?);
+    let positive = |x: f32| if x < 0.0 { 0.0 } else { x };
+    let out = match add {
+        None => pairs(values.get(), values.get(), |x, _| positive(x)),
+        Some(add) => pairs(values.get(), Values::of(add)?.get(), |x, add| {
+            positive(x + add)
+        }),
+    };
+    let output = tensor(out, shape, &device);
+    let kept = Values::of(&output)?;
+    let inputs = [Some(x), add].into_iter().flatten().cloned();
+    let inputs: Vec<Value> = inputs.map(Value::from).collect();
+    let count = inputs.len();
+    Some(differentiable(inputs, output, move |gradient| {
+        let slope = |y: f32, gradient| if y <= 0.0 { 0.0 } else { gradient };
+        let gradient = Values::of(&gradient).map(|gradient| {
+            let slopes = pairs(kept.get(), gradient.get(), slope);
+            Value::from(tensor(slopes, shape, &device))
+        });
+        vec![gradient; count]
+    }))
 }
 
 /// A function of every pair of numbers.

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
-use burn::tensor::{DType, Device, Tensor, TensorData, module};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation, module};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::activation::Curve;
+use super::activation::{Curve, rectified};
 use super::dense::dense;
 use super::depthwise::{Channels, depthwise};
 use super::norm::{affine, batch_norm, layer_norm};
@@ -213,6 +213,23 @@ fn average_pools() {
 fn close(found: &[f32], expected: &[f32]) -> bool {
     let apart = |(x, y): (&f32, &f32)| (x - y).abs();
     found.len() == expected.len() && found.iter().zip(expected).all(|pair| apart(pair) <= 1e-5)
+}
+
+#[test]
+fn rectified_sums() {
+    let rng = &mut StdRng::seed_from_u64(8);
+    let x = random(rng, [2, 5, 31, 33]);
+    let inputs = (x, random(rng, [2, 5, 31, 33]), random(rng, [1]));
+    let here = |(x, add, one): Inputs| {
+        rectified(&x, Some(&add)).unwrap() + rectified(&x, None).unwrap() * one.unsqueeze()
+    };
+    let burn = |(x, add, one): Inputs| {
+        activation::relu(x.clone() + add) + activation::relu(x) * one.unsqueeze()
+    };
+    compare("rectified", inputs, here, burn);
+    let lost = Tensor::<1>::from_floats([f32::NAN, -1.0, 2.0], &Device::flex());
+    let found: Vec<f32> = numbers(rectified(&lost, None).unwrap());
+    assert!(found[0].is_nan() && found[1..] == [0.0, 2.0], "{found:?}");
 }
 
 #[test]

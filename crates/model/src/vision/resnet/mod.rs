@@ -2,7 +2,7 @@
 //! attention pooling at the end.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor};
 
 mod arch;
 mod attention_pool;
@@ -18,6 +18,7 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, VisionConfig};
 use crate::files::weights::resize::{fitted, resize_image_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
+use crate::layers::activation::rectified;
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::folded::{Folded, Tail};
 use crate::layers::pool::average_pool;
@@ -80,8 +81,11 @@ impl Bottleneck {
 
     /// `[batch, input, height, width]` → `[batch, 4·planes, ⌊height / stride⌋, ⌊width / stride⌋]`.
     pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
-        let out = relu(self.bn1.forward(self.conv1.forward(x.clone()), training));
-        let out = relu(self.bn2.forward(self.conv2.forward(out), training));
+        let out = rectified(
+            self.bn1.forward(self.conv1.forward(x.clone()), training),
+            None,
+        );
+        let out = rectified(self.bn2.forward(self.conv2.forward(out), training), None);
         let out = average_pool(Channels::First, out, self.stride);
         let out = self.bn3.forward(self.conv3.forward(out), training);
         let x = match &self.downsample {
@@ -91,7 +95,7 @@ impl Bottleneck {
             }
             None => x,
         };
-        relu(out + x)
+        rectified(out, Some(x))
     }
 
     fn fold(&mut self) {
@@ -243,9 +247,9 @@ impl ImageFamily for ModifiedResNet {
         if !training && let Some(features) = self.evaluate(&image) {
             return features;
         }
-        let x = relu(self.bn1.forward(self.conv1.forward(image), training));
-        let x = relu(self.bn2.forward(self.conv2.forward(x), training));
-        let x = relu(self.bn3.forward(self.conv3.forward(x), training));
+        let x = rectified(self.bn1.forward(self.conv1.forward(image), training), None);
+        let x = rectified(self.bn2.forward(self.conv2.forward(x), training), None);
+        let x = rectified(self.bn3.forward(self.conv3.forward(x), training), None);
         let x = average_pool(Channels::First, x, 2);
         let x = self.blocks().fold(x, |x, block| {
             self.recompute
