@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, CreateOptions, Loaded};
@@ -51,6 +52,20 @@ pub fn cases(folder: &Path) -> Vec<String> {
 pub fn random_cases() -> Vec<String> {
     let folder = std::env::var("OPENCLIP_PARITY_DIR").expect("OPENCLIP_PARITY_DIR");
     cases(Path::new(&folder))
+}
+
+/// Features with what folds in one convolution, and how far they are from upstream's.
+pub fn same_when_folded(path: &str) -> f32 {
+    let expected = Tensors::read(&format!("{path}.safetensors"));
+    let model = model(path).valid().folded();
+    let image = expected.tensor("input/image", &device());
+    let found = values(model.encode_image(image, false));
+    let apart = max_difference(&found, expected.get("output/image_features").1);
+    assert!(
+        apart <= FEATURES,
+        "{path}: folded features differ by {apart:e}"
+    );
+    apart
 }
 
 /// The configuration of a case, without what is random in training: upstream computed in evaluation mode.

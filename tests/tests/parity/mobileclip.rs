@@ -20,23 +20,9 @@ fn committed() -> Vec<String> {
     family::cases(&fixture("mobileclip"))
 }
 
-/// Features with joined branches, and how far they are from upstream's with parallel ones.
-fn same_when_folded(path: &str) -> f32 {
-    let expected = Tensors::read(&format!("{path}.safetensors"));
-    let model = family::model(path).valid().folded();
-    let image = expected.tensor("input/image", &device());
-    let found = values(model.encode_image(image, false));
-    let apart = max_difference(&found, expected.get("output/image_features").1);
-    assert!(
-        apart <= FEATURES,
-        "{path}: folded features differ by {apart:e}"
-    );
-    apart
-}
-
 fn compare(paths: &[String]) {
     batch_norm::same_models(paths);
-    let folded = paths.iter().map(|path| same_when_folded(path));
+    let folded = paths.iter().map(|path| family::same_when_folded(path));
     println!("folded: features {:e}", folded.fold(0.0, f32::max));
 }
 

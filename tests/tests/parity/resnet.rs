@@ -16,6 +16,7 @@ use serde_json::Value;
 fn compare(paths: &[String]) {
     batch_norm::same_models(paths);
     for path in paths {
+        family::same_when_folded(path);
         let expected = Tensors::read(&format!("{path}.safetensors"));
         let (model, batch) = (family::model(path), family::batch(&expected, 0));
         let mut settled = model.clone();

@@ -4,7 +4,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::flex::activation::{GELU, Gated, QUICK_GELU, TANH_GELU, map};
+use super::flex;
+use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, SILU, TANH_GELU, map};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
@@ -58,6 +59,12 @@ impl Activation {
         }
     }
 
+    /// The same as a function of a value.
+    #[cfg(feature = "flex")]
+    pub(super) fn curve(self) -> Curve {
+        self.gate().map_or(Curve::Relu, Curve::Gated)
+    }
+
     fn gate(self) -> Option<&'static Gated> {
         match self {
             Self::Gelu => Some(&GELU),
@@ -66,6 +73,22 @@ impl Activation {
             Self::Relu => None,
         }
     }
+}
+
+/// `max(x + add, 0)`.
+pub fn rectified<const D: usize>(x: Tensor<D>, add: Option<Tensor<D>>) -> Tensor<D> {
+    if let Some(found) = flex::activation::rectified(&x, add.as_ref()) {
+        return found;
+    }
+    activation::relu(match add {
+        Some(add) => x + add,
+        None => x,
+    })
+}
+
+/// `x·sigmoid(x)`.
+pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    SILU.forward(x).unwrap_or_else(activation::silu)
 }
 
 fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {

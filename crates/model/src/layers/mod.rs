@@ -20,7 +20,9 @@
 //! * [`linear`] – matrix product in the dtype of the input
 //! * [`norm`] – LayerNorm, RMSNorm and LayerScale
 //! * [`patch`] – patch embedding and patch dropout
+//! * [`pool`] – means of squares of pixels
 //! * [`position`] – fixed sine–cosine positions
+//! * [`sized`] – tensors that follow from sizes alone
 //! * [`switch_back`] – a matrix product of 8-bit operands
 //! * [`recompute`] – blocks that are computed again in the backward pass
 //! * [`relative`] – attention scores by the displacement of key and query
@@ -36,14 +38,16 @@ pub mod derivative;
 pub mod drop_path;
 pub mod dropout;
 pub mod embedding;
-pub(crate) mod flex;
+pub mod flex;
 pub mod folded;
 pub mod linear;
 pub mod norm;
 pub mod patch;
+pub mod pool;
 pub mod position;
 pub mod recompute;
 pub mod relative;
+pub mod sized;
 pub mod switch_back;
 pub mod timm;
 
@@ -54,11 +58,13 @@ pub use block::{ResidualBlock, Transformer, TransformerConfig};
 pub use conv::Conv2d;
 pub use dropout::Noise;
 pub use embedding::Embedding;
+pub use flex::depthwise::Channels;
 pub use flex::stack::Bits;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};
 pub use patch::PatchEmbed;
 pub use recompute::Recompute;
+pub use sized::PerSize;
 pub use timm::{LatentPool, QkvAttention, TimmBlock, TimmBlockConfig, TimmMlp};
 
 use burn::module::{Param, ParamId};

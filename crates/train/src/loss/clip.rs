@@ -17,6 +17,10 @@ impl PairLoss for ClipLoss {
         true
     }
 
+    fn is_clips(&self) -> bool {
+        true
+    }
+
     fn rows(&self, tile: &Tile) -> (Tensor<1>, Tensor<2>) {
         let weight = 0.5 / tile.pairs as f64;
         let log_p = activation::log_softmax(tile.logits.clone(), 1);

@@ -30,6 +30,11 @@ pub trait PairLoss: Debug + Send + Sync {
     /// Whether the rows of the transposed logits, captions against pictures, count as well.
     fn is_two_sided(&self) -> bool;
 
+    /// Whether it is [`ClipLoss`](super::ClipLoss), which the processor computes in its cache.
+    fn is_clips(&self) -> bool {
+        false
+    }
+
     /// What the rows of a tile add to the loss, `[1]`, and the gradient of their logits.
     fn rows(&self, tile: &Tile) -> (Tensor<1>, Tensor<2>);
 }

@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Int, Tensor};
 
+use openclip_model::layers::flex::contrast::{Contrast, contrast};
+use openclip_model::layers::flex::is_on;
+
 use super::pair::{PairLoss, Tile};
 
 /// Logits of one tile: 64 MiB of each intermediate value.
@@ -58,6 +61,9 @@ pub fn share(
     teacher: Option<(&Features, &Temperature)>,
     most: usize,
 ) -> Share {
+    if let Some(share) = in_cache(losses, features, &own, temperature, most) {
+        return share;
+    }
     let [pairs, _] = features[0].dims();
     let device = features[0].device();
     let zero = Tensor::<1>::zeros([1], (&device, DType::F32));
@@ -113,6 +119,55 @@ pub fn share(
         }
     }
     sums
+}
+
+/// The same for CLIP's loss alone, where the processor has its own way.
+fn in_cache(
+    losses: &[(&dyn PairLoss, f64)],
+    features: &Features,
+    own: &Range<usize>,
+    temperature: &Temperature,
+    most: usize,
+) -> Option<Share> {
+    let [image, text] = features;
+    if losses.is_empty() || losses.iter().any(|(loss, _)| !loss.is_clips()) || !is_on(image) {
+        return None;
+    }
+    let number = |x: &Tensor<1>| x.clone().try_into_vec_as::<f32>().ok()?.first().copied();
+    let scale = number(&temperature.scale)?;
+    let bias = temperature.bias.as_ref().map_or(Some(0.0), number)?;
+    let side = |rows: &Tensor<2>, columns: &Tensor<2>, both: bool| {
+        contrast([rows, columns], own.clone(), both, [scale, bias], most)
+    };
+    let [pairs, _] = image.dims();
+    let found = match own.len() == pairs {
+        true => vec![side(image, text, true)?],
+        false => {
+            let mut turned = side(text, image, false)?;
+            turned.features.reverse();
+            vec![side(image, text, false)?, turned]
+        }
+    };
+    let device = image.device();
+    let one = |x: f64| Tensor::<1>::from_floats([x as f32], &device);
+    let total = |of: fn(&Contrast) -> f64| found.iter().map(of).sum::<f64>();
+    let weight: f64 = losses.iter().map(|(_, weight)| weight).sum();
+    let loss = total(|side| side.loss);
+    let (of_scale, of_bias) = (total(|side| side.scale), total(|side| side.bias));
+    let features = found.into_iter().map(|side| side.features);
+    let features = features.reduce(|[a, b], [c, d]| [a + c, b + d])?;
+    Some(Share {
+        losses: losses
+            .iter()
+            .map(|(_, weight)| one(loss * weight))
+            .collect(),
+        features: features.map(|x| match weight {
+            1.0 => x,
+            weight => x.mul_scalar(weight),
+        }),
+        scale: one(of_scale * weight),
+        bias: one(of_bias * weight),
+    })
 }
 
 fn add_rows(sum: &mut Tensor<2>, rows: Range<usize>, values: Tensor<2>) {
@@ -266,6 +321,78 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    /// CLIP's loss by the way of every other.
+    #[derive(Debug)]
+    struct Plain;
+
+    impl PairLoss for Plain {
+        fn name(&self) -> &'static str {
+            "plain"
+        }
+
+        fn is_two_sided(&self) -> bool {
+            true
+        }
+
+        fn rows(&self, tile: &Tile) -> (Tensor<1>, Tensor<2>) {
+            ClipLoss.rows(tile)
+        }
+    }
+
+    #[test]
+    fn the_processors_way_is_that_of_tensors() {
+        let device = Device::flex();
+        device.seed(7);
+        for (pairs, width, own, most) in [
+            (1, 3, 0..1, 9),
+            (700, 33, 0..700, 1 << 20),
+            (701, 32, 0..701, 90_000),
+            (300, 40, 100..217, 1 << 20),
+        ] {
+            let random = || Tensor::random([pairs, width], Distribution::Default, &device);
+            let features = [0, 1].map(|_| l2_normalize(random() - 0.5));
+            for (scale, bias) in [(14.0, None), (100.0, Some(-7.0))] {
+                let temperature = temperature(scale, bias);
+                let run = |loss: &dyn PairLoss| {
+                    share(
+                        &[(loss, 0.7)],
+                        &features,
+                        own.clone(),
+                        &temperature,
+                        None,
+                        most,
+                    )
+                };
+                let (found, wanted) = (run(&ClipLoss), run(&Plain));
+                let largest = |x: &Tensor<2>| {
+                    let values = values(x.clone());
+                    values.iter().fold(0.0, |max: f32, x| max.max(x.abs()))
+                };
+                for (found, wanted) in found.features.into_iter().zip(wanted.features) {
+                    let apart = largest(&(found - wanted.clone()));
+                    let most = 2e-5 * largest(&wanted) + 1e-9;
+                    assert!(
+                        apart <= most,
+                        "{pairs} at {scale}: {apart:e} beyond {most:e}"
+                    );
+                }
+                close(found.losses[0].clone(), wanted.losses[0].clone(), "loss");
+                close(found.scale, wanted.scale, "scale");
+            }
+            let lost = features.map(|x| x.mul_scalar(f32::NAN));
+            let lost = share(
+                &[(&ClipLoss, 1.0)],
+                &lost,
+                own,
+                &temperature(1.0, None),
+                None,
+                most,
+            );
+            assert!(values(lost.losses[0].clone())[0].is_nan());
+            assert!(values(lost.features[0].clone())[0].is_nan() || pairs == 300);
         }
     }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::adamw::FusedAdamW;
 use super::nadamw::NAdamW;
 use crate::TrainError;
 
@@ -311,14 +312,17 @@ impl Algorithm {
                 betas: [beta_1, beta_2],
                 eps,
                 amsgrad,
-            } => split(decayed, weight_decay, |weight_decay| {
-                AdamWConfig::new()
+            } => split(decayed, weight_decay, |weight_decay| FusedAdamW {
+                betas: [beta_1, beta_2],
+                eps,
+                weight_decay,
+                burn: AdamWConfig::new()
                     .with_beta_1(beta_1)
                     .with_beta_2(beta_2)
                     .with_epsilon(eps)
                     .with_amsgrad(amsgrad)
                     .with_weight_decay(weight_decay)
-                    .build()
+                    .build(),
             }),
             Self::NAdamW {
                 betas,

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::{Values, take, takes, tensor, vectorized};
-use crate::layers::derivative::differentiable;
+use crate::layers::derivative::{Value, differentiable};
 
 /// Values that one core takes at a time.
 const CHUNK: usize = 1 << 14;
@@ -24,6 +24,23 @@ struct Odd {
 }
 
 impl Odd {
+    /// The same function of `x / by`.
+    const fn stretched(&self, by: f64) -> Self {
+        let mut stretched = Self {
+            end: (self.end as f64 * by) as f32,
+            p: self.p,
+            q: self.q,
+        };
+        let (mut term, mut power) = (0, 1.0);
+        while term < self.p.len() {
+            stretched.p[term] = (self.p[term] as f64 * power / by) as f32;
+            stretched.q[term] = (self.q[term] as f64 * power) as f32;
+            power /= by * by;
+            term += 1;
+        }
+        stretched
+    }
+
     #[inline(always)]
     fn at(&self, x: f32) -> f32 {
         let square = x * x;
@@ -264,6 +281,110 @@ pub(in crate::layers) fn map(values: &mut [f32], function: impl Fn(f32) -> f32 +
     });
 }
 
+/// `g(x) = 1/(1 + exp(−x))`: QuickGELU's at `x/1.702`.
+pub(in crate::layers) static SILU: Gated = Gated {
+    value: QUICK_GELU.value.stretched(1.702),
+    slope: QUICK_GELU.slope.stretched(1.702),
+};
+
+/// A non-linearity, value by value.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::layers) enum Curve {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x·g(x)`.
+    Gated(&'static Gated),
+}
+
+impl Curve {
+    #[inline(always)]
+    fn of(self, values: &mut [f32]) {
+        match self {
+            // Keeps what is not a number.
+            Self::Relu => values.iter_mut().for_each(|x| {
+                if *x < 0.0 {
+                    *x = 0.0;
+                }
+            }),
+            Self::Gated(gate) => values
+                .iter_mut()
+                .for_each(|x| *x *= 0.5 + gate.value.at(*x)),
+        }
+    }
+}
+
+/// What follows a convolution whose channels are last.
+#[derive(Debug, Clone, Copy)]
+#[cfg(feature = "flex")]
+pub(super) struct Finish<'a> {
+    /// `[channels]`.
+    pub(super) bias: &'a [f32],
+    /// Added to it, of the output's shape.
+    pub(super) add: Option<&'a [f32]>,
+    /// At the end.
+    pub(super) curve: Option<Curve>,
+}
+
+#[cfg(feature = "flex")]
+impl Finish<'_> {
+    /// Some channels of one place, which is the `start`-th number of the output.
+    #[inline(always)]
+    pub(super) fn lanes<const N: usize>(
+        &self,
+        mut values: [f32; N],
+        start: usize,
+        channel: usize,
+    ) -> [f32; N] {
+        let bias = &self.bias[channel..channel + N];
+        values.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+        self.rest(&mut values, start);
+        values
+    }
+
+    /// All but the bias, for values from the `start`-th number of the output on.
+    #[inline(always)]
+    pub(super) fn rest(&self, values: &mut [f32], start: usize) {
+        if let Some(add) = self.add {
+            let add = &add[start..start + values.len()];
+            values.iter_mut().zip(add).for_each(|(x, add)| *x += add);
+        }
+        if let Some(curve) = self.curve {
+            curve.of(values);
+        }
+    }
+}
+
+/// `max(x + add, 0)`. Keeps its output alone for the derivative.
+pub(in crate::layers) fn rectified<const D: usize>(
+    x: &Tensor<D>,
+    add: Option<&Tensor<D>>,
+) -> Option<Tensor<D>> {
+    if !enabled() {
+        return None;
+    }
+    let (shape, device, values) = (x.dims(), x.device(), Values::of(x)?);
+    let positive = |x: f32| if x < 0.0 { 0.0 } else { x };
+    let out = match add {
+        None => pairs(values.get(), values.get(), |x, _| positive(x)),
+        Some(add) => pairs(values.get(), Values::of(add)?.get(), |x, add| {
+            positive(x + add)
+        }),
+    };
+    let output = tensor(out, shape, &device);
+    let kept = Values::of(&output)?;
+    let inputs = [Some(x), add].into_iter().flatten().cloned();
+    let inputs: Vec<Value> = inputs.map(Value::from).collect();
+    let count = inputs.len();
+    Some(differentiable(inputs, output, move |gradient| {
+        let slope = |y: f32, gradient| if y <= 0.0 { 0.0 } else { gradient };
+        let gradient = Values::of(&gradient).map(|gradient| {
+            let slopes = pairs(kept.get(), gradient.get(), slope);
+            Value::from(tensor(slopes, shape, &device))
+        });
+        vec![gradient; count]
+    }))
+}
+
 /// A function of every pair of numbers.
 fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
@@ -309,10 +430,11 @@ mod tests {
     #[test]
     fn values_and_slopes_are_exact_to_a_few_roundings() {
         let cubic = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
-        let gates: [(&Gated, &dyn Fn(f64) -> f64); 3] = [
+        let gates: [(&Gated, &dyn Fn(f64) -> f64); 4] = [
             (&GELU, &normal),
             (&TANH_GELU, &|x| logistic(2.0 * cubic(x))),
             (&QUICK_GELU, &|x| logistic(1.702 * x)),
+            (&SILU, &logistic),
         ];
         for (gate, exact) in gates {
             let inputs: Vec<f32> = (-1500..=1500).map(|i| i as f32 * 0.01).collect();

@@ -4,19 +4,30 @@
 //! Turned round, they are those at each row of the input, and the same loop computes the gradient of the input.
 
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{DType, Device, Tensor, module};
 use rayon::prelude::*;
 
-use super::{LANES, Lanes, Values, tensor, vectorized};
+use super::{LANES, Lanes, Values, takes, tensor, vectorized};
+use crate::device::is_flex;
 use crate::layers::derivative::{Value, differentiable};
 
 /// Where the channels of a feature map are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::layers) enum Channels {
+pub enum Channels {
     /// `[batch, channels, height, width]`.
     First,
     /// `[batch, height, width, channels]`.
     Last,
+}
+
+impl Channels {
+    /// What the convolutions of evaluation are fastest in, where `x` is: channels last on the CPU in f32.
+    pub fn fastest<const D: usize>(x: &Tensor<D>) -> Self {
+        match takes(x) {
+            true => Self::Last,
+            false => Self::First,
+        }
+    }
 }
 
 /// Of one row or column, the taps with the rows or columns that they read.

@@ -3,9 +3,12 @@
 //! Each function gives `None` for tensors of another device or dtype, for which its caller has Burn's own operation. Sums are
 //! taken in an order that does not depend on the number of threads.
 //!
+//! * `contrast` – the contrastive loss of pairs
 //! * [`depthwise`] – convolution with a kernel per channel
 //! * [`dense`] – convolution over all channels, channels first
+//! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels, `written` the products of both
 //! * [`norm`] – LayerNorm and BatchNorm
+//! * `pool` – means of squares of pixels
 //! * [`activation`] – GELU and its relatives
 //! * [`product`] – matrix products
 //! * [`linear`] – linear layers
@@ -17,10 +20,19 @@
 
 pub(super) mod activation;
 pub(super) mod attention;
+#[cfg(feature = "flex")]
+pub mod contrast;
+#[cfg(not(feature = "flex"))]
+#[path = "elsewhere.rs"]
+pub mod contrast;
 pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod linear;
 pub(super) mod norm;
+#[cfg(feature = "flex")]
+pub(super) mod packed;
+#[cfg(feature = "flex")]
+pub(super) mod pool;
 mod product;
 mod quantised;
 pub(crate) mod stack;
@@ -28,6 +40,10 @@ pub(crate) mod stack;
 mod tests;
 #[cfg(all(test, feature = "flex"))]
 mod transformer_tests;
+#[cfg(feature = "flex")]
+mod winograd;
+#[cfg(feature = "flex")]
+mod written;
 
 use std::sync::LazyLock;
 
@@ -46,9 +62,19 @@ static ON: LazyLock<bool> = LazyLock::new(|| match std::env::var("OPENCLIP_CPU_K
     }
 });
 
+/// Whether the products and passes of the house are used.
+fn enabled() -> bool {
+    *ON
+}
+
+/// Whether a tensor lies in this process's memory, for functions of the house to work on it.
+pub fn is_on<const D: usize>(x: &Tensor<D>) -> bool {
+    enabled() && is_flex(&x.device())
+}
+
 /// Whether `x` is computed on here.
 pub(super) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
-    *ON && x.dtype() == DType::F32 && is_flex(&x.device())
+    x.dtype() == DType::F32 && is_on(x)
 }
 
 /// Numbers that are added side by side.
@@ -201,7 +227,7 @@ fn exp(x: f32) -> f32 {
 
 /// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.
 #[inline]
-pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(simd, work);

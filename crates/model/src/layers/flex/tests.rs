@@ -1,14 +1,18 @@
 //! Values and gradients beside those of Burn's own operations.
 #![allow(clippy::unwrap_used)]
 
-use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Tensor, TensorData, module};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation, module};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::activation::{Curve, rectified};
 use super::dense::dense;
 use super::depthwise::{Channels, depthwise};
 use super::norm::{affine, batch_norm, layer_norm};
+use super::packed::Packed;
+use super::pool::{average_first, average_last};
+use crate::layers::Activation;
 
 type Inputs = (Tensor<4>, Tensor<4>, Tensor<1>);
 
@@ -129,6 +133,103 @@ fn dense_convolutions() {
         };
         compare(&name, parameters, turned, burn);
     }
+}
+
+#[test]
+fn packed_convolutions() {
+    let rng = &mut StdRng::seed_from_u64(6);
+    for case in 0..30 {
+        let kernel = [3, 5, 7, 1, 3][case % 5];
+        let stride = match case % 5 {
+            4 => 1,
+            _ => rng.random_range(1..=2),
+        };
+        // Every fifth has tiles enough for Winograd's way.
+        let [batch, inputs, outputs, height, width] = match case % 5 {
+            4 => [2, 48, 16 * rng.random_range(3..5), 15, 17].map(|most| most + case / 10),
+            _ => [3, 7, 7, 11, 11].map(|most| rng.random_range(1..=most)),
+        };
+        let [inputs, outputs] = match case % 5 {
+            4 => [inputs, outputs].map(|channels| channels / 16 * 16),
+            _ => [inputs, outputs],
+        };
+        let x = random(rng, [batch, inputs, height, width]);
+        let weight = random(rng, [outputs, inputs, kernel, kernel]);
+        let bias = random(rng, [outputs]);
+        let name = format!("{:?}, {outputs}, {kernel}, {stride}", x.dims());
+        let expected = burn_convolution((x.clone(), weight.clone(), bias.clone()), stride, 1);
+        let expected = expected.permute([0, 2, 3, 1]);
+        let packed = Packed::new(&weight, &bias, stride).unwrap();
+        let x = x.permute([0, 2, 3, 1]);
+        let add = random(rng, expected.dims());
+        let check = |found: Tensor<4>, expected: Tensor<4>| {
+            assert_eq!(found.dims(), expected.dims(), "{name}");
+            let (found, expected) = (numbers(found), numbers(expected));
+            let largest = expected.iter().fold(1e-3, |max: f32, x| max.max(x.abs()));
+            for (x, y) in found.iter().zip(&expected) {
+                assert!((x - y).abs() <= 1e-5 * largest, "{name}: {x}, not {y}");
+            }
+        };
+        check(packed.forward(&x, None, None).unwrap(), expected.clone());
+        for activation in [Activation::Relu, Activation::Gelu] {
+            let found = packed.forward(&x, Some(&add), Some(activation.curve()));
+            let expected = activation.forward(expected.clone() + add.clone());
+            check(found.unwrap(), expected);
+        }
+        let lost = x.clone().mask_fill(x.clone().greater_elem(0.99), f32::NAN);
+        let lost = packed.forward(&lost, None, Some(Curve::Relu)).unwrap();
+        let any = |x: Tensor<4>| numbers(x).iter().any(|x| x.is_nan());
+        assert!(any(lost) || !numbers(x).iter().any(|x| *x > 0.99), "{name}");
+    }
+}
+
+#[test]
+fn average_pools() {
+    let rng = &mut StdRng::seed_from_u64(7);
+    for _ in 0..12 {
+        let side = rng.random_range(1..=3);
+        let shape = [3, 5, 11, 11].map(|most| rng.random_range(1..=most));
+        let x = random(rng, [shape[0], shape[1], shape[2] + 2, shape[3] + 2]);
+        let burn = |x| module::avg_pool2d(x, AvgPoolOptions::new([side, side]));
+        let inputs = (x.clone(), random(rng, [1, 1, 1, 1]), random(rng, [1]));
+        let name = format!("pool of {side} over {:?}", x.dims());
+        let first = |(x, ..): Inputs| average_first(&x, side).unwrap();
+        let wanted = [true, false, false];
+        let [found, expected] = [&first as &dyn Fn(_) -> _, &|(x, ..): Inputs| burn(x)]
+            .map(|function| run(inputs.clone(), wanted, function));
+        for (found, expected) in found
+            .into_iter()
+            .flatten()
+            .zip(expected.into_iter().flatten())
+        {
+            assert!(close(&found, &expected), "{name}");
+        }
+        let last = average_last(&x.clone().permute([0, 2, 3, 1]), side).unwrap();
+        let last = numbers(last.permute([0, 3, 1, 2]));
+        assert!(close(&last, &numbers(burn(x))), "{name}, channels last");
+    }
+}
+
+fn close(found: &[f32], expected: &[f32]) -> bool {
+    let apart = |(x, y): (&f32, &f32)| (x - y).abs();
+    found.len() == expected.len() && found.iter().zip(expected).all(|pair| apart(pair) <= 1e-5)
+}
+
+#[test]
+fn rectified_sums() {
+    let rng = &mut StdRng::seed_from_u64(8);
+    let x = random(rng, [2, 5, 31, 33]);
+    let inputs = (x, random(rng, [2, 5, 31, 33]), random(rng, [1]));
+    let here = |(x, add, one): Inputs| {
+        rectified(&x, Some(&add)).unwrap() + rectified(&x, None).unwrap() * one.unsqueeze()
+    };
+    let burn = |(x, add, one): Inputs| {
+        activation::relu(x.clone() + add) + activation::relu(x) * one.unsqueeze()
+    };
+    compare("rectified", inputs, here, burn);
+    let lost = Tensor::<1>::from_floats([f32::NAN, -1.0, 2.0], &Device::flex());
+    let found: Vec<f32> = numbers(rectified(&lost, None).unwrap());
+    assert!(found[0].is_nan() && found[1..] == [0.0, 2.0], "{found:?}");
 }
 
 #[test]

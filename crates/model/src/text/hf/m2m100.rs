@@ -9,7 +9,7 @@ use super::attention::{Pass, Scores, attend};
 use super::roberta::places;
 use crate::family::Init;
 use crate::layers::attention::split_heads;
-use crate::layers::{Activation, Embedding, LayerNorm, Linear, Recompute};
+use crate::layers::{Activation, Embedding, LayerNorm, Linear, PerSize, Recompute};
 
 /// Query, key, value and output.
 #[derive(Module, Debug)]
@@ -72,6 +72,9 @@ pub struct M2m100Encoder {
     pad_id: usize,
     #[module(skip)]
     shares: Shares,
+    /// Vectors of positions, by their number.
+    #[module(skip)]
+    sines: PerSize<Tensor<2>>,
 }
 
 impl Shares {
@@ -147,6 +150,7 @@ impl M2m100Encoder {
             scale: arch.embed_scale,
             pad_id: arch.pad_id,
             shares: Shares::of(arch),
+            sines: PerSize::default(),
         }
     }
 
@@ -177,9 +181,11 @@ impl M2m100Encoder {
         let [batch, length] = tokens.dims();
         let [_, width] = self.embed_tokens.weight.dims();
         let rows = self.pad_id + 1 + length;
-        let table = TensorData::new(sine_table(rows, width, self.pad_id), [rows, width]);
         let device = self.embed_tokens.weight.val().device();
-        let table = Tensor::<2>::from_data(table, &device);
+        let table = self.sines.get([rows, width], &device, || {
+            let table = sine_table(rows, width, self.pad_id);
+            Tensor::from_data(TensorData::new(table, [rows, width]), &device)
+        });
         let places = places(pass, self.pad_id);
         table
             .select(0, places.reshape([batch * length]))

@@ -9,7 +9,7 @@ use super::arch::HfArch;
 use super::attention::{Pass, Scores, attend};
 use crate::family::Init;
 use crate::layers::attention::split_heads;
-use crate::layers::{Activation, Embedding, Linear, Recompute, RmsNorm};
+use crate::layers::{Activation, Embedding, Linear, PerSize, Recompute, RmsNorm};
 
 /// Query, key, value and output; the first block's has the table of distances for all.
 #[derive(Module, Debug)]
@@ -86,6 +86,9 @@ pub struct T5Encoder {
     buckets: usize,
     #[module(skip)]
     max_distance: usize,
+    /// By the number of tokens.
+    #[module(skip)]
+    places: PerSize<Tensor<2, Int>>,
 }
 
 impl T5Block {
@@ -157,6 +160,7 @@ impl T5Encoder {
             dropout: arch.dropout,
             buckets: arch.buckets,
             max_distance: arch.max_distance,
+            places: PerSize::default(),
         }
     }
 
@@ -187,12 +191,14 @@ impl T5Encoder {
         let table = &self.block.first()?.layer.0.SelfAttention;
         let table = table.relative_attention_bias.as_ref()?;
         let n = length as i64;
-        let buckets: Vec<i64> = (0..n)
-            .flat_map(|query| (0..n).map(move |key| key - query))
-            .map(|distance| bucket(distance, self.buckets, self.max_distance) as i64)
-            .collect();
-        let buckets = TensorData::new(buckets, [length, length]);
-        let buckets = Tensor::<2, Int>::from_data(buckets, device);
+        let buckets = || {
+            let buckets: Vec<i64> = (0..n)
+                .flat_map(|query| (0..n).map(move |key| key - query))
+                .map(|distance| bucket(distance, self.buckets, self.max_distance) as i64)
+                .collect();
+            Tensor::from_data(TensorData::new(buckets, [length, length]), device)
+        };
+        let buckets = self.places.get([length; 2], device, buckets);
         Some(table.forward(buckets).permute([2, 0, 1]))
     }
 }

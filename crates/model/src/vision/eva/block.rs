@@ -3,9 +3,10 @@
 //! with its norms before or behind the branches.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation, module};
+use burn::tensor::{Device, Tensor, module};
 
 use super::rope::Rotation;
+use crate::layers::activation::silu;
 use crate::layers::attention::{join_heads, project_heads, split_heads};
 use crate::layers::drop_path::{branch_seed, drop_path};
 use crate::layers::{Activation, LayerNorm, Linear, TimmMlp, parameter};
@@ -156,7 +157,7 @@ pub struct SwiGlu {
 impl SwiGlu {
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let gate = activation::silu(self.fc1_g.forward(x.clone()));
+        let gate = silu(self.fc1_g.forward(x.clone()));
         let product = gate * self.fc1_x.forward(x);
         self.fc2.forward(self.norm.forward(product))
     }

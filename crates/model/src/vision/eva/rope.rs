@@ -3,6 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use crate::layers::PerSize;
 use crate::layers::patch::KeptPatches;
 
 /// How the place of a patch becomes angles.
@@ -30,6 +31,8 @@ pub struct RopeTable {
     cosines: Vec<f32>,
     pairs: usize,
     prefix: usize,
+    /// Of all tokens.
+    whole: PerSize<Rotation>,
 }
 
 impl RopeTable {
@@ -65,11 +68,22 @@ impl RopeTable {
             cosines: angles.iter().map(|angle| angle.cos()).collect(),
             pairs: 2 * bands,
             prefix,
+            whole: PerSize::default(),
         }
     }
 
     /// The rotation of all tokens of the grid, or of those that are kept.
     pub fn rotation(&self, kept: Option<&KeptPatches>, device: &Device) -> Rotation {
+        match kept {
+            Some(_) => self.turned(kept, device),
+            None => {
+                let whole = || self.turned(None, device);
+                self.whole.get([0; 2], device, whole)
+            }
+        }
+    }
+
+    fn turned(&self, kept: Option<&KeptPatches>, device: &Device) -> Rotation {
         let place = |values: &[f32], fill: f64| {
             let shape = [values.len() / self.pairs, self.pairs];
             let data = TensorData::new(values.to_vec(), shape);

@@ -7,8 +7,10 @@ use super::arch::{HEAD_WIDTH, NormLayer};
 use super::mobile_one::{MobileOneBlock, MobileOneConfig};
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::DropPath;
-use crate::layers::folded::{ConvNorm, Folded};
-use crate::layers::{Activation, BatchNorm2d, Conv2d, LayerNorm, LayerScale2d, QkvAttention};
+use crate::layers::folded::{ConvNorm, Folded, Tail};
+use crate::layers::{
+    Activation, BatchNorm2d, Channels, Conv2d, LayerNorm, LayerScale2d, QkvAttention,
+};
 
 /// Side of the depthwise kernel that mixes positions.
 const MIXER_KERNEL: usize = 3;
@@ -72,10 +74,17 @@ impl RepMixer {
         }
     }
 
+    fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        Some(
+            self.folded
+                .as_ref()?
+                .with(Channels::Last, x, Tail::default()),
+        )
+    }
+
     fn fold(&mut self) {
-        let gamma = self.layer_scale.gamma.val();
-        let [width, ..] = gamma.dims();
-        let gamma = gamma.reshape([width]);
+        let gamma = factors(&self.layer_scale);
+        let [width] = gamma.dims();
         let skip = Folded::identity(width, width, &gamma.device());
         self.folded = match (self.mixer.folded(), self.norm.folded()) {
             (Some(mixer), Some(norm)) => Some(
@@ -96,6 +105,14 @@ pub struct ConvMlp {
     pub fc1: Conv2d,
     /// `hidden → width`.
     pub fc2: Conv2d,
+    /// The layers over channels, the second with the block's factors on its output.
+    #[module(skip)]
+    folded: Option<[Folded; 2]>,
+}
+
+/// `[channels]`.
+fn factors(scale: &LayerScale2d) -> Tensor<1> {
+    scale.gamma.val().flatten(0, 2)
 }
 
 impl ConvMlp {
@@ -106,7 +123,28 @@ impl ConvMlp {
             conv: ConvNorm::new(conv, BatchNorm2d::new(width, pending, device)),
             fc1: Conv2d::new(width, hidden, 1, 1, device).biased(device),
             fc2: Conv2d::new(hidden, width, 1, 1, device).biased(device),
+            folded: None,
         }
+    }
+
+    fn fold(&mut self, scale: &LayerScale2d) {
+        self.conv.fold();
+        let last = Folded::conv(&self.fc2).scaled(factors(scale));
+        self.folded = Some([Folded::conv(&self.fc1), last]);
+    }
+
+    /// Its input and, times the block's factors, its output, channels last.
+    fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        let [first, last] = self.folded.as_ref()?;
+        let hidden = self
+            .conv
+            .evaluate(Channels::Last, x.clone(), Tail::default());
+        let hidden = first.with(Channels::Last, hidden, Activation::Gelu.into());
+        let tail = Tail {
+            add: Some(x),
+            activation: None,
+        };
+        Some(last.with(Channels::Last, hidden, tail))
     }
 
     fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
@@ -145,6 +183,21 @@ impl MapNorm {
         match self {
             Self::Batch(norm) => tokens(norm.forward(x, training)),
             Self::Layer(norm) => norm.forward(tokens(x)),
+        }
+    }
+}
+
+impl MapNorm {
+    /// In evaluation, `[batch, height, width, channels]` → `[batch, height·width, channels]`.
+    fn tokens_last(&self, x: Tensor<4>) -> Tensor<3> {
+        let dtype = x.dtype();
+        let tokens: Tensor<3> = x.flatten(1, 2);
+        match self {
+            Self::Batch(norm) => {
+                let [scale, shift] = norm.affine().map(|x| x.cast(dtype).unsqueeze());
+                tokens * scale + shift
+            }
+            Self::Layer(norm) => norm.forward(tokens),
         }
     }
 }
@@ -231,14 +284,29 @@ impl FastVitBlock {
         }
     }
 
+    /// The same in evaluation with channels last, once it is folded.
+    pub fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        match self {
+            Self::RepMixer(block) => block.mlp.evaluate(block.token_mixer.evaluate(x)?),
+            Self::Attention(block) => {
+                let shape = x.dims();
+                let tokens = block.norm.tokens_last(x.clone());
+                let branch = block.token_mixer.forward(tokens);
+                let gamma = factors(&block.layer_scale_1).cast(x.dtype());
+                let x = x + (branch * gamma.unsqueeze()).reshape(shape);
+                block.mlp.evaluate(x)
+            }
+        }
+    }
+
     /// Makes evaluation use one convolution in place of several branches.
     pub fn fold(&mut self) {
         match self {
             Self::RepMixer(block) => {
                 block.token_mixer.fold();
-                block.mlp.conv.fold();
+                block.mlp.fold(&block.layer_scale);
             }
-            Self::Attention(block) => block.mlp.conv.fold(),
+            Self::Attention(block) => block.mlp.fold(&block.layer_scale_2),
         }
     }
 }

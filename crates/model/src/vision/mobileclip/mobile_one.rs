@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::squeeze_excite::SqueezeExcite;
 use crate::layers::batch_norm::PendingStatistics;
-use crate::layers::folded::{ConvNorm, Folded};
-use crate::layers::{Activation, BatchNorm2d, Conv2d};
+use crate::layers::folded::{ConvNorm, Folded, Tail};
+use crate::layers::{Activation, BatchNorm2d, Channels, Conv2d};
 
 /// Sizes and switches of a [`MobileOneBlock`].
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +112,12 @@ impl MobileOneBlock {
         finish(sum, &self.se, self.activation)
     }
 
+    /// The same in evaluation with channels last, once it is folded.
+    pub fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        let folded = self.folded.as_ref()?;
+        Some(evaluate(folded, x, &self.se, self.activation))
+    }
+
     fn branches(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
         let identity = self.identity.iter();
         let identity = identity.map(|norm| norm.forward(x.clone(), training));
@@ -148,6 +154,24 @@ fn finish(
         Some(gate) => gate.forward(sum),
         None => sum,
     };
+    match activation {
+        Some(activation) => activation.forward(gated),
+        None => gated,
+    }
+}
+
+/// One convolution and what follows it, channels last.
+fn evaluate(
+    folded: &Folded,
+    x: Tensor<4>,
+    gate: &Option<SqueezeExcite>,
+    activation: Option<Activation>,
+) -> Tensor<4> {
+    let Some(gate) = gate else {
+        let add = None;
+        return folded.with(Channels::Last, x, Tail { add, activation });
+    };
+    let gated = gate.forward_channels_last(folded.with(Channels::Last, x, Tail::default()));
     match activation {
         Some(activation) => activation.forward(gated),
         None => gated,
@@ -196,6 +220,12 @@ impl ReparamLargeKernelConv {
             }
         };
         finish(sum, &self.se, self.activation)
+    }
+
+    /// The same in evaluation with channels last, once it is folded.
+    pub fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        let folded = self.folded.as_ref()?;
+        Some(evaluate(folded, x, &self.se, self.activation))
     }
 
     /// Makes evaluation use one convolution.

@@ -24,8 +24,8 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::drop_path::drop_path_shares;
-use crate::layers::folded::Folded;
-use crate::layers::{Activation, Bits, Conv2d, Linear, Recompute};
+use crate::layers::folded::{Folded, Tail};
+use crate::layers::{Activation, Bits, Channels, Conv2d, Linear, Recompute};
 use crate::vision::timm::{TimmHead, initial_head};
 
 /// Side of the kernels that shrink the map between stages.
@@ -100,6 +100,14 @@ impl PositionEncoding {
             Some(folded) if !training => folded.forward(x),
             _ => self.pos_enc.forward(x.clone()) + x,
         }
+    }
+
+    fn evaluate(&self, x: Tensor<4>) -> Option<Tensor<4>> {
+        Some(
+            self.folded
+                .as_ref()?
+                .with(Channels::Last, x, Tail::default()),
+        )
     }
 
     fn fold(&mut self) {
@@ -379,6 +387,17 @@ impl FastVitStage {
         }
     }
 
+    /// The same in evaluation with channels last, once it is folded.
+    fn evaluate(&self, mut x: Tensor<4>) -> Option<Tensor<4>> {
+        if let Some(Downsample { proj: (large, mix) }) = &self.downsample {
+            x = mix.evaluate(large.evaluate(x)?)?;
+        }
+        if let Some(positions) = &self.pos_emb {
+            x = positions.evaluate(x)?;
+        }
+        self.blocks.iter().try_fold(x, |x, block| block.evaluate(x))
+    }
+
     fn forward(&self, mut x: Tensor<4>, training: Option<u64>, recompute: Recompute) -> Tensor<4> {
         let trains = training.is_some();
         if let Some(Downsample { proj: (large, mix) }) = &self.downsample {
@@ -398,6 +417,9 @@ impl FastVit {
     /// Normalised pixels `[batch, 3, height, width]` → `[batch, channels]`, or `[batch, embed_dim]` with a classifier.
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
         let trains = training.is_some();
+        if !trains && let Some(pooled) = self.evaluate(&image) {
+            return self.head.forward(pooled);
+        }
         let stem = self.stem.iter();
         let x = stem.fold(image, |x, block| block.forward(x, trains));
         let stages = self.stages.iter();
@@ -405,8 +427,28 @@ impl FastVit {
         let x = self.final_conv.forward(x, trains);
         let [batch, channels, height, width] = x.dims();
         let mean = x.reshape([batch, channels, height * width]).mean_dim(2);
-        let pooled = mean.reshape([batch, channels]);
-        match &self.head.fc {
+        self.head.forward(mean.reshape([batch, channels]))
+    }
+
+    /// The mean of the last map, where channels last are faster and all is folded.
+    fn evaluate(&self, image: &Tensor<4>) -> Option<Tensor<2>> {
+        if Channels::fastest(image) == Channels::First {
+            return None;
+        }
+        let x = image.clone().permute([0, 2, 3, 1]);
+        let x = self.stem.iter().try_fold(x, |x, block| block.evaluate(x))?;
+        let mut stages = self.stages.iter();
+        let x = stages.try_fold(x, |x, stage| stage.evaluate(x))?;
+        let x = self.final_conv.evaluate(x)?;
+        let [batch, height, width, channels] = x.dims();
+        let mean = x.reshape([batch, height * width, channels]).mean_dim(1);
+        Some(mean.reshape([batch, channels]))
+    }
+}
+
+impl FastVitHead {
+    fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
+        match &self.fc {
             Some(fc) => fc.forward(pooled),
             None => pooled,
         }

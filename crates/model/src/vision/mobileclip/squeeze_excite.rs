@@ -34,4 +34,13 @@ impl SqueezeExcite {
             .reshape([batch, channels, 1, 1]);
         x * sigmoid(self.fc2.forward(relu(self.fc1.forward(mean))))
     }
+
+    /// `[batch, height, width, channels]` → the same shape.
+    pub fn forward_channels_last(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, height, width, channels] = x.dims();
+        let mean = x.clone().reshape([batch, height * width, channels]);
+        let mean = mean.mean_dim(1).reshape([batch, 1, 1, channels]);
+        let gate = relu(self.fc1.forward_channels_last(mean));
+        x * sigmoid(self.fc2.forward_channels_last(gate))
+    }
 }

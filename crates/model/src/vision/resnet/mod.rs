@@ -2,8 +2,7 @@
 //! attention pooling at the end.
 
 use burn::module::Module;
-use burn::tensor::ops::AvgPoolOptions;
-use burn::tensor::{Device, Tensor, activation::relu, module};
+use burn::tensor::{Device, Tensor};
 
 mod arch;
 mod attention_pool;
@@ -19,8 +18,11 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, VisionConfig};
 use crate::files::weights::resize::{fitted, resize_image_pos_embed};
 use crate::files::weights::{RawTensor, WeightsError};
+use crate::layers::activation::rectified;
 use crate::layers::batch_norm::PendingStatistics;
-use crate::layers::{BatchNorm2d, Conv2d, Recompute};
+use crate::layers::folded::{Folded, Tail};
+use crate::layers::pool::average_pool;
+use crate::layers::{Activation, BatchNorm2d, Bits, Channels, Conv2d, Recompute};
 
 /// Channels that leave a bottleneck relative to those inside.
 const EXPANSION: usize = 4;
@@ -44,6 +46,15 @@ pub struct Bottleneck {
     pub downsample: Option<(Conv2d, BatchNorm2d)>,
     #[module(skip)]
     stride: usize,
+    #[module(skip)]
+    folded: Option<FoldedBottleneck>,
+}
+
+/// Convolutions of a bottleneck with the norms behind them.
+#[derive(Debug, Clone)]
+struct FoldedBottleneck {
+    convs: [Folded; 3],
+    downsample: Option<Folded>,
 }
 
 impl Bottleneck {
@@ -64,30 +75,58 @@ impl Bottleneck {
             downsample: (stride > 1 || input != output)
                 .then(|| (Conv2d::new(input, output, 1, 1, device), norm(output))),
             stride,
+            folded: None,
         }
     }
 
     /// `[batch, input, height, width]` → `[batch, 4·planes, ⌊height / stride⌋, ⌊width / stride⌋]`.
     pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
-        let out = relu(self.bn1.forward(self.conv1.forward(x.clone()), training));
-        let out = relu(self.bn2.forward(self.conv2.forward(out), training));
-        let out = average_pool(out, self.stride);
+        let out = rectified(
+            self.bn1.forward(self.conv1.forward(x.clone()), training),
+            None,
+        );
+        let out = rectified(self.bn2.forward(self.conv2.forward(out), training), None);
+        let out = average_pool(Channels::First, out, self.stride);
         let out = self.bn3.forward(self.conv3.forward(out), training);
         let x = match &self.downsample {
             Some((conv, norm)) => {
-                norm.forward(conv.forward(average_pool(x, self.stride)), training)
+                let x = average_pool(Channels::First, x, self.stride);
+                norm.forward(conv.forward(x), training)
             }
             None => x,
         };
-        relu(out + x)
+        rectified(out, Some(x))
     }
-}
 
-/// Means of squares of `side` pixels; what does not fill one is left out.
-fn average_pool(x: Tensor<4>, side: usize) -> Tensor<4> {
-    match side {
-        1 => x,
-        _ => module::avg_pool2d(x, AvgPoolOptions::new([side, side])),
+    fn fold(&mut self) {
+        let folded = |conv: &Conv2d, norm: &BatchNorm2d| Folded::conv(conv).norm(norm);
+        let downsample = self.downsample.as_ref();
+        self.folded = Some(FoldedBottleneck {
+            convs: [
+                folded(&self.conv1, &self.bn1),
+                folded(&self.conv2, &self.bn2),
+                folded(&self.conv3, &self.bn3),
+            ],
+            downsample: downsample.map(|(conv, norm)| folded(conv, norm)),
+        });
+    }
+
+    /// The same in evaluation, in either layout.
+    fn evaluate(&self, layout: Channels, x: Tensor<4>) -> Option<Tensor<4>> {
+        let FoldedBottleneck { convs, downsample } = self.folded.as_ref()?;
+        let [first, second, third] = convs;
+        let pool = |x| average_pool(layout, x, self.stride);
+        let out = first.with(layout, x.clone(), Activation::Relu.into());
+        let out = pool(second.with(layout, out, Activation::Relu.into()));
+        let x = match downsample {
+            Some(conv) => conv.with(layout, pool(x), Tail::default()),
+            None => x,
+        };
+        let tail = Tail {
+            add: Some(x),
+            activation: Some(Activation::Relu),
+        };
+        Some(third.with(layout, out, tail))
     }
 }
 
@@ -121,6 +160,31 @@ pub struct ModifiedResNet {
     /// What becomes of the bottlenecks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// The stem's convolutions.
+    #[module(skip)]
+    folded: Option<[Folded; 3]>,
+}
+
+impl ModifiedResNet {
+    /// The features in evaluation, once it is folded.
+    fn evaluate(&self, image: &Tensor<4>) -> Option<Tensor<2>> {
+        let layout = Channels::fastest(image);
+        let x = match layout {
+            Channels::First => image.clone(),
+            Channels::Last => image.clone().permute([0, 2, 3, 1]),
+        };
+        let stem = self.folded.as_ref()?.iter();
+        let x = stem.fold(x, |x, conv| conv.with(layout, x, Activation::Relu.into()));
+        let x = average_pool(layout, x, 2);
+        let mut blocks = self.blocks();
+        let x = blocks.try_fold(x, |x, block| block.evaluate(layout, x))?;
+        Some(self.attnpool.forward(layout, x))
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &Bottleneck> {
+        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
+        stages.into_iter().flatten()
+    }
 }
 
 impl ImageFamily for ModifiedResNet {
@@ -174,23 +238,40 @@ impl ImageFamily for ModifiedResNet {
             ),
             pending,
             recompute: Recompute::default(),
+            folded: None,
         })
     }
 
     fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
         let training = training.is_some();
-        let x = relu(self.bn1.forward(self.conv1.forward(image), training));
-        let x = relu(self.bn2.forward(self.conv2.forward(x), training));
-        let x = relu(self.bn3.forward(self.conv3.forward(x), training));
-        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
-        let x = stages
-            .into_iter()
-            .flatten()
-            .fold(average_pool(x, 2), |x, block| {
-                self.recompute
-                    .block(block, [x], move |block, [x]| block.forward(x, training))
-            });
-        self.attnpool.forward(x)
+        if !training && let Some(features) = self.evaluate(&image) {
+            return features;
+        }
+        let x = rectified(self.bn1.forward(self.conv1.forward(image), training), None);
+        let x = rectified(self.bn2.forward(self.conv2.forward(x), training), None);
+        let x = rectified(self.bn3.forward(self.conv3.forward(x), training), None);
+        let x = average_pool(Channels::First, x, 2);
+        let x = self.blocks().fold(x, |x, block| {
+            self.recompute
+                .block(block, [x], move |block, [x]| block.forward(x, training))
+        });
+        self.attnpool.forward(Channels::First, x)
+    }
+
+    fn fold(&mut self, _: Bits) -> bool {
+        self.folded = Some([
+            Folded::conv(&self.conv1).norm(&self.bn1),
+            Folded::conv(&self.conv2).norm(&self.bn2),
+            Folded::conv(&self.conv3).norm(&self.bn3),
+        ]);
+        let stages = [
+            &mut self.layer1,
+            &mut self.layer2,
+            &mut self.layer3,
+            &mut self.layer4,
+        ];
+        stages.into_iter().flatten().for_each(Bottleneck::fold);
+        false
     }
 
     /// How a parameter of the tower starts: OpenCLIP's `init_parameters` over PyTorch's defaults.
@@ -279,8 +360,7 @@ impl ImageFamily for ModifiedResNet {
     }
 
     fn recompute_blocks(&mut self) -> Result<(), ModelError> {
-        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
-        self.recompute = Recompute::of(stages.into_iter().flatten(), 1)?;
+        self.recompute = Recompute::of(self.blocks(), 1)?;
         Ok(())
     }
 

@@ -1,11 +1,11 @@
 //! Windows of a feature map, and attention inside them (timm's `WindowAttention` and what its block does around it).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::arch::StageSize;
 use crate::layers::relative::{biased_attention, displacements, scores};
-use crate::layers::{Linear, parameter};
+use crate::layers::{Linear, PerSize, parameter};
 
 /// What a score loses when query and key came from different sides of the map's edge.
 const APART: f32 = -100.0;
@@ -25,6 +25,11 @@ pub struct WindowAttention {
     /// Rows and columns by which the map is rolled before it is cut.
     #[module(skip)]
     shift: [usize; 2],
+    #[module(skip)]
+    displacements: PerSize<Tensor<1, Int>>,
+    /// What scores lose in each window of a map, by the windows down and across.
+    #[module(skip)]
+    apart: PerSize<Tensor<4>>,
 }
 
 impl WindowAttention {
@@ -38,6 +43,8 @@ impl WindowAttention {
             proj: Linear::new(width, width, true, device),
             window: size.window,
             shift: if shifted { size.shift } else { [0; 2] },
+            displacements: PerSize::default(),
+            apart: PerSize::default(),
         }
     }
 
@@ -75,11 +82,20 @@ impl WindowAttention {
     fn bias(&self, high: usize, wide: usize, device: &Device) -> Tensor<4> {
         let [rows, columns] = self.window;
         let area = rows * columns;
-        let index = displacements(rows, columns, device);
+        let index = || displacements(rows, columns, device);
+        let index = self.displacements.get(self.window, device, index);
         let scores = scores(self.relative_position_bias_table.val(), index, area);
         if self.shift == [0; 2] {
             return scores;
         }
+        let apart = || self.apart(high, wide, device);
+        scores + self.apart.get([high, wide], device, apart)
+    }
+
+    /// Zero between places of a window that were neighbours before the map was rolled, [`APART`] between others.
+    fn apart(&self, high: usize, wide: usize, device: &Device) -> Tensor<4> {
+        let [rows, columns] = self.window;
+        let area = rows * columns;
         let sides = [0, 1].map(|axis| {
             let count = [high, wide][axis];
             sides(
@@ -100,7 +116,7 @@ impl WindowAttention {
             }
         }
         let apart = TensorData::new(apart, [high * wide, 1, area, area]);
-        scores + Tensor::<4>::from_data(apart, device)
+        Tensor::from_data(apart, device)
     }
 }
 

@@ -1,0 +1,203 @@
+//! Convolution of `[batch, height, width, channels]` over all channels for inference: its weights are packed once, and what
+//! follows it is computed while its output is in the cache.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+use rten_gemm::PackedBMatrix;
+
+use super::activation::{Curve, Finish};
+use super::written::{biased, filled, pack};
+use super::{Values, enabled, tensor, vectorized, winograd};
+
+/// Rows of a product that one core computes at a time; a multiple of the kernel's.
+const ROWS: usize = 132;
+/// Tiles below which their kernels cost more to read than they save.
+const TILES: usize = 32;
+/// Channels in times channels out from which tiles are worth their transforms.
+const WIDE: usize = 2048;
+
+/// Weights as the products want them, made when they are first used.
+pub(in crate::layers) struct Packed {
+    /// `[outputs, inputs, kernel, kernel]`.
+    weight: Values,
+    bias: Vec<f32>,
+    inputs: usize,
+    kernel: usize,
+    stride: usize,
+    /// `[kernel²·inputs, outputs]`.
+    whole: OnceLock<PackedBMatrix<f32>>,
+    /// For 3×3 at stride 1.
+    tiles: OnceLock<Vec<PackedBMatrix<f32>>>,
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Packed({}×{})", self.inputs, self.bias.len())
+    }
+}
+
+impl Packed {
+    /// `None` unless the weights are f32 on `flex`.
+    pub(in crate::layers) fn new(
+        weight: &Tensor<4>,
+        bias: &Tensor<1>,
+        stride: usize,
+    ) -> Option<Self> {
+        let [_, inputs, kernel, _] = weight.dims();
+        Some(Self {
+            weight: Values::of(weight)?,
+            bias: Values::of(bias)?.get().to_vec(),
+            inputs,
+            kernel,
+            stride,
+            whole: OnceLock::new(),
+            tiles: OnceLock::new(),
+        })
+    }
+
+    /// `curve` of the convolution plus `add`, which has its shape. `None` for what is not f32 on `flex`, or wants a derivative.
+    pub(in crate::layers) fn forward(
+        &self,
+        x: &Tensor<4>,
+        add: Option<&Tensor<4>>,
+        curve: Option<Curve>,
+    ) -> Option<Tensor<4>> {
+        if x.is_autodiff() || !enabled() {
+            return None;
+        }
+        let [batch, height, width, _] = x.dims();
+        let (device, x) = (x.device(), Values::of(x)?);
+        let add = match add {
+            Some(add) => Some(Values::of(add)?),
+            None => None,
+        };
+        let finish = Finish {
+            bias: &self.bias,
+            add: add.as_ref().map(Values::get),
+            curve,
+        };
+        let places = Places {
+            size: [height, width],
+            out: [height, width].map(|side| (side - 1) / self.stride + 1),
+            inputs: self.inputs,
+            kernel: self.kernel,
+            stride: self.stride,
+        };
+        let outputs = self.bias.len();
+        let lanes = [self.inputs, outputs].map(|channels| channels % winograd::LANES);
+        let size = [batch, height, width];
+        let values = match (self.kernel, self.stride) {
+            (3, 1)
+                if lanes == [0; 2]
+                    && self.inputs * outputs >= WIDE
+                    && winograd::tiles(size) >= TILES =>
+            {
+                let tiles = self
+                    .tiles
+                    .get_or_init(|| winograd::transform(self.weight.get(), self.inputs, outputs));
+                winograd::convolve(x.get(), size, tiles, &finish)
+            }
+            _ => self.columns(x.get(), batch, &places, &finish),
+        };
+        let [rows, columns] = places.out;
+        Some(tensor(values?, [batch, rows, columns, outputs], &device))
+    }
+
+    fn columns(
+        &self,
+        x: &[f32],
+        batch: usize,
+        places: &Places,
+        finish: &Finish<'_>,
+    ) -> Option<Vec<f32>> {
+        let outputs = self.bias.len();
+        let matrix = self.whole.get_or_init(|| self.whole());
+        let rows = batch * places.out[0] * places.out[1];
+        // As many parts as keep every core busy; what is too little for that is left to the product.
+        let threads = rayon::current_num_threads();
+        let parts = (rows / ROWS).div_ceil(threads) * threads;
+        let part = rows.div_ceil(parts.max(1)).max(1);
+        filled(rows * outputs, |out| {
+            let parts = out.par_chunks_mut(part * outputs).enumerate();
+            let work = parts.map_init(Vec::new, |buffer, (index, out)| {
+                let (first, count) = (index * part, out.len() / outputs);
+                let x = match places.is_pointwise() {
+                    true => &x[first * self.inputs..][..count * self.inputs],
+                    false => {
+                        buffer.resize(count * matrix.rows(), 0.0);
+                        places.gather(x, first..first + count, buffer);
+                        buffer.as_slice()
+                    }
+                };
+                let out = biased(x, matrix, finish.bias, out)?;
+                vectorized(
+                    #[inline(always)]
+                    || finish.rest(out, first * outputs),
+                );
+                Some(())
+            });
+            work.collect()
+        })
+    }
+
+    /// `[outputs, inputs, kernel²]` → `[kernel²·inputs, outputs]`.
+    fn whole(&self) -> PackedBMatrix<f32> {
+        let (outputs, taps) = (self.bias.len(), self.kernel * self.kernel);
+        let weight = self.weight.get();
+        let mut matrix = vec![0.0; weight.len()];
+        let rows = matrix.par_chunks_mut(outputs).enumerate();
+        rows.for_each(|(row, out)| {
+            let (tap, input) = (row / self.inputs, row % self.inputs);
+            for (output, out) in out.iter_mut().enumerate() {
+                *out = weight[(output * self.inputs + input) * taps + tap];
+            }
+        });
+        pack(&matrix, taps * self.inputs, outputs)
+    }
+}
+
+/// What a convolution reads at each place of its output.
+struct Places {
+    /// Height and width.
+    size: [usize; 2],
+    out: [usize; 2],
+    inputs: usize,
+    kernel: usize,
+    stride: usize,
+}
+
+impl Places {
+    fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1
+    }
+
+    /// A row for each place of the batch: pixel by pixel under the kernel, zeros beyond the border.
+    fn gather(&self, x: &[f32], places: Range<usize>, out: &mut [f32]) {
+        let ([height, width], [rows, columns]) = (self.size, self.out);
+        let (padding, line) = (self.kernel / 2, self.kernel * self.inputs);
+        for (place, out) in places.zip(out.chunks_exact_mut(self.kernel * line)) {
+            let (picture, place) = (place / (rows * columns), place % (rows * columns));
+            let (top, left) = (place / columns * self.stride, place % columns * self.stride);
+            // Taps of a line that meet the picture.
+            let from = padding.saturating_sub(left);
+            let to = (width + padding - left).min(self.kernel);
+            for (tap, out) in out.chunks_exact_mut(line).enumerate() {
+                let y = (top + tap).checked_sub(padding).filter(|y| *y < height);
+                let Some(y) = y else {
+                    out.fill(0.0);
+                    continue;
+                };
+                let pixel = (picture * height + y) * width + left + from - padding;
+                let met = from * self.inputs..to * self.inputs;
+                out[..met.start].fill(0.0);
+                out[met.end..].fill(0.0);
+                let pixels = &x[pixel * self.inputs..][..met.len()];
+                out[met].copy_from_slice(pixels);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! AdamW in one pass over the numbers of a parameter, where the processor has them.
+
+use burn::optim::{AdamW, AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use openclip_model::layers::flex;
+use rayon::prelude::*;
+
+/// Numbers that one core takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// Burn's AdamW, to the bit, and its state. What is not f32 on `flex` is left to Burn, and so is a parameter's first step.
+#[derive(Clone)]
+pub struct FusedAdamW {
+    /// Decay of the two moments.
+    pub betas: [f32; 2],
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// With the settings above.
+    pub burn: AdamW,
+}
+
+impl FusedAdamW {
+    /// What follows from the settings in the `time`-th step.
+    fn factors(&self, lr: LearningRate, time: usize) -> Factors {
+        let (time, decay) = (time as i32, lr * f64::from(self.weight_decay));
+        Factors {
+            keep: self.betas,
+            take: self.betas.map(|beta| 1.0 - beta),
+            correction: self.betas.map(|beta| 1.0 - beta.powi(time)),
+            eps: self.eps,
+            shrink: (1.0 - decay) as f32,
+            lr: lr as f32,
+        }
+    }
+}
+
+struct Factors {
+    keep: [f32; 2],
+    take: [f32; 2],
+    correction: [f32; 2],
+    eps: f32,
+    shrink: f32,
+    lr: f32,
+}
+
+impl Factors {
+    /// In Burn's order of operations.
+    #[inline(always)]
+    fn step(&self, [x, first, second]: [&mut f32; 3], gradient: f32) {
+        *first = *first * self.keep[0] + gradient * self.take[0];
+        *second = *second * self.keep[1] + gradient * gradient * self.take[1];
+        let [mean, square] = [*first / self.correction[0], *second / self.correction[1]];
+        *x = *x * self.shrink - mean / (square.sqrt() + self.eps) * self.lr;
+    }
+}
+
+impl Optimizer for FusedAdamW {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
+        let Some(state) = state else {
+            return self.burn.step(lr, tensor, grad, None);
+        };
+        let here = |x: &Tensor<D>| x.dtype() == DType::F32 && flex::is_on(x);
+        let moments = [&state.momentum.moment_1, &state.momentum.moment_2];
+        let here = [&tensor, &grad].into_iter().chain(moments).all(here);
+        if !here || state.momentum.max_moment_2.is_some() {
+            return self.burn.step(lr, tensor, grad, Some(state));
+        }
+        let device = tensor.device();
+        let AdaptiveMomentumState {
+            time,
+            moment_1,
+            moment_2,
+            ..
+        } = state.momentum;
+        let time = time + 1;
+        // Takes a buffer over where nobody else has it.
+        let mut data = [tensor, moment_1, moment_2].map(Tensor::into_data);
+        let grad = grad.into_data();
+        update(&self.factors(lr, time), &mut data, &grad);
+        let [tensor, moment_1, moment_2] = data.map(|data| Tensor::from_data(data, &device));
+        let momentum = AdaptiveMomentumState {
+            time,
+            moment_1,
+            moment_2,
+            max_moment_2: None,
+        };
+        (tensor, Some(AdamWState { momentum }))
+    }
+
+    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
+        AdamW::to_device(state, device)
+    }
+}
+
+fn update(factors: &Factors, data: &mut [TensorData; 3], grad: &TensorData) {
+    let [x, first, second] = data;
+    let all = (
+        x.as_mut_slice::<f32>(),
+        first.as_mut_slice::<f32>(),
+        second.as_mut_slice::<f32>(),
+        grad.as_slice::<f32>(),
+    );
+    let (Ok(x), Ok(first), Ok(second), Ok(grad)) = all else {
+        unreachable!("f32 that cannot be read as such");
+    };
+    let moments = first
+        .par_chunks_mut(CHUNK)
+        .zip(second.par_chunks_mut(CHUNK));
+    let parts = x.par_chunks_mut(CHUNK).zip(moments);
+    let parts = parts.zip(grad.par_chunks(CHUNK));
+    parts.for_each(|((x, (first, second)), grad)| {
+        flex::vectorized(
+            #[inline(always)]
+            || {
+                let moments = first.iter_mut().zip(second);
+                for ((x, (first, second)), grad) in x.iter_mut().zip(moments).zip(grad) {
+                    factors.step([x, first, second], *grad);
+                }
+            },
+        );
+    });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use burn::optim::AdamWConfig;
+    use burn::tensor::Distribution;
+
+    #[test]
+    fn steps_are_burns_to_the_bit() {
+        let device = Device::flex();
+        device.seed(3);
+        for (shape, weight_decay) in [([1, 1], 0.0), ([37, 41], 0.2), ([130, 257], 0.1)] {
+            let burn = AdamWConfig::new()
+                .with_beta_2(0.98)
+                .with_epsilon(1e-6)
+                .with_weight_decay(weight_decay)
+                .build();
+            let fused = FusedAdamW {
+                betas: [0.9, 0.98],
+                eps: 1e-6,
+                weight_decay,
+                burn: burn.clone(),
+            };
+            let random = || Tensor::<2>::random(shape, Distribution::Default, &device);
+            let start = random() - 0.5;
+            let [mut a, mut b] = [(start.clone(), None), (start, None)];
+            for step in 0..6 {
+                let lr = 1e-3 / f64::from(step + 1);
+                // The third is a view, and the fourth has numbers that are none.
+                let grad = match step {
+                    2 => Tensor::<2>::random([shape[1], shape[0]], Distribution::Default, &device)
+                        .transpose(),
+                    3 => random().sub_scalar(0.5).log(),
+                    _ => random() - 0.5,
+                };
+                a = fused.step(lr, a.0, grad.clone(), a.1);
+                b = burn.step(lr, b.0, grad, b.1);
+                let bits = |x: &Tensor<2>| -> Vec<u32> {
+                    let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
+                    values.into_iter().map(f32::to_bits).collect()
+                };
+                let parts = |(x, state): &(Tensor<2>, Option<AdamWState<2>>)| {
+                    let momentum = state.clone().unwrap().momentum;
+                    let tensors = [x, &momentum.moment_1, &momentum.moment_2];
+                    (momentum.time, tensors.map(bits))
+                };
+                if step < 3 {
+                    assert_eq!(parts(&a), parts(&b), "{shape:?}, step {step}");
+                }
+                let lost = |x: &Tensor<2>| {
+                    let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
+                    values.into_iter().map(f32::is_nan).collect::<Vec<_>>()
+                };
+                assert_eq!(lost(&a.0), lost(&b.0), "{shape:?}, step {step}");
+            }
+        }
+    }
+}
