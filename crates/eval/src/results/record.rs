@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use openclip_model::atomic;
+use openclip_model::files::atomic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -11,7 +11,6 @@ mod trainer;
 use std::path::PathBuf;
 
 use burn::tensor::{DType, Tensor, TensorData};
-use openclip_data::source::Source;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
