@@ -305,12 +305,14 @@ def main():
         kinds = [kind for kind in SHAPES if rng.random() < 0.35]
         shapes.append((scene(kinds, rng), torch.tensor([int(kind in kinds) for kind in SHAPES])))
         pair = rng.choice(SHAPES, 2, replace=False)
-        texts = [f"a {pair[0]} and a {pair[1]}", f"picture {at} with a {pair[1]}", f"some {pair[0]}"]
+        texts = [f"a {pair[0]} and a {pair[1]}, {at}", f"picture {at} with a {pair[1]}", f"some {pair[0]} of {at}"]
         scenes.append((scene(pair, rng), texts[: 1 + at % 3]))
     sample = [(Image.fromarray(image), int(label)) for image, label in zip(images[:40], digits.target[:40])]
     sets = {"digits": (sample, "classes"), "shapes": (shapes, "many"), "scenes": (scenes, "retrieval")}
     # As many captions each, for the choice.
-    sets["choices"] = ([(image, (texts * 2)[:1] + [f"a {kind} alone", f"{kind}s"]) for (image, texts), kind in zip(scenes, SHAPES * 7)], "retrieval")
+    choices = enumerate(zip(scenes, SHAPES * 7))
+    choices = [(image, [texts[0], f"a {kind} alone, {at}", f"{kind}s of {at}"]) for at, ((image, texts), kind) in choices]
+    sets["choices"] = (choices, "retrieval")
 
     prompts = [t.format(c=c) for t in TEMPLATES for c in NAMES + SHAPES]
     texts = prompts + [text for name in ("scenes", "choices") for _, list in sets[name][0] for text in list]
