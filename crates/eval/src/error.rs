@@ -57,7 +57,7 @@ pub enum EvalError {
         /// The first file found, within it.
         found: PathBuf,
     },
-    /// A list of class names or templates is not usable.
+    /// A data set, or a list of class names or templates, is not usable.
     #[error("{}: {problem}", path.display())]
     List {
         /// The file or directory.
@@ -92,6 +92,13 @@ impl EvalError {
         Self::Io {
             path: path.to_owned(),
             source,
+        }
+    }
+
+    pub(crate) fn list(path: &Path, problem: impl Into<String>) -> Self {
+        Self::List {
+            path: path.to_owned(),
+            problem: problem.into(),
         }
     }
 }

@@ -121,7 +121,7 @@ fn matrix(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
 }
 
 /// `a.jpg` for `./a.jpg`.
-fn plain(name: &str) -> PathBuf {
+pub(crate) fn plain(name: &str) -> PathBuf {
     let parts = Path::new(name).components();
     parts.filter(|part| *part != Component::CurDir).collect()
 }

@@ -5,10 +5,14 @@
 //! * [`validation`] – everything a model is measured on
 //! * [`zero_shot`], [`retrieval`], [`scores`] – their arithmetic: prompts, accuracy, ranks, what fits a picture
 //! * [`ranking`] – ranks of all pairs from their features
+//! * [`captioning`] – BLEU, ROUGE-L and CIDEr
+//! * [`dataset`], [`task`], [`results`] – CLIP_benchmark's sets, tasks and files
 //! * [`embeddings`] – embedding files
 //! * [`lines`] – lists of captions and labels
 //! * [`progress`] – progress on stderr
 
+pub mod captioning;
+pub mod dataset;
 pub mod embeddings;
 pub mod encode;
 mod error;
@@ -17,9 +21,11 @@ mod host;
 pub mod lines;
 pub mod progress;
 pub mod ranking;
+pub mod results;
 pub mod retrieval;
 pub mod run;
 pub mod scores;
+pub mod task;
 pub mod validation;
 pub mod zero_shot;
 

@@ -66,6 +66,54 @@ pub fn retrieval(
     })
 }
 
+/// The rank of every query's best right item, from zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BestRanks {
+    /// Of a caption's picture among all pictures.
+    pub of_captions: Vec<usize>,
+    /// Of a picture's best caption among all captions; `usize::MAX` without any.
+    pub of_pictures: Vec<usize>,
+    /// Whether every score is a number.
+    pub is_finite: bool,
+}
+
+/// CLIP_benchmark's retrieval alone: pictures `[pictures, embed_dim]`, captions `[captions, embed_dim]`, and the picture of every
+/// caption.
+///
+/// # Errors
+/// When the device fails.
+pub fn best_ranks(
+    images: &Tensor<2>,
+    texts: &Tensor<2>,
+    of_caption: &[usize],
+) -> Result<BestRanks, EvalError> {
+    let mut captions_of = vec![Vec::new(); images.dims()[0]];
+    for (caption, &picture) in of_caption.iter().enumerate() {
+        captions_of[picture].push(caption);
+    }
+    let mut is_finite = true;
+    let mut of_captions = vec![0; of_caption.len()];
+    each_row(texts, images, |caption, scores| {
+        let own = of_caption[caption];
+        is_finite &= scores[own].is_finite();
+        of_captions[caption] = rank_of(scores, own);
+    })?;
+    let mut of_pictures = vec![usize::MAX; captions_of.len()];
+    each_row(images, texts, |picture, scores| {
+        let own = captions_of[picture].iter().copied();
+        let best = own.reduce(|best, at| if scores[at] > scores[best] { at } else { best });
+        if let Some(best) = best {
+            is_finite &= scores[best].is_finite();
+            of_pictures[picture] = rank_of(scores, best);
+        }
+    })?;
+    Ok(BestRanks {
+        of_captions,
+        of_pictures,
+        is_finite,
+    })
+}
+
 /// Rank of `keys[i]` among all keys for `queries[i]`, from zero; both `[items, embed_dim]`.
 ///
 /// # Errors

@@ -290,7 +290,7 @@ impl Validation {
 }
 
 /// Says how many samples of a set were of no use, and why.
-fn tell_passed_over(set: &str, stats: &Stats) {
+pub(crate) fn tell_passed_over(set: &str, stats: &Stats) {
     let dropped = stats
         .problems
         .iter()

@@ -7,6 +7,7 @@
 )]
 
 mod checkpoints;
+mod clip_benchmark;
 mod coca;
 mod context;
 mod convnext;

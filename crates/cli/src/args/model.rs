@@ -1,8 +1,10 @@
 //! Which model, weights, device and preprocessing.
 
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
+use openclip_eval::lines::read_labels;
 use openclip_model::config::{ImageSize, Interpolation, PreprocessConfig, ResizeMode};
 use openclip_model::factory::CreateOptions;
 use openclip_train::Precision;
@@ -34,6 +36,32 @@ pub struct ModelArgs {
     /// own weights; any other model without this flag has random ones.
     #[arg(long, value_name = "FILE|DIR|TAG|URL")]
     pub pretrained: Option<String>,
+    /// Where it runs, and what is set about it.
+    #[command(flatten)]
+    pub settings: ModelSettings,
+}
+
+/// Several models, for `eval`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Models")]
+pub struct ModelsArgs {
+    /// A built-in name (see `openclip models`), a configuration FILE.json, local-dir:DIR or hf-hub:ORG/NAME; or several
+    #[arg(long, value_name = "NAME", num_args = 1.., required_unless_present = "pretrained_model")]
+    pub model: Vec<String>,
+    /// Weights of each --model, in their order, or several of one: a file, a folder with one, a tag, or an https address
+    #[arg(long, value_name = "FILE|DIR|TAG|URL", num_args = 1..)]
+    pub pretrained: Vec<String>,
+    /// Models with their weights, in place of the two: MODEL,WEIGHTS, or a file that lists such pairs, one a line
+    #[arg(long, value_name = "MODEL,WEIGHTS|FILE", num_args = 1.., conflicts_with_all = ["model", "pretrained"])]
+    pub pretrained_model: Vec<String>,
+    /// Where they run, and what is set about them.
+    #[command(flatten)]
+    pub settings: ModelSettings,
+}
+
+/// Where models run, and what is set about them.
+#[derive(Debug, Clone, Args)]
+pub struct ModelSettings {
     /// Where downloads go and tags are looked for [default: Hugging Face's cache]
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
@@ -96,7 +124,66 @@ fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
     })
 }
 
-impl ModelArgs {
+impl Deref for ModelArgs {
+    type Target = ModelSettings;
+
+    fn deref(&self) -> &ModelSettings {
+        &self.settings
+    }
+}
+
+impl ModelsArgs {
+    /// Every model with its weights: one model with each of several weights, or each with its own.
+    pub fn each(&self) -> Result<Vec<ModelArgs>> {
+        let (models, weights) = (&self.model, &self.pretrained);
+        let pairs: Vec<(String, Option<String>)> = match (models.len(), weights.len()) {
+            (0, _) => self.listed()?,
+            (_, 0) => models.iter().map(|model| (model.clone(), None)).collect(),
+            (1, _) => weights
+                .iter()
+                .map(|weights| (models[0].clone(), Some(weights.clone())))
+                .collect(),
+            (count, of_weights) if count == of_weights => models
+                .iter()
+                .cloned()
+                .zip(weights.iter().cloned().map(Some))
+                .collect(),
+            (count, of_weights) => {
+                return Err(CliError::Usage(format!(
+                    "{count} --model and {of_weights} --pretrained: give as many of each, or one --model"
+                )));
+            }
+        };
+        let of_pair = |(model, pretrained)| ModelArgs {
+            model,
+            pretrained,
+            settings: self.settings.clone(),
+        };
+        Ok(pairs.into_iter().map(of_pair).collect())
+    }
+
+    /// The pairs of `--pretrained-model`.
+    fn listed(&self) -> Result<Vec<(String, Option<String>)>> {
+        let mut lines = Vec::new();
+        for word in &self.pretrained_model {
+            match Path::new(word).is_file() {
+                true => lines.extend(read_labels(Path::new(word))?),
+                false => lines.push(word.clone()),
+            }
+        }
+        let pair = |line: String| match line.split_once(',') {
+            Some((model, weights)) if !model.trim().is_empty() => {
+                Ok((model.trim().to_owned(), Some(weights.trim().to_owned())))
+            }
+            _ => Err(CliError::Usage(format!(
+                "--pretrained-model {line}: expected MODEL,WEIGHTS or a file that lists such pairs"
+            ))),
+        };
+        lines.into_iter().map(pair).collect()
+    }
+}
+
+impl ModelSettings {
     /// The precision asked for, or `fp32`.
     pub fn precision(&self) -> Precision {
         match self.precision {

@@ -13,6 +13,7 @@ mod classify;
 mod convert;
 mod data;
 mod embed;
+mod eval;
 #[cfg(unix)]
 mod faults;
 #[cfg(feature = "hub")]

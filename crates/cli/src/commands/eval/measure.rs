@@ -1,12 +1,12 @@
-//! `eval`: zero-shot accuracy and retrieval.
+//! Zero-shot accuracy and retrieval under OpenCLIP's names.
 
 use openclip_data::source::open::open;
 use openclip_eval::validation::{Due, Validation, ZeroShot};
 use openclip_eval::zero_shot::{Prompts, read_classes, read_templates};
 use serde_json::{Map, Value, json};
 
-use super::session::Session;
 use crate::args::eval::{EvalArgs, ZeroShotArgs};
+use crate::commands::session::Session;
 use crate::error::{CliError, Outcome, Result};
 use crate::output::Output;
 
@@ -38,11 +38,16 @@ pub fn run(args: &EvalArgs) -> Result {
         .collect();
     if pairs.is_none() && zero_shot.is_empty() {
         return Err(CliError::Usage(
-            "nothing to measure: give --val-data, --imagenet-val, --imagenet-v2 or --zeroshot"
+            "nothing to measure: give --dataset, --val-data, --imagenet-val, --imagenet-v2 or --zeroshot"
                 .into(),
         ));
     }
-    let session = Session::open(&args.model, &args.preprocess, 0)?;
+    let [model] = &args.models.each()?[..] else {
+        return Err(CliError::Usage(
+            "several models are measured with --dataset alone".into(),
+        ));
+    };
+    let session = Session::open(model, &args.preprocess, 0)?;
     let validation = Validation {
         pairs,
         num_pairs: args.data.val_num_samples,

@@ -1,0 +1,49 @@
+//! Pictures in one folder per class.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use openclip_data::source::Item;
+use openclip_data::source::table::Table;
+
+use super::names::Names;
+use super::pictures::{Bytes, Pictures};
+use super::{Dataset, Labels, Targets};
+use crate::error::EvalError;
+use crate::validation::ZeroShot;
+
+/// Opens the class folders in `root`, which are called by the `classnames.txt` in it or in `above`, else by their own names.
+pub(super) fn open(root: &Path, above: &Path) -> Result<Dataset, EvalError> {
+    let mut names = Names::beside(&[root, above])?;
+    let set = ZeroShot::open("", root, None)?;
+    let folders = set.folder.classes().len();
+    match &names.classes {
+        Some(classes) if classes.len() != folders => {
+            return Err(EvalError::list(
+                root,
+                format!(
+                    "{folders} class folders for the {} names in classnames.txt",
+                    classes.len()
+                ),
+            ));
+        }
+        Some(_) => {}
+        None => names.classes = Some(set.prompts.classes),
+    }
+    let mut pictures = Pictures::new(root.display().to_string());
+    let mut labels = Vec::with_capacity(set.folder.len());
+    for index in 0..set.folder.len() {
+        if let Item::Sample(sample) = set.folder.item(index) {
+            labels.push(sample.label.unwrap_or_default());
+            pictures.push(sample.name, Bytes::Whole(sample.image));
+        }
+    }
+    Ok(Dataset {
+        len: labels.len(),
+        pictures: Arc::new(pictures),
+        targets: Targets::Labels {
+            labels: Labels::One(labels),
+            names,
+        },
+    })
+}

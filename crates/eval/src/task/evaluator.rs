@@ -1,0 +1,165 @@
+//! A model that is asked about one set after another.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use openclip_data::image::Limits;
+use openclip_data::tokenizer::Tokenizer;
+use openclip_model::generate::GenerateOptions;
+
+use super::{Report, Task};
+use crate::dataset::{Dataset, Names, Targets};
+use crate::encode::Encoder;
+use crate::error::EvalError;
+use crate::run::zero_shot_classifier;
+use crate::zero_shot::Prompts;
+
+/// Captions between two signs of progress.
+const TEXTS: usize = 1024;
+
+/// How pictures are loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading {
+    /// Pictures that go through the tower together.
+    pub batch_size: usize,
+    /// Threads that decode.
+    pub workers: usize,
+    /// What a picture may cost.
+    pub limits: Limits,
+    /// Show progress on stderr.
+    pub show_progress: bool,
+}
+
+/// What a task is told beyond the set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskOptions {
+    /// Every K of Recall@K.
+    pub recall_k: Vec<usize>,
+    /// How captions are written.
+    pub generate: GenerateOptions,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        Self {
+            recall_k: vec![5],
+            generate: GenerateOptions::default(),
+        }
+    }
+}
+
+/// A model, and what it was asked already.
+pub struct Evaluator {
+    pub(super) encoder: Encoder,
+    pub(super) tokenizer: Arc<dyn Tokenizer>,
+    pub(super) loading: Loading,
+    /// Weights of the classes, by their prompts.
+    classifiers: RefCell<Vec<(Prompts, Tensor<2>)>>,
+}
+
+impl Evaluator {
+    /// Of a model and the tokenizer that it was trained with.
+    pub fn new(encoder: Encoder, tokenizer: Arc<dyn Tokenizer>, loading: Loading) -> Self {
+        Self {
+            encoder,
+            tokenizer,
+            loading,
+            classifiers: RefCell::default(),
+        }
+    }
+
+    /// Runs a task, but for [`Task::LinearProbe`], which takes more than one set; `name` is the set's, for messages.
+    ///
+    /// # Errors
+    /// When the set is not made for the task, or cannot be read.
+    pub fn run(
+        &self,
+        task: Task,
+        name: &str,
+        set: &Dataset,
+        options: &TaskOptions,
+    ) -> Result<Report, EvalError> {
+        match (task, &set.targets) {
+            (Task::Classification, Targets::Labels { labels, names }) => {
+                self.classify(name, set, labels, names)
+            }
+            (Task::Retrieval, Targets::Captions(captions)) => {
+                self.retrieve(name, set, captions, &options.recall_k)
+            }
+            (Task::Selection, targets @ (Targets::Choices(_) | Targets::Captions(_))) => {
+                self.select(name, set, targets)
+            }
+            (Task::Captioning, Targets::Captions(captions)) => {
+                self.caption(name, set, captions, &options.generate)
+            }
+            _ => Err(EvalError::list(
+                name.as_ref(),
+                format!(
+                    "it has {}, which are nothing for {task}; {} is",
+                    set.targets.kind(),
+                    Task::of(&set.targets)
+                ),
+            )),
+        }
+    }
+
+    /// Weights of the classes, `[embed_dim, classes]`; those of the same prompts are made once.
+    pub(super) fn classifier(
+        &self,
+        name: &str,
+        names: &Names,
+    ) -> Result<(Tensor<2>, usize), EvalError> {
+        let Some(classes) = names.classes.clone() else {
+            let problem = "needs classnames.txt beside its pictures, one name a line";
+            return Err(EvalError::list(name.as_ref(), problem));
+        };
+        let templates = match &names.templates {
+            Some(templates) => templates.clone(),
+            None => {
+                log::info!(
+                    "{name}: no zeroshot_classification_templates.txt; ImageNet's 80 templates are taken"
+                );
+                Prompts::imagenet()?.templates
+            }
+        };
+        let prompts = Prompts {
+            classes,
+            templates,
+            simple_templates: Vec::new(),
+        };
+        let count = prompts.classes.len();
+        let known = self.classifiers.borrow();
+        if let Some((_, weights)) = known.iter().find(|(known, _)| *known == prompts) {
+            return Ok((weights.clone(), count));
+        }
+        drop(known);
+        let progress = self.progress(&format!("{name}: classes"), count as u64, "classes");
+        let tokenizer = self.tokenizer.as_ref();
+        let weights = zero_shot_classifier(&self.encoder, tokenizer, &prompts, &progress)?;
+        progress.finish();
+        self.classifiers
+            .borrow_mut()
+            .push((prompts, weights.clone()));
+        Ok((weights, count))
+    }
+
+    /// Features of captions, `[captions, embed_dim]`, of unit length.
+    pub(super) fn captions(&self, name: &str, captions: &[&str]) -> Result<Tensor<2>, EvalError> {
+        let progress = self.progress(
+            &format!("{name}: captions"),
+            captions.len() as u64,
+            "captions",
+        );
+        let mut rows = Vec::new();
+        for slice in captions.chunks(TEXTS) {
+            rows.push(self.encoder.texts(self.tokenizer.as_ref(), slice)?);
+            progress.inc(slice.len() as u64);
+        }
+        progress.finish();
+        match rows.is_empty() {
+            true => Err(EvalError::list(name.as_ref(), "there is no caption in it")),
+            false => Ok(Tensor::cat(rows, 0)),
+        }
+    }
+}
