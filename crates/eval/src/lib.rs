@@ -6,6 +6,7 @@
 //! * [`zero_shot`], [`retrieval`], [`scores`] – their arithmetic: prompts, accuracy, ranks, what fits a picture
 //! * [`ranking`] – ranks of all pairs from their features
 //! * [`embeddings`] – embedding files
+//! * [`search`] – the nearest of them
 //! * [`lines`] – lists of captions and labels
 //! * [`progress`] – progress on stderr
 
@@ -20,6 +21,7 @@ pub mod ranking;
 pub mod retrieval;
 pub mod run;
 pub mod scores;
+pub mod search;
 pub mod validation;
 pub mod zero_shot;
 

@@ -7,7 +7,7 @@
 //! * [`json`] – whether the output is JSON
 //! * [`literal`] – `key=value` settings as Python reads them
 //! * [`inspect`] – `models` and `info`
-//! * [`caption`], [`classify`], [`embed`], [`eval`], [`tokens`], [`convert`] – one file per command
+//! * [`caption`], [`classify`], [`embed`], [`search`], [`eval`], [`tokens`], [`convert`] – one file per command
 //! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
@@ -27,6 +27,7 @@ pub mod literal;
 pub mod model;
 pub mod quickstart;
 pub mod recipe;
+pub mod search;
 mod texts;
 pub mod tokens;
 pub mod train;
@@ -77,6 +78,8 @@ pub enum Command {
     Caption(caption::CaptionArgs),
     /// Write the vectors of many pictures and captions to files
     Embed(embed::EmbedArgs),
+    /// Find what fits a text or picture among vectors of `embed`
+    Search(search::SearchArgs),
     /// Measure a model: zero-shot accuracy and retrieval
     Eval(eval::EvalArgs),
     /// Encode texts with a model's tokenizer, or decode ids

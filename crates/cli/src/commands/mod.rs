@@ -10,6 +10,7 @@ mod eval;
 mod inspect;
 mod pictures;
 mod plan;
+mod search;
 mod session;
 mod tokens;
 pub mod train;
@@ -26,6 +27,7 @@ pub fn run(command: Command) -> Result {
         Command::Classify(args) => classify::run(&args),
         Command::Caption(args) => caption::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Tokens(args) => tokens::run(&args),

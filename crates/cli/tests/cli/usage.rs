@@ -5,12 +5,13 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 12] = [
+pub const COMMANDS: [&str; 13] = [
     "models",
     "info",
     "classify",
     "caption",
     "embed",
+    "search",
     "eval",
     "tokens",
     "convert",

@@ -178,6 +178,12 @@ impl Loader {
         }
     }
 
+    /// Whether the source was read to its end: what is still to come is on its way.
+    pub fn is_read(&self) -> bool {
+        // The reader is started last.
+        self.threads.last().is_none_or(JoinHandle::is_finished)
+    }
+
     /// What was done so far.
     pub fn stats(&self) -> Stats {
         self.counters.snapshot()

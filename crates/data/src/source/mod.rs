@@ -15,7 +15,7 @@
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
 //! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
-//! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
+//! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair. [`partition`] cuts a source into parts.
 
 mod beside;
 pub mod braces;
@@ -39,6 +39,7 @@ pub mod open;
 pub mod order;
 mod packed;
 mod pairs;
+pub mod partition;
 pub mod shard;
 pub mod shard_index;
 pub mod sharded;
@@ -113,6 +114,13 @@ pub trait Source: Send + Sync {
             batches => Ok(batches),
         }
     }
+
+    /// The source in parts of about `size` samples, which follow one another in the order of the input. Numbered samples are parted
+    /// anywhere, shards between one and the next.
+    ///
+    /// # Errors
+    /// When what says how large shards are is malformed.
+    fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError>;
 
     /// Pushes every item of one pass over the samples of `order.rank`. `pass` counts from zero within the epoch: an
     /// epoch that needs more samples than one pass has goes on with the next.

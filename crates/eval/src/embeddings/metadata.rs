@@ -1,7 +1,6 @@
 //! The parquet table beside the arrays: `image_path` and `caption`, both nullable strings.
 
-use std::collections::VecDeque;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use openclip_model::files::atomic::AtomicFile;
@@ -13,133 +12,86 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-use super::contents::Contents;
 use crate::error::EvalError;
 
 const SCHEMA: &str =
     "message schema { OPTIONAL BYTE_ARRAY image_path (UTF8); OPTIONAL BYTE_ARRAY caption (UTF8); }";
 
-/// Rows per row group: the most strings held in memory while both columns arrive in step.
+/// Rows per row group.
 const GROUP: usize = 1 << 16;
 
-pub(super) struct MetadataWriter {
-    file: SerializedFileWriter<AtomicFile>,
-    contents: Contents,
-    image_paths: VecDeque<Option<String>>,
-    captions: VecDeque<Option<String>>,
+/// The rows of a partition, which are written when all are there.
+pub(super) struct Metadata {
+    path: PathBuf,
+    image_paths: Vec<Option<String>>,
+    captions: Vec<Option<String>>,
 }
 
-impl MetadataWriter {
-    pub(super) fn create(path: &Path, contents: Contents) -> Result<Self, EvalError> {
-        let error = |source| EvalError::Parquet {
-            path: path.to_owned(),
-            source,
-        };
-        let schema = Arc::new(parse_message_type(SCHEMA).map_err(error)?);
-        let properties = Arc::new(
-            WriterProperties::builder()
-                .set_compression(Compression::SNAPPY)
-                .build(),
-        );
-        let file = AtomicFile::create(path).map_err(|error| EvalError::io(path, error))?;
-        let file = SerializedFileWriter::new(file, schema, properties).map_err(error)?;
-        Ok(Self {
-            file,
-            contents,
-            image_paths: VecDeque::new(),
-            captions: VecDeque::new(),
-        })
+impl Metadata {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            image_paths: Vec::new(),
+            captions: Vec::new(),
+        }
     }
 
-    pub(super) fn image_paths<S: AsRef<str>>(&mut self, paths: &[S]) -> Result<(), EvalError> {
-        self.image_paths
-            .extend(paths.iter().map(|path| Some(path.as_ref().to_owned())));
-        self.write_full_groups()
+    pub(super) fn image_paths<S: AsRef<str>>(&mut self, paths: &[S]) {
+        let owned = paths.iter().map(|path| Some(path.as_ref().to_owned()));
+        self.image_paths.extend(owned);
     }
 
-    pub(super) fn captions<S: AsRef<str>>(
-        &mut self,
-        captions: &[Option<S>],
-    ) -> Result<(), EvalError> {
+    pub(super) fn captions<S: AsRef<str>>(&mut self, captions: &[Option<S>]) {
         let owned = |caption: &Option<S>| caption.as_ref().map(|text| text.as_ref().to_owned());
         self.captions.extend(captions.iter().map(owned));
-        self.write_full_groups()
     }
 
+    /// Writes the file. A column that is shorter than the other ends in nulls.
     pub(super) fn finish(mut self) -> Result<(), EvalError> {
-        while !(self.image_paths.is_empty() && self.captions.is_empty()) {
-            self.write_group(GROUP)?;
-        }
-        let path = self.file.inner().path().to_owned();
-        match self.file.into_inner() {
-            Ok(file) => file.finish().map_err(|error| EvalError::io(&path, error)),
-            Err(source) => Err(EvalError::Parquet { path, source }),
-        }
-    }
-
-    /// A row is complete once every column that is still to come has it.
-    fn write_full_groups(&mut self) -> Result<(), EvalError> {
-        let complete = match self.contents {
-            Contents::Images => self.image_paths.len(),
-            Contents::Texts => self.captions.len(),
-            Contents::Both | Contents::Paired => self.image_paths.len().min(self.captions.len()),
-        };
-        for _ in 0..complete / GROUP {
-            self.write_group(GROUP)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the next rows, at most `most`, as one row group.
-    fn write_group(&mut self, most: usize) -> Result<(), EvalError> {
-        let rows = self.image_paths.len().max(self.captions.len()).min(most);
-        let columns = [
-            take(&mut self.image_paths, rows),
-            take(&mut self.captions, rows),
-        ];
-        let written = write_row_group(&mut self.file, columns);
-        written.map_err(|source| EvalError::Parquet {
-            path: self.file.inner().path().to_owned(),
+        let rows = self.image_paths.len().max(self.captions.len());
+        self.image_paths.resize(rows, None);
+        self.captions.resize(rows, None);
+        let file = AtomicFile::create(&self.path);
+        let file = file.map_err(|error| EvalError::io(&self.path, error))?;
+        let columns = [&self.image_paths, &self.captions];
+        let written = write(file, rows, &columns).map_err(|source| EvalError::Parquet {
+            path: self.path.clone(),
             source,
-        })
+        })?;
+        written
+            .finish()
+            .map_err(|error| EvalError::io(&self.path, error))
     }
 }
 
-/// The strings of the next `rows` rows with their definition levels (1: a value, 0: null).
-fn take(column: &mut VecDeque<Option<String>>, rows: usize) -> (Vec<ByteArray>, Vec<i16>) {
-    let mut levels = vec![0; rows];
-    let mut values = Vec::with_capacity(rows);
-    for (level, text) in levels
-        .iter_mut()
-        .zip(column.drain(..rows.min(column.len())))
-    {
-        if let Some(text) = text {
-            *level = 1;
-            values.push(ByteArray::from(text.into_bytes()));
+fn write(
+    file: AtomicFile,
+    rows: usize,
+    columns: &[&Vec<Option<String>>],
+) -> Result<AtomicFile, ParquetError> {
+    let schema = Arc::new(parse_message_type(SCHEMA)?);
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let mut file = SerializedFileWriter::new(file, schema, Arc::new(properties.build()))?;
+    for start in (0..rows).step_by(GROUP) {
+        let end = rows.min(start + GROUP);
+        let mut group = file.next_row_group()?;
+        for column in columns {
+            let missing = || ParquetError::General("fewer columns than the table has".to_owned());
+            let mut writer = group.next_column()?.ok_or_else(missing)?;
+            let (values, levels) = values(&column[start..end]);
+            if let ColumnWriter::ByteArrayColumnWriter(writer) = writer.untyped() {
+                writer.write_batch(&values, Some(&levels), None)?;
+            }
+            writer.close()?;
         }
+        group.close()?;
     }
-    (values, levels)
+    file.into_inner()
 }
 
-fn write_row_group(
-    file: &mut SerializedFileWriter<AtomicFile>,
-    columns: [(Vec<ByteArray>, Vec<i16>); 2],
-) -> Result<(), ParquetError> {
-    let mut group = file.next_row_group()?;
-    for (values, levels) in columns {
-        let Some(mut column) = group.next_column()? else {
-            return Err(ParquetError::General(
-                "the schema has fewer columns than the table".to_owned(),
-            ));
-        };
-        let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() else {
-            return Err(ParquetError::General(
-                "the schema has a column that is not a string".to_owned(),
-            ));
-        };
-        writer.write_batch(&values, Some(&levels), None)?;
-        column.close()?;
-    }
-    group.close()?;
-    Ok(())
+/// The strings that are there, and for each row whether one is (1) or not (0).
+fn values(column: &[Option<String>]) -> (Vec<ByteArray>, Vec<i16>) {
+    let levels = column.iter().map(|text| i16::from(text.is_some()));
+    let values = column.iter().flatten().map(|text| text.as_str().into());
+    (values.collect(), levels.collect())
 }

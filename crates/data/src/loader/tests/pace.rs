@@ -87,6 +87,10 @@ impl Source for Slow {
     fn fingerprint(&self) -> u32 {
         0
     }
+    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(vec![self])
+    }
+
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         for row in 0..4 {
             if row == 2 {
