@@ -74,6 +74,14 @@ pub enum EvalError {
         /// What is wrong and what was expected.
         reason: String,
     },
+    /// An index that cannot be used.
+    #[error("{}: {reason}; `openclip index` makes it anew", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Metadata that do not fit the vectors beside them.
     #[error("{}: {reason}", path.display())]
     Metadata {

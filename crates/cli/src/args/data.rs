@@ -9,9 +9,10 @@ use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::keys::{IMAGE_KEY, KeyOptions};
 use openclip_data::source::open::OpenOptions;
+use serde::{Deserialize, Serialize};
 
 /// The form of captioned pictures on disk.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data format")]
 pub struct DataFormatArgs {
     /// webdataset (tar shards), csv, parquet, arrow, coco, flickr, folder, synthetic, or auto, which goes by the name
@@ -50,6 +51,22 @@ pub struct DataFormatArgs {
     /// and sample alone.
     #[arg(long, value_name = "WEIGHT", num_args = 1.., action = ArgAction::Set)]
     pub json_text_key_probs: Vec<f64>,
+}
+
+impl Default for DataFormatArgs {
+    /// What stands there where no flag is given.
+    fn default() -> Self {
+        Self {
+            dataset_type: "auto".into(),
+            csv_separator: "\\t".into(),
+            csv_img_key: None,
+            csv_caption_key: None,
+            image_key: IMAGE_KEY.into(),
+            text_key: None,
+            json_text_key: None,
+            json_text_key_probs: Vec::new(),
+        }
+    }
 }
 
 impl DataFormatArgs {

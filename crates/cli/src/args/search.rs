@@ -12,7 +12,8 @@ use super::json::JsonArgs;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 DIR is what `openclip embed` or clip-retrieval has written. Every vector is looked at, so that the answer is exact; it takes \
-about as long as reading the vectors from memory. The folder remembers its model; --model and --pretrained name it where it \
+about as long as reading the vectors from memory. With an index (`openclip index`) a walk along it finds nearly the same rows \
+sooner, unless there is --exact or --filter. The folder remembers its model; --model and --pretrained name it where it \
 has moved, or where the folder is of clip-retrieval.
 
 A line has the cosine, the picture's name and its caption; --json has all columns of the metadata. A condition of --filter is \
@@ -23,6 +24,7 @@ Examples:
   openclip search vectors/ --text 'a dog in the snow'
   openclip search vectors/ --image query.jpg --top 20 --filter 'width>=512' --filter 'caption~(?i)snow'
   openclip search vectors/ --texts queries.txt --json
+  openclip search vectors/ --text 'red shoes' --sheet shoes.png
   openclip search vectors/ --near-duplicates 0.96")]
 pub struct SearchArgs {
     /// The folder of vectors
@@ -48,12 +50,24 @@ pub struct SearchArgs {
     /// Which vectors to search [default: those of pictures, where there are any]
     #[arg(long = "in", value_name = "KIND", value_enum)]
     pub kind: Option<KindFlag>,
+    /// Look at every vector, also where there is an index
+    #[arg(long)]
+    pub exact: bool,
+    /// Rows that are kept on the way through an index: more miss less, and take longer
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
+    pub effort: usize,
     /// Only rows whose metadata fulfil a condition, such as 'width>=512'
     #[arg(long, value_name = "CONDITION", value_parser = str::parse::<Filter>)]
     pub filter: Vec<Filter>,
     /// Instead of a search, groups of rows whose cosine is COSINE or more; all pairs are looked at
     #[arg(long, value_name = "COSINE", conflicts_with_all = ["text", "texts", "image", "vector", "top"], value_parser = cosine)]
     pub near_duplicates: Option<f32>,
+    /// Draw what is found on a sheet as well, a PNG file
+    #[arg(long, value_name = "FILE.png", conflicts_with = "near_duplicates")]
+    pub sheet: Option<PathBuf>,
+    /// Where the pictures are, for --sheet, if they are elsewhere by now
+    #[arg(long, value_name = "DATA", requires = "sheet")]
+    pub images: Option<String>,
     /// Form of the output.
     #[command(flatten)]
     pub json: JsonArgs,

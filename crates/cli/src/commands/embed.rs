@@ -17,17 +17,19 @@ use openclip_eval::embeddings::{Contents, Embedder, Folder, Plan, Settings, Tota
 use openclip_eval::lines::read_text;
 use openclip_eval::progress::Progress;
 use openclip_model::device;
+use serde_json::json;
 
 use super::pictures::tell_left_out;
-use super::session::Session;
+use super::session::{Session, rooted};
+use crate::args::data::DataFormatArgs;
 use crate::args::embed::EmbedArgs;
 use crate::args::model::ModelArgs;
 use crate::error::{CliError, Outcome, Result};
 use crate::output::{Output, note, warn};
 
 /// Pictures, and whether they may bring captions.
-struct Pictures {
-    opened: Opened,
+pub(super) struct Pictures {
+    pub opened: Opened,
     count: Option<u64>,
     captioned: bool,
 }
@@ -37,7 +39,7 @@ pub fn run(args: &EmbedArgs) -> Result {
     let pictures = args
         .images
         .as_deref()
-        .map(|images| pictures(images, args))
+        .map(|images| pictures(images, &args.format))
         .transpose()?;
     let texts = args.texts.as_deref().map(captions).transpose()?;
     let contents = match (&pictures, &texts) {
@@ -67,7 +69,8 @@ pub fn run(args: &EmbedArgs) -> Result {
     };
     let settings = Settings {
         model: first.described(&args.model)?,
-        images: args.images.as_deref().map(mask),
+        images: args.images.as_deref().map(|images| mask(&rooted(images))),
+        format: json!(args.format),
         image_fingerprint: fingerprint,
         texts: args.texts.as_ref().map(|path| path.display().to_string()),
         text_fingerprint: text_sum,
@@ -259,9 +262,9 @@ fn show(args: &EmbedArgs, totals: &Totals) -> Result<()> {
 }
 
 /// A folder of pictures, or anything that has pictures with or without captions.
-fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
+pub(super) fn pictures(images: &str, format: &DataFormatArgs) -> Result<Pictures> {
     let path = Path::new(images);
-    let mut options = args.format.options(None);
+    let mut options = format.options(None);
     options.csv.columns.needs_captions = false;
     let kind = DatasetKind::parse(&options.dataset_type, images);
     if path.is_dir() && options.dataset_type == "auto" {

@@ -7,6 +7,7 @@ mod convert;
 mod data;
 mod embed;
 mod eval;
+mod index;
 mod inspect;
 mod pictures;
 mod plan;
@@ -28,6 +29,7 @@ pub fn run(command: Command) -> Result {
         Command::Caption(args) => caption::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Index(args) => index::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Tokens(args) => tokens::run(&args),

@@ -107,7 +107,7 @@ impl Session {
 }
 
 /// The path of what is on the disk so that it can be found from any folder; other names as they are.
-fn rooted(name: &str) -> String {
+pub fn rooted(name: &str) -> String {
     let (before, path) = match name.strip_prefix("local-dir:") {
         Some(path) => ("local-dir:", path),
         None => ("", name),

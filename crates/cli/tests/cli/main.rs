@@ -14,6 +14,8 @@ mod convert;
 mod data;
 mod embed;
 #[cfg(unix)]
+mod embed_kill;
+#[cfg(unix)]
 mod faults;
 #[cfg(feature = "hub")]
 mod hub;
@@ -27,6 +29,7 @@ mod regression;
 mod remote;
 #[cfg(all(unix, feature = "cloud"))]
 mod remote_shards;
+mod search;
 mod shards;
 mod snapshots;
 mod usage;

@@ -5,13 +5,14 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 13] = [
+pub const COMMANDS: [&str; 14] = [
     "models",
     "info",
     "classify",
     "caption",
     "embed",
     "search",
+    "index",
     "eval",
     "tokens",
     "convert",

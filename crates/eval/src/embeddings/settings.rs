@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use openclip_model::config::{Interpolation, PreprocessConfig, ResizeMode};
 use openclip_model::files::atomic;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::npy::Numbers;
 use crate::error::EvalError;
@@ -21,6 +21,8 @@ pub struct Settings {
     pub model: EmbeddingModel,
     /// Where the pictures are from, without secrets.
     pub images: Option<String>,
+    /// How they are read, in the words of the command line.
+    pub format: Value,
     /// Tells the pictures from others of that description.
     pub image_fingerprint: Option<u32>,
     /// Where the captions are from that are not the pictures' own.
@@ -142,18 +144,14 @@ impl Settings {
     }
 }
 
-fn differ(
-    inner: &serde_json::Map<String, serde_json::Value>,
-    now: &serde_json::Value,
-    found: &mut Vec<String>,
-) {
+fn differ(inner: &Map<String, Value>, now: &Value, found: &mut Vec<String>) {
     let different = inner
         .iter()
         .filter(|(name, value)| now[name.as_str()] != **value);
     found.extend(different.map(|(name, value)| worded(name, value)));
 }
 
-fn worded(name: &str, value: &serde_json::Value) -> String {
+fn worded(name: &str, value: &Value) -> String {
     match name {
         "weights" => "other weights".to_owned(),
         "image_fingerprint" => "other pictures".to_owned(),

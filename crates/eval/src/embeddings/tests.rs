@@ -211,6 +211,7 @@ fn settings(partitions: usize) -> Settings {
             weights: "00".into(),
         },
         images: Some("set".into()),
+        format: serde_json::Value::Null,
         image_fingerprint: Some(1),
         texts: None,
         text_fingerprint: None,

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
+use super::dots::dots;
 use super::npy::Matrix;
-use super::scan::Tile;
 use super::table::Table;
-use crate::embeddings::arrays;
+use crate::embeddings::{Numbers, arrays};
 use crate::error::EvalError;
 
 /// Which vectors of a folder.
@@ -18,7 +20,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn folder(self) -> &'static str {
+    pub(super) fn folder(self) -> &'static str {
         match self {
             Self::Image => "img_emb",
             Self::Text => "text_emb",
@@ -48,6 +50,8 @@ struct Part {
     /// The first row of it in the collection.
     first: usize,
     matrix: Matrix,
+    /// Checksum of its values, where it is known.
+    crc32: Option<u32>,
     metadata: PathBuf,
 }
 
@@ -104,6 +108,7 @@ impl Collection {
             found.parts.push(Part {
                 first: found.rows,
                 matrix,
+                crc32: said.map(|said| said.crc32),
                 metadata,
             });
             found.rows += rows;
@@ -143,6 +148,50 @@ impl Collection {
     pub fn row(&self, row: usize) -> Vec<f32> {
         let part = self.part(row);
         part.matrix.row(row - part.first)
+    }
+
+    /// In which of the arrays a row is, by the number of its partition.
+    pub fn partition(&self, row: usize) -> Option<usize> {
+        let stem = self.part(row).matrix.path().file_stem()?.to_str()?;
+        stem.rsplit('_').next()?.parse().ok()
+    }
+
+    /// The dot product of a row with a query.
+    pub(super) fn score(&self, row: usize, query: &[f32]) -> f32 {
+        let Part { first, matrix, .. } = self.part(row);
+        let size = matrix.width() * matrix.numbers().bytes();
+        let at = (row - first) * size;
+        let mut score = [f32::NAN];
+        dots(
+            &matrix.bytes()[at..at + size],
+            matrix.numbers(),
+            &[query],
+            &mut score,
+        );
+        score[0]
+    }
+
+    /// The arrays, each with the checksum that its writer has said.
+    pub(super) fn sums(&self) -> impl Iterator<Item = (&Matrix, Option<u32>)> {
+        self.parts.iter().map(|part| (&part.matrix, part.crc32))
+    }
+
+    /// Compares the arrays with their checksums, where these are known.
+    ///
+    /// # Errors
+    /// When one has been changed.
+    pub(super) fn check_sums(&self) -> Result<(), EvalError> {
+        let changed = self.parts.par_iter().find_first(|part| {
+            let found = || crc32fast::hash(part.matrix.bytes());
+            part.crc32.is_some_and(|crc32| crc32 != found())
+        });
+        match changed {
+            None => Ok(()),
+            Some(part) => Err(EvalError::Array {
+                path: part.matrix.path().to_owned(),
+                reason: "its values are not those that were written; embed them again".to_owned(),
+            }),
+        }
     }
 
     /// The metadata of some rows, each as an object of its columns.
@@ -217,6 +266,15 @@ impl Collection {
         let after = self.parts.partition_point(|part| part.first <= row);
         &self.parts[after.saturating_sub(1)]
     }
+}
+
+/// Rows of one file that lie end to end.
+pub(super) struct Tile<'a> {
+    pub bytes: &'a [u8],
+    pub numbers: Numbers,
+    /// The first of them in the collection.
+    pub first: usize,
+    pub rows: usize,
 }
 
 /// The metadata beside an array: the file of the same number.

@@ -5,12 +5,14 @@
 //! * `dots` – dot products with the vector instructions of the processor
 //! * `scan` – the best rows of all
 //! * `table` – the metadata of a row, or a column of all rows; `filter` – which rows are asked for
+//! * [`index`] – a graph that finds nearly the same without a look at all
 //! * `duplicates` – rows that are nearly one another
 
 mod collection;
 mod dots;
 mod duplicates;
 mod filter;
+pub mod index;
 mod npy;
 mod scan;
 mod table;

@@ -104,7 +104,7 @@ impl Matrix {
     unsafe_code,
     reason = "a file that is mapped and cut off by another program meanwhile ends this one; embedding files are never written in place"
 )]
-fn map(path: &Path) -> Result<Mmap, EvalError> {
+pub(super) fn map(path: &Path) -> Result<Mmap, EvalError> {
     let failed = |error| EvalError::io(path, error);
     let file = File::open(path).map_err(failed)?;
     // SAFETY: the file is only read here, and who writes embeddings gives a new file the name of an old one.

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use rayon::prelude::*;
 
-use super::collection::Collection;
+use super::collection::{Collection, Tile};
 use super::dots::dots;
 
 /// Bytes of rows that one thread takes at a time.
@@ -53,14 +53,24 @@ impl Best {
         }
     }
 
-    /// Takes in a row, if it is among the best; a score that is no number never is.
+    pub(super) fn is_full(&self) -> bool {
+        self.heap.len() == self.count
+    }
+
+    /// Whether a row is among the best; one whose score is no number never is.
+    #[inline]
+    pub(super) fn takes(&self, hit: Hit) -> bool {
+        let is_better = || self.heap.peek().is_some_and(|worst| hit < *worst);
+        !hit.score.is_nan() && (!self.is_full() || is_better())
+    }
+
+    /// Takes in a row, if it is among the best.
     #[inline]
     pub(super) fn offer(&mut self, hit: Hit) {
-        let is_full = self.heap.len() == self.count;
-        if hit.score.is_nan() || is_full && self.heap.peek().is_none_or(|worst| hit >= *worst) {
+        if !self.takes(hit) {
             return;
         }
-        if is_full {
+        if self.is_full() {
             self.heap.pop();
         }
         self.heap.push(hit);
@@ -107,15 +117,6 @@ pub fn best(
                 .collect()
         });
     found.into_iter().map(Best::into_hits).collect()
-}
-
-/// Rows of one file that lie end to end.
-pub(super) struct Tile<'a> {
-    pub bytes: &'a [u8],
-    pub numbers: crate::embeddings::Numbers,
-    /// The first of them in the collection.
-    pub first: usize,
-    pub rows: usize,
 }
 
 fn look(tile: &Tile<'_>, queries: &[&[f32]], asked: Option<&[bool]>, found: &mut [Best]) {

@@ -1,20 +1,23 @@
 //! `search`: the nearest of many vectors.
 //!
 //! * `queries` – texts, pictures and vectors as rows of numbers
-//! * `show` – what was found, for people and programs
+//! * `show` – what was found, for people and programs; `sheet` – as pictures
 
 mod queries;
+mod sheet;
 mod show;
 
 use std::path::Path;
 
+use openclip_eval::EvalError;
 use openclip_eval::embeddings::{Settings, Totals};
 use openclip_eval::progress::Progress;
+use openclip_eval::search::index::Index;
 use openclip_eval::search::{Collection, Filter, Kind, best, near_duplicates};
 
-use crate::args::search::SearchArgs;
+use crate::args::search::{KindFlag, SearchArgs};
 use crate::error::{CliError, Outcome, Result};
-use crate::output::warn;
+use crate::output::{note, warn};
 
 /// Searches, or finds what is there more than once.
 pub fn run(args: &SearchArgs) -> Result {
@@ -22,7 +25,7 @@ pub fn run(args: &SearchArgs) -> Result {
     if let Some(settings) = &settings {
         tell_missing(&args.dir, settings)?;
     }
-    let vectors = open(args)?;
+    let vectors = open(&args.dir, args.kind)?;
     let asked = match args.filter.is_empty() {
         true => None,
         false => Some(Filter::rows(&args.filter, &vectors)?),
@@ -44,21 +47,44 @@ pub fn run(args: &SearchArgs) -> Result {
         ));
     }
     let rows: Vec<Vec<f32>> = queries.iter().map(|query| query.row.clone()).collect();
-    let found = best(&vectors, &rows, args.top, asked.as_deref());
+    let found = match index(args, &vectors) {
+        Some(index) => index.best(&vectors, &rows, args.top, args.effort),
+        None => best(&vectors, &rows, args.top, asked.as_deref()),
+    };
+    if let Some(path) = &args.sheet {
+        let sheet = sheet::render(args, settings.as_ref(), &vectors, &queries, &found)?;
+        sheet.write(path)?;
+        note(format!("{} holds what was found", path.display()));
+    }
     show::hits(&vectors, &queries, &found, args.json.json)?;
     Ok(Outcome::Done)
 }
 
 /// The vectors that are asked for, or those that there are.
-fn open(args: &SearchArgs) -> Result<Collection> {
-    if let Some(kind) = args.kind {
-        return Ok(Collection::open(&args.dir, kind.into())?);
+pub fn open(dir: &Path, kind: Option<KindFlag>) -> Result<Collection> {
+    if let Some(kind) = kind {
+        return Ok(Collection::open(dir, kind.into())?);
     }
-    match Collection::open(&args.dir, Kind::Image) {
-        Err(openclip_eval::EvalError::Embeddings { .. }) if args.dir.join("text_emb").is_dir() => {
-            Ok(Collection::open(&args.dir, Kind::Text)?)
+    match Collection::open(dir, Kind::Image) {
+        Err(EvalError::Embeddings { .. }) if dir.join("text_emb").is_dir() => {
+            Ok(Collection::open(dir, Kind::Text)?)
         }
         opened => Ok(opened?),
+    }
+}
+
+/// The index, where there is one that can be used.
+fn index(args: &SearchArgs, vectors: &Collection) -> Option<Index> {
+    // Rows that fulfil conditions may be far from all that a walk comes by.
+    if args.exact || !args.filter.is_empty() {
+        return None;
+    }
+    match Index::open(&args.dir, vectors) {
+        Ok(index) => index,
+        Err(error) => {
+            warn(format!("{error}; searched without it"));
+            None
+        }
     }
 }
 
