@@ -7,12 +7,12 @@ use super::table::Table;
 use super::{Item, Source};
 
 /// Some of the samples of a table, as they follow one another.
-struct Stretch<T> {
-    table: Arc<T>,
+struct Stretch {
+    table: Arc<dyn Table>,
     rows: Range<usize>,
 }
 
-impl<T: Table> Table for Stretch<T> {
+impl Table for Stretch {
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -28,11 +28,9 @@ impl<T: Table> Table for Stretch<T> {
 }
 
 /// A table in stretches of `size` samples, of which the last may be shorter.
-pub(super) fn stretches<T: Table + 'static>(table: Arc<T>, size: u64) -> Vec<Arc<dyn Source>> {
-    let (len, size) = (
-        table.len(),
-        usize::try_from(size.max(1)).unwrap_or(usize::MAX),
-    );
+pub(super) fn stretches(table: Arc<dyn Table>, size: u64) -> Vec<Arc<dyn Source>> {
+    let size = usize::try_from(size.max(1)).unwrap_or(usize::MAX);
+    let len = table.len();
     let starts = (0..len).step_by(size);
     let stretch = |start: usize| -> Arc<dyn Source> {
         Arc::new(Stretch {
