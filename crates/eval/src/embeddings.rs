@@ -3,7 +3,7 @@
 //! ```text
 //! DIR/img_emb/img_emb_0.npy              float32 or float16 [images, width]
 //! DIR/text_emb/text_emb_0.npy            the same [texts, width]
-//! DIR/metadata/metadata_0.parquet        image_path, caption: one row per embedding row
+//! DIR/metadata/metadata_0.parquet        image_path, caption and the source's other columns: one row per embedding row
 //! DIR/embed.json                         what they were made from and with
 //! DIR/partitions/0.json                  what is in a partition
 //! ```

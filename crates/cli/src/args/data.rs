@@ -88,6 +88,7 @@ impl DataFormatArgs {
                     image: self.csv_img_key.clone(),
                     caption: self.csv_caption_key.clone(),
                     needs_captions: true,
+                    carried: false,
                 },
             },
             keys: KeyOptions {
@@ -96,6 +97,7 @@ impl DataFormatArgs {
                 json_text_key: self.json_text_key.clone(),
                 json_text_key_probs: self.json_text_key_probs.clone(),
                 needs_caption: false,
+                carried: false,
             },
             num_samples,
             ..OpenOptions::default()

@@ -14,7 +14,8 @@ use super::model::{ModelArgs, PreprocessArgs};
 Writes vectors of length 1 in the layout of clip-retrieval, in the order of the input:
   DIR/img_emb/img_emb_0.npy            float32 or float16 [pictures, width]
   DIR/text_emb/text_emb_0.npy          the same [captions, width]
-  DIR/metadata/metadata_0.parquet      image_path and caption of every row
+  DIR/metadata/metadata_0.parquet      image_path and caption of every row, and what else the input has on it: the \
+other columns of a table, the fields of a shard's .json
 and the same with 1, 2, … for every further partition. A picture of a folder is named by its path within it, one of a CSV \
 file as it stands there, one of a shard by its key. One that cannot be read is left out with a warning, and its row with \
 it. A picture without a caption has no row in text_emb: row k there belongs to the k-th row of the metadata that has a \
@@ -58,6 +59,9 @@ pub struct EmbedArgs {
     /// Replace the embeddings that --output has, all of them, once the new ones are complete
     #[arg(long)]
     pub overwrite: bool,
+    /// The SHA-256 of every picture's file among the metadata, as the column sha256
+    #[arg(long, requires = "images")]
+    pub hash: bool,
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -79,6 +79,7 @@ pub fn run(args: &EmbedArgs) -> Result {
         partition_size: args.partition_size,
         partitions: plan.count(),
         batch_size: args.loader.batch_size,
+        hashes: args.hash,
         max_image_pixels: args.pictures.max_image_pixels,
     };
     let folder = Folder::open(&args.output, &settings, args.overwrite)?;
@@ -113,6 +114,7 @@ pub fn run(args: &EmbedArgs) -> Result {
                 workers: args.loader.workers,
                 // Whoever embeds a folder wants what is there, however little.
                 max_bad_share: 1.0,
+                hashes: args.hash,
                 ..LoaderOptions::new(
                     args.loader.batch_size,
                     encoder.image_size,
@@ -266,6 +268,8 @@ pub(super) fn pictures(images: &str, format: &DataFormatArgs) -> Result<Pictures
     let path = Path::new(images);
     let mut options = format.options(None);
     options.csv.columns.needs_captions = false;
+    options.csv.columns.carried = true;
+    options.keys.carried = true;
     let kind = DatasetKind::parse(&options.dataset_type, images);
     if path.is_dir() && options.dataset_type == "auto" {
         // Whoever names a folder wants the pictures in it; only where there is none, what else may hold some.

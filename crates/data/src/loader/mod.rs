@@ -101,6 +101,7 @@ impl Loader {
             transform,
             tokenizer,
             order: options.order,
+            hashes: options.hashes,
             image_bytes: 3 * options.image_size[0] * options.image_size[1],
             budget: Arc::clone(&budget),
             activities: Arc::clone(&activities),

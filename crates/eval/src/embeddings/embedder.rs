@@ -185,6 +185,7 @@ impl<'a> Work<'a> {
     fn write(&mut self, features: Tensor<2>, mut batch: Batch) -> Result<(), EvalError> {
         let rows = self.rows(features)?;
         self.writer.append_images(&rows, &batch.names)?;
+        self.writer.append_fields(std::mem::take(&mut batch.fields));
         if self.embedder.contents == Contents::Paired {
             self.captions(&mut batch.captions)?;
         }

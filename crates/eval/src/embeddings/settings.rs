@@ -39,6 +39,8 @@ pub struct Settings {
     pub partitions: usize,
     /// Pictures that go through the model together, upon which the last bits of a row depend.
     pub batch_size: usize,
+    /// Whether the hashes of pictures are among the metadata.
+    pub hashes: bool,
     /// Pictures of more pixels have no row.
     pub max_image_pixels: usize,
 }

@@ -220,6 +220,7 @@ fn settings(partitions: usize) -> Settings {
         partition_size: 1,
         partitions,
         batch_size: 1,
+        hashes: false,
         max_image_pixels: 0,
     }
 }
@@ -325,5 +326,53 @@ fn files_of_another_hand_are_not_touched() {
     assert!(
         text.contains("metadata_0.parquet") && text.contains("--overwrite"),
         "{text}"
+    );
+}
+
+#[test]
+fn columns_of_the_source_go_along() {
+    use openclip_data::source::Field;
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = create(dir.path(), 1, Contents::Images);
+    let row = |fields: &[(&str, Option<Field>)]| {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()));
+        fields.collect::<openclip_data::source::Fields>()
+    };
+    let text = |text: &str| Some(Field::Text(text.into()));
+    writer.append_images(&[1.0, 2.0], &["a", "b"]).unwrap();
+    writer.append_fields([
+        row(&[
+            ("width", Some(Field::Int(3))),
+            ("mixed", Some(Field::Int(1))),
+            ("caption", text("x")),
+        ]),
+        row(&[
+            ("width", None),
+            ("score", Some(Field::Float(0.5))),
+            ("mixed", text("two")),
+        ]),
+    ]);
+    writer.append_images(&[3.0], &["c"]).unwrap();
+    writer.append_fields([row(&[
+        ("score", Some(Field::Int(2))),
+        ("ok", Some(Field::Bool(true))),
+    ])]);
+    writer.finish().unwrap();
+    let file = std::fs::File::open(dir.path().join("metadata/metadata_0.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let rows: Vec<String> = reader
+        .get_row_iter(None)
+        .unwrap()
+        .map(|row| row.unwrap().to_string())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "{image_path: \"a\", caption: null, width: 3, mixed: \"1\", score: null, ok: null}",
+            "{image_path: \"b\", caption: null, width: null, mixed: \"two\", score: 0.5, ok: null}",
+            "{image_path: \"c\", caption: null, width: null, mixed: null, score: 2.0, ok: true}",
+        ]
     );
 }

@@ -1,5 +1,7 @@
 //! The files of one partition.
 
+use openclip_data::source::Fields;
+
 use super::contents::Contents;
 use super::layout::Partition;
 use super::metadata::Metadata;
@@ -52,6 +54,11 @@ impl EmbeddingWriter {
         }
         self.metadata.image_paths(paths);
         Ok(())
+    }
+
+    /// Appends what the pictures of the last images bring beside name and caption.
+    pub fn append_fields(&mut self, rows: impl IntoIterator<Item = Fields>) {
+        self.metadata.fields(rows);
     }
 
     /// Appends text embeddings: `rows` has one row of `width` values for every caption that is there.

@@ -329,6 +329,7 @@ impl Source for Silent {
                 image: ImageData::Remote(Place::Pipe("sleep 90".into())),
                 caption: Some("x".into()),
                 label: None,
+                fields: Default::default(),
             }))
         }))
     }

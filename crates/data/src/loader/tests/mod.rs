@@ -171,6 +171,7 @@ impl Source for Endless {
                 image,
                 caption: Some("x".into()),
                 label: None,
+                fields: Default::default(),
             };
             if sink.push(Item::Sample(sample)).is_break() {
                 return Ok(ControlFlow::Break(()));

@@ -101,6 +101,7 @@ impl Source for Slow {
                 image: ImageData::Encoded(vec![row; 4]),
                 caption: Some("caption".into()),
                 label: None,
+                fields: Default::default(),
                 shard: None,
             };
             if sink.push(Item::Sample(sample)).is_break() {
