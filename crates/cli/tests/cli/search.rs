@@ -297,6 +297,69 @@ fn an_index_finds_the_same_until_the_vectors_change() {
     );
 }
 
+/// What clip-retrieval's libraries have written is searched as NumPy does.
+#[test]
+fn folders_of_numpy_and_pandas() {
+    let room = Room::empty();
+    let data = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/parity/data/embeddings"
+    );
+    let wanted: Value =
+        serde_json::from_slice(&fs::read(format!("{data}/found.json")).unwrap()).unwrap();
+    let queries = format!("{data}/queries.npy");
+    for kind in ["image", "text"] {
+        let args = ["search", data, "--vector", &queries, "--in", kind, "--json"];
+        let found = room.run(&args).ok().json();
+        for (at, answer) in found.as_array().unwrap().iter().enumerate() {
+            let hits = answer["hits"].as_array().unwrap();
+            let rows: Vec<&Value> = hits.iter().map(|hit| &hit["row"]).collect();
+            let expected: Vec<&Value> = wanted[kind]["rows"][at]
+                .as_array()
+                .unwrap()
+                .iter()
+                .collect();
+            assert_eq!(rows, expected);
+            for (hit, score) in hits
+                .iter()
+                .zip(wanted[kind]["scores"][at].as_array().unwrap())
+            {
+                // Sums of 24 products in f32.
+                let difference = hit["score"].as_f64().unwrap() - score.as_f64().unwrap();
+                assert!(difference.abs() < 1e-6, "{difference}");
+            }
+        }
+        let first = &found[0]["hits"][0];
+        let row = first["row"].as_u64().unwrap();
+        assert_eq!(first["image_path"], format!("pictures/{row}.jpg"));
+        assert_eq!(
+            (&first["width"], &first["ok"]),
+            (&Value::from(100 * row), &Value::from(row % 2 == 0))
+        );
+        assert_eq!(first["tags"][1], "all");
+    }
+    let asked = |filter: &str| {
+        let args = [
+            "search", data, "--vector", &queries, "--json", "--filter", filter,
+        ];
+        let found = room.run(&args).ok().json();
+        let hits = found[0]["hits"].as_array().unwrap().iter();
+        let mut rows: Vec<u64> = hits.map(|hit| hit["row"].as_u64().unwrap()).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let wide: Vec<u64> = wanted["wide"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row.as_u64().unwrap())
+        .collect();
+    assert_eq!(asked("width>=400"), wide);
+    assert_eq!(asked("score<=0.5"), [1, 2, 4]);
+    assert_eq!(asked("ok=true"), [0, 2, 4, 6, 8]);
+    assert_eq!(asked("tags=t3"), [3]);
+}
+
 /// An `.npy` file as NumPy writes it.
 fn npy(descr: &str, rows: usize, width: usize, data: &[u8]) -> Vec<u8> {
     let header =
