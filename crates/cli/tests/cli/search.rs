@@ -215,6 +215,104 @@ fn damaged_and_missing_partitions() {
     assert_eq!(fs::read(&array).unwrap(), whole);
 }
 
+/// The other columns of a table, and the fields of a shard's `.json`, are there to be asked for.
+#[test]
+fn columns_of_the_input_go_along() {
+    let room = Room::new();
+    room.write(
+        "pairs.csv",
+        "key,filepath,title,width,\"a note\"\n1,red.png,red,640,\"x, y\"\n2,green.png,green,320,\n",
+    );
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut member = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    for (key, picture, json) in [
+        (
+            "0",
+            "red.png",
+            r#"{"caption": "red", "width": 640, "exif": {"Model": "X1"}, "ratio": 1}"#,
+        ),
+        (
+            "1",
+            "blue.png",
+            r#"{"caption": "blue", "width": 320, "ratio": 0.5}"#,
+        ),
+        ("2", "green.png", "malformed"),
+    ] {
+        member(
+            &format!("{key}.png"),
+            &fs::read(room.path(picture)).unwrap(),
+        );
+        member(&format!("{key}.txt"), picture.as_bytes());
+        member(&format!("{key}.json"), json.as_bytes());
+    }
+    room.write("s.tar", tar.into_inner().unwrap());
+    let embed = |images: &str, output: &str, more: &[&str]| {
+        let args = [
+            "embed",
+            "--model",
+            "tiny.json",
+            "--pretrained",
+            "tiny.safetensors",
+            "--images",
+            images,
+            "--output",
+            output,
+        ];
+        room.run(&[&args[..], more].concat()).ok();
+    };
+    let asked = |dir: &str, filter: &str| {
+        let args = [
+            "search", dir, "--image", "red.png", "--json", "--filter", filter,
+        ];
+        room.run(&args).ok().json()[0]["hits"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    embed("pairs.csv", "table", &["--csv-separator", ",", "--hash"]);
+    let hits = asked("table", "width>=500");
+    assert_eq!(hits.len(), 1);
+    assert_eq!(
+        (&hits[0]["a note"], &hits[0]["key"], &hits[0]["width"]),
+        (&"x, y".into(), &"1".into(), &"640".into())
+    );
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(fs::read(room.path("red.png")).unwrap());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hits[0]["sha256"], digest);
+
+    embed("s.tar", "shard", &[]);
+    let hits = asked("shard", "width<=640");
+    assert_eq!(hits.len(), 2);
+    assert_eq!(
+        (&hits[0]["exif.Model"], &hits[0]["caption"]),
+        (&"X1".into(), &"red.png".into())
+    );
+    assert_eq!(
+        (&hits[1]["width"], &hits[1]["ratio"]),
+        (&320.into(), &0.5.into())
+    );
+    assert_eq!(asked("shard", "image_path=2")[0]["width"], Value::Null);
+
+    // Rows of a Parquet file bring theirs.
+    let tables = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/parity/data/tables"
+    );
+    embed(&format!("{tables}/img2dataset.parquet"), "rows", &[]);
+    let hits = asked("rows", "image_path~.");
+    let columns: Vec<&String> = hits[0].as_object().unwrap().keys().collect();
+    for column in ["key", "url", "width", "sha256"] {
+        assert!(columns.iter().any(|name| *name == column), "{columns:?}");
+    }
+    assert!(hits[0]["width"].is_i64(), "{}", hits[0]);
+}
+
 #[test]
 fn a_sheet_shows_what_was_found() {
     let room = room();

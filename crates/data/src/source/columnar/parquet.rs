@@ -368,13 +368,20 @@ impl ColumnReaders {
                 *values = Some(column.read(skipped, count)?);
             }
         }
-        let carried = self.carried.iter_mut();
-        let carried =
-            carried.map(|column| Ok((Arc::clone(&column.name), column.read(skipped, count)?)));
-        Ok(Batch {
-            cells,
-            carried: carried.collect::<Result<_, Fault>>()?,
-        })
+        let mut carried = Vec::with_capacity(self.carried.len());
+        // What goes along is not worth the rows that it belongs to.
+        self.carried
+            .retain_mut(|column| match column.read(skipped, count) {
+                Ok(values) => {
+                    carried.push((Arc::clone(&column.name), values));
+                    true
+                }
+                Err(fault) => {
+                    log::warn!("column {} is left out from here on: {fault}", column.name);
+                    false
+                }
+            });
+        Ok(Batch { cells, carried })
     }
 }
 
