@@ -12,8 +12,8 @@ use super::json::JsonArgs;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 DIR is what `openclip embed` or clip-retrieval has written. Every vector is looked at, so that the answer is exact; it takes \
-about as long as reading the vectors from memory. With an index (`openclip index`) a walk along it finds nearly the same rows \
-sooner, unless there is --exact or --filter. The folder remembers its model; --model and --pretrained name it where it \
+about as long as reading the vectors from memory. With an index (`openclip index`) nearly the same rows are found sooner; --exact \
+looks at all vectors nevertheless. The folder remembers its model; --model and --pretrained name it where it \
 has moved, or where the folder is of clip-retrieval.
 
 A line has the cosine, the picture's name and its caption; --json has all columns of the metadata. A condition of --filter is \
@@ -53,9 +53,9 @@ pub struct SearchArgs {
     /// Look at every vector, also where there is an index
     #[arg(long)]
     pub exact: bool,
-    /// Rows that are kept on the way through an index: more miss less, and take longer
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
-    pub effort: usize,
+    /// Rows that an index gives to be ranked: more miss less, and take longer
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    pub candidates: usize,
     /// Only rows whose metadata fulfil a condition, such as 'width>=512'
     #[arg(long, value_name = "CONDITION", value_parser = str::parse::<Filter>)]
     pub filter: Vec<Filter>,

@@ -1,7 +1,7 @@
-//! `index`: a graph over vectors, for quicker searches.
+//! `index`: vectors in few bits, for quicker searches.
 
 use openclip_eval::progress::Progress;
-use openclip_eval::search::index::{Index, IndexOptions, build};
+use openclip_eval::search::Index;
 
 use super::search::open;
 use crate::args::index::IndexArgs;
@@ -11,12 +11,8 @@ use crate::output::Output;
 /// Builds the index and says where it is.
 pub fn run(args: &IndexArgs) -> Result {
     let vectors = open(&args.dir, args.kind)?;
-    let options = IndexOptions {
-        links: args.links,
-        construction: args.construction,
-    };
     let progress = Progress::new("index", Some(vectors.rows() as u64), "rows");
-    build(&args.dir, &vectors, options, |rows| progress.inc(rows))?;
+    Index::build(&args.dir, &vectors, args.bits, |rows| progress.inc(rows))?;
     progress.finish();
     let mut out = Output::stdout();
     let place = Index::place(&args.dir, &vectors);

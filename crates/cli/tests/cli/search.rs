@@ -352,11 +352,11 @@ fn an_index_finds_the_same_until_the_vectors_change() {
         .ok()
         .json();
     let ran = room.run(&["index", "out"]).ok();
-    assert_eq!(ran.stdout, "5 rows in out/index/img_emb.hnsw\n");
+    assert_eq!(ran.stdout, "5 rows in out/index/img_emb.index\n");
     let ran = search(&room, &["--image", "red.png", "gray.png", "--json"]).ok();
     assert_eq!((ran.json(), ran.stderr.as_str()), (exact.clone(), ""));
 
-    let path = room.path("out/index/img_emb.hnsw");
+    let path = room.path("out/index/img_emb.index");
     let whole = fs::read(&path).unwrap();
     let told = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
@@ -364,7 +364,7 @@ fn an_index_finds_the_same_until_the_vectors_change() {
         assert_eq!(ran.json(), exact);
         ran.stderr
     };
-    assert!(told(&whole[..whole.len() - 4]).contains("img_emb.hnsw: damaged"));
+    assert!(told(&whole[..whole.len() - 4]).contains("img_emb.index: damaged: "));
     assert!(told(b"hello").contains("no index"));
     fs::write(&path, &whole).unwrap();
     let record = room.path("out/partitions/1.json");

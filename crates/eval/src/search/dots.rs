@@ -25,20 +25,6 @@ pub(super) fn dots(rows: &[u8], numbers: Numbers, queries: &[&[f32]], scores: &m
     }
 }
 
-/// The dot product of two rows of half width.
-#[allow(unsafe_code, reason = "the processor is asked first")]
-pub(super) fn pair(one: &[f16], two: &[f16]) -> f32 {
-    #[cfg(target_arch = "x86_64")]
-    if has_all() {
-        // SAFETY: the processor has the instructions.
-        return unsafe { x86::pair(one, two) };
-    }
-    one.iter()
-        .zip(two)
-        .map(|(one, two)| one.to_f32() * two.to_f32())
-        .sum()
-}
-
 #[cfg(target_arch = "x86_64")]
 fn has_all() -> bool {
     is_x86_feature_detected!("avx2")
@@ -121,8 +107,6 @@ mod x86 {
 
     use bytemuck::{cast, cast_slice, pod_read_unaligned};
 
-    use half::f16;
-
     use super::{LANES, Numbers, tail};
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -176,23 +160,6 @@ mod x86 {
         }
     }
 
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn pair(one: &[f16], two: &[f16]) -> f32 {
-        let mut sums = [_mm256_setzero_ps(); 2];
-        let pairs = one.chunks_exact(LANES).zip(two.chunks_exact(LANES));
-        for (at, (one, two)) in pairs.enumerate() {
-            let one = _mm256_cvtph_ps(pod_read_unaligned::<__m128i>(cast_slice(one)));
-            let two = _mm256_cvtph_ps(pod_read_unaligned::<__m128i>(cast_slice(two)));
-            sums[at % 2] = _mm256_fmadd_ps(one, two, sums[at % 2]);
-        }
-        let from = one.len() / LANES * LANES;
-        let rest = one[from..].iter().zip(&two[from..]);
-        sum(sums)
-            + rest
-                .map(|(one, two)| one.to_f32() * two.to_f32())
-                .sum::<f32>()
-    }
-
     /// The `at`-th register of a query.
     #[inline(always)]
     fn register(query: &[f32], at: usize) -> __m256 {
@@ -229,16 +196,6 @@ mod tests {
                     }
                     Numbers::Float32 => rows.iter().flat_map(|value| value.to_le_bytes()).collect(),
                 };
-                if numbers == Numbers::Float16 {
-                    let halves: Vec<f16> = rows.iter().map(|value| f16::from_f32(*value)).collect();
-                    let (one, two) = (&halves[..width], &halves[width..2 * width]);
-                    let exact: f64 = one
-                        .iter()
-                        .zip(two)
-                        .map(|(a, b)| a.to_f64() * b.to_f64())
-                        .sum();
-                    assert!((f64::from(pair(one, two)) - exact).abs() < 1e-4, "{width}");
-                }
                 for asked in 0..=queries.len() {
                     let mut scores = vec![f32::NAN; asked * count];
                     dots(&bytes, numbers, &queries[..asked], &mut scores);

@@ -5,14 +5,14 @@
 //! * `dots` – dot products with the vector instructions of the processor
 //! * `scan` – the best rows of all
 //! * `table` – the metadata of a row, or a column of all rows; `filter` – which rows are asked for
-//! * [`index`] – a graph that finds nearly the same without a look at all
+//! * [`index`] – nearly the same from fewer bytes
 //! * `duplicates` – rows that are nearly one another
 
 mod collection;
 mod dots;
 mod duplicates;
 mod filter;
-pub mod index;
+mod index;
 mod npy;
 mod scan;
 mod table;
@@ -20,5 +20,6 @@ mod table;
 pub use self::collection::{Collection, Kind};
 pub use self::duplicates::{Groups, near_duplicates};
 pub use self::filter::Filter;
+pub use self::index::Index;
 pub use self::npy::Matrix;
 pub use self::scan::{Hit, best};

@@ -12,8 +12,7 @@ use std::path::Path;
 use openclip_eval::EvalError;
 use openclip_eval::embeddings::{Settings, Totals};
 use openclip_eval::progress::Progress;
-use openclip_eval::search::index::Index;
-use openclip_eval::search::{Collection, Filter, Kind, best, near_duplicates};
+use openclip_eval::search::{Collection, Filter, Index, Kind, best, near_duplicates};
 
 use crate::args::search::{KindFlag, SearchArgs};
 use crate::error::{CliError, Outcome, Result};
@@ -48,7 +47,10 @@ pub fn run(args: &SearchArgs) -> Result {
     }
     let rows: Vec<Vec<f32>> = queries.iter().map(|query| query.row.clone()).collect();
     let found = match index(args, &vectors) {
-        Some(index) => index.best(&vectors, &rows, args.top, args.effort),
+        Some(index) => {
+            let (count, asked) = (args.top, asked.as_deref());
+            index.best(&vectors, &rows, count, args.candidates, asked)?
+        }
         None => best(&vectors, &rows, args.top, asked.as_deref()),
     };
     if let Some(path) = &args.sheet {
@@ -75,8 +77,7 @@ pub fn open(dir: &Path, kind: Option<KindFlag>) -> Result<Collection> {
 
 /// The index, where there is one that can be used.
 fn index(args: &SearchArgs, vectors: &Collection) -> Option<Index> {
-    // Rows that fulfil conditions may be far from all that a walk comes by.
-    if args.exact || !args.filter.is_empty() {
+    if args.exact {
         return None;
     }
     match Index::open(&args.dir, vectors) {
