@@ -18,7 +18,7 @@ use arrow_ipc::{Block, Endianness, Message, MessageHeader, MetadataVersion, root
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
-use super::super::{Field, Fields, Item, ProblemKind};
+use super::super::{Field as Value, Fields, Item, ProblemKind};
 use super::fault::{Fault, panicked};
 use super::input::{Input, Part, most_unpacked};
 use super::row::{Cells, Rows};
@@ -354,7 +354,7 @@ fn value<'a>(array: &'a dyn Array, way: &[usize], row: usize) -> Option<&'a [u8]
 }
 
 /// A value that goes along: text, which is decoded as bytes, a number, or yes or no.
-fn field(array: &dyn Array, way: &[usize], row: usize) -> Option<Field> {
+fn field(array: &dyn Array, way: &[usize], row: usize) -> Option<Value> {
     if array.is_null(row) {
         return None;
     }
@@ -363,15 +363,15 @@ fn field(array: &dyn Array, way: &[usize], row: usize) -> Option<Field> {
         return field(array.as_struct().column(*part).as_ref(), way, row);
     }
     if let Some(bytes) = value(array, way, row) {
-        return Some(Field::Text(String::from_utf8_lossy(bytes).into_owned()));
+        return Some(Value::Text(String::from_utf8_lossy(bytes).into_owned()));
     }
-    let whole = |number: i64| Some(Field::Int(number));
+    let whole = |number: i64| Some(Value::Int(number));
     match array.data_type() {
-        DataType::Boolean => Some(Field::Bool(array.as_boolean().value(row))),
-        DataType::Float32 => Some(Field::Float(
+        DataType::Boolean => Some(Value::Bool(array.as_boolean().value(row))),
+        DataType::Float32 => Some(Value::Float(
             array.as_primitive::<Float32Type>().value(row).into(),
         )),
-        DataType::Float64 => Some(Field::Float(array.as_primitive::<Float64Type>().value(row))),
+        DataType::Float64 => Some(Value::Float(array.as_primitive::<Float64Type>().value(row))),
         DataType::Int8 => whole(array.as_primitive::<Int8Type>().value(row).into()),
         DataType::Int16 => whole(array.as_primitive::<Int16Type>().value(row).into()),
         DataType::Int32 => whole(array.as_primitive::<Int32Type>().value(row).into()),
