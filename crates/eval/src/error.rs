@@ -49,13 +49,62 @@ pub enum EvalError {
     #[error(
         "{}: holds embeddings of an earlier run ({}); give another folder, or --overwrite to replace them",
         dir.display(),
-        found.display()
+        found
     )]
     Taken {
         /// The folder.
         dir: PathBuf,
-        /// The first file found, within it.
-        found: PathBuf,
+        /// The first file found, within it, or what they were made with.
+        found: String,
+    },
+    /// A folder that other processes write to.
+    #[error(
+        "{}: another process writes embeddings there; wait for it (--overwrite needs the folder for itself)",
+        dir.display()
+    )]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// An array that cannot be read, or does not fit others.
+    #[error("{}: {reason}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        reason: String,
+    },
+    /// An index that cannot be used.
+    #[error("{}: {reason}; `openclip index` makes it anew", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Metadata that do not fit the vectors beside them.
+    #[error("{}: {reason}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A folder that has no vectors, or not those that are wanted.
+    #[error("{}: {reason}", dir.display())]
+    Embeddings {
+        /// The folder.
+        dir: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// A condition on a column that is not there.
+    #[error("--filter {filter}: no such column in the metadata; there are {columns}")]
+    Filter {
+        /// The condition.
+        filter: String,
+        /// The columns that are there.
+        columns: String,
     },
     /// A data set, or a list of class names or templates, is not usable.
     #[error("{}: {problem}", path.display())]

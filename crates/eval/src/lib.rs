@@ -8,6 +8,7 @@
 //! * [`captioning`] – BLEU, ROUGE-L and CIDEr
 //! * [`dataset`], [`task`], [`results`] – CLIP_benchmark's sets, tasks and files
 //! * [`embeddings`] – embedding files
+//! * [`search`] – the nearest of them
 //! * [`lines`] – lists of captions and labels
 //! * [`progress`] – progress on stderr
 
@@ -25,6 +26,7 @@ pub mod results;
 pub mod retrieval;
 pub mod run;
 pub mod scores;
+pub mod search;
 pub mod task;
 pub mod validation;
 pub mod zero_shot;

@@ -62,6 +62,7 @@ impl Progress {
             message: String::new(),
             interval,
             count: 0,
+            passed: 0,
             started: now,
             shown: now,
             out,
@@ -76,6 +77,21 @@ impl Progress {
         match &self.display {
             Display::Bar(bar) => bar.inc(units),
             Display::Lines(lines) => lock(lines).inc(units),
+        }
+    }
+
+    /// Counts `units` that were done before, or by others: they say nothing about the rate.
+    pub fn pass_over(&self, units: u64) {
+        match &self.display {
+            Display::Bar(bar) => {
+                bar.inc(units);
+                bar.reset_eta();
+            }
+            Display::Lines(lines) => {
+                let mut lines = lock(lines);
+                lines.count += units;
+                lines.passed += units;
+            }
         }
     }
 
@@ -162,6 +178,8 @@ struct Lines {
     message: String,
     interval: Duration,
     count: u64,
+    /// Those of them that were not done here.
+    passed: u64,
     started: Instant,
     shown: Instant,
     out: Box<dyn Write + Send>,
@@ -182,16 +200,18 @@ impl Lines {
         let Self {
             what,
             count,
+            passed,
             unit,
             message,
             ..
         } = self;
+        let count = *count - *passed;
         let tail = if message.is_empty() {
             String::new()
         } else {
             format!(", {message}")
         };
-        let rate = short(*count as f64 / elapsed.max(1e-9));
+        let rate = short(count as f64 / elapsed.max(1e-9));
         let line = format!(
             "{what}: {count} {unit} in {}, {rate}/s{tail}",
             duration(elapsed)
@@ -201,7 +221,7 @@ impl Lines {
 
     fn line(&self) -> String {
         let elapsed = self.started.elapsed().as_secs_f64();
-        let rate = self.count as f64 / elapsed.max(1e-9);
+        let rate = (self.count - self.passed) as f64 / elapsed.max(1e-9);
         let mut line = match self.total {
             Some(total) => {
                 let percent = 100 * self.count.min(total) / total.max(1);
@@ -343,6 +363,20 @@ mod tests {
         );
         unknown.inc(7);
         assert!(buffer.lines().pop().unwrap().starts_with("read: 7 rows, "));
+        let resumed = Progress::lines(
+            "embed",
+            Some(10),
+            "rows",
+            Duration::ZERO,
+            Box::new(buffer.clone()),
+        );
+        resumed.pass_over(8);
+        resumed.inc(1);
+        let line = buffer.lines().pop().unwrap();
+        assert!(line.starts_with("embed: 9/10 rows (90%), "), "{line}");
+        resumed.finish();
+        let line = buffer.lines().pop().unwrap();
+        assert!(line.starts_with("embed: 1 rows in "), "{line}");
     }
 
     #[test]

@@ -9,9 +9,10 @@ use openclip_data::source::columns::Columns;
 use openclip_data::source::csv::CsvFormat;
 use openclip_data::source::keys::{IMAGE_KEY, KeyOptions};
 use openclip_data::source::open::OpenOptions;
+use serde::{Deserialize, Serialize};
 
 /// The form of captioned pictures on disk.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Data format")]
 pub struct DataFormatArgs {
     /// webdataset (tar shards), csv, parquet, arrow, coco, flickr, folder, synthetic, or auto, which goes by the name
@@ -52,6 +53,22 @@ pub struct DataFormatArgs {
     pub json_text_key_probs: Vec<f64>,
 }
 
+impl Default for DataFormatArgs {
+    /// What stands there where no flag is given.
+    fn default() -> Self {
+        Self {
+            dataset_type: "auto".into(),
+            csv_separator: "\\t".into(),
+            csv_img_key: None,
+            csv_caption_key: None,
+            image_key: IMAGE_KEY.into(),
+            text_key: None,
+            json_text_key: None,
+            json_text_key_probs: Vec::new(),
+        }
+    }
+}
+
 impl DataFormatArgs {
     /// The character between columns.
     pub fn separator(&self) -> String {
@@ -71,6 +88,7 @@ impl DataFormatArgs {
                     image: self.csv_img_key.clone(),
                     caption: self.csv_caption_key.clone(),
                     needs_captions: true,
+                    carried: false,
                 },
             },
             keys: KeyOptions {
@@ -79,6 +97,7 @@ impl DataFormatArgs {
                 json_text_key: self.json_text_key.clone(),
                 json_text_key_probs: self.json_text_key_probs.clone(),
                 needs_caption: false,
+                carried: false,
             },
             num_samples,
             ..OpenOptions::default()

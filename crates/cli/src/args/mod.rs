@@ -7,7 +7,7 @@
 //! * [`json`] – whether the output is JSON
 //! * [`literal`] – `key=value` settings as Python reads them
 //! * [`inspect`] – `models` and `info`
-//! * [`caption`], [`classify`], [`embed`], [`eval`], [`tokens`], [`convert`] – one file per command
+//! * [`caption`], [`classify`], [`embed`], [`search`], [`index`], [`eval`], [`tokens`], [`convert`] – one file per command
 //! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
@@ -21,12 +21,14 @@ pub mod data;
 pub mod dataset;
 pub mod embed;
 pub mod eval;
+pub mod index;
 pub mod inspect;
 pub mod json;
 pub mod literal;
 pub mod model;
 pub mod quickstart;
 pub mod recipe;
+pub mod search;
 mod texts;
 pub mod tokens;
 pub mod train;
@@ -77,6 +79,10 @@ pub enum Command {
     Caption(caption::CaptionArgs),
     /// Write the vectors of many pictures and captions to files
     Embed(embed::EmbedArgs),
+    /// Find what fits a text or picture among vectors of `embed`
+    Search(search::SearchArgs),
+    /// Make searches of vectors quicker
+    Index(index::IndexArgs),
     /// Measure a model: zero-shot accuracy and retrieval
     Eval(eval::EvalArgs),
     /// Encode texts with a model's tokenizer, or decode ids

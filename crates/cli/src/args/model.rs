@@ -117,7 +117,7 @@ pub struct PrecisionFlag {
 }
 
 /// The names OpenCLIP has for precisions.
-fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
+pub fn parse_precision(name: &str) -> std::result::Result<PrecisionFlag, String> {
     Ok(PrecisionFlag {
         precision: name.parse()?,
         is_amp: name == "amp",

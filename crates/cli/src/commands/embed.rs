@@ -3,229 +3,273 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use openclip_data::error::DataError;
-use openclip_data::image::eval_transform;
-use openclip_data::loader::{Loader, LoaderOptions};
+use openclip_data::image::{Transform, eval_transform};
+use openclip_data::loader::LoaderOptions;
 use openclip_data::source::Order;
 use openclip_data::source::files::Files;
 use openclip_data::source::kind::DatasetKind;
 use openclip_data::source::open::{Opened, open};
 use openclip_data::source::table::Table;
-use openclip_data::tokenizer::Tokenizer;
-use openclip_eval::Encoder;
-use openclip_eval::embeddings::{Contents, Destination, EmbeddingWriter, Written};
+use openclip_data::storage::mask;
+use openclip_eval::EvalError;
+use openclip_eval::embeddings::{Contents, Embedder, Folder, Plan, Settings, Totals};
 use openclip_eval::lines::read_text;
 use openclip_eval::progress::Progress;
-use openclip_eval::run::host;
+use openclip_model::device;
+use serde_json::json;
 
 use super::pictures::tell_left_out;
-use super::session::Session;
+use super::session::{Session, rooted};
+use crate::args::data::DataFormatArgs;
 use crate::args::embed::EmbedArgs;
+use crate::args::model::ModelArgs;
 use crate::error::{CliError, Outcome, Result};
 use crate::output::{Output, note, warn};
 
-/// Captions between two steps of the progress display.
-const CAPTIONS: usize = 1024;
-
 /// Pictures, and whether they may bring captions.
-struct Pictures {
-    opened: Opened,
+pub(super) struct Pictures {
+    pub opened: Opened,
     count: Option<u64>,
     captioned: bool,
 }
 
-/// What of a run is not as it should be.
-#[derive(Default)]
-struct Flaws {
-    /// Rows with a value that is NaN or infinite.
-    not_finite: u64,
-    /// Captions that the tokenizer has no ids for.
-    without_ids: u64,
-}
-
-impl Flaws {
-    /// Brings features to the host and looks at them.
-    fn rows(&mut self, features: Tensor<2>) -> Result<Vec<f32>> {
-        let [_, width] = features.dims();
-        let rows = host(features)?;
-        let is_bad = |row: &&[f32]| !row.iter().all(|value| value.is_finite());
-        self.not_finite += rows.chunks_exact(width.max(1)).filter(is_bad).count() as u64;
-        Ok(rows)
-    }
-
-    /// Appends a row for each caption that the tokenizer has ids for; one that it has none for is taken away.
-    fn append(
-        &mut self,
-        encoder: &Encoder,
-        tokenizer: &dyn Tokenizer,
-        captions: &mut [Option<String>],
-        writer: &mut EmbeddingWriter,
-    ) -> Result<()> {
-        let mut ids = Vec::new();
-        for caption in captions.iter_mut() {
-            let Some(text) = caption else { continue };
-            match tokenizer.tokenize(text) {
-                Ok(row) => ids.push(row),
-                Err(_) => {
-                    *caption = None;
-                    self.without_ids += 1;
-                }
-            }
-        }
-        let rows = match ids.is_empty() {
-            true => Vec::new(),
-            false => self.rows(encoder.rows(&ids)?)?,
-        };
-        Ok(writer.append_texts(&rows, captions)?)
-    }
-}
-
-/// Writes the embedding files.
+/// Writes the embedding files, or goes on with them.
 pub fn run(args: &EmbedArgs) -> Result {
-    let destination = Destination::open(&args.output, args.overwrite)?;
     let pictures = args
         .images
         .as_deref()
-        .map(|images| pictures(images, args))
+        .map(|images| pictures(images, &args.format))
         .transpose()?;
     let texts = args.texts.as_deref().map(captions).transpose()?;
-    let session = Session::open(&args.model, &args.preprocess, 0)?;
-    let encoder = session.encoder();
     let contents = match (&pictures, &texts) {
         (Some(_), Some(_)) => Contents::Both,
         (Some(pictures), None) if pictures.captioned => Contents::Paired,
         (Some(_), None) => Contents::Images,
         (None, _) => Contents::Texts,
     };
-    let width = session.loaded.config.embed_dim;
-    let mut writer = EmbeddingWriter::create(destination, width, contents)?;
-    let mut flaws = Flaws::default();
-    if let Some(pictures) = pictures {
-        let texts = (contents == Contents::Paired).then_some(&session);
-        embed_pictures(&encoder, pictures, texts, args, &mut writer, &mut flaws)?;
-    }
-    if let Some(texts) = texts {
-        let tokenizer = session.tokenizer()?;
-        let progress = Progress::new("embed", Some(texts.len() as u64), "captions");
-        for slice in texts.chunks(CAPTIONS) {
-            let mut captions: Vec<_> = slice.iter().cloned().map(Some).collect();
-            flaws.append(&encoder, tokenizer.as_ref(), &mut captions, &mut writer)?;
-            progress.inc(slice.len() as u64);
-        }
-        progress.finish();
-    }
-    let written = writer.finish()?;
-    if contents == Contents::Paired {
-        tell_missing_captions(args, written, flaws.without_ids);
-    }
-    if flaws.not_finite > 0 {
-        warn(format!(
-            "{} rows are not finite: they hold NaN or infinity",
-            flaws.not_finite
-        ));
-    }
-    if flaws.without_ids > 0 {
-        warn(format!(
-            "{} captions have no row: the tokenizer has no ids for them",
-            flaws.without_ids
-        ));
-    }
-    let mut out = Output::stdout();
-    for (rows, kind) in [(written.images, "pictures"), (written.texts, "captions")] {
-        if rows > 0 {
-            out.line(format_args!("{rows} {kind} in {}", args.output.display()))?;
-        }
-    }
-    out.finish()?;
-    Ok(Outcome::of(session.is_finite && flaws.not_finite == 0))
-}
-
-/// Says how many pictures came without a caption; those `without_ids` had one.
-fn tell_missing_captions(args: &EmbedArgs, written: Written, without_ids: u64) {
-    let missing = written.images - written.texts - without_ids;
-    let images = args.images.as_deref().unwrap_or_default();
-    match (missing, written.texts) {
-        (0, _) => {}
-        (_, 0) => note(format!("{images}: no captions, so pictures alone")),
-        _ => warn(format!(
-            "{missing} of {} pictures have no caption and no row in text_emb; row k there belongs to the k-th row of the metadata \
-             that has a caption",
-            written.images
+    let sessions = sessions(args)?;
+    let Some(first) = sessions.first() else {
+        return Err(CliError::Usage("--device: expected a device".into()));
+    };
+    let (width, is_finite) = (first.loaded.config.embed_dim, first.is_finite);
+    let total = total(pictures.as_ref(), texts.as_deref());
+    let source = pictures.as_ref().map(|pictures| &pictures.opened.source);
+    let (text_sum, fingerprint) = (
+        texts.as_deref().map(sum),
+        source.map(|source| source.fingerprint()),
+    );
+    let plan = Plan {
+        images: match source {
+            Some(source) => Arc::clone(source).partitions(args.partition_size)?,
+            None => Vec::new(),
+        },
+        texts: Arc::new(texts.unwrap_or_default()),
+        size: usize::try_from(args.partition_size).unwrap_or(usize::MAX),
+    };
+    let settings = Settings {
+        model: first.described(&args.model)?,
+        images: args.images.as_deref().map(|images| mask(&rooted(images))),
+        format: json!(args.format),
+        image_fingerprint: fingerprint,
+        texts: args.texts.as_ref().map(|path| path.display().to_string()),
+        text_fingerprint: text_sum,
+        width,
+        dtype: args.dtype.into(),
+        partition_size: args.partition_size,
+        partitions: plan.count(),
+        batch_size: args.loader.batch_size,
+        hashes: args.hash,
+        max_image_pixels: args.pictures.max_image_pixels,
+    };
+    let folder = Folder::open(&args.output, &settings, args.overwrite)?;
+    let before = folder.totals()?;
+    match before.whole {
+        0 => {}
+        whole if whole == before.count => note("all of it was embedded before"),
+        whole => note(format!(
+            "{whole} of {} partitions are there already",
+            before.count
         )),
     }
+    let progress = Progress::new("embed", total, contents.unit());
+    let rgb_first = pictures
+        .as_ref()
+        .is_some_and(|pictures| pictures.opened.rgb_first);
+    let embed = |session: Session| -> Result<()> {
+        let encoder = session.encoder();
+        let transform = |()| -> Result<Arc<Transform>> {
+            let (size, limits) = (encoder.image_size, args.pictures.limits());
+            Ok(eval_transform(
+                size,
+                &encoder.preprocess,
+                rgb_first,
+                limits,
+            )?)
+        };
+        let embedder = Embedder {
+            transform: pictures.as_ref().map(|_| transform(())).transpose()?,
+            tokenizer: &|| session.read_tokenizer(),
+            options: LoaderOptions {
+                workers: args.loader.workers,
+                // Whoever embeds a folder wants what is there, however little.
+                max_bad_share: 1.0,
+                hashes: args.hash,
+                ..LoaderOptions::new(
+                    args.loader.batch_size,
+                    encoder.image_size,
+                    Order::sequential(),
+                )
+            },
+            encoder,
+            width,
+            contents,
+            numbers: args.dtype.into(),
+            progress: &progress,
+        };
+        Ok(embedder.run(&folder, &plan)?)
+    };
+    on_each(sessions, embed)?;
+    progress.finish();
+    let totals = folder.totals()?;
+    if totals.is_complete() {
+        let is_empty = totals.sum.images.rows == 0 && !plan.images.is_empty();
+        if is_empty {
+            folder.discard()?;
+            return Err(without_row(source.map(|source| source.describe()), &totals).into());
+        }
+        folder.finish()?;
+    }
+    tell(args, contents, &totals);
+    show(args, &totals)?;
+    Ok(Outcome::of(is_finite && totals.sum.not_finite == 0))
 }
 
-fn embed_pictures(
-    encoder: &Encoder,
-    pictures: Pictures,
-    captioned: Option<&Session>,
-    args: &EmbedArgs,
-    writer: &mut EmbeddingWriter,
-    flaws: &mut Flaws,
-) -> Result<()> {
-    let Opened {
-        source, rgb_first, ..
-    } = pictures.opened;
-    let transform = eval_transform(
-        encoder.image_size,
-        &encoder.preprocess,
-        rgb_first,
-        args.pictures.limits(),
-    )?;
-    let options = LoaderOptions {
-        workers: args.loader.workers,
-        // Whoever embeds a folder wants what is there, however little.
-        max_bad_share: 1.0,
-        ..LoaderOptions::new(
-            args.loader.batch_size,
-            encoder.image_size,
-            Order::sequential(),
-        )
+/// The model on each device that was asked for.
+fn sessions(args: &EmbedArgs) -> Result<Vec<Session>> {
+    let devices = device::list(&args.model.device);
+    let open = |device: String| {
+        let model = ModelArgs {
+            device,
+            ..args.model.clone()
+        };
+        Session::open(&model, &args.preprocess, 0)
     };
-    // Without a tokenizer the loader asks for no caption, so a picture whose caption is missing keeps its row.
-    let mut loader = Loader::start(source, transform, None, &options)?;
-    let progress = Progress::new("embed", pictures.count, "pictures");
-    for batch in loader.by_ref() {
-        let mut batch = batch?;
-        let rows = flaws.rows(encoder.images(batch.images, batch.size))?;
-        writer.append_images(&rows, &batch.names)?;
-        if let Some(session) = captioned {
-            // Pictures alone need no tokenizer, and whether captions come shows as they come.
-            match batch.captions.iter().any(Option::is_some) {
-                true => {
-                    let tokenizer = session.tokenizer()?;
-                    flaws.append(encoder, tokenizer.as_ref(), &mut batch.captions, writer)?;
-                }
-                false => writer.append_texts(&[], &batch.captions)?,
-            }
-        }
-        progress.inc(batch.size as u64);
-    }
-    progress.finish();
-    let stats = loader.stats();
-    if stats.dropped() > 0 {
-        let problems = stats
-            .problems
-            .iter()
-            .filter(|(kind, _)| kind.drops_sample());
-        let problems: Vec<_> = problems
-            .map(|(kind, count)| format!("{count} {kind}"))
+    devices.into_iter().map(open).collect()
+}
+
+/// Works with each session on a thread of its own. One that fails leaves its partition to the others.
+fn on_each(sessions: Vec<Session>, work: impl Fn(Session) -> Result<()> + Sync) -> Result<()> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sessions
+            .into_iter()
+            .map(|session| scope.spawn(move || work(session)))
             .collect();
+        let ended = threads.into_iter().map(|thread| {
+            let panicked = |_| Err(EvalError::Device("its thread panicked".into()).into());
+            thread.join().unwrap_or_else(panicked)
+        });
+        ended.collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// How many samples there are, where that is known.
+fn total(pictures: Option<&Pictures>, texts: Option<&[String]>) -> Option<u64> {
+    let of_texts = texts.map_or(0, |texts| texts.len() as u64);
+    match pictures {
+        Some(pictures) => pictures.count.map(|count| count + of_texts),
+        None => Some(of_texts),
+    }
+}
+
+fn sum(texts: &[String]) -> u32 {
+    texts.iter().fold(0, |sum, text| {
+        let mut hasher = crc32fast::Hasher::new_with_initial(sum);
+        hasher.update(text.as_bytes());
+        hasher.update(b"\n");
+        hasher.finalize()
+    })
+}
+
+/// The error of a set of which no picture can be used.
+fn without_row(source: Option<String>, totals: &Totals) -> DataError {
+    let found = totals.sum.problems.iter();
+    let found: Vec<_> = found
+        .map(|(kind, count)| format!("{count} × {kind}"))
+        .collect();
+    DataError::NoSamples {
+        source_name: source.unwrap_or_default(),
+        found: match found.is_empty() {
+            true => "nothing at all".to_owned(),
+            false => found.join("; "),
+        },
+    }
+}
+
+/// Says what of the folder is not as one might expect.
+fn tell(args: &EmbedArgs, contents: Contents, totals: &Totals) {
+    let sum = &totals.sum;
+    let (dropped, reasons) = sum.dropped();
+    if dropped > 0 {
+        warn(format!("{dropped} samples have no row: {reasons}"));
+    }
+    if contents == Contents::Paired {
+        let missing = sum.images.rows - sum.texts.rows - sum.without_ids;
+        let images = args.images.as_deref().unwrap_or_default();
+        match (missing, sum.texts.rows) {
+            (0, _) => {}
+            (_, 0) => note(format!("{images}: no captions, so pictures alone")),
+            _ => warn(format!(
+                "{missing} of {} pictures have no caption and no row in text_emb; row k there belongs to the k-th row of the \
+                 metadata that has a caption",
+                sum.images.rows
+            )),
+        }
+    }
+    if sum.not_finite > 0 {
         warn(format!(
-            "{} samples have no row: {}",
-            stats.dropped(),
-            problems.join(", ")
+            "{} rows are not finite: they hold NaN or infinity",
+            sum.not_finite
         ));
     }
-    Ok(())
+    if sum.without_ids > 0 {
+        warn(format!(
+            "{} captions have no row: the tokenizer has no ids for them",
+            sum.without_ids
+        ));
+    }
+    let left = totals.count - totals.whole;
+    if left > 0 {
+        note(format!(
+            "{left} of {} partitions are still with other processes",
+            totals.count
+        ));
+    }
+}
+
+fn show(args: &EmbedArgs, totals: &Totals) -> Result<()> {
+    let mut out = Output::stdout();
+    let so_far = if totals.is_complete() { "" } else { " so far" };
+    let sum = &totals.sum;
+    for (rows, kind) in [(sum.images.rows, "pictures"), (sum.texts.rows, "captions")] {
+        if rows > 0 {
+            out.line(format_args!(
+                "{rows} {kind} in {}{so_far}",
+                args.output.display()
+            ))?;
+        }
+    }
+    out.finish()
 }
 
 /// A folder of pictures, or anything that has pictures with or without captions.
-fn pictures(images: &str, args: &EmbedArgs) -> Result<Pictures> {
+pub(super) fn pictures(images: &str, format: &DataFormatArgs) -> Result<Pictures> {
     let path = Path::new(images);
-    let mut options = args.format.options(None);
+    let mut options = format.options(None);
     options.csv.columns.needs_captions = false;
+    options.csv.columns.carried = true;
+    options.keys.carried = true;
     let kind = DatasetKind::parse(&options.dataset_type, images);
     if path.is_dir() && options.dataset_type == "auto" {
         // Whoever names a folder wants the pictures in it; only where there is none, what else may hold some.

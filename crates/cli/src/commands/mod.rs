@@ -7,9 +7,11 @@ mod convert;
 mod data;
 mod embed;
 mod eval;
+mod index;
 mod inspect;
 mod pictures;
 mod plan;
+mod search;
 mod session;
 mod tokens;
 pub mod train;
@@ -26,6 +28,8 @@ pub fn run(command: Command) -> Result {
         Command::Classify(args) => classify::run(&args),
         Command::Caption(args) => caption::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Search(args) => search::run(&args),
+        Command::Index(args) => index::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Tokens(args) => tokens::run(&args),

@@ -122,7 +122,7 @@ fn scheme(path: &Path) -> Option<&str> {
 }
 
 /// A picture's file as the model wants it.
-fn planes(path: &Path, encoder: &Encoder, limits: Limits) -> Result<Vec<u8>> {
+pub fn planes(path: &Path, encoder: &Encoder, limits: Limits) -> Result<Vec<u8>> {
     let fail = |source| CliError::Picture {
         path: path.to_owned(),
         source,

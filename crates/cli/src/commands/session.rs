@@ -1,12 +1,14 @@
 //! A model as the shared flags ask for it.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use openclip_data::error::DataError;
 use openclip_data::tokenizer::{self, Tokenizer};
 use openclip_eval::Encoder;
+use openclip_eval::embeddings::{EmbeddingModel, fingerprint};
 use openclip_model::factory::{self, Loaded};
 use openclip_model::hub::CacheDirs;
 use openclip_model::{device, finite, params, registry};
@@ -66,6 +68,22 @@ impl Session {
         })
     }
 
+    /// What vectors of this model are remembered by; `args` are those that it was opened with.
+    pub fn described(&self, args: &ModelArgs) -> Result<EmbeddingModel> {
+        Ok(EmbeddingModel {
+            model: rooted(&args.model),
+            pretrained: args.pretrained.as_deref().map(rooted),
+            precision: self.precision.name().to_owned(),
+            force_image_size: args.force_image_size.clone(),
+            force_context_length: args.force_context_length,
+            quick_gelu: args.quick_gelu(),
+            int8_linear: args.int8_linear,
+            custom_text: args.force_custom_text,
+            preprocess: (&self.loaded.preprocess).into(),
+            weights: fingerprint(&self.loaded.model)?,
+        })
+    }
+
     /// What feeds the model.
     pub fn encoder(&self) -> Encoder {
         let encoder = Encoder::of(&self.loaded, &self.device, self.precision.compute());
@@ -77,6 +95,11 @@ impl Session {
 
     /// The model's tokenizer, which is read when it is first asked for.
     pub fn tokenizer(&self) -> Result<Arc<dyn Tokenizer>> {
+        Ok(self.read_tokenizer()?)
+    }
+
+    /// The same, with the error of the library.
+    pub fn read_tokenizer(&self) -> std::result::Result<Arc<dyn Tokenizer>, DataError> {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(Arc::clone(tokenizer));
         }
@@ -84,6 +107,23 @@ impl Session {
         let caches = CacheDirs::new(self.cache_dir.as_deref());
         let tokenizer = tokenizer::for_model_in(&self.loaded.config, dir, &caches)?;
         Ok(Arc::clone(self.tokenizer.get_or_init(|| tokenizer)))
+    }
+}
+
+/// The path of what is on the disk so that it can be found from any folder; other names as they are.
+pub fn rooted(name: &str) -> String {
+    let (before, path) = match name.strip_prefix("local-dir:") {
+        Some(path) => ("local-dir:", path),
+        None => ("", name),
+    };
+    // `FILE:ENTRY` is a part of a file.
+    let (file, entry) = match path.rsplit_once(':') {
+        Some((file, _)) if !Path::new(path).exists() => path.split_at(file.len()),
+        _ => (path, ""),
+    };
+    match std::path::absolute(file) {
+        Ok(absolute) if absolute.exists() => format!("{before}{}{entry}", absolute.display()),
+        _ => name.to_owned(),
     }
 }
 

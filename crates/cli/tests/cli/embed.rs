@@ -4,18 +4,11 @@ use std::fs;
 
 use crate::support::{Ran, Room, dot, read_metadata, read_npy};
 
+const MODEL: [&str; 4] = ["--model", "tiny.json", "--pretrained", "tiny.safetensors"];
+
 fn embed(room: &Room, more: &[&str]) -> Ran {
-    let weights = [
-        "embed",
-        "--model",
-        "tiny.json",
-        "--pretrained",
-        "tiny.safetensors",
-        "--output",
-        "out",
-        "--overwrite",
-    ];
-    room.run(&[&weights[..], more].concat())
+    let output = ["--output", "out", "--overwrite"];
+    room.run(&[&["embed"], &MODEL[..], &output, more].concat())
 }
 
 fn names(room: &Room) -> Vec<String> {
@@ -114,12 +107,12 @@ fn only_bad_pictures_are_an_error_and_leave_no_file() {
     room.write("set/a.png", "");
     let error = embed(&room, &["--images", "set"]).error(1);
     assert!(error.contains("no usable sample"), "{error}");
-    assert!(
-        fs::read_dir(room.path("out/img_emb"))
-            .unwrap()
-            .next()
-            .is_none()
-    );
+    assert!(!room.path("out/img_emb").exists());
+    // The next run begins anew.
+    room.picture("set/a.png", [1, 2, 3]);
+    let again = room.run(&[&["embed", "--images", "set", "--output", "out"], &MODEL[..]].concat());
+    again.ok();
+    assert_eq!(names(&room), ["a.png"]);
 }
 
 #[test]
@@ -190,4 +183,93 @@ fn inputs_that_are_not_there() {
     let error = embed(&room, &["--images", "red.png"]).error(2);
     assert!(error.contains("expected a folder"), "{error}");
     assert!(!room.path("out").exists());
+}
+
+#[test]
+fn partitions_together_are_one() {
+    let room = Room::new();
+    let mut rows = String::from("filepath\ttitle\n");
+    for at in 0..7 {
+        room.picture(&format!("set/{at}.png"), [at * 30, 200 - at * 20, 90]);
+        rows += &format!("set/{at}.png\tpicture {at}\n");
+    }
+    room.write("pairs.csv", rows);
+    embed(&room, &["--images", "pairs.csv"]).ok();
+    let whole = (images(&room), texts(&room), names(&room));
+    let parts = ["--images", "pairs.csv", "--partition-size", "3"];
+    let ran = embed(&room, &parts).ok();
+    assert!(
+        ran.stdout
+            .starts_with("7 pictures in out\n7 captions in out"),
+        "{}",
+        ran.stdout
+    );
+    let part = |kind: &str, at| read_npy(&room.path(&format!("out/{kind}/{kind}_{at}.npy")));
+    let all = |kind| [0, 1, 2].map(|at| part(kind, at)).concat();
+    let near = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+        assert_eq!(a.len(), b.len());
+        assert!(a.iter().zip(b).all(|(a, b)| dot(a, b) > 1.0 - 1e-5));
+    };
+    near(&all("img_emb"), &whole.0);
+    near(&all("text_emb"), &whole.1);
+    assert_eq!(names(&room), whole.2[..3]);
+    // Nothing is left to do.
+    let again = room
+        .run(&[&["embed", "--output", "out"], &MODEL[..], &parts].concat())
+        .ok();
+    assert!(
+        again.stderr.contains("all of it was embedded before"),
+        "{}",
+        again.stderr
+    );
+}
+
+#[test]
+fn half_of_the_room_for_vectors() {
+    let room = Room::new();
+    room.write("list.csv", "filepath\nred.png\ngreen.png\n");
+    embed(&room, &["--images", "list.csv"]).ok();
+    let wide = images(&room);
+    embed(&room, &["--images", "list.csv", "--dtype", "float16"]).ok();
+    let bytes = fs::read(room.path("out/img_emb/img_emb_0.npy")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes[..128]).contains("'<f2'"));
+    assert_eq!(bytes.len(), 128 + 2 * 2 * 16);
+    let narrow: Vec<f32> = bytes[128..]
+        .chunks(2)
+        .map(|half| half_to_f32([half[0], half[1]]))
+        .collect();
+    for (narrow, wide) in narrow.iter().zip(wide.concat()) {
+        assert!((narrow - wide).abs() < 1e-3, "{narrow} {wide}");
+    }
+}
+
+/// A float16 number that is not subnormal.
+fn half_to_f32(bytes: [u8; 2]) -> f32 {
+    let bits = u32::from(u16::from_le_bytes(bytes));
+    let exponent = (bits >> 10 & 31) as i32 - 15;
+    let mantissa = 1.0 + (bits & 1023) as f32 / 1024.0;
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    sign * mantissa * 2f32.powi(exponent)
+}
+
+#[test]
+fn shards_are_never_parted() {
+    let room = Room::new();
+    for shard in 0..3 {
+        let mut tar = tar::Builder::new(Vec::new());
+        for at in 0..2 {
+            let png = fs::read(room.path("red.png")).unwrap();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(png.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, format!("{shard}{at}.png"), png.as_slice())
+                .unwrap();
+        }
+        room.write(&format!("s-{shard}.tar"), tar.into_inner().unwrap());
+    }
+    let shards = ["--images", "s-{0..2}.tar", "--partition-size", "20000"];
+    embed(&room, &shards).ok();
+    // Nobody says how many samples they have.
+    assert_eq!(images(&room).len(), 4);
+    assert_eq!(read_npy(&room.path("out/img_emb/img_emb_1.npy")).len(), 2);
 }

@@ -15,6 +15,8 @@ mod data;
 mod embed;
 mod eval;
 #[cfg(unix)]
+mod embed_kill;
+#[cfg(unix)]
 mod faults;
 #[cfg(feature = "hub")]
 mod hub;
@@ -28,6 +30,7 @@ mod regression;
 mod remote;
 #[cfg(all(unix, feature = "cloud"))]
 mod remote_shards;
+mod search;
 mod shards;
 mod snapshots;
 mod usage;

@@ -5,12 +5,14 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 12] = [
+pub const COMMANDS: [&str; 14] = [
     "models",
     "info",
     "classify",
     "caption",
     "embed",
+    "search",
+    "index",
     "eval",
     "tokens",
     "convert",

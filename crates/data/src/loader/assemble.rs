@@ -180,6 +180,7 @@ impl Assembler {
         batch.tokens.extend_from_slice(&sample.tokens);
         batch.names.push(sample.name);
         batch.captions.push(sample.caption);
+        batch.fields.push(sample.fields);
         batch.labels.extend(sample.label);
         batch.timing += sample.timing;
         batch.size += 1;

@@ -2,6 +2,7 @@
 
 use super::stats::Timing;
 use crate::image::Erasure;
+use crate::source::Fields;
 
 /// Samples side by side.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,8 @@ pub struct Batch {
     pub names: Vec<String>,
     /// Captions, `size` of them, where the source has one.
     pub captions: Vec<Option<String>>,
+    /// What else is said of each, where the source carries it along.
+    pub fields: Vec<Fields>,
     /// Class indices, `size` of them; empty for sources without classes.
     pub labels: Vec<usize>,
     /// How many samples there are.

@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::stats::Timing;
 use crate::error::DataError;
 use crate::image::Erasure;
-use crate::source::{Problem, Sample};
+use crate::source::{Fields, Problem, Sample};
 
 /// A sample on its way to a worker.
 pub(super) struct Job {
@@ -54,6 +54,7 @@ pub(super) struct Ready {
     pub name: String,
     pub caption: Option<String>,
     pub label: Option<usize>,
+    pub fields: Fields,
     pub bytes: u64,
     pub timing: Timing,
 }

@@ -101,6 +101,7 @@ impl Loader {
             transform,
             tokenizer,
             order: options.order,
+            hashes: options.hashes,
             image_bytes: 3 * options.image_size[0] * options.image_size[1],
             budget: Arc::clone(&budget),
             activities: Arc::clone(&activities),
@@ -176,6 +177,12 @@ impl Loader {
                 }
             }
         }
+    }
+
+    /// Whether the source was read to its end: what is still to come is on its way.
+    pub fn is_read(&self) -> bool {
+        // The reader is started last.
+        self.threads.last().is_none_or(JoinHandle::is_finished)
     }
 
     /// What was done so far.

@@ -29,6 +29,8 @@ pub struct LoaderOptions {
     pub max_bad_share: f64,
     /// Samples to see before the share is judged; a pass that ends earlier is judged at its end.
     pub bad_share_after: u64,
+    /// The SHA-256 of each sample's encoded picture goes along with it, as `sha256`.
+    pub hashes: bool,
     /// How long a caller waits for a batch before it is told what for; after twice the time it is told again, and so on.
     pub stall_after: Duration,
 }
@@ -52,6 +54,7 @@ impl LoaderOptions {
             start_cursor: 0,
             max_bad_share: 0.5,
             bad_share_after: 1000,
+            hashes: false,
             stall_after: Duration::from_secs(30),
         }
     }

@@ -4,6 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use super::activity::{Activities, Stage};
 use super::budget::Budget;
 use super::message::{Body, Job, Message, Outcome, Ready};
@@ -11,7 +13,7 @@ use super::stats::Timing;
 use crate::error::panic_message;
 use crate::image::Transform;
 use crate::source::order::Stream;
-use crate::source::{Order, Problem, ProblemKind, Sample};
+use crate::source::{Field, Order, Problem, ProblemKind, Sample};
 use crate::storage::Watch;
 use crate::tokenizer::Tokenizer;
 
@@ -19,6 +21,8 @@ pub(super) struct Worker {
     pub transform: Arc<Transform>,
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     pub order: Order,
+    /// The hash of the encoded picture goes along.
+    pub hashes: bool,
     /// Bytes of a transformed image.
     pub image_bytes: usize,
     pub budget: Arc<Budget>,
@@ -81,6 +85,7 @@ impl Worker {
             image,
             caption,
             label,
+            mut fields,
             shard,
         } = sample;
         let bad = |kind, reason: String| {
@@ -122,6 +127,9 @@ impl Worker {
         let mut erased = Vec::new();
         match &encoded {
             Some(encoded) => {
+                if self.hashes {
+                    fields.push("sha256".into(), Some(Field::Text(sha256(encoded))));
+                }
                 let mut rng = self.order.rng(Stream::Augmentation, index);
                 match (self.transform)(encoded, &mut rng, &mut pixels) {
                     Ok(drawn) => erased = drawn,
@@ -152,8 +160,15 @@ impl Worker {
             name,
             caption,
             label,
+            fields,
             bytes,
             timing,
         }))
     }
+}
+
+/// In hexadecimal digits.
+fn sha256(bytes: &[u8]) -> String {
+    let digits = Sha256::digest(bytes);
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }

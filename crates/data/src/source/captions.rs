@@ -60,6 +60,7 @@ impl Table for Captions {
             name: name.to_owned(),
             caption: (!caption.is_empty()).then(|| caption.to_owned()),
             label: None,
+            fields: Default::default(),
             shard: None,
         })
     }

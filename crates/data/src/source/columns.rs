@@ -9,6 +9,8 @@ pub struct Columns {
     pub caption: Option<String>,
     /// Whether a table without any of the usual caption columns is an error. A column that is named has to be there.
     pub needs_captions: bool,
+    /// The other columns go along with the samples.
+    pub carried: bool,
 }
 
 impl Default for Columns {
@@ -17,6 +19,7 @@ impl Default for Columns {
             image: None,
             caption: None,
             needs_captions: true,
+            carried: false,
         }
     }
 }
@@ -131,6 +134,7 @@ mod tests {
             image: Some("photo".into()),
             caption: Some("Text".into()),
             needs_captions: false,
+            carried: false,
         };
         let names = ["photo", "image", "Text"];
         assert_eq!(found(&names, &named, &OF_FILES).0, "photo");

@@ -1,11 +1,13 @@
 //! Pairs of image path or address and caption in a CSV or TSV file with a header.
 
+mod others;
 mod rows;
 mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use self::others::Others;
 use self::rows::{Row, Rows, fault};
 use super::beside::Beside;
 use super::columns::{Columns, OF_CSV};
@@ -45,9 +47,19 @@ impl Default for CsvFormat {
 pub struct Csv {
     path: PathBuf,
     rows: Pairs,
-    /// Where each file's rows begin, and where its pictures are.
-    files: Vec<(usize, Beside)>,
+    files: Vec<File>,
     is_captioned: bool,
+}
+
+/// The rows of one of the files.
+#[derive(Clone, Debug)]
+struct File {
+    /// Where they begin.
+    first: usize,
+    /// Where its pictures are.
+    pictures: Beside,
+    /// Its other columns, where they go along.
+    others: Others,
 }
 
 impl Csv {
@@ -110,11 +122,21 @@ impl Csv {
         };
         self.is_captioned |= header.caption.is_some();
         let first = self.rows.len();
+        let mut others = Others::default();
+        if format.columns.carried {
+            let used = [Some(header.image), header.caption];
+            others = Others::new(&names, |column| used.contains(&Some(column)));
+        }
         while rows.read(&mut row).map_err(malformed)? {
             self.add(&row, &header).map_err(malformed)?;
+            others.add(&row).map_err(malformed)?;
         }
         let pictures = Beside::learn(place, self.rows.names(first));
-        self.files.push((first, pictures));
+        self.files.push(File {
+            first,
+            pictures,
+            others,
+        });
         Ok(())
     }
 
@@ -198,13 +220,18 @@ impl Table for Csv {
 
     fn item(&self, index: usize) -> Item {
         let (name, caption) = self.rows.get(index);
-        let file = self.files.partition_point(|(first, _)| *first <= index);
-        let (_, pictures) = &self.files[file - 1];
+        let file = self.files.partition_point(|file| file.first <= index);
+        let File {
+            first,
+            pictures,
+            others,
+        } = &self.files[file - 1];
         Item::Sample(Sample {
             image: pictures.find(name),
             name: name.to_owned(),
             caption: (!caption.is_empty()).then(|| caption.to_owned()),
             label: None,
+            fields: others.of(index - first),
             shard: None,
         })
     }

@@ -130,6 +130,7 @@ impl Table for Files {
             image: ImageData::Path(self.root.join(path)),
             caption: None,
             label: None,
+            fields: Default::default(),
         })
     }
 

@@ -12,7 +12,9 @@ use regex::Regex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::keys::{Draw, Keys};
-use super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
+use super::{
+    Fields, ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample, json_caption,
+};
 
 #[allow(
     clippy::expect_used,
@@ -44,6 +46,8 @@ pub(crate) enum Role {
     Image(usize),
     /// A caption, with the place of its suffix among those of [`Keys`].
     Caption(usize),
+    /// What goes along with its sample, and nothing else.
+    Fields,
     /// Nothing that is used: its bytes need not be read.
     Other,
     /// It belongs to no sample.
@@ -55,7 +59,7 @@ impl Role {
     fn part(self) -> Parts {
         match self {
             Self::Image(_) => 1,
-            Self::Other => 2,
+            Self::Fields | Self::Other => 2,
             // Whoever names more suffixes than there are bits has the last ones share one.
             Self::Caption(place) => CAPTION << place.min(CAPTION.leading_zeros() as usize),
             Self::Foreign => 0,
@@ -76,6 +80,10 @@ pub(crate) struct Group {
     duplicate: bool,
     image: Option<(usize, Vec<u8>)>,
     caption: Option<(usize, Vec<u8>)>,
+    /// The document of what goes along.
+    fields: Option<Vec<u8>>,
+    /// Whether the member at hand is that document.
+    is_carried: bool,
     /// Which parts have come, see [`Role::part`].
     parts: Parts,
     /// Whether its image or caption is a link to another member.
@@ -119,6 +127,8 @@ impl<'a> Grouper<'a> {
             duplicate: repeated,
             image: None,
             caption: None,
+            fields: None,
+            is_carried: false,
             parts: 0,
             has_link: false,
             too_large: None,
@@ -134,8 +144,10 @@ impl<'a> Grouper<'a> {
         ) {
             (Some(place), _) => Role::Image(place),
             (_, Some(place)) => Role::Caption(place),
+            _ if self.keys.is_carried(&suffix) => Role::Fields,
             _ => Role::Other,
         };
+        group.is_carried = self.keys.is_carried(&suffix);
         group.suffixes.insert(suffix);
         if role == Role::Other {
             group.parts |= role.part();
@@ -146,10 +158,13 @@ impl<'a> Grouper<'a> {
     /// Gives the last member its bytes.
     pub fn content(&mut self, role: Role, bytes: Vec<u8>) {
         if let Some(group) = self.with_part(role) {
+            if group.is_carried {
+                group.fields = Some(bytes.clone());
+            }
             match role {
                 Role::Image(place) => group.image = Some((place, bytes)),
                 Role::Caption(place) => group.caption = Some((place, bytes)),
-                Role::Other | Role::Foreign => {}
+                Role::Fields | Role::Other | Role::Foreign => {}
             }
         }
     }
@@ -163,7 +178,9 @@ impl<'a> Grouper<'a> {
 
     /// Says that the last member has too many bytes to be read.
     pub fn too_large(&mut self, role: Role, bytes: u64) {
-        if let Some(group) = self.with_part(role) {
+        if let Some(group) = self.with_part(role)
+            && role != Role::Fields
+        {
             group.too_large = Some(bytes);
         }
     }
@@ -220,6 +237,11 @@ impl Group {
             let reason = "a member occurs twice; the second starts another sample".to_owned();
             items.push(problem(ProblemKind::DuplicateKey, reason));
         }
+        // A document that cannot be read says nothing; as a caption it is told of above.
+        let fields = self
+            .fields
+            .and_then(|bytes| json_caption::parse(&bytes).ok());
+        let fields = fields.map(Fields::of_object).unwrap_or_default();
         let members = || listed(&self.suffixes) + if self.has_link { LINK } else { "" };
         let caption = match self.caption {
             Some((place, bytes)) => keys.read(place, bytes, draw, &self.key),
@@ -241,6 +263,7 @@ impl Group {
                 image: ImageData::Encoded(bytes),
                 caption,
                 label: None,
+                fields,
             }),
         });
         items
@@ -284,7 +307,7 @@ fn part_names(parts: Parts, keys: &Keys) -> String {
         .map(|role| match role {
             Role::Image(_) => "image".to_owned(),
             Role::Caption(place) => keys.caption_name(place),
-            Role::Other | Role::Foreign => "other members".to_owned(),
+            Role::Fields | Role::Other | Role::Foreign => "other members".to_owned(),
         });
     let names: Vec<String> = names.collect();
     names.join(" and ")

@@ -266,6 +266,7 @@ impl Table for ImageFolder {
             image: ImageData::Path(path),
             caption: None,
             label: Some(label),
+            fields: Default::default(),
         })
     }
 

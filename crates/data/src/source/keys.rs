@@ -30,6 +30,8 @@ pub struct KeyOptions {
     pub json_text_key_probs: Vec<f64>,
     /// Samples without caption are of no use.
     pub needs_caption: bool,
+    /// What the `.json` of a sample says goes along with it.
+    pub carried: bool,
 }
 
 /// The members that make a sample, and where its caption is.
@@ -42,6 +44,7 @@ pub(crate) struct Keys {
     /// Captions were asked for by a flag; then blank ones count as missing, as on OpenCLIP's main branch.
     is_asked: bool,
     needs_caption: bool,
+    carried: bool,
 }
 
 impl Default for Keys {
@@ -53,6 +56,7 @@ impl Default for Keys {
             weights: Vec::new(),
             is_asked: false,
             needs_caption: false,
+            carried: false,
         }
     }
 }
@@ -63,6 +67,7 @@ impl Keys {
     pub fn new(options: &KeyOptions) -> Result<Self, DataError> {
         let mut keys = Self {
             needs_caption: options.needs_caption,
+            carried: options.carried,
             ..Self::default()
         };
         // The empty text is no answer to either, as in OpenCLIP.
@@ -103,6 +108,11 @@ impl Keys {
         self.captions.iter().position(|known| known == suffix)
     }
 
+    /// Whether the member of that suffix says what goes along with its sample.
+    pub fn is_carried(&self, suffix: &str) -> bool {
+        self.carried && suffix == JSON
+    }
+
     /// What the caption with the suffix at `place` is called in messages.
     pub fn caption_name(&self, place: usize) -> String {
         match (place, self.captions.get(place)) {
@@ -115,6 +125,7 @@ impl Keys {
     pub fn mark(&self) -> Option<String> {
         let usual = Self {
             needs_caption: self.needs_caption,
+            carried: self.carried,
             ..Self::default()
         };
         let Self {

@@ -166,6 +166,15 @@ impl Source for Mix {
         hasher.finalize()
     }
 
+    /// Those of the parts, one behind another.
+    fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend(Arc::clone(&part.source).partitions(size)?);
+        }
+        Ok(all)
+    }
+
     fn pass(
         &self,
         order: &Order,

@@ -15,7 +15,8 @@
 //! | [`synthetic`] | black images, for smoke runs and benchmarks |
 //!
 //! `packed` opens files and takes gzip, zstd, bzip2 and xz off; [`litter`] knows what systems leave among people's files. Sources whose
-//! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair.
+//! samples are numbered implement [`table::Table`]; the order is then [`table`]'s affair. [`partition`] cuts a source into parts; [`fields`] is
+//! what a sample brings beside picture and caption.
 
 mod beside;
 pub mod braces;
@@ -24,6 +25,7 @@ mod coco;
 pub(crate) mod columnar;
 pub mod columns;
 pub mod csv;
+pub mod fields;
 pub mod files;
 mod flickr;
 pub mod folder;
@@ -39,6 +41,7 @@ pub mod open;
 pub mod order;
 mod packed;
 mod pairs;
+pub mod partition;
 pub mod shard;
 pub mod shard_index;
 pub mod sharded;
@@ -62,6 +65,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::storage::{Patience, Place, Watch, mask};
+pub use fields::{Field, Fields};
 pub use order::Order;
 
 /// Largest encoded image or caption that is read: larger files and members are skipped as unreadable, so that a
@@ -114,6 +118,13 @@ pub trait Source: Send + Sync {
         }
     }
 
+    /// The source in parts of about `size` samples, which follow one another in the order of the input. Numbered samples are parted
+    /// anywhere, shards between one and the next.
+    ///
+    /// # Errors
+    /// When what says how large shards are is malformed.
+    fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError>;
+
     /// Pushes every item of one pass over the samples of `order.rank`. `pass` counts from zero within the epoch: an
     /// epoch that needs more samples than one pass has goes on with the next.
     ///
@@ -153,7 +164,7 @@ pub trait Sink {
 }
 
 /// One step of a pass. Every item, good or bad, counts one towards the cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     /// A sample to decode.
     Sample(Sample),
@@ -162,7 +173,7 @@ pub enum Item {
 }
 
 /// An encoded sample.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// The image's path, or its key in the shard.
     pub name: String,
@@ -174,6 +185,8 @@ pub struct Sample {
     pub caption: Option<String>,
     /// The class index, for sources with classes.
     pub label: Option<usize>,
+    /// What else is said of it, where that is carried along.
+    pub fields: Fields,
 }
 
 /// An image before decoding.
@@ -347,6 +360,7 @@ mod tests {
             image: ImageData::Black,
             caption: None,
             label: None,
+            fields: Fields::default(),
         };
         assert_eq!(sample.place(), "https://***@h/a.jpg?sv=1&sig=***");
         sample.shard = Some("t.parquet".into());

@@ -6,7 +6,7 @@
 //! the buffer.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use rand::Rng;
@@ -20,11 +20,13 @@ use super::shard::{Begun, Shard, fetch};
 use super::shard_index::{Entry, Extent, Recorder, ShardIndex};
 use super::shards::Shards;
 use super::shuffle::{Shuffle, ShuffleSize, Waiting};
-use super::{Item, Order, Sink, Source};
+use super::{Item, Order, Sink, Source, partition};
 use crate::error::DataError;
 
 /// Shards that are begun before the one at hand is done with.
 const AHEAD: usize = 2;
+/// Samples that a shard is taken to have where nothing says how many: as many as img2dataset puts into one.
+const USUAL_SIZE: u64 = 10_000;
 /// Samples of a shard that are read again together.
 const TOGETHER: usize = 64;
 
@@ -246,6 +248,32 @@ impl Source for Sharded {
         }
         hasher.update(self.sampling.mark.as_deref().unwrap_or_default().as_bytes());
         hasher.finalize()
+    }
+
+    fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        let said = match &self.sampling.sizes {
+            Some(shards) => shards.sizes()?,
+            None => None,
+        };
+        let sizes = self.shards.iter().enumerate().map(|(at, shard)| {
+            let said = said.as_ref().map(|sizes| sizes[at]);
+            said.or_else(|| shard.samples()).unwrap_or(USUAL_SIZE)
+        });
+        let runs = partition::runs(sizes, size).into_iter();
+        let part = |run: Range<usize>| -> Arc<dyn Source> {
+            let sampling = Sampling {
+                // They are those of all shards.
+                sizes: None,
+                weights: None,
+                ..self.sampling.clone()
+            };
+            Arc::new(Self {
+                shards: self.shards[run].to_vec(),
+                sampling,
+                ..Self::clone(&self)
+            })
+        };
+        Ok(runs.map(part).collect())
     }
 
     fn pass(

@@ -80,8 +80,10 @@ impl Shards {
         let Some(first) = self.places.first() else {
             return Ok(None);
         };
-        if let Some((place, text)) = beside(first, "sizes.json")? {
-            return self.sum_of_sizes(&place, &text).map(Some);
+        if let Some(sizes) = self.sizes()? {
+            return Ok(Some(
+                sizes.iter().fold(0, |sum, size| sum.saturating_add(*size)),
+            ));
         }
         let Some((place, text)) = beside(first, "__len__")? else {
             return Ok(None);
@@ -96,26 +98,37 @@ impl Shards {
         }
     }
 
-    fn sum_of_sizes(&self, path: &str, text: &[u8]) -> Result<u64, DataError> {
+    /// How many samples each shard holds by `sizes.json`; `None` when it is not there.
+    ///
+    /// # Errors
+    /// When the file is malformed or does not name a shard.
+    pub fn sizes(&self) -> Result<Option<Vec<u64>>, DataError> {
+        let Some(first) = self.places.first() else {
+            return Ok(None);
+        };
+        let Some((path, text)) = beside(first, "sizes.json")? else {
+            return Ok(None);
+        };
         let fail = |reason: String| DataError::ShardSizes {
-            path: path.to_owned(),
+            path: path.clone(),
             reason,
         };
         let sizes: HashMap<String, serde_json::Value> =
-            serde_json::from_slice(text).map_err(|error| fail(error.to_string()))?;
-        let mut sum = 0_u64;
-        for shard in &self.places {
+            serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
+        let of_shard = |shard: &Place| {
             let name = shard.file_name();
             let size = sizes
                 .get(&name)
                 .ok_or_else(|| fail(format!("no entry for {name}")))?;
             // OpenCLIP takes numbers and numbers in quotes.
             let size = size.as_u64().or_else(|| size.as_str()?.trim().parse().ok());
-            let total = size.and_then(|size| sum.checked_add(size));
-            sum = total
-                .ok_or_else(|| fail(format!("the entry for {name} is not a number of samples")))?;
-        }
-        Ok(sum)
+            size.ok_or_else(|| fail(format!("the entry for {name} is not a number of samples")))
+        };
+        self.places
+            .iter()
+            .map(of_shard)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 

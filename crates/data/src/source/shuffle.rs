@@ -282,6 +282,7 @@ mod tests {
                 image,
                 caption: None,
                 label: None,
+                fields: Default::default(),
             };
             assert!(shuffle.push(Item::Sample(sample)).is_continue());
             most = most.max(shuffle.held.len());
@@ -364,6 +365,7 @@ mod tests {
                 image: ImageData::Black,
                 caption: None,
                 label: None,
+                fields: Default::default(),
             };
             assert!(shuffle.push(Item::Sample(sample)).is_continue());
             assert!(shuffle.push(problem()).is_continue());

@@ -45,6 +45,7 @@ impl Table for Synthetic {
             image: ImageData::Black,
             caption: Some(CAPTION.into()),
             label: None,
+            fields: Default::default(),
         })
     }
 

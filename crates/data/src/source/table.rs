@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
 use super::order::Stream;
-use super::{Item, Order, Sink, Source};
+use super::{Item, Order, Sink, Source, partition};
 use crate::error::DataError;
 
 /// Samples that a fingerprint is taken of, at most.
@@ -29,7 +30,7 @@ pub trait Table: Send + Sync {
     fn describe(&self) -> String;
 }
 
-impl<T: Table> Source for T {
+impl<T: Table + 'static> Source for T {
     fn describe(&self) -> String {
         Table::describe(self)
     }
@@ -56,6 +57,10 @@ impl<T: Table> Source for T {
             hasher.update(sample.caption.unwrap_or_default().as_bytes());
         }
         hasher.finalize()
+    }
+
+    fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(partition::stretches(self, size))
     }
 
     fn pass(

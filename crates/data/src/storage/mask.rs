@@ -32,7 +32,7 @@ static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// `text` with `***` for what looks like a secret.
-pub(crate) fn mask(text: &str) -> String {
+pub fn mask(text: &str) -> String {
     SECRETS.replace_all(text, "$a$b$c$d***$z").into_owned()
 }
 

@@ -33,7 +33,7 @@ mod remote;
 pub mod store;
 mod stream;
 
-pub(crate) use mask::mask;
+pub use mask::mask;
 pub use place::{Place, Started};
 pub use store::{RemoteError, Store};
 pub use stream::{Patience, Stream, Watch};

@@ -242,7 +242,7 @@ fn figures(
 }
 
 /// The whole picture, made smaller where it is larger than [`Thumbnail::SIDE`].
-fn thumbnail(picture: Picture) -> Result<Picture, DataError> {
+pub(super) fn thumbnail(picture: Picture) -> Result<Picture, DataError> {
     let (width, height) = (picture.width(), picture.height());
     let longer = width.max(height);
     if longer <= Thumbnail::SIDE {

@@ -5,11 +5,13 @@
 //! * [`pack`] – into balanced tar shards
 //! * [`mod@bench`] – how fast each stage is
 //! * [`inspect`] – counts, sizes and captions, with [`histogram`] and [`pick`]
+//! * [`mod@fetch`] – pictures of a few samples by name
 //! * `sample` – one sample, read and decoded; `options`, `problems` – what all of them share
 //!
 //! Nothing here but [`mod@bench`] keeps more of a sample than its figures, so that the size of a set does not matter.
 
 pub mod bench;
+pub mod fetch;
 pub mod histogram;
 pub mod inspect;
 mod options;

@@ -1,5 +1,7 @@
 //! What a set of embedding files holds.
 
+use super::record::Record;
+
 /// Which embeddings a run produces. Row k of an array belongs to the k-th row of the metadata that has a value in its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
@@ -23,5 +25,23 @@ impl Contents {
     /// Whether texts may come.
     pub(super) fn has_texts(self) -> bool {
         self != Self::Images
+    }
+
+    /// What is counted, in the plural.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Images | Self::Paired => "pictures",
+            Self::Texts => "captions",
+            Self::Both => "pictures and captions",
+        }
+    }
+
+    /// How many of these a partition has.
+    pub(super) fn count(self, record: &Record) -> u64 {
+        match self {
+            Self::Images | Self::Paired => record.images.rows,
+            Self::Texts => record.texts.rows,
+            Self::Both => record.images.rows + record.texts.rows,
+        }
     }
 }

@@ -1,145 +1,223 @@
-//! The parquet table beside the arrays: `image_path` and `caption`, both nullable strings.
+//! The parquet table beside the arrays: `image_path` and `caption`, both nullable strings, and behind them the columns that the
+//! source carries along.
 
-use std::collections::VecDeque;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use openclip_data::source::{Field, Fields};
 use openclip_model::files::atomic::AtomicFile;
-use parquet::basic::Compression;
+use parquet::basic::{Compression, ConvertedType, Repetition, Type as Physical};
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::Type;
 
-use super::contents::Contents;
 use crate::error::EvalError;
 
-const SCHEMA: &str =
-    "message schema { OPTIONAL BYTE_ARRAY image_path (UTF8); OPTIONAL BYTE_ARRAY caption (UTF8); }";
-
-/// Rows per row group: the most strings held in memory while both columns arrive in step.
+/// Rows per row group.
 const GROUP: usize = 1 << 16;
+/// The columns that every table has.
+const PATH: &str = "image_path";
+const CAPTION: &str = "caption";
 
-pub(super) struct MetadataWriter {
-    file: SerializedFileWriter<AtomicFile>,
-    contents: Contents,
-    image_paths: VecDeque<Option<String>>,
-    captions: VecDeque<Option<String>>,
+/// The rows of a partition, which are written when all are there.
+pub(super) struct Metadata {
+    path: PathBuf,
+    image_paths: Vec<Option<Field>>,
+    captions: Vec<Option<Field>>,
+    others: Vec<(Arc<str>, Vec<Option<Field>>)>,
+    /// Rows that brought their columns.
+    described: usize,
 }
 
-impl MetadataWriter {
-    pub(super) fn create(path: &Path, contents: Contents) -> Result<Self, EvalError> {
-        let error = |source| EvalError::Parquet {
-            path: path.to_owned(),
-            source,
-        };
-        let schema = Arc::new(parse_message_type(SCHEMA).map_err(error)?);
-        let properties = Arc::new(
-            WriterProperties::builder()
-                .set_compression(Compression::SNAPPY)
-                .build(),
-        );
-        let file = AtomicFile::create(path).map_err(|error| EvalError::io(path, error))?;
-        let file = SerializedFileWriter::new(file, schema, properties).map_err(error)?;
-        Ok(Self {
-            file,
-            contents,
-            image_paths: VecDeque::new(),
-            captions: VecDeque::new(),
-        })
-    }
-
-    pub(super) fn image_paths<S: AsRef<str>>(&mut self, paths: &[S]) -> Result<(), EvalError> {
-        self.image_paths
-            .extend(paths.iter().map(|path| Some(path.as_ref().to_owned())));
-        self.write_full_groups()
-    }
-
-    pub(super) fn captions<S: AsRef<str>>(
-        &mut self,
-        captions: &[Option<S>],
-    ) -> Result<(), EvalError> {
-        let owned = |caption: &Option<S>| caption.as_ref().map(|text| text.as_ref().to_owned());
-        self.captions.extend(captions.iter().map(owned));
-        self.write_full_groups()
-    }
-
-    pub(super) fn finish(mut self) -> Result<(), EvalError> {
-        while !(self.image_paths.is_empty() && self.captions.is_empty()) {
-            self.write_group(GROUP)?;
-        }
-        let path = self.file.inner().path().to_owned();
-        match self.file.into_inner() {
-            Ok(file) => file.finish().map_err(|error| EvalError::io(&path, error)),
-            Err(source) => Err(EvalError::Parquet { path, source }),
+impl Metadata {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            image_paths: Vec::new(),
+            captions: Vec::new(),
+            others: Vec::new(),
+            described: 0,
         }
     }
 
-    /// A row is complete once every column that is still to come has it.
-    fn write_full_groups(&mut self) -> Result<(), EvalError> {
-        let complete = match self.contents {
-            Contents::Images => self.image_paths.len(),
-            Contents::Texts => self.captions.len(),
-            Contents::Both | Contents::Paired => self.image_paths.len().min(self.captions.len()),
-        };
-        for _ in 0..complete / GROUP {
-            self.write_group(GROUP)?;
-        }
-        Ok(())
+    pub(super) fn image_paths<S: AsRef<str>>(&mut self, paths: &[S]) {
+        let text = |path: &S| Some(Field::Text(path.as_ref().to_owned()));
+        self.image_paths.extend(paths.iter().map(text));
     }
 
-    /// Writes the next rows, at most `most`, as one row group.
-    fn write_group(&mut self, most: usize) -> Result<(), EvalError> {
-        let rows = self.image_paths.len().max(self.captions.len()).min(most);
-        let columns = [
-            take(&mut self.image_paths, rows),
-            take(&mut self.captions, rows),
+    pub(super) fn captions<S: AsRef<str>>(&mut self, captions: &[Option<S>]) {
+        let text = |text: &S| Field::Text(text.as_ref().to_owned());
+        let captions = captions.iter().map(|caption| caption.as_ref().map(text));
+        self.captions.extend(captions);
+    }
+
+    /// What the next pictures bring. A column that a row does not name is null there.
+    pub(super) fn fields(&mut self, rows: impl IntoIterator<Item = Fields>) {
+        for fields in rows {
+            for (name, value) in fields {
+                if [PATH, CAPTION].contains(&name.as_ref()) {
+                    continue;
+                }
+                let at = self.others.iter().position(|(known, _)| *known == name);
+                let at = at.unwrap_or_else(|| {
+                    self.others.push((name, Vec::new()));
+                    self.others.len() - 1
+                });
+                let values = &mut self.others[at].1;
+                values.resize(self.described, None);
+                values.push(value);
+            }
+            self.described += 1;
+        }
+    }
+
+    /// Writes the file. A column that is shorter than the others ends in nulls.
+    pub(super) fn finish(self) -> Result<(), EvalError> {
+        let rows = self.image_paths.len().max(self.captions.len());
+        let own = [
+            (PATH.into(), self.image_paths),
+            (CAPTION.into(), self.captions),
         ];
-        let written = write_row_group(&mut self.file, columns);
-        written.map_err(|source| EvalError::Parquet {
-            path: self.file.inner().path().to_owned(),
+        let columns = own
+            .into_iter()
+            .enumerate()
+            .chain(self.others.into_iter().map(|other| (2, other)));
+        let columns = columns.map(|(at, (name, mut values))| {
+            values.resize(rows, None);
+            Column {
+                kind: match at {
+                    0 | 1 => Kind::Text,
+                    _ => Kind::of(&values),
+                },
+                name,
+                values,
+            }
+        });
+        let columns: Vec<Column> = columns.collect();
+        let file = AtomicFile::create(&self.path);
+        let file = file.map_err(|error| EvalError::io(&self.path, error))?;
+        let written = write(file, rows, &columns).map_err(|source| EvalError::Parquet {
+            path: self.path.clone(),
             source,
-        })
+        })?;
+        written
+            .finish()
+            .map_err(|error| EvalError::io(&self.path, error))
     }
 }
 
-/// The strings of the next `rows` rows with their definition levels (1: a value, 0: null).
-fn take(column: &mut VecDeque<Option<String>>, rows: usize) -> (Vec<ByteArray>, Vec<i16>) {
-    let mut levels = vec![0; rows];
-    let mut values = Vec::with_capacity(rows);
-    for (level, text) in levels
-        .iter_mut()
-        .zip(column.drain(..rows.min(column.len())))
-    {
-        if let Some(text) = text {
-            *level = 1;
-            values.push(ByteArray::from(text.into_bytes()));
+struct Column {
+    name: Arc<str>,
+    kind: Kind,
+    values: Vec<Option<Field>>,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Int,
+    Float,
+    Text,
+}
+
+impl Kind {
+    /// The narrowest kind that holds all values; text, where there are none or they do not go together.
+    fn of(values: &[Option<Field>]) -> Self {
+        let kinds = values.iter().flatten().map(|value| match value {
+            Field::Bool(_) => Self::Bool,
+            Field::Int(_) => Self::Int,
+            Field::Float(_) => Self::Float,
+            Field::Text(_) => Self::Text,
+        });
+        let joined = kinds.reduce(|one, two| match (one, two) {
+            (one, two) if one == two => one,
+            (Self::Int, Self::Float) | (Self::Float, Self::Int) => Self::Float,
+            _ => Self::Text,
+        });
+        joined.unwrap_or(Self::Text)
+    }
+
+    fn column(self, name: &str) -> Result<Arc<Type>, ParquetError> {
+        let physical = match self {
+            Self::Bool => Physical::BOOLEAN,
+            Self::Int => Physical::INT64,
+            Self::Float => Physical::DOUBLE,
+            Self::Text => Physical::BYTE_ARRAY,
+        };
+        let column =
+            Type::primitive_type_builder(name, physical).with_repetition(Repetition::OPTIONAL);
+        let column = match self {
+            Self::Text => column.with_converted_type(ConvertedType::UTF8),
+            _ => column,
+        };
+        Ok(Arc::new(column.build()?))
+    }
+}
+
+fn write(file: AtomicFile, rows: usize, columns: &[Column]) -> Result<AtomicFile, ParquetError> {
+    let fields = columns
+        .iter()
+        .map(|column| column.kind.column(&column.name));
+    let schema = Type::group_type_builder("schema").with_fields(fields.collect::<Result<_, _>>()?);
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let schema = Arc::new(schema.build()?);
+    let mut file = SerializedFileWriter::new(file, schema, Arc::new(properties.build()))?;
+    for start in (0..rows).step_by(GROUP) {
+        let end = rows.min(start + GROUP);
+        let mut group = file.next_row_group()?;
+        for column in columns {
+            let missing = || ParquetError::General("fewer columns than the table has".to_owned());
+            let mut writer = group.next_column()?.ok_or_else(missing)?;
+            let values = &column.values[start..end];
+            // Whether there is a value (1) or not (0).
+            let levels: Vec<i16> = values
+                .iter()
+                .map(|value| i16::from(value.is_some()))
+                .collect();
+            let (there, levels) = (values.iter().flatten(), Some(levels.as_slice()));
+            match writer.untyped() {
+                ColumnWriter::BoolColumnWriter(writer) => {
+                    let values: Vec<bool> =
+                        there.map(|value| *value == Field::Bool(true)).collect();
+                    writer.write_batch(&values, levels, None)?;
+                }
+                ColumnWriter::Int64ColumnWriter(writer) => {
+                    let whole = |value: &Field| match value {
+                        Field::Int(value) => *value,
+                        _ => 0,
+                    };
+                    writer.write_batch(&there.map(whole).collect::<Vec<i64>>(), levels, None)?;
+                }
+                ColumnWriter::DoubleColumnWriter(writer) => {
+                    let number = |value: &Field| match value {
+                        Field::Int(value) => *value as f64,
+                        Field::Float(value) => *value,
+                        _ => f64::NAN,
+                    };
+                    writer.write_batch(&there.map(number).collect::<Vec<f64>>(), levels, None)?;
+                }
+                ColumnWriter::ByteArrayColumnWriter(writer) => {
+                    let values: Vec<ByteArray> = there.map(text).collect();
+                    writer.write_batch(&values, levels, None)?;
+                }
+                _ => return Err(missing()),
+            }
+            writer.close()?;
         }
+        group.close()?;
     }
-    (values, levels)
+    file.into_inner()
 }
 
-fn write_row_group(
-    file: &mut SerializedFileWriter<AtomicFile>,
-    columns: [(Vec<ByteArray>, Vec<i16>); 2],
-) -> Result<(), ParquetError> {
-    let mut group = file.next_row_group()?;
-    for (values, levels) in columns {
-        let Some(mut column) = group.next_column()? else {
-            return Err(ParquetError::General(
-                "the schema has fewer columns than the table".to_owned(),
-            ));
-        };
-        let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() else {
-            return Err(ParquetError::General(
-                "the schema has a column that is not a string".to_owned(),
-            ));
-        };
-        writer.write_batch(&values, Some(&levels), None)?;
-        column.close()?;
+fn text(value: &Field) -> ByteArray {
+    match value {
+        Field::Text(text) => text.as_str().into(),
+        Field::Bool(value) => value.to_string().as_str().into(),
+        Field::Int(value) => value.to_string().as_str().into(),
+        Field::Float(value) => value.to_string().as_str().into(),
     }
-    group.close()?;
-    Ok(())
 }

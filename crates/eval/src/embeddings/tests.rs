@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
-use super::*;
+use openclip_model::config::PreprocessConfig;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
-fn create(dir: &Path, width: usize, contents: Contents) -> Result<EmbeddingWriter, EvalError> {
-    EmbeddingWriter::create(Destination::open(dir, false)?, width, contents)
+use super::*;
+use crate::EvalError;
+
+fn create(dir: &Path, width: usize, contents: Contents) -> EmbeddingWriter {
+    let partition = Partition::new(dir, 0, 1);
+    EmbeddingWriter::new(partition, width, Numbers::Float32, contents)
 }
 
 fn metadata(dir: &Path) -> Vec<(Option<String>, Option<String>)> {
@@ -29,10 +33,14 @@ fn metadata(dir: &Path) -> Vec<(Option<String>, Option<String>)> {
     rows.collect()
 }
 
+fn rows(written: [Array; 2]) -> [u64; 2] {
+    written.map(|array| array.rows)
+}
+
 #[test]
 fn images_and_texts_of_different_number() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 2, Contents::Both).unwrap();
+    let mut writer = create(dir.path(), 2, Contents::Both);
     writer.append_images(&[1.0, 2.0], &["a.png"]).unwrap();
     writer
         .append_images(&[3.0, 4.0, 5.0, 6.0], &["b.png", "c.png"])
@@ -41,13 +49,7 @@ fn images_and_texts_of_different_number() {
         .append_texts(&[7.0, 8.0, 9.0, 10.0], &[Some("ein Hund"), Some("")])
         .unwrap();
     assert!(!dir.path().join("img_emb/img_emb_0.npy").exists());
-    assert_eq!(
-        writer.finish().unwrap(),
-        Written {
-            images: 3,
-            texts: 2
-        }
-    );
+    assert_eq!(rows(writer.finish().unwrap()), [3, 2]);
 
     let bytes = std::fs::read(dir.path().join("img_emb/img_emb_0.npy")).unwrap();
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
@@ -77,9 +79,30 @@ fn images_and_texts_of_different_number() {
 }
 
 #[test]
+fn half_of_the_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let partition = Partition::new(dir.path(), 7, 11);
+    let mut writer = EmbeddingWriter::new(partition, 2, Numbers::Float16, Contents::Images);
+    writer
+        .append_images(&[1.0, 1e-8, -0.333_3, 2049.0], &["a", "b"])
+        .unwrap();
+    let [images, _] = writer.finish().unwrap();
+    let bytes = std::fs::read(dir.path().join("img_emb/img_emb_07.npy")).unwrap();
+    assert!(String::from_utf8_lossy(&bytes[10..128]).contains("'<f2'"));
+    let values = bytes[128..]
+        .chunks(2)
+        .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32());
+    assert_eq!(
+        values.collect::<Vec<_>>(),
+        [1.0, 0.0, -0.333_251_95, 2048.0]
+    );
+    assert_eq!(images.crc32, crc32fast::hash(&bytes[128..]));
+}
+
+#[test]
 fn many_row_groups_and_texts_only() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 1, Contents::Texts).unwrap();
+    let mut writer = create(dir.path(), 1, Contents::Texts);
     let captions: Vec<String> = (0..150_000).map(|i| format!("caption {i}")).collect();
     for batch in captions.chunks(1000) {
         let batch: Vec<_> = batch.iter().map(Some).collect();
@@ -87,13 +110,7 @@ fn many_row_groups_and_texts_only() {
             .append_texts(&vec![0.5; batch.len()], &batch)
             .unwrap();
     }
-    assert_eq!(
-        writer.finish().unwrap(),
-        Written {
-            images: 0,
-            texts: 150_000
-        }
-    );
+    assert_eq!(rows(writer.finish().unwrap()), [0, 150_000]);
     assert!(!dir.path().join("img_emb").exists());
     let rows = metadata(dir.path());
     assert_eq!(rows.len(), captions.len());
@@ -107,7 +124,7 @@ fn many_row_groups_and_texts_only() {
 #[test]
 fn nothing_stays_behind_an_unfinished_writer() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 2, Contents::Images).unwrap();
+    let mut writer = create(dir.path(), 2, Contents::Images);
     writer.append_images(&[1.0, 2.0], &["a.png"]).unwrap();
     drop(writer);
     assert_eq!(
@@ -116,18 +133,13 @@ fn nothing_stays_behind_an_unfinished_writer() {
             .count(),
         0
     );
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("metadata"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert!(!dir.path().join("metadata").exists());
 }
 
 #[test]
 fn misuse_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 2, Contents::Images).unwrap();
+    let mut writer = create(dir.path(), 2, Contents::Images);
     assert!(matches!(
         writer.append_images(&[1.0; 3], &["a", "b"]),
         Err(EvalError::Rows {
@@ -142,8 +154,9 @@ fn misuse_is_an_error() {
     ));
     let file = dir.path().join("taken");
     std::fs::write(&file, "").unwrap();
+    let mut writer = create(&file, 2, Contents::Images);
     assert!(matches!(
-        create(&file, 2, Contents::Images),
+        writer.append_images(&[1.0; 2], &["a"]),
         Err(EvalError::Io { .. })
     ));
 }
@@ -151,7 +164,7 @@ fn misuse_is_an_error() {
 #[test]
 fn a_picture_without_a_caption_has_no_text_row() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 1, Contents::Paired).unwrap();
+    let mut writer = create(dir.path(), 1, Contents::Paired);
     for (name, caption) in [
         ("a", None),
         ("b", Some("cat")),
@@ -162,8 +175,7 @@ fn a_picture_without_a_caption_has_no_text_row() {
         let row: &[f32] = if caption.is_some() { &[2.0] } else { &[] };
         writer.append_texts(row, &[caption]).unwrap();
     }
-    let written = writer.finish().unwrap();
-    assert_eq!((written.images, written.texts), (4, 2));
+    assert_eq!(rows(writer.finish().unwrap()), [4, 2]);
     let row = |name: &str, caption: Option<&str>| (Some(name.into()), caption.map(str::to_owned));
     assert_eq!(
         metadata(dir.path()),
@@ -176,44 +188,191 @@ fn a_picture_without_a_caption_has_no_text_row() {
     );
 
     let bare = tempfile::tempdir().unwrap();
-    let mut writer = create(bare.path(), 1, Contents::Paired).unwrap();
+    let mut writer = create(bare.path(), 1, Contents::Paired);
     writer.append_images(&[1.0], &["a"]).unwrap();
     writer.append_texts(&[], &[None::<&str>]).unwrap();
-    assert_eq!(writer.finish().unwrap().texts, 0);
+    assert_eq!(rows(writer.finish().unwrap()), [1, 0]);
     assert!(!bare.path().join("text_emb").exists());
     assert_eq!(metadata(bare.path()), [row("a", None)]);
 }
 
-#[test]
-fn two_runs_never_stand_side_by_side() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut writer = create(dir.path(), 1, Contents::Both).unwrap();
-    writer.append_images(&[1.0], &["a"]).unwrap();
-    writer.append_texts(&[1.0], &[Some("x")]).unwrap();
-    // Another run starts into the same folder, and ends first.
-    let mut late = create(dir.path(), 1, Contents::Images).unwrap();
-    late.append_images(&[9.0], &["late"]).unwrap();
-    writer.finish().unwrap();
-    assert!(matches!(late.finish(), Err(EvalError::Taken { .. })));
+fn settings(partitions: usize) -> Settings {
+    Settings {
+        model: EmbeddingModel {
+            model: "tiny.json".into(),
+            pretrained: None,
+            precision: "fp32".into(),
+            force_image_size: None,
+            force_context_length: None,
+            quick_gelu: None,
+            int8_linear: false,
+            custom_text: false,
+            preprocess: (&PreprocessConfig::default()).into(),
+            weights: "00".into(),
+        },
+        images: Some("set".into()),
+        format: serde_json::Value::Null,
+        image_fingerprint: Some(1),
+        texts: None,
+        text_fingerprint: None,
+        width: 1,
+        dtype: Numbers::Float32,
+        partition_size: 1,
+        partitions,
+        batch_size: 1,
+        hashes: false,
+        max_image_pixels: 0,
+    }
+}
 
-    let refused = create(dir.path(), 1, Contents::Images).err().unwrap();
-    let text = refused.to_string();
+/// Writes the partition that is claimed next, and says which.
+fn work(folder: &Folder) -> Option<usize> {
+    let claim = folder.claim(|_| ()).unwrap()?;
+    let number = claim.number;
+    let partition = claim.partition.clone();
+    let mut writer = EmbeddingWriter::new(partition, 1, Numbers::Float32, Contents::Images);
+    writer.append_images(&[number as f32], &["a"]).unwrap();
+    let mut record = Record::default();
+    [record.images, record.texts] = writer.finish().unwrap();
+    claim.finish(&record).unwrap();
+    Some(number)
+}
+
+#[test]
+fn partitions_are_shared_and_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Folder::open(dir.path(), &settings(4), false);
+    let (one, two) = (open().unwrap(), open().unwrap());
+    let held = one.claim(|_| ()).unwrap().unwrap();
+    assert_eq!(
+        (held.number, work(&two), work(&one), work(&two)),
+        (0, Some(1), Some(2), Some(3))
+    );
+    assert!(work(&two).is_none());
+    assert_eq!(two.totals().unwrap().whole, 3);
+    // Who held it is gone, in the middle of a file.
+    let left = dir.path().join("img_emb/.img_emb_0.npy.abc.partial");
+    std::fs::write(&left, "half").unwrap();
+    drop(held);
+    let mut passed = 0;
+    let three = open().unwrap();
+    let claim = three
+        .claim(|record| passed += record.images.rows)
+        .unwrap()
+        .unwrap();
+    drop(claim);
+    assert_eq!(passed, 0);
+    assert_eq!(work(&two), Some(0));
+    assert!(!left.exists());
+    assert!(
+        three
+            .claim(|record| passed += record.images.rows)
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(passed, 4);
+    let totals = three.totals().unwrap();
+    assert!(totals.is_complete() && totals.sum.images.rows == 4);
+    let names = layout::files(&dir.path().join("partitions"), |_| true).unwrap();
+    assert_eq!(names.len(), 4, "{names:?}");
+}
+
+#[test]
+fn another_run_is_refused_until_it_may_replace() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |settings: &Settings, overwrite| Folder::open(dir.path(), settings, overwrite);
+    let first = open(&settings(2), false).unwrap();
+    let other = Settings {
+        dtype: Numbers::Float16,
+        ..settings(1)
+    };
+    // Others are at work.
+    let error = open(&other, false).unwrap_err().to_string();
+    assert!(error.contains("dtype \"float32\", partitions 2"), "{error}");
+    assert!(work(&first).is_some());
+    assert!(matches!(
+        open(&settings(2), true),
+        Err(EvalError::Busy { .. })
+    ));
+    assert!(work(&first).is_some());
+    drop(first);
+    let error = open(&other, false).unwrap_err().to_string();
+    assert!(error.contains("--overwrite"), "{error}");
+
+    std::fs::write(dir.path().join("img_emb/notes.txt"), "kept").unwrap();
+    let replacing = open(&other, true).unwrap();
+    assert!(matches!(open(&other, true), Err(EvalError::Busy { .. })));
+    assert_eq!(work(&replacing), Some(0));
+    assert!(dir.path().join("img_emb/img_emb_1.npy").exists());
+    drop(replacing);
+    // Killed before it could replace anything; it goes on.
+    let replacing = open(&other, true).unwrap();
+    assert!(work(&replacing).is_none());
+    replacing.finish().unwrap();
+    assert_eq!(Settings::read(dir.path()).unwrap(), Some(other.clone()));
+    assert!(!dir.path().join("img_emb/img_emb_1.npy").exists());
+    assert!(dir.path().join("img_emb/notes.txt").exists());
+    assert!(!dir.path().join(".next").exists());
+    assert!(open(&other, false).unwrap().totals().unwrap().is_complete());
+}
+
+#[test]
+fn files_of_another_hand_are_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("metadata")).unwrap();
+    std::fs::write(dir.path().join("metadata/metadata_0.parquet"), "").unwrap();
+    let error = Folder::open(dir.path(), &settings(1), false).unwrap_err();
+    let text = error.to_string();
     assert!(
         text.contains("metadata_0.parquet") && text.contains("--overwrite"),
         "{text}"
     );
-    assert_eq!(metadata(dir.path()).len(), 1);
+}
 
-    let replace = Destination::open(dir.path(), true).unwrap();
-    std::fs::write(dir.path().join("img_emb/img_emb_1.npy"), "of a larger run").unwrap();
-    std::fs::write(dir.path().join("img_emb/notes.txt"), "kept").unwrap();
-    let mut writer = EmbeddingWriter::create(replace, 1, Contents::Images).unwrap();
-    writer.append_images(&[2.0, 3.0], &["b", "c"]).unwrap();
-    assert!(dir.path().join("text_emb/text_emb_0.npy").exists());
+#[test]
+fn columns_of_the_source_go_along() {
+    use openclip_data::source::Field;
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = create(dir.path(), 1, Contents::Images);
+    let row = |fields: &[(&str, Option<Field>)]| {
+        let fields = fields
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()));
+        fields.collect::<openclip_data::source::Fields>()
+    };
+    let text = |text: &str| Some(Field::Text(text.into()));
+    writer.append_images(&[1.0, 2.0], &["a", "b"]).unwrap();
+    writer.append_fields([
+        row(&[
+            ("width", Some(Field::Int(3))),
+            ("mixed", Some(Field::Int(1))),
+            ("caption", text("x")),
+        ]),
+        row(&[
+            ("width", None),
+            ("score", Some(Field::Float(0.5))),
+            ("mixed", text("two")),
+        ]),
+    ]);
+    writer.append_images(&[3.0], &["c"]).unwrap();
+    writer.append_fields([row(&[
+        ("score", Some(Field::Int(2))),
+        ("ok", Some(Field::Bool(true))),
+    ])]);
     writer.finish().unwrap();
-    assert_eq!(metadata(dir.path()).len(), 2);
-    for gone in ["text_emb/text_emb_0.npy", "img_emb/img_emb_1.npy"] {
-        assert!(!dir.path().join(gone).exists(), "{gone}");
-    }
-    assert!(dir.path().join("img_emb/notes.txt").exists());
+    let file = std::fs::File::open(dir.path().join("metadata/metadata_0.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let rows: Vec<String> = reader
+        .get_row_iter(None)
+        .unwrap()
+        .map(|row| row.unwrap().to_string())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "{image_path: \"a\", caption: null, width: 3, mixed: \"1\", score: null, ok: null}",
+            "{image_path: \"b\", caption: null, width: null, mixed: \"two\", score: 0.5, ok: null}",
+            "{image_path: \"c\", caption: null, width: null, mixed: null, score: 2.0, ok: true}",
+        ]
+    );
 }

@@ -190,6 +190,7 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
                 image: config.csv_img_key.clone(),
                 caption: config.csv_caption_key.clone(),
                 needs_captions: true,
+                carried: false,
             },
         },
         keys: KeyOptions {
@@ -198,6 +199,7 @@ fn data_options(config: &TrainConfig) -> OpenOptions {
             json_text_key: config.json_text_key.clone(),
             json_text_key_probs: config.json_text_key_probs.clone(),
             needs_caption: true,
+            carried: false,
         },
         ..OpenOptions::default()
     }

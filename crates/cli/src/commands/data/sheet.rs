@@ -4,7 +4,8 @@ use openclip_data::survey::inspect::{Inspection, Thumbnail};
 use tiny_skia::Pixmap;
 
 use super::figures::bytes;
-use crate::sheet::paint::{GREY, INK, TRACK, fill, ground, picture, rounded};
+use crate::sheet::frame::framed;
+use crate::sheet::paint::{GREY, INK, ground};
 use crate::sheet::text::{Fonts, Style};
 use crate::sheet::{Sheet, sheet};
 
@@ -37,29 +38,7 @@ pub fn render(found: &Inspection) -> Sheet {
 fn card(sheet: &mut Pixmap, [x, y]: [f32; 2], shown: &Thumbnail, fonts: &Fonts) {
     ground(sheet, [x, y], CARD);
     let [left, top] = [x + PADDING, y + PADDING];
-    fill(
-        sheet,
-        rounded([left, top, PICTURE, PICTURE], 8.0),
-        TRACK,
-        255,
-    );
-    let sides = [shown.picture.width(), shown.picture.height()];
-    let [width, height] = sides.map(|side| side as f32);
-    // Small pictures are enlarged, so that something is to be seen.
-    let scale = PICTURE / width.max(height);
-    let [width, height] = [width, height].map(|side| (side * scale).max(1.0));
-    let place = [
-        left + (PICTURE - width) / 2.0,
-        top + (PICTURE - height) / 2.0,
-        width,
-        height,
-    ];
-    picture(
-        sheet,
-        place,
-        sides.map(|side| side as u32),
-        shown.picture.samples(),
-    );
+    framed(sheet, [left, top, PICTURE], Some(&shown.picture));
 
     let style = |size, bold, colour| Style { size, bold, colour };
     let mut baseline = top + PICTURE + 22.0;

@@ -317,6 +317,10 @@ impl Source for Silent {
         0
     }
 
+    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(vec![self])
+    }
+
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         Ok((0..4).try_for_each(|number| {
             sink.push(Item::Sample(Sample {
@@ -325,6 +329,7 @@ impl Source for Silent {
                 image: ImageData::Remote(Place::Pipe("sleep 90".into())),
                 caption: Some("x".into()),
                 label: None,
+                fields: Default::default(),
             }))
         }))
     }

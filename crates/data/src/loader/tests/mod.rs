@@ -157,6 +157,10 @@ impl Source for Endless {
     fn fingerprint(&self) -> u32 {
         0
     }
+    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(vec![self])
+    }
+
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         assert!(!self.panics, "a bug in the source");
         loop {
@@ -167,6 +171,7 @@ impl Source for Endless {
                 image,
                 caption: Some("x".into()),
                 label: None,
+                fields: Default::default(),
             };
             if sink.push(Item::Sample(sample)).is_break() {
                 return Ok(ControlFlow::Break(()));

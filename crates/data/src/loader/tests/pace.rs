@@ -87,6 +87,10 @@ impl Source for Slow {
     fn fingerprint(&self) -> u32 {
         0
     }
+    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(vec![self])
+    }
+
     fn pass(&self, _: &Order, _: u64, sink: &mut dyn Sink) -> Result<ControlFlow<()>, DataError> {
         for row in 0..4 {
             if row == 2 {
@@ -97,6 +101,7 @@ impl Source for Slow {
                 image: ImageData::Encoded(vec![row; 4]),
                 caption: Some("caption".into()),
                 label: None,
+                fields: Default::default(),
                 shard: None,
             };
             if sink.push(Item::Sample(sample)).is_break() {

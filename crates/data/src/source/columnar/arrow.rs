@@ -6,6 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
 use arrow_array::{Array, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::convert::try_fb_to_schema;
@@ -14,7 +18,7 @@ use arrow_ipc::{Block, Endianness, Message, MessageHeader, MetadataVersion, root
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
-use super::super::{Item, ProblemKind};
+use super::super::{Field as Value, Fields, Item, ProblemKind};
 use super::fault::{Fault, panicked};
 use super::input::{Input, Part, most_unpacked};
 use super::row::{Cells, Rows};
@@ -38,6 +42,8 @@ pub(super) struct File {
     decoder: FileDecoder,
     /// The way to the values that are read, by [`Role`]: a column of those that are decoded, and parts of structures in it.
     ways: [Option<Vec<usize>>; Role::ALL.len()],
+    /// The same of the columns that go along, with their names.
+    carried: Vec<(Arc<str>, Vec<usize>)>,
 }
 
 /// One record batch of a file.
@@ -227,10 +233,24 @@ impl File {
         let mut ways = selection
             .leaves
             .map(|leaf| leaf.map(|leaf| leaves[leaf].1.clone()));
-        let mut decoded: Vec<usize> = ways.iter().flatten().map(|way| way[0]).collect();
+        let others = selection.others(known.len()).filter(|leaf| {
+            let Leaf { kind, is_list, .. } = &known[*leaf];
+            columns.carried && !is_list && *kind != Kind::Binary
+        });
+        let mut carried: Vec<(Arc<str>, Vec<usize>)> = others
+            .map(|leaf| (known[leaf].path.join(".").into(), leaves[leaf].1.clone()))
+            .collect();
+        let of_carried = carried.iter().map(|(_, way)| way);
+        let mut decoded: Vec<usize> = ways
+            .iter()
+            .flatten()
+            .chain(of_carried)
+            .map(|way| way[0])
+            .collect();
         decoded.sort_unstable();
         decoded.dedup();
-        for way in ways.iter_mut().flatten() {
+        let of_carried = carried.iter_mut().map(|(_, way)| way);
+        for way in ways.iter_mut().flatten().chain(of_carried) {
             way[0] = decoded
                 .iter()
                 .position(|at| *at == way[0])
@@ -244,6 +264,7 @@ impl File {
             input,
             decoder: FileDecoder::new(Arc::new(schema), metadata).with_projection(decoded),
             ways,
+            carried,
         })
     }
 }
@@ -332,6 +353,39 @@ fn value<'a>(array: &'a dyn Array, way: &[usize], row: usize) -> Option<&'a [u8]
     }
 }
 
+/// A value that goes along: text, which is decoded as bytes, a number, or yes or no.
+fn field(array: &dyn Array, way: &[usize], row: usize) -> Option<Value> {
+    if array.is_null(row) {
+        return None;
+    }
+    if let DataType::Struct(_) = array.data_type() {
+        let (part, way) = way.split_first()?;
+        return field(array.as_struct().column(*part).as_ref(), way, row);
+    }
+    if let Some(bytes) = value(array, way, row) {
+        return Some(Value::Text(String::from_utf8_lossy(bytes).into_owned()));
+    }
+    let whole = |number: i64| Some(Value::Int(number));
+    match array.data_type() {
+        DataType::Boolean => Some(Value::Bool(array.as_boolean().value(row))),
+        DataType::Float32 => Some(Value::Float(
+            array.as_primitive::<Float32Type>().value(row).into(),
+        )),
+        DataType::Float64 => Some(Value::Float(array.as_primitive::<Float64Type>().value(row))),
+        DataType::Int8 => whole(array.as_primitive::<Int8Type>().value(row).into()),
+        DataType::Int16 => whole(array.as_primitive::<Int16Type>().value(row).into()),
+        DataType::Int32 => whole(array.as_primitive::<Int32Type>().value(row).into()),
+        DataType::Int64 => whole(array.as_primitive::<Int64Type>().value(row)),
+        DataType::UInt8 => whole(array.as_primitive::<UInt8Type>().value(row).into()),
+        DataType::UInt16 => whole(array.as_primitive::<UInt16Type>().value(row).into()),
+        DataType::UInt32 => whole(array.as_primitive::<UInt32Type>().value(row).into()),
+        DataType::UInt64 => {
+            whole(i64::try_from(array.as_primitive::<UInt64Type>().value(row)).ok()?)
+        }
+        _ => None,
+    }
+}
+
 impl Batch {
     /// As [`super::parquet::RowGroup::read`].
     pub fn read(
@@ -345,7 +399,8 @@ impl Batch {
             let item = match &batch {
                 Ok(batch) => {
                     let cells = self.file.cells(batch, row as usize);
-                    self.file.rows.item(self.first_row + row, cells)
+                    let fields = self.file.fields(batch, row as usize);
+                    self.file.rows.item(self.first_row + row, cells, fields)
                 }
                 Err(fault) => {
                     let reason = format!("batch {}: {fault}", self.number);
@@ -412,6 +467,16 @@ impl File {
     /// Where it lies.
     pub fn place(&self) -> &Place {
         &self.input.0
+    }
+
+    fn fields(&self, batch: &RecordBatch, row: usize) -> Fields {
+        let fields = self.carried.iter().map(|(name, way)| {
+            let value = way
+                .split_first()
+                .and_then(|(column, way)| field(batch.column(*column).as_ref(), way, row));
+            (Arc::clone(name), value)
+        });
+        fields.collect()
     }
 
     fn cells<'a>(&self, batch: &'a RecordBatch, row: usize) -> Cells<'a> {

@@ -1,11 +1,15 @@
 //! Parquet files. A row group is read column by column, each page by page, and no other column than those that are wanted.
 
+mod carried;
+
 use std::ops::{ControlFlow, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
-use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
+use parquet::column::reader::{
+    ColumnReader, ColumnReaderImpl, get_column_reader, get_typed_column_reader,
+};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
@@ -14,8 +18,9 @@ use parquet::file::metadata::{
 use parquet::file::reader::SerializedPageReader;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
+use self::carried::CarriedValues;
 use super::super::columns::Columns;
-use super::super::{Item, ProblemKind};
+use super::super::{Field, Item, ProblemKind};
 use super::fault::{Fault, panicked};
 use super::input::{Input, Pages, Part};
 use super::row::Rows;
@@ -40,6 +45,8 @@ pub(super) struct File {
     pub version: String,
     /// The columns that are read, by [`Role`].
     columns: [Option<ColumnDescPtr>; Role::ALL.len()],
+    /// Those that go along, with their names.
+    carried: Vec<(Arc<str>, ColumnDescPtr)>,
 }
 
 /// One row group of a file.
@@ -52,6 +59,8 @@ pub(super) struct RowGroup {
     pub first_row: u64,
     pub len: u64,
     chunks: [Option<Chunk>; Role::ALL.len()],
+    /// Of the columns that go along.
+    carried: Vec<Chunk>,
 }
 
 /// Where the values of a column lie. The footer says more, and a data set has many row groups.
@@ -80,8 +89,16 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fau
     let leaves: Vec<Leaf> = schema.columns().iter().map(|column| leaf(column)).collect();
     let selection = Selection::new(&leaves, columns).map_err(|misfit| misfit.with(&leaves))?;
     let chosen = selection.leaves;
+    let others = selection.others(leaves.len());
+    let carried: Vec<usize> = others
+        .filter(|leaf| columns.carried && carried::can_be(&leaves[*leaf], &schema.column(*leaf)))
+        .collect();
     let file = Arc::new(File {
         columns: chosen.map(|leaf| leaf.map(|leaf| schema.column(leaf))),
+        carried: carried
+            .iter()
+            .map(|leaf| (leaves[*leaf].path.join(".").into(), schema.column(*leaf)))
+            .collect(),
         rows: Rows::new(&input.0, selection),
         version,
         input,
@@ -100,7 +117,12 @@ pub(super) fn open(input: Input, columns: &Columns) -> Result<Vec<RowGroup>, Fau
             let Some(leaf) = leaf else { continue };
             *chunk = Some(self::chunk(group, leaf, length)?.ok_or_else(damaged)?);
         }
+        let of_carried = |leaf: &usize| self::chunk(group, *leaf, length)?.ok_or_else(damaged);
         groups.push(RowGroup {
+            carried: carried
+                .iter()
+                .map(of_carried)
+                .collect::<Result<_, Fault>>()?,
             file: Arc::clone(&file),
             number,
             first_row,
@@ -237,8 +259,8 @@ impl RowGroup {
                     Ok((columns, batch))
                 });
                 columns = match batch {
-                    Ok((columns, batch)) => {
-                        self.push(row, count, &batch, push)?;
+                    Ok((columns, mut batch)) => {
+                        self.push(row, count, &mut batch, push)?;
                         Ok(columns)
                     }
                     Err(fault) => {
@@ -259,7 +281,7 @@ impl RowGroup {
         &self,
         first: u64,
         count: u64,
-        batch: &Batch,
+        batch: &mut Batch,
         push: &mut dyn FnMut(u64, Item) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         (0..count).try_for_each(|at| {
@@ -267,12 +289,20 @@ impl RowGroup {
                 let value = column.as_ref()?.get(at as usize)?;
                 value.clone()
             };
-            let values: [_; Role::ALL.len()] = [0, 1, 2, 3].map(|role| value(&batch[role]));
+            let values: [_; Role::ALL.len()] = [0, 1, 2, 3].map(|role| value(&batch.cells[role]));
             let cells = values
                 .each_ref()
                 .map(|value| value.as_ref().map(ByteArray::data));
             let row = first + at;
-            push(row, self.file.rows.item(self.first_row + row, cells))
+            let fields = batch.carried.iter_mut().map(|(name, values)| {
+                let value = values.get_mut(at as usize).and_then(Option::take);
+                (Arc::clone(name), value)
+            });
+            let fields = fields.collect();
+            push(
+                row,
+                self.file.rows.item(self.first_row + row, cells, fields),
+            )
         })
     }
 
@@ -294,7 +324,18 @@ impl RowGroup {
                 )?);
             }
         }
-        Ok(ColumnReaders(readers))
+        let carried = self.carried.iter().zip(&self.file.carried);
+        let carried = carried.map(|(chunk, (name, column))| {
+            Ok(CarriedValues {
+                name: Arc::clone(name),
+                reader: reader(&self.file.input, chunk, column, self.len)?,
+                level: column.max_def_level(),
+            })
+        });
+        Ok(ColumnReaders {
+            cells: readers,
+            carried: carried.collect::<Result<_, Fault>>()?,
+        })
     }
 }
 
@@ -306,21 +347,41 @@ impl File {
 }
 
 /// The values of some rows, of every column that is read.
-type Batch = [Option<Vec<Option<ByteArray>>>; Role::ALL.len()];
+struct Batch {
+    cells: [Option<Vec<Option<ByteArray>>>; Role::ALL.len()],
+    carried: Vec<(Arc<str>, Vec<Option<Field>>)>,
+}
 
 /// The columns of a row group, side by side.
-struct ColumnReaders([Option<ColumnValues>; Role::ALL.len()]);
+struct ColumnReaders {
+    cells: [Option<ColumnValues>; Role::ALL.len()],
+    carried: Vec<CarriedValues>,
+}
 
 impl ColumnReaders {
     /// Passes over some rows and reads those behind them.
     fn read(&mut self, skipped: u64, count: u64) -> Result<Batch, Fault> {
-        let mut batch = [const { None }; Role::ALL.len()];
-        for (values, column) in batch.iter_mut().zip(&mut self.0) {
+        let (skipped, count) = (skipped as usize, count as usize);
+        let mut cells = [const { None }; Role::ALL.len()];
+        for (values, column) in cells.iter_mut().zip(&mut self.cells) {
             if let Some(column) = column {
-                *values = Some(column.read(skipped as usize, count as usize)?);
+                *values = Some(column.read(skipped, count)?);
             }
         }
-        Ok(batch)
+        let mut carried = Vec::with_capacity(self.carried.len());
+        // What goes along is not worth the rows that it belongs to.
+        self.carried
+            .retain_mut(|column| match column.read(skipped, count) {
+                Ok(values) => {
+                    carried.push((Arc::clone(&column.name), values));
+                    true
+                }
+                Err(fault) => {
+                    log::warn!("column {} is left out from here on: {fault}", column.name);
+                    false
+                }
+            });
+        Ok(Batch { cells, carried })
     }
 }
 
@@ -335,18 +396,7 @@ struct ColumnValues {
 
 impl ColumnValues {
     fn new(input: &Input, chunk: &Chunk, column: &ColumnDescPtr, rows: u64) -> Result<Self, Fault> {
-        let has_dictionary = chunk.start < chunk.data_pages;
-        let metadata = ColumnChunkMetaData::builder(Arc::clone(column))
-            .set_compression(chunk.compression)
-            .set_data_page_offset(chunk.data_pages as i64)
-            .set_dictionary_page_offset(has_dictionary.then_some(chunk.start as i64))
-            .set_total_compressed_size(chunk.length as i64)
-            .set_num_values(chunk.values)
-            .build()?;
-        let part = Arc::new(Part::new(input, chunk.start + chunk.length));
-        let pages =
-            SerializedPageReader::new(Arc::new(Pages(part)), &metadata, rows as usize, None)?;
-        let reader = get_column_reader(Arc::clone(column), Box::new(pages));
+        let reader = reader(input, chunk, column, rows)?;
         Ok(Self {
             reader: get_typed_column_reader(reader),
             column: Arc::clone(column),
@@ -397,6 +447,26 @@ impl ColumnValues {
         }
         Ok(rows)
     }
+}
+
+/// What reads a column of a row group.
+fn reader(
+    input: &Input,
+    chunk: &Chunk,
+    column: &ColumnDescPtr,
+    rows: u64,
+) -> Result<ColumnReader, Fault> {
+    let has_dictionary = chunk.start < chunk.data_pages;
+    let metadata = ColumnChunkMetaData::builder(Arc::clone(column))
+        .set_compression(chunk.compression)
+        .set_data_page_offset(chunk.data_pages as i64)
+        .set_dictionary_page_offset(has_dictionary.then_some(chunk.start as i64))
+        .set_total_compressed_size(chunk.length as i64)
+        .set_num_values(chunk.values)
+        .build()?;
+    let part = Arc::new(Part::new(input, chunk.start + chunk.length));
+    let pages = SerializedPageReader::new(Arc::new(Pages(part)), &metadata, rows as usize, None)?;
+    Ok(get_column_reader(Arc::clone(column), Box::new(pages)))
 }
 
 impl From<ParquetError> for Fault {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::beside::Beside;
-use super::super::{ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
+use super::super::{Fields, ImageData, Item, MAX_MEMBER_BYTES, Problem, ProblemKind, Sample};
 use super::schema::{Role, Selection};
 use crate::storage::Place;
 
@@ -29,7 +29,7 @@ impl Rows {
     }
 
     /// The item of a row, counted from zero in its file. Every row is one item.
-    pub fn item(&self, row: u64, [bytes, path, caption, name]: Cells<'_>) -> Item {
+    pub fn item(&self, row: u64, [bytes, path, caption, name]: Cells<'_>, fields: Fields) -> Item {
         let name = path.filter(|path| !path.is_empty()).or(name);
         let name = match name.map(String::from_utf8_lossy) {
             Some(name) => name.into_owned(),
@@ -72,6 +72,7 @@ impl Rows {
             image,
             caption,
             label: None,
+            fields,
         })
     }
 
@@ -139,7 +140,7 @@ mod tests {
                 Some("ü"),
             ),
         ] {
-            let Item::Sample(sample) = rows.item(7, cells) else {
+            let Item::Sample(sample) = rows.item(7, cells, Fields::default()) else {
                 panic!("{name}");
             };
             assert_eq!(sample.name, name);
@@ -174,7 +175,7 @@ mod tests {
                 "column text is not UTF-8",
             ),
         ] {
-            let Item::Problem(problem) = rows.item(3, cells) else {
+            let Item::Problem(problem) = rows.item(3, cells, Fields::default()) else {
                 panic!("{reason}");
             };
             assert_eq!(problem.kind, kind);

@@ -93,6 +93,12 @@ impl Selection {
 }
 
 impl Selection {
+    /// The leaves that are neither a picture nor a caption, in their order.
+    pub fn others(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
+        let used = [Role::Bytes, Role::Path, Role::Caption].map(|role| self.leaf(role));
+        (0..count).filter(move |leaf| !used.contains(&Some(*leaf)))
+    }
+
     /// The leaf that is read for `role`.
     pub fn leaf(&self, role: Role) -> Option<usize> {
         let at = Role::ALL.iter().position(|other| *other == role)?;

@@ -338,6 +338,7 @@ fn an_index_of_many_shards() {
             image,
             caption: None,
             label: None,
+            fields: Default::default(),
         };
         (Item::Sample(sample), at * 52_736)
     };
