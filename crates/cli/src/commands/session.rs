@@ -80,6 +80,13 @@ impl Session {
         let tokenizer = tokenizer::for_model_in(&self.loaded.config, dir, &caches)?;
         Ok(Arc::clone(self.tokenizer.get_or_init(|| tokenizer)))
     }
+
+    /// The tokenizer's files by name, as a repository of the hub has them.
+    pub fn tokenizer_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let dir = registry::local_dir(&self.model);
+        let caches = CacheDirs::new(self.cache_dir.as_deref());
+        Ok(tokenizer::files(&self.loaded.config, dir, &caches)?)
+    }
 }
 
 /// Warns of weights that are NaN or infinite; whatever the model answers with them means nothing.
