@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 12] = [
+pub const COMMANDS: [&str; 15] = [
     "models",
     "info",
     "classify",
@@ -14,7 +14,10 @@ pub const COMMANDS: [&str; 12] = [
     "eval",
     "tokens",
     "convert",
+    "push",
     "train",
+    "finetune",
+    "interpolate",
     "data",
     "bench",
     "quickstart",
