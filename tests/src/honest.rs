@@ -48,6 +48,7 @@ fn param(key: &str, values: &[f32]) -> ParamValues {
         key: key.into(),
         shape: vec![values.len()],
         values: values.to_vec(),
+        dtype: openclip_model::weights::DType::F32,
     }
 }
 

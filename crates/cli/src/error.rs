@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use openclip_data::error::DataError;
 use openclip_eval::EvalError;
 use openclip_model::ModelError;
+use openclip_model::hub::HubError;
 use openclip_train::TrainError;
 
 /// Failure of a command.
@@ -50,6 +51,14 @@ pub enum CliError {
         path: PathBuf,
         /// What is wrong and what was expected.
         reason: String,
+    },
+    /// An upload that the hub did not take.
+    #[error("{source}; the folder stays at {}", .folder.display())]
+    Push {
+        /// What the hub says.
+        source: HubError,
+        /// What was to be uploaded.
+        folder: PathBuf,
     },
     /// Standard output cannot be written.
     #[error("standard output: {0}")]

@@ -1,6 +1,7 @@
 //! Measuring and using a trained model.
 //!
 //! * [`encode`] – batches through the towers
+//! * [`head`] – a linear classifier over features, and its file
 //! * [`run`] – zero-shot classification and retrieval over a loader
 //! * [`validation`] – everything a model is measured on
 //! * [`zero_shot`], [`retrieval`], [`scores`] – their arithmetic: prompts, accuracy, ranks, what fits a picture
@@ -18,6 +19,7 @@ pub mod embeddings;
 pub mod encode;
 mod error;
 mod gallery;
+pub mod head;
 mod host;
 pub mod lines;
 pub mod progress;

@@ -151,15 +151,31 @@ impl Validation {
         tokenizer: &Arc<dyn Tokenizer>,
         due: Due,
     ) -> Result<Measured, EvalError> {
+        self.run_with(encoder, tokenizer, due, None)
+    }
+
+    /// The same with a classifier of one's own, `[embed_dim, classes]` of all sets, in place of what class names say.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with(
+        &self,
+        encoder: &Encoder,
+        tokenizer: &Arc<dyn Tokenizer>,
+        due: Due,
+        classifier: Option<&Tensor<2>>,
+    ) -> Result<Measured, EvalError> {
         let mut metrics = Vec::new();
         let mut is_finite = true;
         let mut known: Option<(&Prompts, Tensor<2>)> = None;
         for set in self.zero_shot.iter().filter(|_| due.zero_shot) {
             let prompts = &set.prompts;
             // ImageNet and its second version share the classes, whose prompts take longer than many pictures.
-            let classifier = match known.take().filter(|(others, _)| *others == prompts) {
-                Some((_, classifier)) => classifier,
-                None => {
+            let known_one = known.take().filter(|(others, _)| *others == prompts);
+            let classifier = match (classifier, known_one) {
+                (Some(own), _) => own.clone(),
+                (None, Some((_, classifier))) => classifier,
+                (None, None) => {
                     let classes = prompts.classes.len() as u64;
                     let progress = self.progress("zero-shot classifier", Some(classes), "classes");
                     let tokenizer = tokenizer.as_ref();

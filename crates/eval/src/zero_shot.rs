@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use openclip_data::source::image_folder::ClassFolders;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
 use crate::lines::read_text;
@@ -17,7 +17,7 @@ const IMAGENET_IDS: &str = include_str!("../configs/imagenet_wordnet_ids.txt");
 const LISTED: usize = 8;
 
 /// Class names and the templates that turn them into prompts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompts {
     /// Class names; the label is the index.
     pub classes: Vec<String>,

@@ -8,6 +8,7 @@
 //! * [`vision`], [`text`] – the families, one folder each
 //! * [`network`] – the model: [`Clip`], captions, parameters under OpenCLIP's keys
 //! * [`load`] – name and weights → ready model
+//! * [`onnx`] – the model as an ONNX file
 //!
 //! [`device`] knows what `--device` names stand for. What other crates use most lies at the root as well.
 
@@ -17,6 +18,7 @@ pub mod files;
 pub mod layers;
 pub mod load;
 pub mod network;
+pub mod onnx;
 pub mod panics;
 pub mod text;
 pub mod vision;

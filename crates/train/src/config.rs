@@ -10,6 +10,7 @@ use openclip_model::config::{Interpolation, ResizeMode};
 use serde::{Deserialize, Serialize};
 
 use crate::Precision;
+use crate::finetune::Finetune;
 use crate::optim::Settings;
 
 /// Flags of `openclip train`, with OpenCLIP's names and defaults: `batch_size` is `--batch-size`.
@@ -229,6 +230,8 @@ pub struct TrainConfig {
     pub ema_decay: Option<f64>,
     /// Optimizer steps of the run after which it stops as if interrupted, for tests and benchmarks. `None` (default): it does not.
     pub max_steps: Option<u64>,
+    /// What a run learns that fine-tunes a classifier on the folders of `train_data`, in place of captions. `None` (default): captions.
+    pub finetune: Option<Finetune>,
     /// Where downloads go and tags are looked for. `None` (default): Hugging Face's cache.
     pub cache_dir: Option<PathBuf>,
 }
@@ -339,6 +342,7 @@ impl Default for TrainConfig {
             spike_window: 200,
             ema_decay: None,
             max_steps: None,
+            finetune: None,
             cache_dir: None,
         }
     }

@@ -32,8 +32,8 @@ pub struct Steps {
     pub source: Arc<dyn Source>,
     /// Training transform.
     pub transform: Arc<Transform>,
-    /// Of the model.
-    pub tokenizer: Arc<dyn Tokenizer>,
+    /// Of the model, where captions are read.
+    pub tokenizer: Option<Arc<dyn Tokenizer>>,
     /// Batch size, workers, seed.
     pub options: LoaderOptions,
     /// Micro-batches of a step.
@@ -53,7 +53,7 @@ impl Clone for Steps {
         Self {
             source: Arc::clone(&self.source),
             transform: Arc::clone(&self.transform),
-            tokenizer: Arc::clone(&self.tokenizer),
+            tokenizer: self.tokenizer.clone(),
             options: self.options.clone(),
             position: Arc::clone(&self.position),
             stats: Arc::clone(&self.stats),
@@ -94,12 +94,7 @@ impl Steps {
         let left = self.steps_per_epoch - position.step_in_epoch.min(self.steps_per_epoch);
         options.num_batches = Some(left * self.accum_freq as u64);
         let (source, transform) = (Arc::clone(&self.source), Arc::clone(&self.transform));
-        Loader::start(
-            source,
-            transform,
-            Some(Arc::clone(&self.tokenizer)),
-            &options,
-        )
+        Loader::start(source, transform, self.tokenizer.clone(), &options)
     }
 }
 

@@ -28,6 +28,14 @@ pub enum TrainError {
     /// Evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Two models between which there is none.
+    #[error("{}: {reason}", .path.display())]
+    Interpolate {
+        /// The second one.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
     /// A checkpoint cannot be written.
     #[error("cannot write checkpoint {}: {source}", .path.display())]
     Checkpoint {

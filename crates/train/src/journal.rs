@@ -39,8 +39,9 @@ pub struct StepFigures {
     pub epoch: u64,
     /// Loss before the step: what is minimised.
     pub loss: f64,
-    /// Its contrastive part.
-    pub contrastive_loss: f64,
+    /// Its contrastive part, where captions are learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contrastive_loss: Option<f64>,
     /// The teacher's part, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill_loss: Option<f64>,
@@ -72,7 +73,7 @@ impl StepFigures {
     /// OpenCLIP's names of the losses, and those that there are.
     fn losses(&self) -> [(&'static str, Option<f64>); 4] {
         [
-            ("Contrastive_loss", Some(self.contrastive_loss)),
+            ("Contrastive_loss", self.contrastive_loss),
             ("Distill_loss", self.distill_loss),
             ("Caption_loss", self.caption_loss),
             ("Loss", Some(self.loss)),
@@ -349,10 +350,10 @@ impl Journal {
             ("train/scale", figures.logit_scale),
             ("train/lr", figures.lr),
             ("train/grad_norm", figures.grad_norm),
-            ("train/contrastive_loss", figures.contrastive_loss),
             ("train/loss", figures.loss),
         ];
         for (name, value) in [
+            ("train/contrastive_loss", figures.contrastive_loss),
             ("train/distill_loss", figures.distill_loss),
             ("train/caption_loss", figures.caption_loss),
             ("train/loss_scale", figures.loss_scale),

@@ -7,6 +7,8 @@
 //! * [`relay`], [`loss`] – the exact gradient of the objective, in micro-batches and over ranks
 //! * [`comm`] – ranks and their exchanges
 //! * [`optim`], [`schedule`] – optimizers, their groups of parameters, gradient norm, learning rate
+//! * [`finetune`] – a classifier in place of captions
+//! * [`facts`] – what checkpoints say about a model beside its weights
 //! * [`guard`] – which steps are taken: finite ones, without spikes, within f16's range
 //! * [`ema`] – the average of the weights
 //! * [`precision`], [`memory`] – where numbers are narrow, and what a run takes
@@ -25,6 +27,8 @@ pub mod config;
 pub mod data;
 pub mod ema;
 mod error;
+pub mod facts;
+pub mod finetune;
 pub mod guard;
 pub mod journal;
 pub mod loading;
@@ -44,5 +48,6 @@ pub mod task;
 
 pub use config::TrainConfig;
 pub use error::TrainError;
+pub use finetune::Finetune;
 pub use precision::Precision;
 pub use run::{Outcome, train};

@@ -19,7 +19,7 @@ use openclip_model::profile::flops::Activations;
 use openclip_model::{Clip, device, registry};
 
 use crate::optim::Algorithm;
-use crate::run::setup;
+use crate::run::{learning, setup};
 use crate::{Precision, TrainConfig, TrainError};
 
 /// What a run needs.
@@ -82,7 +82,7 @@ impl Plan {
         let device = Device::default();
         let options = setup::create_options(config)?;
         let (model_config, model) = build(&config.model, config, &options, &device)?;
-        let frozen = setup::lock(config).frozen(&model);
+        let frozen = learning::lock(config).frozen(&model);
         let all = params::describe(&model).into_iter();
         let all: Vec<ParamInfo> = all.filter(ParamInfo::is_parameter).collect();
         let count = |part: &dyn Fn(&ParamInfo) -> bool| -> u64 {

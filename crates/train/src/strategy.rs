@@ -20,29 +20,17 @@ use openclip_data::tokenizer::Tokenizer;
 use openclip_eval::Encoder;
 use openclip_eval::run::host;
 use openclip_eval::validation::Validation;
-use openclip_model::config::{ModelConfig, PreprocessConfig};
-use openclip_model::factory::Loaded;
 
 use crate::checkpoint::{Progress, SavePlan, Saver, Snapshot};
 use crate::comm::Communicator;
 use crate::data::Position;
+use crate::facts::ModelFacts;
 use crate::guard::Verdict;
 use crate::journal::{Journal, RunStatus, StepFigures};
 use crate::loading::Loading;
 use crate::memory::MemoryUse;
 use crate::task::{Step, Task, TrainingState};
 use crate::{TrainConfig, TrainError, remote};
-
-/// Name, configuration and preprocessing that go into every checkpoint.
-#[derive(Debug, Clone)]
-pub struct ModelFacts {
-    /// Name for messages and metadata.
-    pub name: String,
-    /// The two towers.
-    pub config: ModelConfig,
-    /// Normalisation and resizing of the pictures.
-    pub preprocess: PreprocessConfig,
-}
 
 /// A training run under way.
 pub struct Run {
@@ -289,11 +277,12 @@ impl Run {
         let scale = burn.learner.model().clip.logit_scale.val().inner();
         let scale = host(scale.cast(DType::F32).exp())?;
         let lr = burn.learner.lr_current().base();
+        let task_of_captions = self.config.finetune.is_none();
         let figures = burn.with_state(|state| StepFigures {
             step: plan.number,
             epoch: self.progress.epoch,
             loss: state.losses.total,
-            contrastive_loss: state.losses.contrastive,
+            contrastive_loss: task_of_captions.then_some(state.losses.contrastive),
             distill_loss: state.losses.distill,
             caption_loss: state.losses.caption,
             lr,
@@ -422,23 +411,20 @@ impl Run {
 
     /// The run as it stands after a step.
     fn snapshot(&self, task: &Task, optimizer: Option<OptimizerRecord>) -> Snapshot {
-        let ModelFacts {
-            name,
-            config,
-            preprocess,
-        } = self.facts.clone();
-        let with_facts = |model| Loaded {
-            model,
-            name: name.clone(),
-            config: config.clone(),
-            preprocess: preprocess.clone(),
-            warnings: Vec::new(),
+        let trained = task.clip.valid();
+        let tuned = task.tuned(&trained);
+        let is_adapted = tuned.as_ref().is_some_and(|tuned| tuned.adapters.is_some());
+        let model = if is_adapted {
+            trained.materialize()
+        } else {
+            trained
         };
         Snapshot {
-            model: with_facts(task.clip.valid()),
-            average: task.average().map(with_facts),
+            model: self.facts.with(model),
+            average: task.average().map(|average| self.facts.with(average)),
             optimizer,
             progress: self.progress.clone(),
+            tuned,
         }
     }
 
@@ -456,9 +442,13 @@ impl Run {
         let due = self.config.due(epoch);
         let task = learner.model();
         let average = task.average();
-        self.encoder
-            .set_model(average.as_ref().unwrap_or(&task.clip));
-        let measured = self.validation.run(&self.encoder, &self.tokenizer, due)?;
+        let measured = average.as_ref().unwrap_or(&task.clip);
+        let head = task.head.as_ref().map(|head| head.classifier().weight);
+        self.encoder.set_model(&measured.valid().materialize());
+        let (encoder, tokenizer) = (&self.encoder, &self.tokenizer);
+        let measured = self
+            .validation
+            .run_with(encoder, tokenizer, due, head.as_ref())?;
         let metrics = measured.metrics;
         // Metrics of what is not finite say nothing, and none of them is the best.
         if measured.is_finite {

@@ -16,8 +16,12 @@ use openclip_model::loss::clip_loss;
 use openclip_model::{Clip, pixels};
 
 use crate::TrainError;
+use crate::checkpoint::Tuned;
 use crate::comm::{Communicator, Single};
 use crate::ema::Ema;
+use crate::finetune::head::TrainedHead;
+use crate::finetune::step::{Classification, Labelled, cross_entropy};
+use crate::finetune::{self, Lora};
 use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
 use crate::loss::Objective;
@@ -77,6 +81,8 @@ pub struct TrainingState {
 pub struct Task {
     /// The network.
     pub clip: Clip,
+    /// The classifier, where one is fine-tuned.
+    pub head: Option<TrainedHead>,
     #[module(skip)]
     setup: Arc<Setup>,
     #[module(skip)]
@@ -87,6 +93,10 @@ pub struct Task {
     ranks: Arc<dyn Communicator>,
     #[module(skip)]
     teacher: Option<Arc<Clip>>,
+    #[module(skip)]
+    smoothing: f64,
+    #[module(skip)]
+    adapters: Option<(Lora, Arc<str>)>,
 }
 
 /// One optimizer step's samples.
@@ -115,12 +125,39 @@ impl Task {
     pub fn new(clip: Clip, setup: Setup) -> Self {
         Self {
             clip,
+            head: None,
             setup: Arc::new(setup),
             state: Arc::default(),
             objective: Objective::default(),
             ranks: Arc::new(Single),
             teacher: None,
+            smoothing: 0.0,
+            adapters: None,
         }
+    }
+
+    /// The same as a classifier, whose labels are smoothed so; `adapters` says how those of the model were made, and the checksum of the
+    /// weights that they belong to.
+    pub fn with_head(
+        self,
+        head: TrainedHead,
+        smoothing: f64,
+        adapters: Option<(Lora, Arc<str>)>,
+    ) -> Self {
+        Self {
+            head: Some(head),
+            smoothing,
+            adapters,
+            ..self
+        }
+    }
+
+    /// What a checkpoint has beside the weights; `trained` is the model without graph.
+    pub fn tuned(&self, trained: &Clip) -> Option<Tuned> {
+        let head = self.head.as_ref()?.classifier();
+        let adapters = self.adapters.clone();
+        let adapters = adapters.map(|(lora, base)| (trained.clone(), lora, base));
+        Some(Tuned { head, adapters })
     }
 
     /// The same with another objective than CLIP's.
@@ -171,10 +208,28 @@ impl Task {
         &self.state
     }
 
-    fn micro_batch(&self, batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
+    fn micro_batch(&self, mut batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
+        let shape = [batch.size, self.setup.context_length];
+        let tokens = std::mem::take(&mut batch.tokens);
+        MicroBatch {
+            images: self.pixels(batch, device),
+            tokens: pixels::tokens(tokens, shape, device),
+            dropout,
+        }
+    }
+
+    fn labelled(&self, batch: Batch, dropout: u64, device: &Device) -> Labelled {
+        let labels = finetune::step::labels(&batch.labels, device);
+        Labelled {
+            images: self.pixels(batch, device),
+            labels,
+            dropout,
+        }
+    }
+
+    fn pixels(&self, batch: Batch, device: &Device) -> Tensor<4> {
         let Setup {
             image_size: [height, width],
-            context_length,
             ..
         } = *self.setup;
         let shape = [batch.size, 3, height, width];
@@ -184,15 +239,41 @@ impl Task {
             ..
         } = self.setup.as_ref();
         let images = pixels::normalise(batch.images, shape, preprocess, device, *compute);
-        MicroBatch {
-            images: batch.erased.into_iter().fold(images, |images, erased| {
-                let (sample, erased) = erased;
-                let (corner, size) = ([erased.top, erased.left], [erased.height, erased.width]);
-                pixels::write_over(images, sample, corner, size, erased.noise)
-            }),
-            tokens: pixels::tokens(batch.tokens, [batch.size, context_length], device),
-            dropout,
-        }
+        batch.erased.into_iter().fold(images, |images, erased| {
+            let (sample, erased) = erased;
+            let (corner, size) = ([erased.top, erased.left], [erased.height, erased.width]);
+            pixels::write_over(images, sample, corner, size, erased.noise)
+        })
+    }
+
+    /// This rank's losses of a step, and the gradient of every trainable parameter.
+    fn gradients(&self, step: Step) -> Result<(Losses, GradientsParams), TrainError> {
+        let (rank, world) = (self.ranks.rank(), self.ranks.world_size());
+        let seeds = dropout_seeds(self.setup.seed, step.index, rank, world, step.batches.len());
+        let batches = seeds.zip(step.batches);
+        let device = &self.setup.device;
+        let grad_scale = self.with_state(|state| state.guard.grad_scale());
+        let Some(head) = &self.head else {
+            let batches: Vec<_> = batches
+                .map(|(dropout, batch)| self.micro_batch(batch, dropout, device))
+                .collect();
+            let relay = Relay {
+                ranks: self.ranks.as_ref(),
+                teacher: self.teacher.as_deref(),
+                grad_scale,
+                ..Relay::new(&self.objective)
+            };
+            return relay.step(&self.clip, &batches);
+        };
+        let batches: Vec<_> = batches
+            .map(|(dropout, batch)| self.labelled(batch, dropout, device))
+            .collect();
+        let step = Classification {
+            smoothing: self.smoothing,
+            ranks: self.ranks.as_ref(),
+            grad_scale,
+        };
+        step.step(self, (&self.clip, head), &batches)
     }
 
     fn with_state<T>(&self, with: impl FnOnce(&mut TrainingState) -> T) -> T {
@@ -225,21 +306,9 @@ impl TrainStep for Task {
 
     /// The gradients; figures are in the [`TrainingState`] when the optimizer has stepped.
     fn step(&self, step: Step) -> TrainOutput<StepFigures> {
-        let (rank, world) = (self.ranks.rank(), self.ranks.world_size());
-        let seeds = dropout_seeds(self.setup.seed, step.index, rank, world, step.batches.len());
-        let batches: Vec<_> = seeds
-            .zip(step.batches)
-            .map(|(dropout, batch)| self.micro_batch(batch, dropout, &self.setup.device))
-            .collect();
         // Burn's steps return no error: the run catches it behind Burn's back.
-        let relay = Relay {
-            ranks: self.ranks.as_ref(),
-            teacher: self.teacher.as_deref(),
-            grad_scale: self.with_state(|state| state.guard.grad_scale()),
-            ..Relay::new(&self.objective)
-        };
-        let (losses, grads) = relay
-            .step(&self.clip, &batches)
+        let (losses, grads) = self
+            .gradients(step)
             .unwrap_or_else(|error| std::panic::resume_unwind(Box::new(error)));
         self.with_state(|state| state.shares = Some(losses));
         TrainOutput {
@@ -320,10 +389,16 @@ impl InferenceStep for Task {
     type Input = Step;
     type Output = StepFigures;
 
-    /// CLIP's loss of each micro-batch by itself, averaged.
+    /// CLIP's loss of each micro-batch by itself, averaged; of a classifier its own.
     fn step(&self, step: Step) -> StepFigures {
         let device = self.setup.device.clone().inner();
         let losses = step.batches.into_iter().map(|batch| {
+            if let Some(head) = &self.head {
+                let count = batch.size as f64;
+                let Labelled { images, labels, .. } = self.labelled(batch, 0, &device);
+                let logits = head.logits(self.clip.encode_image(images, true));
+                return cross_entropy(logits, labels, self.smoothing).div_scalar(count);
+            }
             let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
             clip_loss(self.clip.forward(images, tokens))
         });
@@ -331,7 +406,7 @@ impl InferenceStep for Task {
         let loss = mean.first().map_or(f64::NAN, |loss| f64::from(*loss));
         StepFigures {
             loss,
-            contrastive_loss: loss,
+            contrastive_loss: self.head.is_none().then_some(loss),
             ..StepFigures::default()
         }
     }

@@ -21,6 +21,8 @@ mod loading;
 mod locking;
 mod mobileclip;
 mod models;
+#[cfg(feature = "onnx")]
+mod onnx;
 mod pretrained_image;
 mod recompute;
 mod reference_outputs;

@@ -11,6 +11,7 @@ mod checkpoints;
 mod evaluation;
 #[cfg(feature = "mpi")]
 mod exchanges;
+mod finetune;
 mod guards;
 mod optimizers;
 mod ranks;

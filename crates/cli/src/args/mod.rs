@@ -7,8 +7,10 @@
 //! * [`json`] – whether the output is JSON
 //! * [`literal`] – `key=value` settings as Python reads them
 //! * [`inspect`] – `models` and `info`
-//! * [`caption`], [`classify`], [`embed`], [`search`], [`index`], [`eval`], [`tokens`], [`convert`] – one file per command
+//! * [`caption`], [`classify`], [`embed`], [`search`], [`index`], [`eval`], [`tokens`], [`convert`], [`push`] – one file per
+//!   command
 //! * [`mod@bench`], [`quickstart`] – measuring the machine, and a first try
+//! * [`finetune`] – `finetune` and `interpolate`
 //! * [`train`] – `train`, with OpenCLIP's names and defaults
 //! * [`recipe`] – its flags from a file
 //! * `texts` – captions that begin with a hyphen
@@ -21,11 +23,13 @@ pub mod data;
 pub mod dataset;
 pub mod embed;
 pub mod eval;
+pub mod finetune;
 pub mod index;
 pub mod inspect;
 pub mod json;
 pub mod literal;
 pub mod model;
+pub mod push;
 pub mod quickstart;
 pub mod recipe;
 pub mod search;
@@ -89,8 +93,14 @@ pub enum Command {
     Tokens(tokens::TokensArgs),
     /// Write a model's weights in another format
     Convert(convert::ConvertArgs),
+    /// Publish a model on the Hugging Face hub
+    Push(push::PushArgs),
     /// Train a model on captioned pictures
     Train(Box<train::TrainArgs>),
+    /// Fine-tune a model as a classifier of labelled pictures
+    Finetune(Box<finetune::FinetuneArgs>),
+    /// Write and measure the weights between two models
+    Interpolate(finetune::InterpolateArgs),
     /// Look at a data set, check it, time it, or pack it as shards
     Data(dataset::DataArgs),
     /// Measure how fast a model encodes and trains here
@@ -138,6 +148,7 @@ fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("train", |train| with_default(train, train::DEFAULT_MODEL))
         .mut_subcommand("bench", |bench| with_default(bench, bench::ALL))
+        .mut_subcommand("finetune", finetune::settled)
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub struct ModelArgs {
     ///
     /// local-dir:DIR is a folder in the layout of the Hugging Face hub: open_clip_config.json beside the weights, as
     /// `openclip convert --output DIR/` writes it, or config.json of a CLIP or SigLIP of transformers'. It holds one file of
-    /// weights, or several shards of them. hf-hub:ORG/NAME is such a repository on the hub.
+    /// weights, or several shards of them. hf-hub:ORG/NAME is such a repository on the hub; hf-hub:ORG/NAME@REVISION a branch, tag or
+    /// commit of it.
     #[arg(long, value_name = "NAME", required = true)]
     pub model: String,
     /// Weights: a .safetensors, .pt, .bin or .bpk file, a folder with one, a tag (see `openclip models --pretrained`), or an

@@ -3,39 +3,40 @@
 use std::fs;
 use std::path::Path;
 
-use openclip_model::factory::{self, Loaded, RECORD_EXTENSION};
-use openclip_model::files::atomic;
-use openclip_model::registry::{self, HUB_CONFIG};
+use openclip_model::factory::RECORD_EXTENSION;
+use openclip_model::onnx::{self, Part};
 
+use super::card::Card;
+use super::hub_folder::{self, HubFolder};
 use super::session::Session;
 use crate::args::convert::ConvertArgs;
 use crate::error::{CliError, Outcome, Result};
-use crate::output::Output;
+use crate::output::{Output, warn};
 
-/// Weights in a hub folder.
-const HUB_WEIGHTS: &str = "open_clip_model.safetensors";
+/// Extension of files for ONNX's runtimes.
+const ONNX: &str = "onnx";
 
-/// Files of a tokenizer that a hub folder may hold.
-const TOKENIZER_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "spiece.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-];
+/// Extensions of files that `torch.load` reads.
+const TORCH: [&str; 3] = ["pt", "pth", "bin"];
 
 /// Writes `--output`.
 pub fn run(args: &ConvertArgs) -> Result {
     let output = &args.output;
     let extension = output.extension().and_then(|extension| extension.to_str());
     let is_folder = extension.is_none() || output.is_dir() || ends_in_separator(output);
-    if !is_folder && !["safetensors", RECORD_EXTENSION].contains(&extension.unwrap_or_default()) {
+    let is_known = |extension| {
+        ["safetensors", ONNX, RECORD_EXTENSION].contains(&extension) || TORCH.contains(&extension)
+    };
+    if !is_folder && !extension.is_some_and(is_known) {
         return Err(CliError::Usage(format!(
-            "--output {}: expected a name ending in .safetensors or .{RECORD_EXTENSION}, or a folder",
+            "--output {}: expected a name ending in .safetensors, .pt, .onnx or .{RECORD_EXTENSION}, or a folder",
             output.display()
         )));
+    }
+    if args.part.is_some() && (is_folder || extension != Some(ONNX)) {
+        return Err(CliError::Usage(
+            "--part: only an .onnx file can have one tower alone".into(),
+        ));
     }
     let session = Session::open(&args.model, &args.preprocess, args.seed)?;
     if let Some(parent) = output
@@ -44,15 +45,47 @@ pub fn run(args: &ConvertArgs) -> Result {
     {
         fs::create_dir_all(parent).map_err(CliError::file(parent))?;
     }
+    let mut files = vec![output.clone()];
     match extension {
-        _ if is_folder => write_folder(output, &session, &args.model.model)?,
+        _ if is_folder => write_folder(output, &session)?,
+        Some(ONNX) => {
+            let part = args.part.map_or(Part::Both, Part::from);
+            files = onnx::export(&session.loaded, part, output, onnx::MOST_WITHIN)?;
+        }
         Some(RECORD_EXTENSION) => session.loaded.save_record(output)?,
+        Some(extension) if TORCH.contains(&extension) => session.loaded.save_torch(output)?,
         _ => session.loaded.save(output)?,
     }
     let mut out = Output::stdout();
-    out.line(output.display())?;
+    for file in files {
+        out.line(file.display())?;
+    }
     out.finish()?;
     Ok(Outcome::Done)
+}
+
+/// The hub's layout. A tokenizer that is not at hand does without its files.
+fn write_folder(dir: &Path, session: &Session) -> Result<()> {
+    let tokenizer = session.tokenizer_files().unwrap_or_else(|error| {
+        warn(format!(
+            "{}: written without the tokenizer's files: {}",
+            dir.display(),
+            error.message()
+        ));
+        Vec::new()
+    });
+    let loaded = &session.loaded;
+    let name = loaded.name.trim_start_matches("local-dir:");
+    hub_folder::write(
+        dir,
+        &HubFolder {
+            loaded,
+            config: &loaded.config,
+            card: Card::new(name).text(loaded),
+            tokenizer,
+            pickle: false,
+        },
+    )
 }
 
 fn ends_in_separator(path: &Path) -> bool {
@@ -60,58 +93,4 @@ fn ends_in_separator(path: &Path) -> bool {
         .as_encoded_bytes()
         .last()
         .is_some_and(|last| std::path::is_separator(char::from(*last)))
-}
-
-/// The hub's layout: configuration, a card, the tokenizer's files where the model came with any, and the weights – last, so
-/// that a folder with weights is whole.
-fn write_folder(dir: &Path, session: &Session, model: &str) -> Result<()> {
-    fs::create_dir_all(dir).map_err(CliError::file(dir))?;
-    let loaded = &session.loaded;
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        atomic::write(&path, text).map_err(CliError::file(&path))
-    };
-    let hub = factory::hub_config(&loaded.config, &loaded.preprocess);
-    write(HUB_CONFIG, format!("{hub:#}\n"))?;
-    write("README.md", card(loaded))?;
-    for name in TOKENIZER_FILES {
-        let from = registry::local_dir(model).map(|from| from.join(name));
-        if let Some(from) = from.filter(|from| from.is_file()) {
-            let to = dir.join(name);
-            if fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok() {
-                let copied = fs::read(&from).and_then(|bytes| atomic::write(&to, bytes));
-                copied.map_err(CliError::file(&to))?;
-            }
-        }
-    }
-    Ok(loaded.save(&dir.join(HUB_WEIGHTS))?)
-}
-
-/// The page that the hub shows, with the header it searches by.
-fn card(loaded: &Loaded) -> String {
-    let (height, width) = loaded.config.vision_cfg.image_size.dims();
-    let name = loaded.name.trim_start_matches("local-dir:");
-    format!(
-        "\
----
-tags:
-- clip
-library_name: open_clip
-pipeline_tag: zero-shot-image-classification
----
-# {name}
-
-A contrastive image-text model in the format of [OpenCLIP](https://github.com/mlfoundations/open_clip): pictures of
-{height}x{width} pixels and captions of up to {} tokens become vectors of {} numbers.
-
-```sh
-openclip classify --model local-dir:. --image cat.jpg --text 'a cat' 'a dog'
-```
-
-```python
-model, _, preprocess = open_clip.create_model_and_transforms('local-dir:.')
-```
-",
-        loaded.config.text_cfg.context_length, loaded.config.embed_dim,
-    )
 }

@@ -2,15 +2,20 @@
 
 mod bench;
 mod caption;
+mod card;
 mod classify;
 mod convert;
 mod data;
 mod embed;
 mod eval;
+mod finetune;
+mod hub_folder;
 mod index;
 mod inspect;
+mod interpolate;
 mod pictures;
 mod plan;
+mod push;
 mod search;
 mod session;
 mod tokens;
@@ -32,8 +37,11 @@ pub fn run(command: Command) -> Result {
         Command::Index(args) => index::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Tokens(args) => tokens::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Finetune(args) => finetune::run(&args),
+        Command::Interpolate(args) => interpolate::run(&args),
         Command::Data(args) => data::run(&args.command),
         Command::Bench(args) => bench::run(&args),
         Command::Quickstart(args) => quickstart::run(&args.into()),

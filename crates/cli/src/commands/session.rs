@@ -108,6 +108,13 @@ impl Session {
         let tokenizer = tokenizer::for_model_in(&self.loaded.config, dir, &caches)?;
         Ok(Arc::clone(self.tokenizer.get_or_init(|| tokenizer)))
     }
+
+    /// The tokenizer's files by name, as a repository of the hub has them.
+    pub fn tokenizer_files(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let dir = registry::local_dir(&self.model);
+        let caches = CacheDirs::new(self.cache_dir.as_deref());
+        Ok(tokenizer::files(&self.loaded.config, dir, &caches)?)
+    }
 }
 
 /// The path of what is on the disk so that it can be found from any folder; other names as they are.

@@ -8,13 +8,23 @@ use crate::output::{Output, note};
 
 /// Trains, or evaluates where there is no training data.
 pub fn run(args: &TrainArgs) -> Result {
+    heed(args)?;
+    start(config(args)?, args)
+}
+
+/// Flags without a place of their own: what is accepted is told of, what is not is refused.
+pub(super) fn heed(args: &TrainArgs) -> Result<()> {
     if args.foreign.debug {
         log::set_max_level(log::LevelFilter::Debug);
     }
     for text in args.foreign.check()? {
         note(text);
     }
-    let config = config(args)?;
+    Ok(())
+}
+
+/// Starts the run that `config` describes; `args` says how it is watched.
+pub(super) fn start(config: TrainConfig, args: &TrainArgs) -> Result {
     if args.run.dry_run {
         return super::plan::show(&config, args.run.world_size, args.run.device_memory);
     }
@@ -171,6 +181,7 @@ pub(crate) fn config(args: &TrainArgs) -> Result<TrainConfig> {
         spike_window: run.spike_window,
         ema_decay: run.ema_decay,
         max_steps: run.max_steps,
+        finetune: None,
     })
 }
 

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use openclip_model::weights::{DType, StateDict};
+use openclip_tests::max_difference;
+
 use crate::support::Room;
 
 fn answer(room: &Room, weights: &[&str]) -> String {
@@ -24,7 +27,7 @@ fn every_format_gives_the_same_answer() {
     let room = Room::new();
     let weights = ["--model", "tiny.json", "--pretrained", "tiny.safetensors"];
     let expected = answer(&room, &weights);
-    for output in ["deep/copy.safetensors", "copy.bpk", "hub/"] {
+    for output in ["deep/copy.safetensors", "copy.pt", "copy.bpk", "hub/"] {
         let ran = room
             .run(&[&["convert"], &weights[..], &["--output", output]].concat())
             .ok();
@@ -42,10 +45,39 @@ fn every_format_gives_the_same_answer() {
     );
 }
 
+/// A state dict keeps the tensors' order, names, shapes and bits, in the width of the model.
+#[test]
+fn a_state_dict_has_the_models_tensors() {
+    let room = Room::new();
+    for (precision, output) in [("fp32", "whole.pt"), ("pure_bf16", "half.pt")] {
+        let convert = ["convert", "--model", "tiny.json", "--pretrained"];
+        let flags = ["tiny.safetensors", "--precision", precision, "--output"];
+        room.run(&[&convert[..], &flags, &[output]].concat()).ok();
+    }
+    let [source, whole, half] = ["tiny.safetensors", "whole.pt", "half.pt"]
+        .map(|name| StateDict::open(&room.path(name)).unwrap().tensors);
+    assert!(source.keys().eq(whole.keys()) && source.keys().eq(half.keys()));
+    for (key, tensor) in &source {
+        let (whole, half) = (&whole[key], &half[key]);
+        assert_eq!(
+            (whole.dtype, half.dtype),
+            (DType::F32, DType::BF16),
+            "{key}"
+        );
+        assert_eq!(tensor.shape, whole.shape, "{key}");
+        assert_eq!(
+            tensor.to_bytes().unwrap(),
+            whole.to_bytes().unwrap(),
+            "{key}"
+        );
+        let difference = max_difference(&tensor.to_f32().unwrap(), &half.to_f32().unwrap());
+        assert!(difference < 0.02, "{key}: {difference}");
+    }
+}
+
 #[test]
 fn a_folder_has_the_hubs_layout() {
     let room = Room::new();
-    room.write("source/tokenizer.json", "{}");
     let flags = ["--image-mean", "0.5", "--output"];
     let convert = [
         "convert",
@@ -55,6 +87,16 @@ fn a_folder_has_the_hubs_layout() {
         "tiny.safetensors",
     ];
     room.run(&[&convert[..], &flags, &["source"]].concat()).ok();
+    // CLIP's own tokenizer is written; one that a folder brings along is kept in its place.
+    for name in [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ] {
+        fs::remove_file(room.path("source").join(name)).unwrap();
+    }
+    room.write("source/tokenizer.json", "{}");
     room.run(&["convert", "--model", "local-dir:source", "--output", "hub"])
         .ok();
     let mut names: Vec<_> = fs::read_dir(room.path("hub"))

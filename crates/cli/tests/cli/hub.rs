@@ -18,7 +18,7 @@ const PUBLISHED: &str = concat!(
 );
 
 /// Variables that would lead elsewhere than to the server and the room's own cache.
-const ELSEWHERE: [&str; 11] = [
+pub const ELSEWHERE: [&str; 11] = [
     "HF_HOME",
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",

@@ -25,6 +25,8 @@ mod kill;
 mod models;
 #[cfg(all(unix, feature = "mpi"))]
 mod mpi;
+#[cfg(feature = "hub")]
+mod push;
 mod regression;
 #[cfg(feature = "cloud")]
 mod remote;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Ran, Room};
 
-pub const COMMANDS: [&str; 14] = [
+pub const COMMANDS: [&str; 17] = [
     "models",
     "info",
     "classify",
@@ -16,7 +16,10 @@ pub const COMMANDS: [&str; 14] = [
     "eval",
     "tokens",
     "convert",
+    "push",
     "train",
+    "finetune",
+    "interpolate",
     "data",
     "bench",
     "quickstart",

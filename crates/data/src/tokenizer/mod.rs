@@ -4,12 +4,14 @@
 //! * [`HfTokenizer`] – any `tokenizer.json`, in `hf`, and mT5's `spiece.model`, in `sentencepiece`
 //! * [`Clean`] – what is done to a caption before, in `clean`; `ftfy` repairs encodings, `entities` resolves `&amp;`
 //! * [`for_model`] – the tokenizer of a model, in `select`; [`within`] keeps it to the ids that a model has
+//! * [`files`] – what a repository of the hub has of a tokenizer, in `published`
 
 mod clean;
 mod clip;
 mod entities;
 mod ftfy;
 mod hf;
+mod published;
 mod select;
 mod sentencepiece;
 mod vocab;
@@ -19,6 +21,7 @@ mod words;
 pub use clean::Clean;
 pub use clip::ClipTokenizer;
 pub use hf::{HfOptions, HfTokenizer};
+pub use published::files;
 pub use select::{for_model, for_model_in};
 pub use within::within;
 

@@ -143,7 +143,11 @@ impl Options {
 }
 
 /// The file of a tokenizer.
-fn find(name: &str, dir: Option<&Path>, caches: &CacheDirs) -> Result<PathBuf, DataError> {
+pub(super) fn find(
+    name: &str,
+    dir: Option<&Path>,
+    caches: &CacheDirs,
+) -> Result<PathBuf, DataError> {
     let failed = |reason| DataError::Tokenizer {
         file: name.into(),
         reason,

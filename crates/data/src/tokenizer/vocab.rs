@@ -11,6 +11,8 @@ const MERGES: &[u8] = include_bytes!("../../assets/clip_bpe_merges.bin");
 
 /// Added to a byte's id when it ends a word.
 const WORD_END: u16 = 256;
+/// Bytes that can be printed.
+const PRINTABLE: usize = 188;
 /// Id of the first merge.
 const FIRST_MERGE: u16 = 512;
 /// `<start_of_text>`.
@@ -168,6 +170,31 @@ pub(super) fn spellings() -> &'static [Box<[u8]>] {
     })
 }
 
+/// Tokens in the order of their ids and the two that each merge joins, as Hugging Face's files spell them: a character for each byte,
+/// which is the byte's own where that can be printed; `special` tokens come last.
+pub(super) fn published(special: [&str; 2]) -> (Vec<String>, Vec<[String; 2]>) {
+    let mut others = (256..).filter_map(char::from_u32);
+    let printed = bytes_by_id()
+        .enumerate()
+        .map(|(id, byte)| match id < PRINTABLE {
+            true => char::from(byte),
+            false => others.next().unwrap_or_default(),
+        });
+    let mut tokens: Vec<String> = printed.map(String::from).collect();
+    tokens.extend_from_within(..);
+    for token in &mut tokens[usize::from(WORD_END)..] {
+        token.push_str("</w>");
+    }
+    let mut merges = Vec::new();
+    for pair in pairs() {
+        let pair = pair.map(|id| tokens[usize::from(id)].clone());
+        tokens.push(pair.concat());
+        merges.push(pair);
+    }
+    tokens.extend(special.map(String::from));
+    (tokens, merges)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +204,16 @@ mod tests {
         let distinct: std::collections::HashSet<_> = spellings().iter().collect();
         assert_eq!(distinct.len(), SIZE);
         assert_eq!(&*spellings()[320], b"a</w>");
+    }
+
+    #[test]
+    fn published_tokens_are_complete_and_distinct() {
+        let (tokens, merges) = published(["<|startoftext|>", "<|endoftext|>"]);
+        let distinct: std::collections::HashSet<_> = tokens.iter().collect();
+        assert_eq!((distinct.len(), merges.len()), (SIZE, SIZE - 514));
+        assert_eq!(tokens[320], "a</w>");
+        assert_eq!(tokens[220], "Ġ");
+        assert_eq!(tokens[usize::from(END)], "<|endoftext|>");
     }
 
     #[test]

@@ -102,6 +102,14 @@ pub enum ModelError {
         /// The reason.
         reason: String,
     },
+    /// A model that cannot be written as ONNX.
+    #[error("{name}: not written as ONNX: {reason}")]
+    Onnx {
+        /// The model.
+        name: String,
+        /// What stands in the way.
+        reason: String,
+    },
     /// A model that is larger than the memory.
     #[error("{name}: {numbers} parameters take {gigabytes} GiB, which this machine does not have")]
     Memory {

@@ -130,7 +130,7 @@ pub fn local_dir(model: &str) -> Option<&Path> {
     model.strip_prefix("local-dir:").map(Path::new)
 }
 
-/// The repository in `hf-hub:ORG/NAME`.
+/// The repository in `hf-hub:ORG/NAME` or `hf-hub:ORG/NAME@REVISION`.
 pub fn hub_repository(model: &str) -> Option<&str> {
     model.strip_prefix("hf-hub:")
 }

@@ -17,7 +17,8 @@ use crate::files::pretrained;
 use crate::files::registry;
 use crate::files::weights::{self, StateDict, TensorOut, WeightsError};
 use crate::network::clip::Clip;
-use crate::network::{coca, init, params};
+use crate::network::params::{self, ParamValues};
+use crate::network::{coca, init};
 
 pub use crate::files::weights::CONFIG_METADATA;
 
@@ -322,8 +323,13 @@ pub fn hub_config(config: &ModelConfig, preprocess: &PreprocessConfig) -> serde_
     json!({ "model_cfg": config, "preprocess_cfg": preprocess })
 }
 
+fn tensor_out(param: &ParamValues) -> TensorOut<'_> {
+    TensorOut::floats(&param.key, &param.shape, &param.values, param.dtype)
+}
+
 impl Loaded {
-    /// Writes `.safetensors` under OpenCLIP's keys, with configuration and preprocessing in its metadata.
+    /// Writes `.safetensors` under OpenCLIP's keys, with configuration and preprocessing in its metadata. Parameters in 16 bits
+    /// are written in 16 bits.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
         let hub = hub_config(&self.config, &self.preprocess);
         let metadata = [
@@ -331,10 +337,14 @@ impl Loaded {
             (CONFIG_METADATA.to_string(), hub.to_string()),
         ];
         let params = params::export(&self.model)?;
-        let tensors = params
-            .iter()
-            .map(|p| TensorOut::f32(&p.key, &p.shape, &p.values));
+        let tensors = params.iter().map(tensor_out);
         Ok(weights::write_safetensors(path, tensors, &metadata.into())?)
+    }
+
+    /// Writes the state dict under OpenCLIP's keys as `torch.save` does, for `torch.load(path, weights_only=True)`.
+    pub fn save_torch(&self, path: &Path) -> Result<(), ModelError> {
+        let params = params::export(&self.model)?;
+        Ok(weights::write_torch(path, params.iter().map(tensor_out))?)
     }
 
     /// Writes a Burn record.

@@ -71,6 +71,11 @@ fn rule(model: &Clip, key: &str, shape: &[usize], config: &ModelConfig) -> Init 
     own.unwrap_or_else(|| Init::of_matrix(shape))
 }
 
+/// Numbers of a normal distribution for the parameter under `key`, the same on every device.
+pub fn normal_of(key: &str, seed: u64, std: f64, count: usize) -> Vec<f32> {
+    normal(&mut StdRng::seed_from_u64(seed ^ hash(key)), std, count)
+}
+
 /// Box–Muller pairs.
 fn normal(rng: &mut StdRng, std: f64, count: usize) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);

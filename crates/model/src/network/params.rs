@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::clip::Clip;
 use crate::family::param::Layout;
-use crate::files::ModelError;
+use crate::files::{ModelError, weights};
 
 pub use crate::family::ParamInfo;
 
@@ -94,6 +94,8 @@ pub struct ParamValues {
     pub shape: Vec<usize>,
     /// Values in PyTorch's layout, row-major.
     pub values: Vec<f32>,
+    /// What they are on the device: `F32`, or one of the 16-bit floats.
+    pub dtype: weights::DType,
 }
 
 /// What is exported in a parameter's place.
@@ -153,6 +155,11 @@ pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Result<Vec<ParamValue
                 return;
             };
             let shape = tensor.dims();
+            let dtype = match tensor.dtype() {
+                DType::F16 => weights::DType::F16,
+                DType::BF16 => weights::DType::BF16,
+                _ => weights::DType::F32,
+            };
             let key = self.path.key(self.custom_text);
             let layout = self.path.layout();
             match self.pick.read(tensor) {
@@ -163,6 +170,7 @@ pub fn export_with<P: Pick>(model: &Clip, pick: &mut P) -> Result<Vec<ParamValue
                         Layout::Transposed => transpose(&values, shape[0], shape[1]),
                         _ => values,
                     },
+                    dtype,
                 }),
                 Err(error) => {
                     let reason = error.to_string();

@@ -3,8 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::optim::OptimizerRecord;
+use openclip_eval::head::{HEAD, Head};
+use openclip_model::Clip;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::files::atomic;
 use openclip_model::registry::HUB_CONFIG;
@@ -14,6 +17,7 @@ use super::metric::Metric;
 use super::progress::Progress;
 use super::state::{FileEntry, State};
 use crate::TrainError;
+use crate::finetune::lora::{ADAPTERS, Lora};
 
 /// Everything that a run needs to go on from one of its steps. Burn's tensors never change, so that a snapshot costs no
 /// copy of the weights and stays what it is while the run goes on.
@@ -27,6 +31,28 @@ pub struct Snapshot {
     pub optimizer: Option<OptimizerRecord>,
     /// Counters.
     pub progress: Progress,
+    /// What else belongs to a run that fine-tunes.
+    pub tuned: Option<Tuned>,
+}
+
+/// The classifier of a run that fine-tunes, and its adapters.
+#[derive(Debug)]
+pub struct Tuned {
+    /// The classifier.
+    pub head: Head,
+    /// The model with its adapters, how they were made, and the checksum of the weights that they belong to.
+    pub adapters: Option<(Clip, Lora, Arc<str>)>,
+}
+
+impl Tuned {
+    fn write(&self, dir: &Path) -> Result<Vec<&'static str>, TrainError> {
+        self.head.save(&dir.join(HEAD))?;
+        let Some((model, lora, base)) = &self.adapters else {
+            return Ok(vec![HEAD]);
+        };
+        lora.save(model, base, &dir.join(ADAPTERS))?;
+        Ok(vec![HEAD, ADAPTERS])
+    }
 }
 
 impl Snapshot {
@@ -45,6 +71,7 @@ impl Snapshot {
             average,
             optimizer,
             progress,
+            tuned,
         } = self;
         fill(dir, name, |scratch| {
             model.save(&scratch.join(MODEL))?;
@@ -55,6 +82,9 @@ impl Snapshot {
             if let Some(average) = average {
                 average.save(&scratch.join(EMA))?;
                 names.push(EMA);
+            }
+            if let Some(tuned) = tuned {
+                names.extend(tuned.write(scratch)?);
             }
             if let Some(optimizer) = optimizer {
                 let save = optimizer.save(scratch.join(OPTIMIZER));

@@ -26,7 +26,7 @@ mod state;
 mod writer;
 
 pub use find::{Checkpoint, Found, latest, open, optimizer};
-pub use folder::Snapshot;
+pub use folder::{Snapshot, Tuned};
 pub use keep::{Retention, sweep};
 pub use layout::{BEST, CHECKPOINTS, EMA, LATEST, MODEL, STATE};
 pub use metric::Metric;

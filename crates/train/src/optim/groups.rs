@@ -1,7 +1,7 @@
 //! Groups of parameters: which of them decay, and how their learning rates differ.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::module::ParamGroup;
+use burn::module::{ParamGroup, ParamId};
 use burn::optim::ModuleOptimizer;
 use glob::Pattern;
 use openclip_model::depth::Layers;
@@ -42,9 +42,15 @@ impl AdamW {
 impl Optim {
     /// The optimizer of `model`, whose parameters fall into a group with weight decay and one without.
     pub fn optimizer(&self, model: &Clip) -> ModuleOptimizer {
+        self.optimizer_with(model, None)
+    }
+
+    /// The same with a further parameter that decays.
+    pub fn optimizer_with(&self, model: &Clip, further: Option<ParamId>) -> ModuleOptimizer {
         let decayed = params::describe(model).into_iter();
         let decayed = decayed.filter(|param| self.decays(param));
-        let decayed = ParamGroup::from_ids(decayed.map(|param| param.id).collect());
+        let decayed = decayed.map(|param| param.id).chain(further);
+        let decayed = ParamGroup::from_ids(decayed.collect());
         self.algorithm.optimizer(decayed, self.weight_decay)
     }
 

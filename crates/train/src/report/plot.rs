@@ -19,6 +19,9 @@ const LEGEND_WIDTH: u32 = 190;
 /// `plotters` rounds to whole units; eight units per pixel keep curves smooth.
 const UNIT: u32 = 8;
 
+/// The axis of a training run.
+const STEP: &str = "step";
+
 const FONT: &str = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif";
 const INK: RGBColor = RGBColor(45, 52, 64);
 const FAINT_INK: RGBColor = RGBColor(107, 114, 128);
@@ -72,6 +75,8 @@ pub struct Panel {
 pub struct Plot {
     /// Heading, such as the name of the run.
     pub title: String,
+    /// What the common axis counts.
+    pub axis: &'static str,
     /// Panels from top to bottom.
     pub panels: Vec<Panel>,
 }
@@ -114,6 +119,7 @@ impl Plot {
         };
         Self {
             title: title.to_owned(),
+            axis: STEP,
             panels: vec![training, validation],
         }
     }
@@ -174,7 +180,7 @@ impl Plot {
             .iter()
             .zip(panels)
         {
-            panel.draw(place, steps.clone())?;
+            panel.draw(place, self.axis, steps.clone())?;
         }
         root.present()?;
         Ok(())
@@ -202,10 +208,11 @@ impl Panel {
             .filter_map(|&point| self.place(point))
     }
 
-    fn draw(&self, place: &Area<'_>, steps: Range<f64>) -> Result<(), Failure> {
+    fn draw(&self, place: &Area<'_>, axis: &str, steps: Range<f64>) -> Result<(), Failure> {
         place.draw_text(&self.title, &bold(14), at(24, 2))?;
         let values = scale::values(self.values().map(|(_, value)| value));
         let spacing = (values.end - values.start) / 8.0;
+        let share = (steps.end - steps.start) / 8.0;
         let mut chart = ChartBuilder::on(place)
             .margin_top(32 * UNIT)
             .margin_right(LEGEND_WIDTH * UNIT)
@@ -227,9 +234,12 @@ impl Panel {
             .y_labels(7)
             .x_label_style(label.clone())
             .y_label_style(label.clone())
-            .x_label_formatter(&|step| scale::step_label(*step))
+            .x_label_formatter(&|step| match axis {
+                STEP => scale::step_label(*step),
+                _ => scale::label(*step, share),
+            })
             .y_label_formatter(&power)
-            .x_desc("step")
+            .x_desc(axis)
             .axis_desc_style(label)
             .set_all_tick_mark_size(4 * UNIT)
             .draw()?;
@@ -399,6 +409,7 @@ mod tests {
         };
         let text = Plot {
             title: "log".into(),
+            axis: STEP,
             panels: vec![panel],
         }
         .svg()

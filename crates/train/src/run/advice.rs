@@ -67,7 +67,7 @@ pub(super) fn idle_settings(
         })
     };
     let mut lines = of_numbers(config, objective, schedule, batch);
-    if !towers_learn {
+    if !towers_learn && config.finetune.is_none() {
         lines.push("both towers are locked: nothing but the logit scale learns".into());
     }
     lines.extend(of_data(config, source));

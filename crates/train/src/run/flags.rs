@@ -1,6 +1,6 @@
 //! What the flags say, checked before anything is built.
 
-use crate::{TrainConfig, TrainError};
+use crate::{TrainConfig, TrainError, finetune};
 
 pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     let positive = |flag, value: u64| match value {
@@ -17,6 +17,7 @@ pub(super) fn validate(config: &TrainConfig) -> Result<(), TrainError> {
     )?;
     positive("--keep-last", config.keep_last.unwrap_or(1) as u64)?;
     positive("--remote-sync-frequency", config.remote_sync_frequency)?;
+    finetune::check(config)?;
     saving(config)?;
     unkept(config)?;
     positive("--max-steps", config.max_steps.unwrap_or(1))?;
@@ -187,7 +188,10 @@ fn saving(config: &TrainConfig) -> Result<(), TrainError> {
         (
             "--imagenet-val",
             config.imagenet_val.is_some() && config.zeroshot_frequency > 0,
-            metric.starts_with("imagenet-zeroshot-val-top"),
+            match config.finetune {
+                Some(_) => metric.starts_with("val-top"),
+                None => metric.starts_with("imagenet-zeroshot-val-top"),
+            },
         ),
         (
             "--imagenet-v2",

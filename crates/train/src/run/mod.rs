@@ -3,13 +3,15 @@
 //! * `flags` – which flags go together
 //! * `ranks` – from devices and launcher to ranks
 //! * `rank` – the whole of one of them
-//! * `setup` – from flags to model, objective, optimizer, schedule and data
+//! * `setup` – from flags to model, optimizer, schedule and data
+//! * `learning` – what of the model learns, and from what
 //! * `resume` – where a run goes on from
 //! * `advice` – settings that teach nothing
 //! * `params` – `params.json`
 
 mod advice;
 mod flags;
+pub(crate) mod learning;
 mod params;
 mod rank;
 mod ranks;

@@ -17,18 +17,19 @@ use openclip_model::hub::CacheDirs;
 use openclip_model::{device, registry};
 
 use super::resume::{self, Search};
-use super::{advice, params, setup};
+use super::{advice, learning, params, setup};
 use crate::checkpoint::{self, CHECKPOINTS, Saver, Saving};
 use crate::comm::Communicator;
 use crate::data::Steps;
+use crate::facts::ModelFacts;
 use crate::guard::Guard;
 use crate::journal::{self, Journal, JournalOptions};
 use crate::remote;
 use crate::renderer::{NoMetricLog, NoRenderer, StepMetric};
 use crate::schedule::StepSchedule;
-use crate::strategy::{Driver, ModelFacts, Run};
+use crate::strategy::{Driver, Run};
 use crate::task::{Setup, Task};
-use crate::{TrainConfig, TrainError};
+use crate::{TrainConfig, TrainError, finetune};
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,8 +93,13 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let device = device::parse(&config.device)?;
     config.precision().check(&device, trains)?;
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
-    let objective = setup::objective(&config, &loaded)?;
-    let lock = setup::lock(&config);
+    let classes = config
+        .finetune
+        .is_some()
+        .then(|| finetune::classes(&config));
+    let classes = classes.transpose()?;
+    let objective = learning::objective(&config, &loaded)?;
+    let lock = learning::lock(&config);
     for (tower, groups) in lock.idle(&loaded.model) {
         loaded.warnings.push(format!(
             "--lock-{tower} locks nothing: all {groups} groups of the tower are left unlocked"
@@ -101,8 +107,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     }
     let frozen = lock.frozen(&loaded.model);
     loaded.model = lock.apply(loaded.model);
-    setup::computation(&config, &mut loaded, &ranks)?;
-    let teacher = setup::teacher(&config, &loaded, &device)?;
+    learning::computation(&config, &mut loaded, &ranks)?;
+    let teacher = learning::teacher(&config, &loaded, &device)?;
     let caches = CacheDirs::new(config.cache_dir.as_deref());
     let model_dir = registry::local_dir(&config.model);
     let tokenizer = tokenizer::for_model_in(&loaded.config, model_dir, &caches)?;
@@ -110,15 +116,34 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let image_size = [height, width];
     let compute = config.precision().compute();
     let mut encoder = Encoder::of(&loaded, &device, compute);
+    let tuned = classes
+        .as_ref()
+        .map(|set| {
+            let with = (&encoder, tokenizer.as_ref());
+            let resumed = resumed.as_ref().map(|resumed| resumed.path.as_path());
+            finetune::start(&config, set, &mut loaded, with, resumed)
+        })
+        .transpose()?;
     let validation = setup::open_validation(&config, !interactive)?;
     if ranks.is_first() {
         setup::check_validation(&config, &validation, &encoder, &tokenizer)?;
+    }
+    if let Some(set) = &classes {
+        finetune::check_sets(set, &validation.zero_shot)?;
     }
     let training = trains
         .then(|| {
             let tokenizer = written(&loaded.model, Arc::clone(&tokenizer));
             let filter = loaded.preprocess.interpolation;
-            setup::open_training(&config, image_size, filter, &tokenizer, ranks.as_ref())
+            let classes = classes.as_ref();
+            setup::open_training(
+                &config,
+                image_size,
+                filter,
+                &tokenizer,
+                classes,
+                ranks.as_ref(),
+            )
         })
         .transpose()?;
     let mut start = resumed
@@ -168,7 +193,10 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         let title = dir.file_name().unwrap_or_default();
         let options = JournalOptions {
             title: title.to_string_lossy().into_owned(),
-            loss: objective.describe(),
+            loss: match tuned {
+                Some(_) => "cross-entropy".into(),
+                None => objective.describe(),
+            },
             tensorboard: config.report_to != "none",
             echo: !interactive,
             resumed_at,
@@ -273,11 +301,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         journal.warn(nothing_left);
     }
 
-    let facts = ModelFacts {
-        name: loaded.name.clone(),
-        config: loaded.config.clone(),
-        preprocess: loaded.preprocess.clone(),
-    };
+    let facts = ModelFacts::of(&loaded);
     let setup = Setup {
         device: device.clone().autodiff(),
         compute,
@@ -287,7 +311,8 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         grad_clip_norm: setup::grad_clip_norm(&config, &optim),
         seed: config.seed,
     };
-    let optimizer = optim.optimizer(&loaded.model);
+    let head = tuned.as_ref().map(|tuned| tuned.head.weight.id);
+    let optimizer = optim.optimizer_with(&loaded.model, head);
     if let Some(pattern) = optim.idle_pattern(&loaded.model) {
         journal.warn(format!(
             "--wd-exclude {pattern}: no parameter has such a name"
@@ -301,12 +326,16 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     };
     let scheduler = layer_decay.scheduler(&loaded.model, schedule);
     let guard = Guard::new(setup::rules(&config), start.guard.clone());
-    let task = Task::new(loaded.model.train(), setup)
+    let mut task = Task::new(loaded.model.train(), setup)
         .with_guard(guard)
         .with_ema(average)
         .with_objective(objective)
         .with_ranks(Arc::clone(&ranks))
         .with_teacher(teacher.map(Arc::new));
+    if let Some(tuned) = tuned {
+        journal.info(tuned.said);
+        task = task.with_head(tuned.head.train(), tuned.smoothing, tuned.adapters);
+    }
     let mut learner = Learner::new(task, optimizer, scheduler);
     if let Some(record) = moments {
         learner.load_optim(record);

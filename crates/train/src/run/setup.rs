@@ -1,4 +1,4 @@
-//! From flags to model, objective, optimizer, schedule and data.
+//! From flags to model, optimizer, schedule and data.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -20,18 +20,17 @@ use openclip_eval::{Encoder, EvalError};
 use openclip_model::config::{ImageSize, Interpolation};
 use openclip_model::factory::{self, CreateOptions, Loaded};
 use openclip_model::load::load_state_dict;
-use openclip_model::lock::Lock;
+use openclip_model::params;
 use openclip_model::weights::StateDict;
-use openclip_model::{Clip, params};
 
 use super::resume::Resumed;
 use crate::checkpoint;
 use crate::comm::Communicator;
-use crate::comm::batch_norm::BatchNormRanks;
 use crate::data::{Position, Steps};
 use crate::ema::Ema;
+use crate::finetune;
 use crate::guard::{Rules, SpikeRule};
-use crate::loss::{self, CaptionObjective, Objective, PairLoss, SIGLIP_LOGITS};
+use crate::loss::SIGLIP_LOGITS;
 use crate::optim::{Algorithm, Given, LayerDecay, Optim};
 use crate::report::wandb::{Facts, Offline};
 use crate::schedule::{Decay, Schedule};
@@ -70,6 +69,9 @@ pub(super) fn load_model(
 ) -> Result<Loaded, TrainError> {
     let mut options = create_options(config)?;
     options.pretrained_image &= resumed.is_none();
+    // Adapters belong to the weights that the run began with.
+    let is_adapted = config.finetune.as_ref().is_some_and(|f| f.lora.is_some());
+    let resumed = resumed.filter(|_| !is_adapted);
     let weights = resumed.map(|resumed| resumed.weights().to_string_lossy().into_owned());
     let pretrained = weights.as_deref().or(config.pretrained.as_deref());
     let mut loaded = factory::create(&config.model, pretrained, device, &options)?;
@@ -84,97 +86,6 @@ pub(super) fn load_model(
         .unwrap_or(preprocess.interpolation);
     preprocess.resize_mode = config.image_resize_mode.unwrap_or(preprocess.resize_mode);
     Ok(loaded)
-}
-
-/// The model that this one learns from, without graph.
-pub(super) fn teacher(
-    config: &TrainConfig,
-    loaded: &Loaded,
-    device: &Device,
-) -> Result<Option<Clip>, TrainError> {
-    let Some(name) = &config.distill_model else {
-        return Ok(None);
-    };
-    let options = CreateOptions {
-        cache_dir: config.cache_dir.clone(),
-        ..CreateOptions::default()
-    };
-    let teacher = factory::create(name, config.distill_pretrained.as_deref(), device, &options)?;
-    let shape = |loaded: &Loaded| {
-        let config = &loaded.config;
-        (
-            <[usize; 2]>::from(config.vision_cfg.image_size.dims()),
-            config.text_cfg.context_length,
-            config.text_cfg.vocab_size,
-        )
-    };
-    let ((size, length, words), (own_size, own_length, own_words)) =
-        (shape(&teacher), shape(loaded));
-    if (size, length, words) != (own_size, own_length, own_words) {
-        let reason = format!(
-            "{name} takes pictures of {size:?} and {length} of {words} tokens, {} of {own_size:?} and {own_length} of {own_words}: \
-             both see the same batch",
-            loaded.name
-        );
-        return Err(TrainError::flag("--distill-model", reason));
-    }
-    Ok(Some(teacher.model.folded()))
-}
-
-/// What the model learns: a caption decoder learns to write.
-pub(super) fn objective(config: &TrainConfig, loaded: &Loaded) -> Result<Objective, TrainError> {
-    let contrastive: &'static dyn PairLoss = match config.siglip {
-        true => &loss::SigLipLoss,
-        false => &loss::ClipLoss,
-    };
-    let mut objective = Objective::of(contrastive);
-    objective.distill = config.distill_model.is_some().then_some(1.0);
-    if loaded.model.writes_captions() {
-        if config.siglip {
-            let reason = format!("{} has CLIP's loss beside its captions'", loaded.name);
-            return Err(TrainError::flag("--siglip", reason));
-        }
-        if config.distill_model.is_some() {
-            let reason = format!(
-                "{} writes captions, which no teacher is asked for",
-                loaded.name
-            );
-            return Err(TrainError::flag("--distill-model", reason));
-        }
-        objective.contrastive_weight = config.coca_contrastive_loss_weight;
-        objective.caption = Some(CaptionObjective {
-            weight: config.coca_caption_loss_weight,
-            pad: loaded.model.text.pad_id() as i64,
-        });
-    }
-    Ok(objective)
-}
-
-pub(crate) fn lock(config: &TrainConfig) -> Lock {
-    Lock {
-        image: config
-            .lock_image
-            .then_some(config.lock_image_unlocked_groups),
-        freeze_bn_stats: config.lock_image_freeze_bn_stats,
-        text: config.lock_text.then_some(config.lock_text_unlocked_layers),
-        freeze_layer_norm: config.lock_text_freeze_layer_norm,
-    }
-}
-
-/// Gives the model what flags say about how training computes it.
-pub(super) fn computation(
-    config: &TrainConfig,
-    loaded: &mut Loaded,
-    ranks: &Arc<dyn Communicator>,
-) -> Result<(), TrainError> {
-    if config.use_bn_sync && ranks.world_size() > 1 {
-        let ranks = BatchNormRanks(Arc::clone(ranks));
-        loaded.model.synchronise_batch_norm(Arc::new(ranks));
-    }
-    if config.grad_checkpointing {
-        loaded.model = loaded.model.clone().with_grad_checkpointing()?;
-    }
-    Ok(())
 }
 
 /// Name of the metrics of `--imagenet-val`.
@@ -230,7 +141,11 @@ pub(super) fn open_validation(
         zero_shot.push(set.map_err(|error| TrainError::flag(IMAGENET_V2, error.to_string()))?);
     }
     if let Some(root) = &config.imagenet_val {
-        let set = ZeroShot::open(IMAGENET, root, prompts);
+        let name = match config.finetune {
+            Some(_) => finetune::VAL,
+            None => IMAGENET,
+        };
+        let set = ZeroShot::open(name, root, prompts);
         let set = set.map_err(|error| TrainError::flag("--imagenet-val", error.to_string()))?;
         zero_shot.insert(0, set);
     }
@@ -261,9 +176,10 @@ pub(super) fn check_validation(
     }
     if due.zero_shot {
         for set in &validation.zero_shot {
-            let flag = match set.name == IMAGENET {
-                true => "--imagenet-val",
-                false => IMAGENET_V2,
+            let flag = match set.name.as_str() {
+                finetune::VAL => "--val-data",
+                IMAGENET => "--imagenet-val",
+                _ => IMAGENET_V2,
             };
             named(flag, validation.check_zero_shot(encoder, set))?;
         }
@@ -276,6 +192,7 @@ pub(super) fn open_training(
     image_size: [usize; 2],
     interpolation: Interpolation,
     tokenizer: &Arc<dyn Tokenizer>,
+    classes: Option<&ZeroShot>,
     ranks: &dyn Communicator,
 ) -> Result<(Steps, Schedule), TrainError> {
     let data = config.train_data.as_deref().unwrap_or_default();
@@ -290,7 +207,15 @@ pub(super) fn open_training(
     };
     let Opened {
         source, rgb_first, ..
-    } = open(data, &options)?;
+    } = match classes {
+        None => open(data, &options)?,
+        Some(set) => Opened {
+            source: Arc::clone(&set.folder) as _,
+            rgb_first: false,
+            named_by_picture: false,
+            is_captioned: false,
+        },
+    };
     let samples = source.num_samples(config.train_num_samples)?;
     let batches = source.batches_per_epoch(Some(samples), ranks.world_size(), config.batch_size)?;
     let steps_per_epoch = batches / config.accum_freq as u64;
@@ -315,7 +240,7 @@ pub(super) fn open_training(
     let steps = Steps {
         source,
         transform,
-        tokenizer: Arc::clone(tokenizer),
+        tokenizer: classes.is_none().then(|| Arc::clone(tokenizer)),
         options: LoaderOptions {
             workers: config.workers,
             max_bad_share: config.max_skip,

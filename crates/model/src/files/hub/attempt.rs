@@ -1,4 +1,4 @@
-//! What both kinds of download have in common: further attempts, a limit on silence, progress, checksums.
+//! What downloads and uploads have in common: further attempts, a limit on silence, progress, checksums.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read};
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::cache::variable;
 use super::error::Failure;
 
-/// Attempts before a download is given up.
+/// Attempts before a transfer is given up.
 const ATTEMPTS: u32 = 5;
 /// Pause before the second attempt; it doubles with each.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -32,17 +32,24 @@ pub(super) fn repeat<T>(
 ) -> Result<T, Failure> {
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
-        match attempt() {
-            Err(Failure::Transient(reason)) => log::warn!("{what}: {reason}; trying again"),
+        let wait = match attempt() {
+            Err(Failure::Transient(reason)) => {
+                log::warn!("{what}: {reason}; trying again");
+                pause
+            }
+            Err(Failure::Later(reason, wait)) => {
+                log::warn!("{what}: {reason}; trying again in {} s", wait.as_secs());
+                wait
+            }
             result => return result,
-        }
-        std::thread::sleep(pause);
+        };
+        std::thread::sleep(wait);
         pause = (2 * pause).min(LONGEST_PAUSE);
     }
     match attempt() {
-        Err(Failure::Transient(reason)) => Err(Failure::Final(format!(
-            "{ATTEMPTS} attempts failed, the last with: {reason}"
-        ))),
+        Err(Failure::Transient(reason) | Failure::Later(reason, _)) => Err(Failure::Final(
+            format!("{ATTEMPTS} attempts failed, the last with: {reason}"),
+        )),
         result => result,
     }
 }
@@ -117,6 +124,11 @@ impl Bar {
     pub(super) fn advance(&mut self, bytes: u64) {
         self.bar.inc(bytes);
         self.pulse.beat();
+    }
+
+    /// Takes back what has to be transferred again.
+    pub(super) fn back(&mut self, bytes: u64) {
+        self.bar.dec(bytes);
     }
 }
 

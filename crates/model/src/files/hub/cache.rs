@@ -31,28 +31,50 @@ impl CacheDirs {
         }
     }
 
-    /// A repository's folder.
+    /// A repository's folder, whatever its revision.
     pub fn repository(&self, repository: &str) -> PathBuf {
-        let name = format!("models--{}", repository.replace('/', "--"));
+        let (name, _) = revision(repository);
+        let name = format!("models--{}", name.replace('/', "--"));
         self.hub.join(name)
     }
 
-    /// A file that is there already: in the snapshot of the branch `main`, or in any where no branch is recorded.
+    /// A file that is there already: in the snapshot of the revision, which is the branch `main` unless `repository` ends in
+    /// `@REVISION`; of `main` in any snapshot where no branch is recorded.
     pub fn cached(&self, repository: &str, file: &str) -> Option<PathBuf> {
         let dir = self.repository(repository);
+        let (_, revision) = revision(repository);
         let snapshots = dir.join("snapshots");
-        match std::fs::read_to_string(dir.join("refs/main")) {
-            Ok(revision) => {
-                let path = snapshots.join(revision.trim()).join(file);
-                path.is_file().then_some(path)
-            }
-            Err(_) => {
+        let commit = match std::fs::read_to_string(dir.join("refs").join(revision)) {
+            Ok(commit) => commit.trim().to_owned(),
+            Err(_) if revision == MAIN && !dir.join("refs").is_dir() => {
                 let entries = std::fs::read_dir(snapshots).ok()?;
                 let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path().join(file)));
-                paths.find(|path| path.is_file())
+                return paths.find(|path| path.is_file());
             }
-        }
+            // A commit by its own name.
+            Err(_) => revision.to_owned(),
+        };
+        let path = snapshots.join(commit).join(file);
+        path.is_file().then_some(path)
     }
+}
+
+/// The branch that is meant where none is named.
+pub(super) const MAIN: &str = "main";
+
+/// Name and revision in `ORG/NAME@REVISION`.
+pub(super) fn revision(repository: &str) -> (&str, &str) {
+    repository.split_once('@').unwrap_or((repository, MAIN))
+}
+
+/// Whether a name can be a branch's, a tag's or a commit's, and needs no escape in an address but that of `/`.
+pub(super) fn is_revision(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    !name.is_empty()
+        && name.chars().all(is_plain)
+        && !name.contains("..")
+        && !name.starts_with(['/', '.', '-'])
+        && !name.ends_with('/')
 }
 
 /// Whether a name is `NAME` or `ORG/NAME` of the hub's characters, which cannot leave the cache's folder.
@@ -128,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn revisions_are_names_that_stay_where_they_are() {
+        assert_eq!(revision("org/name"), ("org/name", "main"));
+        assert_eq!(revision("org/name@v1/a"), ("org/name", "v1/a"));
+        for name in ["main", "v1.0", "refs/pr/3", "a1b2c3"] {
+            assert!(is_revision(name), "{name}");
+        }
+        for name in ["", "../x", "a b", "/a", "a/", "-x", "a?b", "a%2Fb", "a@b"] {
+            assert!(!is_revision(name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_file_is_found_in_the_snapshot_of_main() {
         let dir = tempfile::tempdir().unwrap();
         let caches = CacheDirs::new(Some(dir.path()));
@@ -142,5 +176,10 @@ mod tests {
         std::fs::write(root.join("refs/main"), "two\n").unwrap();
         assert!(caches.cached("org/name", "a.txt").is_none());
         assert!(caches.cached("org/name", "b.txt").is_some());
+        // A commit by its name, or a branch.
+        assert!(caches.cached("org/name@one", "a.txt").is_some());
+        assert!(caches.cached("org/name@v1", "a.txt").is_none());
+        std::fs::write(root.join("refs/v1"), "one").unwrap();
+        assert!(caches.cached("org/name@v1", "a.txt").is_some());
     }
 }

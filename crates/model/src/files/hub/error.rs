@@ -1,12 +1,14 @@
 //! What can go wrong with a file from elsewhere.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A file could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A name that no repository can have.
-    #[error("`{0}` is not a repository of the hub, expected ORG/NAME")]
+    #[error("`{0}` is not a repository of the hub, expected ORG/NAME or ORG/NAME@REVISION")]
     Name(String),
     /// The repository has none of the files.
     #[error("the hub's repository {repository} has no {names}")]
@@ -50,7 +52,15 @@ pub enum HubError {
         /// As downloaded.
         found: String,
     },
-    /// A file of the cache cannot be written.
+    /// A repository does not take what was sent.
+    #[error("{repository}: {reason}")]
+    Upload {
+        /// The repository.
+        repository: String,
+        /// What was refused, and why.
+        reason: String,
+    },
+    /// A file of the cache or of an upload cannot be read or written.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file or folder.
@@ -80,6 +90,8 @@ pub(super) enum Failure {
     Refused(u16),
     /// Another attempt may help.
     Transient(String),
+    /// Another attempt may help, after so long.
+    Later(String, Duration),
     /// Another attempt would not help.
     Final(String),
     /// A wrong checksum.
@@ -113,8 +125,30 @@ impl Failure {
                 found,
             },
             Self::Io(path, source) => HubError::Io { path, source },
-            Self::Transient(reason) | Self::Final(reason) => unavailable(reason),
-            Self::Missing => unavailable("the server has no such file".into()),
+            failure => unavailable(failure.to_string()),
+        }
+    }
+
+    /// The same with a word on what it is about.
+    #[cfg(feature = "hub")]
+    pub(super) fn of(self, what: &str) -> Self {
+        match self {
+            Self::Io(..) => self,
+            failure => Self::Final(format!("{what}: {failure}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the server has no such file"),
+            Self::Refused(status) => write!(f, "the server refuses it (HTTP {status})"),
+            Self::Transient(reason) | Self::Later(reason, _) | Self::Final(reason) => {
+                f.write_str(reason)
+            }
+            Self::Checksum { expected, found } => write!(f, "sha256 {found}, expected {expected}"),
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
 }

@@ -11,7 +11,8 @@
 //! * [`error`] – what can go wrong
 //! * `transfer` – one file of a repository, through the `hf-hub` crate
 //! * `address` – one file of a plain address
-//! * `attempt` – retries, silence, progress and checksums of both
+//! * [`upload`] – the files of a folder into a repository
+//! * `attempt` – retries, silence, progress and checksums of them all
 
 #[cfg(feature = "hub")]
 mod address;
@@ -21,14 +22,17 @@ pub mod cache;
 pub mod error;
 #[cfg(feature = "hub")]
 mod transfer;
+pub mod upload;
 
 use std::path::{Path, PathBuf};
 
 pub use cache::CacheDirs;
 use error::Failure;
 pub use error::HubError;
+pub use upload::{Upload, Uploaded};
 
-/// The first of `names` that the repository has, from the cache or from the hub; what the cache has wins.
+/// The first of `names` that the repository (`ORG/NAME`, or `ORG/NAME@REVISION`) has, from the cache or from the hub; what the cache
+/// has wins.
 ///
 /// `by_hand` says in an error where the user can put the file, as a clause such as "put it at DIR".
 pub fn file(
@@ -37,7 +41,8 @@ pub fn file(
     caches: &CacheDirs,
     by_hand: &str,
 ) -> Result<PathBuf, HubError> {
-    if !cache::is_repository(repository) {
+    let (name, revision) = cache::revision(repository);
+    if !cache::is_repository(name) || !cache::is_revision(revision) {
         return Err(HubError::Name(repository.to_owned()));
     }
     if let Some(path) = names
@@ -49,7 +54,11 @@ pub fn file(
     let unavailable = |name: &str, reason: String| HubError::Unavailable {
         what: format!("{} of {repository}", names.join(" or ")),
         reason,
-        address: format!("{}/{repository}/resolve/main/{name}", cache::HUB),
+        address: format!(
+            "{}/{}/resolve/{revision}/{name}",
+            cache::HUB,
+            cache::revision(repository).0
+        ),
         by_hand: by_hand.to_owned(),
     };
     if cache::is_offline() {

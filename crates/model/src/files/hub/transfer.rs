@@ -8,7 +8,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::attempt::{Bar, Lock, classify, classify_copy, lock, repeat, sha256, watched};
-use super::cache::{CacheDirs, endpoint, token};
+use super::cache::{CacheDirs, endpoint, revision, token};
 use super::error::Failure;
 
 /// Downloads `file` into the hub's cache.
@@ -43,7 +43,8 @@ fn attempt(
     cache: &Path,
     lock: &Lock,
 ) -> Result<PathBuf, Failure> {
-    let repo = Repo::new(repository.to_owned(), RepoType::Model);
+    let (name, revision) = revision(repository);
+    let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
     let (client, url) = (api.clone(), api.repo(repo.clone()).url(file));
     let metadata = watched(move |_| client.metadata(&url))?;
     let metadata = metadata.map_err(|error| from_api(cache, error))?;

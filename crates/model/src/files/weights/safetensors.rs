@@ -1,6 +1,5 @@
 //! `.safetensors`: a JSON header and the tensors' bytes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -13,6 +12,7 @@ use super::dict::StateDict;
 use super::error::WeightsError;
 use super::float8::Float8;
 use super::tensor::{DType, RawTensor, WeightsFile, row_major};
+use super::tensor_out::TensorOut;
 use crate::files::atomic::AtomicFile;
 
 /// Metadata key of a file that holds `open_clip_config.json`.
@@ -96,31 +96,6 @@ const TYPES: [(Dtype, DType); 19] = [
     (Dtype::F8_E8M0, DType::F8(Float8::E8M0)),
 ];
 
-/// A tensor to be written.
-#[derive(Debug, Clone)]
-pub struct TensorOut<'a> {
-    /// Key in the file.
-    pub key: &'a str,
-    /// Element type in the file.
-    pub dtype: DType,
-    /// Extents, outermost first.
-    pub shape: &'a [usize],
-    /// Elements in row-major order, little-endian.
-    pub bytes: Cow<'a, [u8]>,
-}
-
-impl<'a> TensorOut<'a> {
-    /// `values` of `shape`, written as `f32`.
-    pub fn f32(key: &'a str, shape: &'a [usize], values: &'a [f32]) -> Self {
-        Self {
-            key,
-            dtype: DType::F32,
-            shape,
-            bytes: Cow::Borrowed(bytemuck::cast_slice(values)),
-        }
-    }
-}
-
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Header<'a> {
@@ -160,14 +135,7 @@ pub fn write_safetensors<'a>(
             key: tensor.key.to_string(),
             reason,
         };
-        let numel: usize = tensor.shape.iter().product();
-        if numel * tensor.dtype.size() != tensor.bytes.len() {
-            return Err(bad(format!(
-                "shape {:?} does not fit {} bytes",
-                tensor.shape,
-                tensor.bytes.len()
-            )));
-        }
+        tensor.check(path)?;
         let start = end;
         end += tensor.bytes.len();
         let entry = Header::Tensor {
