@@ -13,9 +13,9 @@ mod classify;
 mod convert;
 mod data;
 mod embed;
-mod eval;
 #[cfg(unix)]
 mod embed_kill;
+mod eval;
 #[cfg(unix)]
 mod faults;
 #[cfg(feature = "hub")]
