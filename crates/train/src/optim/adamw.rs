@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// Numbers that one core takes at a time.
 const CHUNK: usize = 1 << 14;
 
-/// Burn's AdamW, to the bit, and its state. What is not f32 on `flex` is left to Burn, and so is a parameter's first step.
+/// Burn's AdamW with its state: moments to the bit, steps to a rounding. What is not f32 on `flex` is left to Burn, and so is a parameter's first step.
 #[derive(Clone)]
 pub struct FusedAdamW {
     /// Decay of the two moments.
@@ -24,14 +24,16 @@ pub struct FusedAdamW {
 impl FusedAdamW {
     /// What follows from the settings in the `time`-th step.
     fn factors(&self, lr: LearningRate, time: usize) -> Factors {
-        let (time, decay) = (time as i32, lr * f64::from(self.weight_decay));
+        let decay = lr * f64::from(self.weight_decay);
+        let correction = self.betas.map(|beta| 1.0 - beta.powi(time as i32));
+        let [first, second] = correction.map(f64::from);
         Factors {
             keep: self.betas,
             take: self.betas.map(|beta| 1.0 - beta),
-            correction: self.betas.map(|beta| 1.0 - beta.powi(time)),
+            root: (1.0 / second.sqrt()) as f32,
             eps: self.eps,
             shrink: (1.0 - decay) as f32,
-            lr: lr as f32,
+            step: (lr / first) as f32,
         }
     }
 }
@@ -39,20 +41,22 @@ impl FusedAdamW {
 struct Factors {
     keep: [f32; 2],
     take: [f32; 2],
-    correction: [f32; 2],
+    /// The inverse root of the second moment's correction.
+    root: f32,
     eps: f32,
     shrink: f32,
-    lr: f32,
+    /// The learning rate over the first moment's correction.
+    step: f32,
 }
 
 impl Factors {
-    /// In Burn's order of operations.
+    /// The moments in Burn's order of operations; a step of one division in place of three.
     #[inline(always)]
     fn step(&self, [x, first, second]: [&mut f32; 3], gradient: f32) {
         *first = *first * self.keep[0] + gradient * self.take[0];
         *second = *second * self.keep[1] + gradient * gradient * self.take[1];
-        let [mean, square] = [*first / self.correction[0], *second / self.correction[1]];
-        *x = *x * self.shrink - mean / (square.sqrt() + self.eps) * self.lr;
+        let divisor = second.sqrt() * self.root + self.eps;
+        *x = *x * self.shrink - *first * self.step / divisor;
     }
 }
 
@@ -139,7 +143,7 @@ mod tests {
     use burn::tensor::Distribution;
 
     #[test]
-    fn steps_are_burns_to_the_bit() {
+    fn moments_are_burns_to_the_bit_and_steps_to_a_rounding() {
         let device = Device::flex();
         device.seed(3);
         for (shape, weight_decay) in [([1, 1], 0.0), ([37, 41], 0.2), ([130, 257], 0.1)] {
@@ -172,13 +176,16 @@ mod tests {
                     let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
                     values.into_iter().map(f32::to_bits).collect()
                 };
-                let parts = |(x, state): &(Tensor<2>, Option<AdamWState<2>>)| {
+                let moments = |state: &Option<AdamWState<2>>| {
                     let momentum = state.clone().unwrap().momentum;
-                    let tensors = [x, &momentum.moment_1, &momentum.moment_2];
+                    let tensors = [&momentum.moment_1, &momentum.moment_2];
                     (momentum.time, tensors.map(bits))
                 };
                 if step < 3 {
-                    assert_eq!(parts(&a), parts(&b), "{shape:?}, step {step}");
+                    assert_eq!(moments(&a.1), moments(&b.1), "{shape:?}, step {step}");
+                    let apart = (a.0.clone() - b.0.clone()).abs().max();
+                    let apart: Vec<f32> = apart.try_into_vec_as().unwrap();
+                    assert!(apart[0] <= 1.5e-7, "{shape:?}, step {step}: {}", apart[0]);
                 }
                 let lost = |x: &Tensor<2>| {
                     let values: Vec<f32> = x.clone().try_into_vec_as().unwrap();
