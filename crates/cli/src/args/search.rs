@@ -54,7 +54,7 @@ pub struct SearchArgs {
     #[arg(long)]
     pub exact: bool,
     /// Rows that an index gives to be ranked: more miss less, and take longer
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = at_least_one)]
     pub candidates: usize,
     /// Only rows whose metadata fulfil a condition, such as 'width>=512'
     #[arg(long, value_name = "CONDITION", value_parser = str::parse::<Filter>)]

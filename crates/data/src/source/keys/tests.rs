@@ -102,6 +102,7 @@ fn flags_that_make_no_sense_are_named() {
         json_text_key: Some(json.to_owned()),
         json_text_key_probs: probs.to_vec(),
         needs_caption: false,
+        carried: false,
     };
     assert_eq!(
         Keys::new(&options("", "", "", &[])).unwrap(),
