@@ -138,7 +138,7 @@ fn flags_with_impossible_values() {
     ] {
         assert_eq!(room.run(&[&ask[..], flags].concat()).error(2), words);
     }
-    let convert = ["convert", "--model", "tiny.json", "--output", "x.onnx"];
+    let convert = ["convert", "--model", "tiny.json", "--output", "x.gguf"];
     let error = room.run(&convert).error(2);
     assert!(error.contains(".safetensors"), "{error}");
 }
