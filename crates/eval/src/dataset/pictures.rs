@@ -95,6 +95,7 @@ impl Table for Pictures {
             image,
             caption: None,
             label: Some(index),
+            fields: Default::default(),
         })
     }
 

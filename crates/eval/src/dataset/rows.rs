@@ -135,6 +135,10 @@ impl Source for Numbered {
         self.0.batches(samples, world, batch_size)
     }
 
+    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
+        Ok(vec![self])
+    }
+
     fn fingerprint(&self) -> u32 {
         self.0.fingerprint()
     }

@@ -71,6 +71,7 @@ impl<'a> Sheet<'a> {
                 image: image.map(str::to_owned).or_else(|| given.image.clone()),
                 caption: text.map(str::to_owned).or_else(|| given.caption.clone()),
                 needs_captions: true,
+                carried: false,
             },
         };
         let csv = Csv::open(self.path, &format)?;

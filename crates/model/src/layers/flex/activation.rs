@@ -359,7 +359,7 @@ pub(in crate::layers) fn rectified<const D: usize>(
     x: &Tensor<D>,
     add: Option<&Tensor<D>>,
 ) -> Option<Tensor<D>> {
-    if !enabled() {
+    if !super::enabled() {
         return None;
     }
     let (shape, device, values) = (x.dims(), x.device(), Values::of(x)?);

@@ -4,11 +4,10 @@
 //! Turned round, they are those at each row of the input, and the same loop computes the gradient of the input.
 
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{DType, Device, Tensor, module};
+use burn::tensor::{Device, Tensor, module};
 use rayon::prelude::*;
 
 use super::{LANES, Lanes, Values, takes, tensor, vectorized};
-use crate::device::is_flex;
 use crate::layers::derivative::{Value, differentiable};
 
 /// Where the channels of a feature map are.
