@@ -23,7 +23,6 @@ use super::pictures::tell_left_out;
 use super::session::{Session, rooted};
 use crate::args::data::DataFormatArgs;
 use crate::args::embed::EmbedArgs;
-use crate::args::model::ModelArgs;
 use crate::error::{CliError, Outcome, Result};
 use crate::output::{Output, note, warn};
 
@@ -149,10 +148,8 @@ pub fn run(args: &EmbedArgs) -> Result {
 fn sessions(args: &EmbedArgs) -> Result<Vec<Session>> {
     let devices = device::list(&args.model.device);
     let open = |device: String| {
-        let model = ModelArgs {
-            device,
-            ..args.model.clone()
-        };
+        let mut model = args.model.clone();
+        model.settings.device = device;
         Session::open(&model, &args.preprocess, 0)
     };
     devices.into_iter().map(open).collect()

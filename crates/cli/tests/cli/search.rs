@@ -432,7 +432,7 @@ fn folders_of_numpy_and_pandas() {
         assert_eq!(first["image_path"], format!("pictures/{row}.jpg"));
         assert_eq!(
             (&first["width"], &first["ok"]),
-            (&Value::from(100 * row), &Value::from(row % 2 == 0))
+            (&Value::from(100 * row), &Value::from(row.is_multiple_of(2)))
         );
         assert_eq!(first["tags"][1], "all");
     }

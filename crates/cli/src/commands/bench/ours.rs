@@ -13,6 +13,7 @@ use openclip_data::source::files::Files;
 use openclip_data::tokenizer::{ClipTokenizer, Tokenizer};
 use openclip_eval::zero_shot::Prompts;
 use openclip_model::config::PreprocessConfig;
+use openclip_train::Precision;
 use openclip_train::bench::{BenchOptions, ModelBench, loss_seconds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -49,7 +50,7 @@ pub struct Ours<'a> {
     threads: usize,
     room: Room,
     /// The model that was measured last.
-    model: Option<(String, ModelBench)>,
+    model: Option<(String, Precision, ModelBench)>,
     /// Removed with it.
     _folder: tempfile::TempDir,
 }
@@ -81,7 +82,9 @@ impl<'a> Ours<'a> {
     /// Seconds of one repetition, or bytes; `None` where the system does not tell.
     pub fn measure(&mut self, row: &Row) -> Result<Option<f64>> {
         Ok(Some(match row.work {
-            Work::Images => self.repeated(row, |model| model.images(row.size))?,
+            Work::Images | Work::ImagesInt8 => {
+                self.repeated(row, |model| model.images(row.size))?
+            }
             Work::Texts => self.repeated(row, |model| model.texts(row.size))?,
             Work::ShortTexts => self.repeated(row, |model| model.short_texts(row.size, SHORT))?,
             Work::Train => self.repeated(row, |model| model.step(row.size))?,
@@ -103,20 +106,24 @@ impl<'a> Ours<'a> {
         row: &Row,
         mut work: impl FnMut(&mut ModelBench) -> std::result::Result<f64, openclip_train::TrainError>,
     ) -> Result<f64> {
-        if self
-            .model
-            .as_ref()
-            .is_none_or(|(name, _)| *name != row.model)
-        {
+        let precision = match row.work {
+            Work::ImagesInt8 => Precision::Int8,
+            _ => self.args.model.precision(),
+        };
+        let is_it = |(name, of, _): &(String, Precision, ModelBench)| {
+            *name == row.model && *of == precision
+        };
+        if !self.model.as_ref().is_some_and(is_it) {
             self.model = None;
             let options = BenchOptions {
+                precision,
                 train: false,
                 ..options(self.args, &row.model)
             };
             let bench = ModelBench::new(&options, &self.device)?;
-            self.model = Some((row.model.clone(), bench));
+            self.model = Some((row.model.clone(), precision, bench));
         }
-        let Some((_, model)) = &mut self.model else {
+        let Some((_, _, model)) = &mut self.model else {
             return Ok(f64::NAN);
         };
         mean(|| Ok(work(model)?))

@@ -168,7 +168,7 @@ def measure(ask, cache):
         cache.clear()
         cache[name] = Model(name)
     model = cache[name]
-    if work == "images":
+    if work in ("images", "images_int8"):
         return model.encode(model.model.encode_image, model.images(size))
     if work == "texts":
         return model.encode(model.model.encode_text, model.texts(size))

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ours::Ours;
 use super::peer::Peer;
-use super::rows::{self, Row};
+use super::rows::{self, Row, Work};
 use crate::args::bench::{ALL, BenchArgs};
 use crate::error::Result;
 use crate::output::warn;
@@ -116,9 +116,12 @@ fn chosen(args: &BenchArgs) -> Vec<Row> {
         ALL => rows::all(),
         model => rows::of_model(model, args.batch),
     };
+    let on_cpu = args.model.device == "cpu";
+    let rows = rows.into_iter();
+    let rows = rows.filter(|row| row.work != Work::ImagesInt8 || on_cpu);
     let wanted =
         |row: &Row| args.only.is_empty() || args.only.iter().any(|o| row.name().contains(o));
-    rows.into_iter().filter(wanted).collect()
+    rows.filter(wanted).collect()
 }
 
 /// `None` where the figure does not exist on this system.

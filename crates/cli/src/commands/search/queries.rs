@@ -7,7 +7,7 @@ use openclip_eval::run::host;
 use openclip_eval::search::{Collection, Matrix};
 use serde::Serialize;
 
-use crate::args::model::{ModelArgs, PreprocessArgs, parse_precision};
+use crate::args::model::{ModelArgs, ModelSettings, PreprocessArgs, parse_precision};
 use crate::args::search::SearchArgs;
 use crate::commands::pictures::planes;
 use crate::commands::session::Session;
@@ -148,15 +148,17 @@ fn bare(args: &SearchArgs, model: &str) -> Result<ModelArgs> {
     Ok(ModelArgs {
         model: model.to_owned(),
         pretrained: args.pretrained.clone(),
-        cache_dir: args.cache_dir.clone(),
-        device: args.device.clone(),
-        precision: None,
-        force_image_size: None,
-        force_context_length: None,
-        force_quick_gelu: false,
-        no_force_quick_gelu: false,
-        int8_linear: false,
-        force_custom_text: false,
+        settings: ModelSettings {
+            cache_dir: args.cache_dir.clone(),
+            device: args.device.clone(),
+            precision: None,
+            force_image_size: None,
+            force_context_length: None,
+            force_quick_gelu: false,
+            no_force_quick_gelu: false,
+            int8_linear: false,
+            force_custom_text: false,
+        },
     })
 }
 
@@ -171,15 +173,19 @@ fn remembered(args: &SearchArgs, own: &EmbeddingModel) -> Result<ModelArgs> {
         (None, None) => own.pretrained.clone(),
         (_, given) => given.clone(),
     };
+    let bare = bare(args, args.model.as_ref().unwrap_or(&own.model))?;
     Ok(ModelArgs {
         pretrained,
-        precision: Some(precision),
-        force_image_size: own.force_image_size.clone(),
-        force_context_length: own.force_context_length,
-        force_quick_gelu: own.quick_gelu == Some(true),
-        no_force_quick_gelu: own.quick_gelu == Some(false),
-        int8_linear: own.int8_linear,
-        force_custom_text: own.custom_text,
-        ..bare(args, args.model.as_ref().unwrap_or(&own.model))?
+        settings: ModelSettings {
+            precision: Some(precision),
+            force_image_size: own.force_image_size.clone(),
+            force_context_length: own.force_context_length,
+            force_quick_gelu: own.quick_gelu == Some(true),
+            no_force_quick_gelu: own.quick_gelu == Some(false),
+            int8_linear: own.int8_linear,
+            force_custom_text: own.custom_text,
+            ..bare.settings
+        },
+        ..bare
     })
 }
