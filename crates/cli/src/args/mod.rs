@@ -88,7 +88,7 @@ pub enum Command {
     /// Make searches of vectors quicker
     Index(index::IndexArgs),
     /// Measure a model: zero-shot accuracy and retrieval
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     /// Encode texts with a model's tokenizer, or decode ids
     Tokens(tokens::TokensArgs),
     /// Write a model's weights in another format
