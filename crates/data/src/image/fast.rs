@@ -7,28 +7,23 @@
 //!   are colours enlarged before nor is the whole picture turned into RGB.
 //!
 //! The crop is the exact path's. Pixels differ from its by less than 1/255 in the mean. What is no baseline JPEG of brightness
-//! and colours takes the exact path.
-
-use std::cell::RefCell;
+//! and colours takes the exact path, and so does what is damaged.
 
 use openclip_model::config::Interpolation;
 use rand::rngs::StdRng;
 
-use super::decode::{Limits, Plane, baseline, decode_part};
+use super::decode::{Limits, Plane, baseline, decode, decode_part, with_room};
 use super::erase::Erasure;
 use super::passes::Planes;
 use super::place::place_plane;
 use super::resample::{Part, Rect, Scaling, Source};
 use super::train::TrainTransform;
+use super::wide::wide;
 use crate::error::DataError;
 
 /// How much larger than the view the crop has to stay when the picture is decoded at a share of its size: with less, the
 /// coarser filter shows.
 const MARGIN: f64 = 1.5;
-
-thread_local! {
-    static PLANES: RefCell<[Plane; 3]> = RefCell::default();
-}
 
 /// Writes a view of the JPEG into `out`, as [`TrainTransform::apply`] does; `None`, and nothing drawn, where the exact path is
 /// to do it.
@@ -62,20 +57,29 @@ pub(super) fn view(
         height: view.height,
     };
     let divisor = divisor((crop.width, crop.height), (width, height));
-    PLANES.with_borrow_mut(|planes| {
-        decode_part(&jpeg, crop, divisor, planes)?;
-        let shown = planes.iter().take(jpeg.components());
-        for (plane, out) in shown.zip(out.chunks_exact_mut(pixels)) {
-            resample(plane, crop, (width, height), view.interpolation, out);
+    let is_done = with_room(|room| {
+        let is_decoded = decode_part(&jpeg, crop, divisor, room);
+        if is_decoded {
+            let shown = room.planes.iter().take(jpeg.components());
+            for (plane, out) in shown.zip(out.chunks_exact_mut(pixels)) {
+                resample(plane, crop, (width, height), view.interpolation, out);
+            }
         }
-        Ok(())
-    })?;
+        is_decoded
+    });
+    if !is_done {
+        transform.show(&decode(bytes, limits)?, &view, out)?;
+        return Ok(Some(view.erased));
+    }
     match jpeg.components() {
         1 => {
             out.copy_within(..pixels, pixels);
             out.copy_within(..pixels, 2 * pixels);
         }
-        _ => to_rgb(out, pixels),
+        _ => wide(ToRgb {
+            planes: out,
+            pixels,
+        }),
     }
     view.recolor(out);
     Ok(Some(view.erased))
@@ -147,15 +151,24 @@ fn span(start: usize, length: usize, pitch: f64, size: usize) -> (usize, usize, 
 }
 
 /// Brightness and two colours to RGB in place, in libjpeg's arithmetic.
-fn to_rgb(planes: &mut [u8], pixels: usize) {
-    const HALF: i32 = 1 << 15;
-    let (ys, rest) = planes.split_at_mut(pixels);
-    let (blues, reds) = rest.split_at_mut(pixels);
-    for ((y, cb), cr) in ys.iter_mut().zip(blues).zip(reds) {
-        let (light, blue, red) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
-        let clip = |shift: i32| (light + (shift >> 16)).clamp(0, 255) as u8;
-        *y = clip(91_881 * red + HALF);
-        *cb = clip(-22_554 * blue - 46_802 * red + HALF);
-        *cr = clip(116_130 * blue + HALF);
+struct ToRgb<'a> {
+    planes: &'a mut [u8],
+    pixels: usize,
+}
+
+impl pulp::NullaryFnOnce for ToRgb<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        const HALF: i32 = 1 << 15;
+        let (ys, rest) = self.planes.split_at_mut(self.pixels);
+        let (blues, reds) = rest.split_at_mut(self.pixels);
+        for ((y, cb), cr) in ys.iter_mut().zip(blues).zip(reds) {
+            let (light, blue, red) = (i32::from(*y), i32::from(*cb) - 128, i32::from(*cr) - 128);
+            *y = (light + ((91_881 * red + HALF) >> 16)).clamp(0, 255) as u8;
+            *cb = (light + ((-22_554 * blue - 46_802 * red + HALF) >> 16)).clamp(0, 255) as u8;
+            *cr = (light + ((116_130 * blue + HALF) >> 16)).clamp(0, 255) as u8;
+        }
     }
 }

@@ -17,6 +17,7 @@
 //! * [`color`] – colour jitter and greyscale
 //! * `erase` – rectangles of noise
 //! * `transform` – decoding and transforming in one, for the loader
+//! * `wide` – loops that run with the processor's wide vectors
 
 mod augmentation;
 pub mod color;
@@ -32,6 +33,7 @@ mod resized;
 mod taps;
 mod train;
 mod transform;
+mod wide;
 
 pub use augmentation::Augmentation;
 pub use decode::{Limits, PICTURE_EXTENSIONS, decode, format_name, is_picture};

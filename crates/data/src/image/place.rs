@@ -67,14 +67,18 @@ pub(crate) fn place(
     Ok(())
 }
 
-/// Filters one plane of samples into `out`.
+/// Filters one plane of samples into `out`: the rows first where that leaves fewer of them, whatever Pillow does.
 pub(crate) fn place_plane(
     source: Source<'_>,
     scaling: &Scaling,
     filter: Interpolation,
     out: &mut Planes<'_>,
 ) {
-    SCRATCH.with_borrow_mut(|scratch| scratch.resampler.resample(source, scaling, filter, out));
+    let rows_first = scaling.region.height > scaling.resized.1;
+    SCRATCH.with_borrow_mut(|scratch| {
+        let resampler = &mut scratch.resampler;
+        resampler.resample_by(source, scaling, (filter, rows_first), out);
+    });
 }
 
 impl Scratch {

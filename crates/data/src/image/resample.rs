@@ -85,12 +85,23 @@ pub(crate) struct Resampler {
 }
 
 impl Resampler {
-    /// Filters 8-bit samples into `out`, all channels alike.
+    /// Filters 8-bit samples into `out`, all channels alike, as Pillow does.
     pub fn resample(
         &mut self,
         source: Source<'_>,
         scaling: &Scaling,
         filter: Interpolation,
+        out: &mut Planes<'_>,
+    ) {
+        self.resample_by(source, scaling, (filter, scaling.is_vertical_first()), out);
+    }
+
+    /// The same in the order that is wanted.
+    pub fn resample_by(
+        &mut self,
+        source: Source<'_>,
+        scaling: &Scaling,
+        (filter, is_vertical_first): (Interpolation, bool),
         out: &mut Planes<'_>,
     ) {
         let Scaling {
@@ -132,7 +143,7 @@ impl Resampler {
             row: stride,
             plane: 0,
         };
-        if scaling.is_vertical_first() {
+        if is_vertical_first {
             middle.resize(window.height * samples, 0);
             let mut between = Planes {
                 data: middle,

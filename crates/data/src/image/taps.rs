@@ -13,6 +13,18 @@ pub(super) struct Taps<W> {
     /// `stride` weights per output pixel.
     weights: Vec<W>,
     stride: usize,
+    /// What these are the weights of.
+    of: Option<Axis>,
+}
+
+/// One axis of a resize.
+#[derive(Clone, Copy, PartialEq)]
+struct Axis {
+    source: usize,
+    part: (f64, f64),
+    resized: usize,
+    window: (usize, usize),
+    filter: Interpolation,
 }
 
 impl<W> Taps<W> {
@@ -45,36 +57,59 @@ impl<W> Taps<W> {
         (start, end)
     }
 
-    /// `precompute_coeffs` for output pixels `start..start + len` of `resized`, which show `part` of `source` pixels: the
-    /// place where they begin, and their length.
+    /// `precompute_coeffs` for output pixels `window.0..window.0 + window.1` of `resized`, which show `part` of `source` pixels: the
+    /// place where they begin, and their length. `convert` is always the same.
     pub fn compute(
         &mut self,
         source: usize,
         part: (f64, f64),
         resized: usize,
-        (start, len): (usize, usize),
+        window: (usize, usize),
         filter: Interpolation,
         convert: impl Fn(f64) -> W,
     ) {
-        let scale = part.1 / resized as f64;
-        let filter_scale = scale.max(1.0);
-        let (kernel, support): (fn(f64) -> f64, f64) = match filter {
-            Interpolation::Bicubic | Interpolation::Random => (bicubic, 2.0),
-            Interpolation::Bilinear => (triangle, 1.0),
+        let axis = Axis {
+            source,
+            part,
+            resized,
+            window,
+            filter,
         };
+        // The planes of a picture follow each other.
+        if self.of.replace(axis) == Some(axis) {
+            return;
+        }
+        match filter {
+            Interpolation::Bicubic | Interpolation::Random => {
+                self.fill(axis, bicubic, 2.0, convert)
+            }
+            Interpolation::Bilinear => self.fill(axis, triangle, 1.0, convert),
+        }
+    }
+
+    #[inline(always)]
+    fn fill(
+        &mut self,
+        axis: Axis,
+        kernel: impl Fn(f64) -> f64,
+        support: f64,
+        convert: impl Fn(f64) -> W,
+    ) {
+        let scale = axis.part.1 / axis.resized as f64;
+        let filter_scale = scale.max(1.0);
         let support = support * filter_scale;
         self.stride = support.ceil() as usize * 2 + 1;
         self.spans.clear();
         self.weights.clear();
-        let mut values = Vec::with_capacity(self.stride);
-        for x in start..start + len {
-            let center = part.0 + (x as f64 + 0.5) * scale;
+        let mut values = vec![0.0; self.stride];
+        for x in axis.window.0..axis.window.0 + axis.window.1 {
+            let center = axis.part.0 + (x as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
-            let last = ((center + support + 0.5) as usize).min(source);
-            values.clear();
-            values.extend(
-                (first..last).map(|i| kernel((i as f64 - center + 0.5) * (1.0 / filter_scale))),
-            );
+            let last = ((center + support + 0.5) as usize).min(axis.source);
+            let values = &mut values[..last.saturating_sub(first)];
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = kernel(((first + i) as f64 - center + 0.5) * (1.0 / filter_scale));
+            }
             let total: f64 = values.iter().sum();
             let norm = if total == 0.0 { 1.0 } else { total };
             self.spans.push((first, values.len()));
@@ -88,18 +123,21 @@ impl<W> Taps<W> {
 }
 
 /// Cubic convolution with a = −0.5.
+#[inline(always)]
 fn bicubic(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
+    // Both, so that there is nothing to be foreseen.
+    let near = ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = (((x - 5.0) * x + 8.0) * x - 4.0) * A;
+    match x {
+        ..1.0 => near,
+        ..2.0 => far,
+        _ => 0.0,
     }
 }
 
+#[inline(always)]
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
 }

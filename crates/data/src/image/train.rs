@@ -85,6 +85,17 @@ impl TrainTransform {
         out: &mut [u8],
     ) -> Result<Vec<Erasure>, DataError> {
         let view = self.draw((picture.width, picture.height), rng);
+        self.show(picture, &view, out)?;
+        Ok(view.erased)
+    }
+
+    /// Writes `view` of the picture into `out`, but for what is erased.
+    pub(super) fn show(
+        &self,
+        picture: &Picture,
+        view: &View,
+        out: &mut [u8],
+    ) -> Result<(), DataError> {
         self.resized_crop(
             picture,
             (view.left, view.top),
@@ -93,7 +104,7 @@ impl TrainTransform {
             out,
         )?;
         view.recolor(out);
-        Ok(view.erased)
+        Ok(())
     }
 
     /// Draws the view of a picture of `width` × `height` pixels.

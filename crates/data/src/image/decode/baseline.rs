@@ -1,16 +1,29 @@
-//! A baseline JPEG, decoded as far as one view of it needs: for [`fast`](crate::image::fast).
+//! A baseline JPEG: as a picture, or as far as one view of it needs, for [`fast`](crate::image::fast).
 //!
-//! Markers, tables and the 8×8 transform are libjpeg-turbo-rs's. What it does not offer is done here: blocks outside the
-//! wanted rectangle are read over without a transform, nothing behind its last row is read, and the planes of brightness and
-//! colours stay as they are stored.
+//! Markers are libjpeg-turbo-rs's, and so is whatever is not what a usual coder writes: it is left to that crate. What it does not
+//! offer is done here: several symbols are read in one step and two blocks transformed at once; blocks outside the wanted
+//! rectangle are read over without a transform, nothing behind its last row is read, and the planes of brightness and colours
+//! can stay as they are stored.
 
 mod bits;
+mod inverse;
+mod pixels;
 mod reduced;
+mod scan;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
 
 use libjpeg_turbo_rs::decode::marker::{JpegMetadata, MarkerReader};
-use libjpeg_turbo_rs::simd;
 
 use self::bits::Bits;
+#[cfg(target_arch = "x86_64")]
+use self::inverse::Wide;
+use self::inverse::{Inverse, Portable};
+use self::scan::Scan;
+use self::steps::Tables;
 use super::jpeg::check_end_marker;
 use super::limits::{Failure, Limits};
 use crate::image::resample::Rect;
@@ -43,6 +56,33 @@ pub(in crate::image) struct Plane {
     pub size: (usize, usize),
     /// Pixels of the picture that a sample stands for, across and down.
     pub pitch: (f64, f64),
+}
+
+/// What one picture leaves to the next.
+#[derive(Default)]
+pub(in crate::image) struct Room {
+    scan: Scan,
+    tables: Tables,
+    pub planes: [Plane; 3],
+}
+
+/// Samples of a plane beyond which its memory is given back after use.
+const KEPT: usize = 1 << 24;
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+/// Calls `work` with this thread's room.
+pub(in crate::image) fn with_room<T>(work: impl FnOnce(&mut Room) -> T) -> T {
+    ROOM.with_borrow_mut(|room| {
+        let done = work(room);
+        let planes = room.planes.iter_mut();
+        planes
+            .filter(|plane| plane.samples.len() > KEPT)
+            .for_each(|plane| plane.samples = Vec::new());
+        done
+    })
 }
 
 impl<'a> Baseline<'a> {
@@ -108,6 +148,7 @@ impl<'a> Baseline<'a> {
             })
         });
         let components: Option<Vec<_>> = components.collect();
+        let components = components.filter(|_| frame.width() > 0 && frame.height() > 0);
         Ok(components.map(|components| Self {
             bytes,
             metadata,
@@ -125,37 +166,53 @@ impl<'a> Baseline<'a> {
         self.components.len()
     }
 
-    /// Decodes what shows `wanted`, in pixels of the picture, into `planes`. Brightness gets one sample for `divisor` × `divisor`
-    /// pixels, where `divisor` is 1, 2, 4 or 8, and the colours as many as that, or as are stored if these are fewer.
-    pub(super) fn decode(
-        &self,
-        wanted: Rect,
-        divisor: usize,
-        planes: &mut [Plane; 3],
-    ) -> Result<(), Failure> {
-        let done = {
-            #[cfg(target_arch = "x86_64")]
-            if let Some(kernel) = pulp::x86::V3::try_new() {
-                pulp::Simd::vectorize(
-                    kernel,
-                    Decode {
-                        jpeg: self,
-                        wanted,
-                        divisor,
-                        planes,
-                    },
-                )
-            } else {
-                self.decode_inner(wanted, divisor, planes)
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            self.decode_inner(wanted, divisor, planes)
-        };
-        done.ok_or_else(|| Failure::of("its coded data is damaged or ends early"))
+    /// Decodes what shows `wanted`, in pixels of the picture, into the room's planes. Brightness gets one sample for `divisor` ×
+    /// `divisor` pixels, where `divisor` is 1, 2, 4 or 8, and the colours as many as that, or as are stored if these are fewer.
+    /// `None` where the data is damaged, or nothing that a coder writes.
+    pub(super) fn decode(&self, wanted: Rect, divisor: usize, room: &mut Room) -> Option<()> {
+        let metadata = &self.metadata;
+        let data = self.bytes.get(metadata.entropy_data_offset..)?;
+        room.scan.read(data, metadata.restart_interval > 0);
+        for part in &self.components {
+            let [dc, ac] = part.tables;
+            room.tables
+                .prepare_dc(dc, metadata.dc_huffman_tables[dc].as_deref()?);
+            room.tables
+                .prepare_ac(ac, metadata.ac_huffman_tables[ac].as_deref()?);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(kernel) = pulp::x86::V3::try_new() {
+            let inverse = Wide {
+                kernel,
+                rest: Portable::new(),
+            };
+            return pulp::Simd::vectorize(
+                kernel,
+                Decode {
+                    jpeg: self,
+                    wanted,
+                    divisor,
+                    room,
+                    inverse,
+                },
+            );
+        }
+        self.decode_by(Portable::new(), wanted, divisor, room)
     }
 
     #[inline(always)]
-    fn decode_inner(&self, wanted: Rect, divisor: usize, planes: &mut [Plane; 3]) -> Option<()> {
+    fn decode_by(
+        &self,
+        inverse: impl Inverse,
+        wanted: Rect,
+        divisor: usize,
+        room: &mut Room,
+    ) -> Option<()> {
+        let Room {
+            scan,
+            tables,
+            planes,
+        } = room;
         let most = |of: fn(&Component) -> usize| self.components.iter().map(of).max().unwrap_or(1);
         let (most_across, most_down) = (most(|part| part.across), most(|part| part.down));
         let (width, height) = self.size();
@@ -192,63 +249,121 @@ impl<'a> Baseline<'a> {
         }
         let metadata = &self.metadata;
         let interval = usize::from(metadata.restart_interval);
-        let transform = simd::detect().idct_islow;
-        let mut bits = Bits::new(self.bytes.get(metadata.entropy_data_offset..)?);
+        let mut pending = [const { Pending::new() }; 3];
+        let (data, ends) = scan.parts();
+        let mut ends = ends.iter().copied();
+        let mut end = ends.next()?;
+        let mut bits = Bits::new(data, 0);
         let mut predicted = [0_i16; 3];
-        let mut coefficients = [0_i16; 64];
+        let mut coefficients = [0; _];
         for row in 0..down.end.min(rows) {
             for unit in 0..units {
                 let count = row * units + unit;
                 if interval > 0 && count > 0 && count.is_multiple_of(interval) {
-                    bits.restart()?;
+                    // Nothing but the bits that fill the last byte.
+                    bits.left_before(end).filter(|&left| left < 8)?;
+                    bits = Bits::new(data, end);
+                    end = ends.next()?;
                     predicted = [0; 3];
                 }
                 let is_shown = down.contains(&row) && across.contains(&unit);
-                for (i, (part, plane)) in self.components.iter().zip(planes.iter_mut()).enumerate()
-                {
+                for (i, part) in self.components.iter().enumerate() {
+                    let (plane, pending) = (&mut planes[i], &mut pending[i]);
                     let [dc, ac] = part.tables;
-                    let dc = metadata.dc_huffman_tables[dc].as_deref()?;
-                    let ac = metadata.ac_huffman_tables[ac].as_deref()?;
-                    let side = sides[i];
-                    let places = (0..part.down).flat_map(|y| (0..part.across).map(move |x| (x, y)));
-                    for (x, y) in places {
-                        bits.block(dc, ac, &mut predicted[i], &mut coefficients)?;
-                        if !is_shown {
-                            continue;
-                        }
-                        let x = (unit * part.across + x) * side;
-                        let y = (row * part.down + y) * side;
-                        let out = plane.samples.get_mut(y * plane.stride + x..)?;
-                        let (of, by) = (&coefficients, &part.quantizers);
-                        match side {
-                            4 => store::<4>(&reduced::half(of, by), out, plane.stride)?,
-                            2 => store::<2>(&reduced::quarter(of, by), out, plane.stride)?,
-                            1 => store::<1>(&reduced::eighth(of, by), out, plane.stride)?,
-                            _ => {
-                                let mut block = [0; 64];
-                                transform(of, by, &mut block);
-                                store::<BLOCK>(&block, out, plane.stride)?;
+                    let dc = tables.dc[dc].of(metadata.dc_huffman_tables[dc].as_deref()?);
+                    let ac = tables.ac[ac].of(metadata.ac_huffman_tables[ac].as_deref()?);
+                    for y in 0..part.down {
+                        for x in 0..part.across {
+                            bits.block(dc, ac, &mut predicted[i], &mut coefficients)?;
+                            if !is_shown {
+                                continue;
+                            }
+                            let x = (unit * part.across + x) * sides[i];
+                            let y = (row * part.down + y) * sides[i];
+                            pending.blocks[pending.count] = *coefficients.first_chunk()?;
+                            pending.places[pending.count] = y * plane.stride + x;
+                            pending.count += 1;
+                            if pending.count == pending.blocks.len() {
+                                pending.show(inverse, sides[i], &part.quantizers, plane)?;
                             }
                         }
                     }
                 }
             }
-            // Bits that the file does not have are read as zeros until here.
-            if bits.is_past_end() {
-                return None;
+            bits.left_before(end)?;
+            for (i, part) in self.components.iter().enumerate() {
+                pending[i].show(inverse, sides[i], &part.quantizers, &mut planes[i])?;
             }
         }
         Some(())
     }
 }
 
-#[inline(always)]
-fn store<const SIDE: usize>(block: &[u8], out: &mut [u8], stride: usize) -> Option<()> {
-    let (rows, _) = block.as_chunks::<SIDE>();
-    for (y, row) in rows.iter().enumerate() {
-        *out.get_mut(y * stride..)?.first_chunk_mut::<SIDE>()? = *row;
+/// Blocks of coefficients of one component, which are transformed together.
+struct Pending {
+    blocks: [[i16; 64]; 2],
+    /// Their first samples in the plane.
+    places: [usize; 2],
+    count: usize,
+}
+
+impl Pending {
+    const fn new() -> Self {
+        Self {
+            blocks: [[0; 64]; 2],
+            places: [0; 2],
+            count: 0,
+        }
     }
-    Some(())
+
+    /// Transforms the blocks to `side` × `side` samples in the plane.
+    #[inline(always)]
+    fn show(
+        &mut self,
+        inverse: impl Inverse,
+        side: usize,
+        quantizers: &[u16; 64],
+        plane: &mut Plane,
+    ) -> Option<()> {
+        let (of, by) = (self.blocks.each_ref(), [quantizers; 2]);
+        let places = self.places.iter().take(self.count);
+        match side {
+            _ if self.count == 0 => {}
+            BLOCK => {
+                for (&place, block) in places.zip(&inverse.pair(of, by)) {
+                    plane.store(place, block)?;
+                }
+            }
+            4 => {
+                for (&place, block) in places.zip(&inverse.halves(of, by)) {
+                    plane.store(place, block.as_chunks::<4>().0)?;
+                }
+            }
+            2 => {
+                for (&place, block) in places.zip(&inverse.halves(of, by)) {
+                    plane.store(place, reduced::quarter(block).as_chunks::<2>().0)?;
+                }
+            }
+            _ => {
+                for (&place, block) in places.zip(of) {
+                    plane.store(place, &[reduced::eighth(block, quantizers)])?;
+                }
+            }
+        }
+        self.count = 0;
+        Some(())
+    }
+}
+
+impl Plane {
+    #[inline(always)]
+    fn store<const SIDE: usize>(&mut self, at: usize, rows: &[[u8; SIDE]]) -> Option<()> {
+        let out = self.samples.get_mut(at..)?;
+        for (y, row) in rows.iter().enumerate() {
+            *out.get_mut(y * self.stride..)?.first_chunk_mut::<SIDE>()? = *row;
+        }
+        Some(())
+    }
 }
 
 /// A closure would do, but is not inlined into the function that has the wide vectors switched on.
@@ -257,7 +372,8 @@ struct Decode<'d, 'a> {
     jpeg: &'d Baseline<'a>,
     wanted: Rect,
     divisor: usize,
-    planes: &'d mut [Plane; 3],
+    room: &'d mut Room,
+    inverse: Wide,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -267,6 +383,6 @@ impl pulp::NullaryFnOnce for Decode<'_, '_> {
     #[inline(always)]
     fn call(self) -> Self::Output {
         self.jpeg
-            .decode_inner(self.wanted, self.divisor, self.planes)
+            .decode_by(self.inverse, self.wanted, self.divisor, self.room)
     }
 }

@@ -2,11 +2,17 @@
 
 use libjpeg_turbo_rs::{ColorSpace, ComponentInfo, DecodeLimits, Decoder, PixelFormat};
 
+use super::baseline::{Baseline, with_room};
 use super::limits::{Failure, Limits};
 use super::upsample::Plane;
 use crate::image::picture::{Mode, Picture};
 
 pub(super) fn decode(bytes: &[u8], limits: Limits) -> Result<Picture, Failure> {
+    if let Some(jpeg) = Baseline::open(bytes, limits)?
+        && let Some(picture) = with_room(|room| jpeg.picture(room))
+    {
+        return Ok(picture);
+    }
     // Without its last marker a file is cut off, even where the pixels are all there; so says Pillow.
     check_end_marker(bytes)?;
     let mut decoder = open(bytes, limits)?;

@@ -23,7 +23,7 @@ mod upsample;
 
 use openclip_model::panics::caught;
 
-pub(super) use self::baseline::{Baseline, Plane};
+pub(super) use self::baseline::{Baseline, Plane, Room, with_room};
 pub use self::format::PICTURE_EXTENSIONS;
 use self::format::{Format, READ};
 use self::limits::Failure;
@@ -47,14 +47,14 @@ pub(super) fn baseline(bytes: &[u8], limits: Limits) -> Result<Option<Baseline<'
     safely("JPEG", || Baseline::open(bytes, limits))
 }
 
-/// Decodes what shows `wanted`, as [`Baseline::decode`] does.
+/// Decodes what shows `wanted`, as [`Baseline::decode`] does; whether that was possible.
 pub(super) fn decode_part(
     jpeg: &Baseline<'_>,
     wanted: Rect,
     divisor: usize,
-    planes: &mut [Plane; 3],
-) -> Result<(), DataError> {
-    safely("JPEG", || jpeg.decode(wanted, divisor, planes))
+    room: &mut Room,
+) -> bool {
+    caught(|| jpeg.decode(wanted, divisor, room)).is_ok_and(|done| done.is_some())
 }
 
 /// A decoder's bug must cost one sample, not the run.

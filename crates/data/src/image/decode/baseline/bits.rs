@@ -1,192 +1,170 @@
-//! The coded data of a scan: bits, Huffman codes, and blocks of coefficients.
+//! Bits of a scan, and blocks of coefficients.
 
 use libjpeg_turbo_rs::common::huffman_table::HuffmanTable;
-use libjpeg_turbo_rs::common::quant_table::ZIGZAG_ORDER;
 
-/// A reader of bits that takes eight bytes at a time where none of them is a mark.
+use super::steps::{AC_BITS, Coded, DC_BITS, LAST};
+
+/// Coefficients of a block in rows. What is behind the 64 takes steps that lead out of the block.
+pub(super) type Coefficients = [i16; 256];
+
+/// Where the coefficients of a scan stand in rows.
+static PLACES: [u8; 256] = {
+    let mut places = [64; 256];
+    let mut i = 0;
+    while i < 64 {
+        places[i] = libjpeg_turbo_rs::common::quant_table::ZIGZAG_ORDER[i] as u8;
+        i += 1;
+    }
+    places
+};
+
+/// Steps of the coefficients' tables for which one filling suffices.
+const STEPS: usize = 56 / AC_BITS as usize;
+
+/// A reader of bits, eight bytes at a time.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next byte that is not in `buffer` as a whole.
     at: usize,
-    /// The next bits, from the highest on; `left` of them count, and below them are the bits that follow, or zeros.
+    /// The next bits, from the highest on; `left` of them count, and below them are bits that follow, or zeros.
     buffer: u64,
     left: u32,
-    /// Zeros in place of bits that the data does not have.
-    made_up: u32,
 }
 
 impl<'a> Bits<'a> {
-    pub fn new(data: &'a [u8]) -> Self {
+    /// From byte `at` of `data` on.
+    pub fn new(data: &'a [u8], at: usize) -> Self {
         Self {
             data,
-            at: 0,
+            at,
             buffer: 0,
             left: 0,
-            made_up: 0,
         }
     }
 
-    /// Whether bits were read that the data does not have.
-    pub fn is_past_end(&self) -> bool {
-        self.left < self.made_up
+    /// How many bits of the bytes before `end` are left; `None` if more was read than these.
+    pub fn left_before(&self, end: usize) -> Option<usize> {
+        (8 * end + self.left as usize).checked_sub(8 * self.at)
     }
 
-    /// Makes sure of 32 bits: a code of at most 16 and a value of at most 16.
+    /// Makes sure of 56 bits. Behind the data there are none.
     #[inline(always)]
-    fn fill(&mut self) {
-        if self.left >= 32 {
-            return;
+    fn fill(&mut self) -> Option<()> {
+        let word = u64::from_be_bytes(*self.data.get(self.at..)?.first_chunk()?);
+        // Bits that were there already are these very bits.
+        self.buffer |= word >> self.left;
+        self.at += ((63 - self.left) / 8) as usize;
+        self.left |= 56;
+        Some(())
+    }
+
+    /// The first `count` bits, 1 to 32.
+    #[inline(always)]
+    fn peek(&self, count: u32) -> usize {
+        (self.buffer >> (64 - count)) as usize
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, count: u32) {
+        self.buffer = self.buffer.wrapping_shl(count);
+        self.left = self.left.wrapping_sub(count);
+    }
+
+    /// Steps over what a table's step reads.
+    #[inline(always)]
+    fn take(&mut self, step: u32) {
+        // The processor's shift looks at six bits alone.
+        self.buffer = self.buffer.wrapping_shl(step);
+        self.left = self.left.wrapping_sub(step % 16);
+    }
+
+    /// A code, and behind it as many bits as its last four say, at most 11: the code's symbol, and the value that the bits stand for.
+    #[inline(always)]
+    fn coded(&mut self, table: &HuffmanTable) -> Option<(u8, i16)> {
+        let (symbol, length) = table.lookup(self.peek(16) as u16).ok()?;
+        self.skip(length.into());
+        let size = u32::from(symbol % 16);
+        if size == 0 {
+            return Some((symbol, 0));
         }
-        if let Some(bytes) = self
-            .data
-            .get(self.at..)
-            .and_then(|rest| rest.first_chunk::<8>())
-        {
-            let word = u64::from_be_bytes(*bytes);
-            if !has_mark(word) {
-                self.buffer |= word >> self.left;
-                let taken = (64 - self.left) / 8;
-                self.at += taken as usize;
-                self.left += 8 * taken;
-                return;
-            }
+        if size > 11 {
+            return None;
         }
-        // By value: a reference would keep the reader in memory instead of registers.
-        *self = self.filled_slowly();
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn filled_slowly(mut self) -> Self {
-        while self.left <= 56 {
-            let byte = match (self.data.get(self.at), self.data.get(self.at + 1)) {
-                (Some(0xff), Some(0)) => {
-                    self.at += 2;
-                    0xff
-                }
-                (Some(&byte), _) if byte != 0xff => {
-                    self.at += 1;
-                    byte
-                }
-                _ => {
-                    self.made_up += 8;
-                    0
-                }
-            };
-            // Bits that were there already are these very bits.
-            self.buffer |= u64::from(byte) << (56 - self.left);
-            self.left += 8;
-        }
-        self
-    }
-
-    #[inline(always)]
-    fn peek(&self) -> u16 {
-        (self.buffer >> 48) as u16
-    }
-
-    #[inline(always)]
-    fn skip(&mut self, count: u8) {
-        let count = u32::from(count);
-        self.buffer <<= count;
-        self.left = self.left.saturating_sub(count);
-    }
-
-    /// A value of `size` bits, 0 to 16, with the sign that JPEG gives it (figure F.12 of the standard).
-    #[inline(always)]
-    fn value(&mut self, size: u8) -> i16 {
-        let size = size.min(16);
-        // Two shifts, since one by 64 is none.
-        let bits = (self.buffer >> 1 >> (63 - u32::from(size))) as i32;
-        let is_negative = (self.buffer >> 63) ^ 1;
-        let offset = ((1_i32 << size) - 1) * is_negative as i32;
+        let bits = self.peek(size) as i16;
         self.skip(size);
-        (bits - offset) as i16
+        // Figure F.12 of the standard.
+        let is_negative = bits >> (size - 1) == 0;
+        Some((symbol, bits - if is_negative { (1 << size) - 1 } else { 0 }))
     }
 
-    /// The value of a code that is longer than the tables' first step.
-    #[inline(always)]
-    fn symbol(&mut self, table: &HuffmanTable) -> Option<u8> {
-        let (symbol, length) = match table.lookup_fast(self.peek()) {
-            (_, 0) => table.lookup(self.peek()).ok()?,
-            found => found,
-        };
-        self.skip(length);
-        Some(symbol)
-    }
-
-    /// Reads a block's coefficients, in rows. `predicted` is the first one of the component's last block.
+    /// Reads a block. `predicted` is the first coefficient of the component's last block. `None` where the data is damaged.
     #[inline(always)]
     pub fn block(
         &mut self,
-        dc: &HuffmanTable,
-        ac: &HuffmanTable,
+        dc: Coded<'_, { 1 << DC_BITS }>,
+        ac: Coded<'_, { 1 << AC_BITS }>,
         predicted: &mut i16,
-        coefficients: &mut [i16; 64],
+        coefficients: &mut Coefficients,
     ) -> Option<()> {
-        *coefficients = [0; 64];
-        self.fill();
-        let size = self.symbol(dc)?;
-        let step = if size == 0 { 0 } else { self.value(size) };
-        *predicted = predicted.wrapping_add(step);
+        *coefficients.first_chunk_mut()? = [0; 64];
+        self.fill()?;
+        let step = dc.steps[self.peek(DC_BITS)];
+        let change = if step == 0 {
+            let (symbol, value) = self.coded(dc.table)?;
+            (symbol < 16).then_some(value)?
+        } else {
+            self.take(step);
+            (step >> 16) as i16
+        };
+        *predicted = predicted.wrapping_add(change);
         coefficients[0] = *predicted;
         let mut index = 1;
-        while index < 64 {
-            self.fill();
-            let (joined, symbol, length) = ac.lookup_combined(self.peek());
-            let value = if joined != 0 {
-                // Value, run and length of both in one entry.
-                index += usize::from(joined as u16 >> 4 & 15);
-                self.skip((joined & 15) as u8);
-                joined >> 8
-            } else {
-                let symbol = match length {
-                    0 => self.symbol(ac)?,
-                    _ => {
-                        self.skip(length);
-                        symbol
+        'block: loop {
+            self.fill()?;
+            'long: {
+                for _ in 0..STEPS {
+                    let step = ac.steps[self.peek(AC_BITS)];
+                    if step == 0 {
+                        break 'long;
                     }
-                };
-                let (run, size) = (usize::from(symbol >> 4), symbol & 15);
-                if size == 0 {
-                    if run == 15 {
-                        index += 16;
+                    let before = *self;
+                    self.take(step);
+                    let first = index + (step >> 14 & 15);
+                    index += step >> 6 & 255;
+                    // A second value that there is not is zero, and written where the first one goes or behind the block.
+                    coefficients[usize::from(PLACES[usize::from((index - 1) as u8)])] =
+                        ((step << 7) as i32 >> 25) as i16;
+                    coefficients[usize::from(PLACES[usize::from(first as u8)])] =
+                        (step as i32 >> 25) as i16;
+                    if index < 64 {
                         continue;
                     }
-                    break;
+                    if index > 64 && !(LAST..LAST + 64).contains(&index) {
+                        // The first value was the block's last one, so that what follows belongs to the next block.
+                        *self = before;
+                        self.coded(ac.table)?;
+                        index = first + 1;
+                    }
+                    break 'block;
                 }
-                index += run;
-                self.value(size)
-            };
-            // libjpeg lets a run that goes too far end in the last place.
-            coefficients[ZIGZAG_ORDER[index.min(63)]] = value;
-            index += 1;
+                continue 'block;
+            }
+            self.fill()?;
+            let (symbol, value) = self.coded(ac.table)?;
+            let run = u32::from(symbol / 16);
+            match symbol {
+                0xf0 => index += 16,
+                _ if symbol % 16 == 0 => index += LAST,
+                _ => {
+                    coefficients[usize::from(PLACES[usize::from((index + run) as u8)])] = value;
+                    index += run + 1;
+                }
+            }
+            if index >= 64 {
+                break;
+            }
         }
-        Some(())
+        (index <= 64 || index >= LAST).then_some(())
     }
-
-    /// Steps over a restart mark.
-    pub fn restart(&mut self) -> Option<()> {
-        if self.is_past_end() {
-            return None;
-        }
-        // No mark is stepped over by reading, so that it lies ahead.
-        let rest = self.data.get(self.at..)?;
-        let mark = rest
-            .windows(2)
-            .position(|pair| matches!(pair, [0xff, 0xd0..=0xd7]))?;
-        *self = Self {
-            at: self.at + mark + 2,
-            ..Self::new(self.data)
-        };
-        Some(())
-    }
-}
-
-/// Whether one of the eight bytes is 0xff.
-#[inline(always)]
-fn has_mark(word: u64) -> bool {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    (!word).wrapping_sub(LOW) & word & (LOW << 7) != 0
 }

@@ -5,10 +5,12 @@ const BITS: u32 = 13;
 /// Bits after the point that the columns' results keep.
 const KEPT: u32 = 2;
 
+/// Factor of the coefficient 0.
+pub(super) const FLAT: i32 = 2896;
 /// Factors of the coefficients 2 and 6, and of 1, 3, 5 and 7, in the first sample; and of the latter in the second: means of two
 /// neighbours of the eight-point transform. Coefficient 4 cancels out.
-const EVEN: [i32; 2] = [2676, -1108];
-const ODD: [[i32; 4]; 2] = [[3711, 1303, -871, -738], [1537, -3146, 2102, -306]];
+pub(super) const EVEN: [i32; 2] = [2676, -1108];
+pub(super) const ODD: [[i32; 4]; 2] = [[3711, 1303, -871, -738], [1537, -3146, 2102, -306]];
 
 /// One sample for all 64.
 #[inline(always)]
@@ -17,10 +19,9 @@ pub(super) fn eighth(coefficients: &[i16; 64], quantizers: &[u16; 64]) -> [u8; 1
     [((sum.wrapping_add(4) >> 3).wrapping_add(128)).clamp(0, 255) as u8]
 }
 
-/// 2×2 samples in rows.
+/// 2×2 samples of 4×4, in rows.
 #[inline(always)]
-pub(super) fn quarter(coefficients: &[i16; 64], quantizers: &[u16; 64]) -> [u8; 4] {
-    let samples = half(coefficients, quantizers);
+pub(super) fn quarter(samples: &[u8; 16]) -> [u8; 4] {
     std::array::from_fn(|i| {
         let first = i / 2 * 8 + i % 2 * 2;
         let sum: u16 = [0, 1, 4, 5]
@@ -52,7 +53,7 @@ fn pass<const N: usize>(rows: &[[i32; N]; 8], shift: u32) -> [[i32; N]; 4] {
     let mut out = [[0; N]; 4];
     for x in 0..N {
         let product = |factor: i32, row: usize| factor.wrapping_mul(rows[row][x]);
-        let flat = product(2896, 0).wrapping_add(half);
+        let flat = product(FLAT, 0).wrapping_add(half);
         let even = product(EVEN[0], 2).wrapping_add(product(EVEN[1], 6));
         let odd = ODD.map(|[a, b, c, d]| {
             product(a, 1)
@@ -108,7 +109,7 @@ mod tests {
                 }
             };
             check(&half(&coefficients, &quantizers), 2);
-            check(&quarter(&coefficients, &quantizers), 4);
+            check(&quarter(&half(&coefficients, &quantizers)), 4);
             check(&eighth(&coefficients, &quantizers), 8);
         }
     }
