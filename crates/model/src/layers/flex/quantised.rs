@@ -6,7 +6,7 @@
 use std::fmt;
 
 use rayon::prelude::*;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix, QuantParams};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
 use super::product::{Matrix, Onto};
@@ -17,12 +17,19 @@ const ROWS: usize = 8;
 
 type Executor = GemmExecutor<u8, i8, i32>;
 
+/// Rows of weights that the kernels take together; beyond the last whole group they add up something else.
+const GROUP: usize = 4;
+
 /// Weights `[input, output]`.
 #[derive(Clone)]
 pub(super) struct Quantised {
+    /// With rows of zeros that fill the last group.
     packed: PackedBMatrix<i8>,
+    input: usize,
     /// What one stands for in each column.
     units: Vec<f32>,
+    /// Sums of the columns.
+    totals: Vec<i32>,
 }
 
 impl fmt::Debug for Quantised {
@@ -80,11 +87,20 @@ impl Quantised {
             let columns = units.iter().enumerate();
             columns.map(move |(column, unit)| (at(row, column) / unit).round() as i8)
         };
-        let whole: Vec<i8> = (0..input).flat_map(whole).collect();
-        let view = NdTensorView::from_data([input, output], whole.as_slice());
+        let mut whole: Vec<i8> = (0..input).flat_map(whole).collect();
+        let mut totals = vec![0; output];
+        for row in whole.chunks_exact(output) {
+            let sums = totals.iter_mut().zip(row);
+            sums.for_each(|(total, weight)| *total += i32::from(*weight));
+        }
+        let depth = input.next_multiple_of(GROUP);
+        whole.resize(depth * output, 0);
+        let view = NdTensorView::from_data([depth, output], whole.as_slice());
         Self {
             packed: Executor::default().prepack_b(view),
+            input,
             units,
+            totals,
         }
     }
 
@@ -97,32 +113,27 @@ impl Quantised {
         out: &mut [f32],
         onto: Onto,
     ) {
-        let (input, output) = (self.packed.rows(), self.packed.cols());
+        let (input, output, depth) = (self.input, self.packed.cols(), self.packed.rows());
         let count = x.len() / input;
-        scratch.rows.resize(x.len(), 0);
+        scratch.rows.resize(count * depth, 0);
         scratch.units.resize(count, 0.0);
         scratch.zeros.resize(count, 0);
         scratch.sums.resize(count * output, 0);
         let parts = scratch
             .rows
-            .par_chunks_mut(ROWS * input)
+            .par_chunks_mut(ROWS * depth)
             .zip(x.par_chunks(ROWS * input));
         let parts = parts.zip(scratch.units.par_chunks_mut(ROWS));
         parts
             .zip(scratch.zeros.par_chunks_mut(ROWS))
             .for_each(|(((whole, x), units), zeros)| {
-                let rows = whole.chunks_exact_mut(input).zip(x.chunks_exact(input));
+                let rows = whole.chunks_exact_mut(depth).zip(x.chunks_exact(input));
                 for ((whole, x), (unit, zero)) in rows.zip(units.iter_mut().zip(zeros)) {
                     (*unit, *zero) = quantise(x, whole);
                 }
             });
-        let a = NdTensorView::from_data([count, input], scratch.rows.as_slice());
-        let options = GemmOptions {
-            a_quant: Some(QuantParams {
-                zero_point: &scratch.zeros,
-            }),
-            ..GemmOptions::default()
-        };
+        let a = NdTensorView::from_data([count, depth], scratch.rows.as_slice());
+        let options = GemmOptions::default();
         let b = GemmInputB::Packed(&self.packed);
         let done = Executor::default().gemm(&mut scratch.sums, GemmInputA::Unpacked(a), b, options);
         if let Err(reason) = done {
@@ -131,16 +142,22 @@ impl Quantised {
         let parts = out
             .par_chunks_mut(ROWS * output)
             .zip(scratch.sums.par_chunks(ROWS * output));
+        let parts = parts.zip(scratch.units.par_chunks(ROWS));
         parts
-            .zip(scratch.units.par_chunks(ROWS))
-            .for_each(|((out, sums), units)| {
+            .zip(scratch.zeros.par_chunks(ROWS))
+            .for_each(|(((out, sums), units), zeros)| {
                 vectorized(
                     #[inline(always)]
                     || {
                         let rows = out.chunks_exact_mut(output).zip(sums.chunks_exact(output));
-                        for ((out, sums), unit) in rows.zip(units) {
-                            let terms = sums.iter().zip(&self.units);
-                            let terms = terms.map(|(sum, column)| *sum as f32 * (unit * column));
+                        for ((out, sums), (unit, zero)) in rows.zip(units.iter().zip(zeros)) {
+                            // The kernel counts from 0.
+                            let zero = i32::from(*zero);
+                            let columns = self.units.iter().zip(&self.totals);
+                            let terms = sums.iter().zip(columns);
+                            let terms = terms.map(|(sum, (column, total))| {
+                                (sum - zero * total) as f32 * (unit * column)
+                            });
                             match (onto, bias) {
                                 (Onto::Nothing, None) => {
                                     out.iter_mut().zip(terms).for_each(|(out, x)| *out = x)
@@ -207,25 +224,39 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng};
 
-    /// The rows of a product, by whole numbers of up to `most`, and in f64.
-    fn both(x: &[f32], weights: &[f32], output: usize, most: f32) -> (Vec<f32>, Vec<f64>) {
+    /// A number of a product by whole numbers, the exact one, and how far apart rounding may bring them.
+    struct Found {
+        here: f32,
+        exact: f64,
+        allowed: f64,
+    }
+
+    /// `1 + x·weights + bias` with weights up to `most`.
+    fn compute(x: &[f32], weights: &[f32], output: usize, most: f32) -> Vec<Found> {
         let input = weights.len() / output;
         let bias: Vec<f32> = (0..output).map(|i| i as f32 * 0.01).collect();
         let quantised = Quantised::within(Matrix::rows(weights, output), most);
         let mut out = vec![1.0; x.len() / input * output];
         let mut scratch = Scratch::default();
         quantised.forward(x, Some(&bias), &mut scratch, &mut out, Onto::Itself);
-        let exact = x.chunks_exact(input).flat_map(|row| {
-            let bias = &bias;
-            (0..output).map(move |column| {
-                let terms = row.iter().enumerate();
-                let terms =
-                    terms.map(|(i, x)| f64::from(*x) * f64::from(weights[i * output + column]));
-                1.0 + f64::from(bias[column]) + terms.sum::<f64>()
-            })
-        });
-        let exact = exact.collect();
-        (out, exact)
+        let compare = |(at, here): (usize, f32)| {
+            let (row, column) = (&x[at / output * input..][..input], at % output);
+            let weights = || weights[column..].iter().step_by(output);
+            let range = row.iter().fold(0.0, |a: f32, b| a.max(*b))
+                - row.iter().fold(0.0, |a: f32, b| a.min(*b));
+            let largest = weights().fold(0.0, |a: f32, b| a.max(b.abs()));
+            let [mut exact, mut allowed] = [1.0 + f64::from(bias[column]), 1e-5];
+            for (x, weight) in row.iter().zip(weights()) {
+                exact += f64::from(*x) * f64::from(*weight);
+                allowed += f64::from(0.5 * x.abs() * largest / most + weight.abs() * range / 255.0);
+            }
+            Found {
+                here,
+                exact,
+                allowed,
+            }
+        };
+        out.into_iter().enumerate().map(compare).collect()
     }
 
     #[test]
@@ -236,14 +267,17 @@ mod tests {
                 .map(|_| rng.random_range(-0.3..1.0) * scale)
                 .collect()
         };
-        for (rows, input, output) in [(1, 48, 31), (13, 300, 65), (64, 7, 3)] {
-            for (most, allowed) in [(127.0, 0.03), (63.0, 0.05)] {
+        for (rows, input, output) in [(1, 48, 31), (70, 300, 65), (130, 7, 3)] {
+            for most in [127.0, 63.0] {
                 let (x, weights) = (random(rows * input, 5.0), random(input * output, 0.1));
-                let (found, exact) = both(&x, &weights, output, most);
-                let size = exact.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
-                for (found, exact) in found.iter().zip(&exact) {
-                    let apart = (f64::from(*found) - exact).abs();
-                    assert!(apart <= allowed * size, "{most}: {found} for {exact}");
+                for Found {
+                    here,
+                    exact,
+                    allowed,
+                } in compute(&x, &weights, output, most)
+                {
+                    let apart = (f64::from(here) - exact).abs();
+                    assert!(apart <= allowed, "{most}: {here} for {exact}");
                 }
             }
         }
@@ -253,12 +287,8 @@ mod tests {
     fn largest_operands_do_not_overflow() {
         // All products at their largest, of both signs, in 7 bits as on a processor that adds pairs of them in 16.
         for sign in [1.0, -1.0] {
-            let (found, exact) = both(&[1.0; 512], &[sign; 1024], 2, 63.0);
-            for (found, exact) in found.iter().zip(exact) {
-                assert!(
-                    (f64::from(*found) - exact).abs() < 1e-2,
-                    "{found} for {exact}"
-                );
+            for Found { here, exact, .. } in compute(&[1.0; 512], &[sign; 1024], 2, 63.0) {
+                assert!((f64::from(here) - exact).abs() < 1e-2, "{here} for {exact}");
             }
         }
     }
@@ -269,17 +299,12 @@ mod tests {
             let (mut x, mut weights) = (vec![0.5; 3 * 8], vec![0.25; 8 * 4]);
             x[8 + 3] = broken;
             weights[5 * 4 + 2] = broken;
-            let (found, _) = both(&x, &weights, 4, 127.0);
-            for (at, found) in found.iter().enumerate() {
-                assert_eq!(found.is_nan(), at / 4 == 1 || at % 4 == 2, "{broken} {at}");
+            for (at, found) in compute(&x, &weights, 4, 127.0).iter().enumerate() {
+                let expected = at / 4 == 1 || at % 4 == 2;
+                assert_eq!(found.here.is_nan(), expected, "{broken} {at}");
             }
         }
-        let (found, exact) = both(&[0.0; 16], &[0.0; 8], 1, 127.0);
-        assert!(
-            found
-                .iter()
-                .zip(exact)
-                .all(|(found, exact)| f64::from(*found) == exact)
-        );
+        let zeros = compute(&[0.0; 16], &[0.0; 8], 1, 127.0);
+        assert!(zeros.iter().all(|found| found.here == 1.0));
     }
 }
