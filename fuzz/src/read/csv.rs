@@ -45,6 +45,7 @@ pub fn csv(data: &[u8]) {
             image: image.map(str::to_owned),
             caption: caption.map(str::to_owned),
             needs_captions: choice & 0x80 == 0,
+            carried: false,
         },
     };
     let plain = rows(table, &format);

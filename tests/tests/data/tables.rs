@@ -235,6 +235,7 @@ fn columns_are_those_that_are_named() {
                 image: Some(image.into()),
                 caption: Some(caption.into()),
                 needs_captions: true,
+                carried: false,
             },
             ..CsvFormat::default()
         },
