@@ -352,7 +352,8 @@ mod tests {
         assert_eq!(of("bf16"), Ok(Precision::PureBf16));
         assert_eq!(of("fp16"), Ok(Precision::AmpFp16));
         assert_eq!(of("pure_fp16"), Ok(Precision::PureFp16));
-        assert!(of("int8").unwrap_err().contains("expected fp32"));
+        assert_eq!(of("int8"), Ok(Precision::Int8));
+        assert!(of("int4").unwrap_err().contains("expected fp32"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn arguments_that_are_wrong() {
         ("unknown_flag", "info --modle ViT-B-32"),
         ("missing_flag", "classify --model ViT-B-32 --image a.png"),
         ("bad_value", "train --train-data x.csv --batch-size many"),
-        ("bad_choice", "train --train-data x.csv --precision int8"),
+        ("bad_choice", "train --train-data x.csv --precision int4"),
         ("refused_flag", "train --train-data x.csv --horovod"),
         ("unknown_device", "bench --model ViT-B-32 --device gpu"),
         (

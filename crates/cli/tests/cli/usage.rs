@@ -150,7 +150,7 @@ fn features_to_come_are_refused_by_name_before_any_work() {
         "--report-to trackio is not built yet"
     );
     assert!(
-        train(&["--precision", "int8"])
+        train(&["--precision", "int4"])
             .stderr
             .contains("expected fp32, amp, amp_bf16, fp16")
     );
