@@ -260,8 +260,7 @@ impl<'a> Baseline<'a> {
             for unit in 0..units {
                 let count = row * units + unit;
                 if interval > 0 && count > 0 && count.is_multiple_of(interval) {
-                    // Nothing but the bits that fill the last byte.
-                    bits.left_before(end).filter(|&left| left < 8)?;
+                    bits.left_before(end)?;
                     bits = Bits::new(data, end);
                     end = ends.next()?;
                     predicted = [0; 3];

@@ -144,7 +144,8 @@ impl<'a> Bits<'a> {
                         // The first value was the block's last one, so that what follows belongs to the next block.
                         *self = before;
                         self.coded(ac.table)?;
-                        index = first + 1;
+                        (first == 63).then_some(())?;
+                        index = 64;
                     }
                     break 'block;
                 }
