@@ -86,7 +86,7 @@ def encode(image: Image.Image, suffix: str) -> bytes:
 
 def npm_package(name: str, cache: Path) -> Path:
     """The unpacked folder of an npm package, fetched once."""
-    folder = cache / name.replace("@", "-")
+    folder = cache / name.replace("@", "-").replace("/", "-")
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as work:

@@ -206,7 +206,7 @@ pub(super) fn activation(b: &mut Builder, operation: &ActivationOperationIr) -> 
                 ("alpha", Set::Float(op.alpha.elem())),
                 ("beta", Set::Float(op.beta.elem())),
             ];
-            let input = b.name(&op.input);
+            let input = b.name(&op.tensor);
             b.made("HardSigmoid", &[input], &settings, &op.out);
         }
         Op::Softmax(op) => {
