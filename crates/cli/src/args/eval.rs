@@ -74,7 +74,7 @@ pub struct EvalArgs {
 /// What `eval` does without a model.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Make one table of many results
+    /// Make one table, or picture, of many results
     Build(BuildArgs),
 }
 
@@ -84,7 +84,7 @@ pub struct BuildArgs {
     /// Results of `openclip eval --output` or of CLIP_benchmark, or folders of them
     #[arg(value_name = "FILE|DIR", required = true)]
     pub results: Vec<PathBuf>,
-    /// The table: .csv, or .md for Markdown
+    /// The table: .csv, .md for Markdown, or .svg for a picture
     #[arg(long, value_name = "FILE", default_value = "benchmark.csv")]
     pub output: PathBuf,
 }

@@ -477,10 +477,17 @@ fn many_models_and_one_table() {
         table.starts_with("| dataset | model |") && table.lines().count() == 5,
         "{table}"
     );
+    let build = [&["eval", "build"], &files[..], &["--output", "table.svg"]].concat();
+    room.run(&build).ok();
+    let picture = fs::read_to_string(room.path("table.svg")).unwrap();
+    assert!(
+        picture.contains("pets · acc1") && picture.contains("cars · acc1"),
+        "{picture}"
+    );
     let error = room
         .run(&["eval", "build", "out", "--output", "table.xls"])
         .error(2);
-    assert!(error.contains(".csv or .md"), "{error}");
+    assert!(error.contains(".csv, .md or .svg"), "{error}");
 }
 
 #[test]
