@@ -6,6 +6,7 @@ Outputs under data/clip_benchmark/:
   digits.safetensors.gz   train/images, test/images u8 [N, 8, 8] with train/labels, test/labels: scikit-learn's digits
   wds.tar.gz              sets written by `clip_benchmark.webdataset_builder`: digits (classification), shapes (multilabel) and
                           scenes (retrieval)
+  digits.parquet          the pictures of wds/digits as Hugging Face's `datasets` keeps them, with the names of the classes
   expected.json           metrics of `clip_benchmark.metrics`, without amp
     folder                  digits in one folder per class, with six classes in `few`
     wds                     each of the three sets, and the captions of scenes to be chosen from
@@ -16,7 +17,7 @@ Outputs under data/clip_benchmark/:
 `accuracy()` of CLIP_benchmark fails on numpy 2.4, which makes no number of a list of one, and its probe asks for CUDA: both are
 patched here, rule and all else as they stand.
 
-Needs `pip install open_clip_torch==3.3.0 clip-benchmark==1.6.2 scikit-learn webdataset pycocoevalcap` and Java.
+Needs `pip install open_clip_torch==3.3.0 clip-benchmark==1.6.2 scikit-learn webdataset pyarrow pycocoevalcap` and Java.
 """
 
 import gzip
@@ -32,6 +33,8 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import upstream
 from clip_benchmark import webdataset_builder
@@ -158,6 +161,17 @@ def plain(content):
             info.size = member.size
             new.addfile(info, old.extractfile(member))
     return raw.getvalue()
+
+
+def write_parquet(sample):
+    """As `Dataset.to_parquet` does with an `Image` and a `ClassLabel`."""
+    to_bytes = webdataset_builder.PIL_to_bytes("png")
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    names = {"names": NAMES, "_type": "ClassLabel"}
+    info = {"info": {"features": {"image": {"_type": "Image"}, "label": names}}}
+    schema = pa.schema([("image", image), ("label", pa.int64())], metadata={"huggingface": json.dumps(info)})
+    rows = [{"image": {"bytes": to_bytes(picture), "path": None}, "label": label} for picture, label in sample]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), OUT / "digits.parquet", row_group_size=16)
 
 
 def compress(name, content):
@@ -322,6 +336,7 @@ def main():
         kept[used] = 1
         net.token_embedding.weight.mul_(kept)
 
+    write_parquet(sample)
     compress("model.safetensors.gz", save({k: v.contiguous() for k, v in net.state_dict().items()}))
     (OUT / "model.json").write_text(json.dumps(CONFIG) + "\n")
     arrays = {}

@@ -6,6 +6,7 @@
 //! * [`validation`] – everything a model is measured on
 //! * [`zero_shot`], [`retrieval`], [`scores`] – their arithmetic: prompts, accuracy, ranks, what fits a picture
 //! * [`ranking`] – ranks of all pairs from their features
+//! * [`suite`] – lists of sets with their averages
 //! * [`captioning`] – BLEU, ROUGE-L and CIDEr
 //! * [`dataset`], [`task`], [`results`] – CLIP_benchmark's sets, tasks and files
 //! * [`embeddings`] – embedding files
@@ -29,6 +30,7 @@ pub mod retrieval;
 pub mod run;
 pub mod scores;
 pub mod search;
+pub mod suite;
 pub mod task;
 pub mod validation;
 pub mod zero_shot;

@@ -1,6 +1,6 @@
 //! Everything a model is measured on, between epochs of training or by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -51,6 +51,13 @@ const IMAGENET_V2: [&str; 2] = [
     "imagenetv2-matched-frequency-format-val",
 ];
 
+/// The folder with ImageNet-V2's classes, if it is in `given`; else that itself.
+pub(crate) fn imagenet_v2_root(given: &Path) -> PathBuf {
+    let below = IMAGENET_V2.map(|name| given.join(name));
+    let root = below.into_iter().find(|path| path.is_dir());
+    root.unwrap_or_else(|| given.to_owned())
+}
+
 impl ZeroShot {
     /// Opens the folder `root`. Without prompts of its own, a folder of 1,000 classes gets ImageNet's names and
     /// templates, and any other those of [`folder_classes`] under ImageNet's templates: ImageNet-A and -R, whose folders are named by
@@ -99,9 +106,7 @@ impl ZeroShot {
     /// # Errors
     /// When the folder cannot be read, or a class folder has another name.
     pub fn imagenet_v2(given: &Path, prompts: Option<&Prompts>) -> Result<Self, EvalError> {
-        let below = IMAGENET_V2.map(|name| given.join(name));
-        let root = below.into_iter().find(|path| path.is_dir());
-        let root = root.as_deref().unwrap_or(given);
+        let root = &imagenet_v2_root(given);
         let imagenet = Prompts::imagenet()?;
         let classes = imagenet.classes.len();
         let prompts = prompts.filter(|prompts| prompts.classes.len() == classes);

@@ -65,6 +65,11 @@ impl Room {
             .unpack(root.join("wds"))
             .unwrap();
         write_digits(root);
+        fs::create_dir_all(root.join("hub/data")).unwrap();
+        let rows = root.join("hub/data/test-00000-of-00001.parquet");
+        fs::copy(fixture("clip_benchmark/digits.parquet"), rows).unwrap();
+        let templates = root.join("hub/zeroshot_classification_templates.txt");
+        fs::write(templates, TEMPLATES).unwrap();
         Self {
             evaluator: Evaluator::new(encoder, tokenizer, loading),
             expected: json("clip_benchmark/expected.json"),
@@ -162,6 +167,9 @@ fn zero_shot_tasks_give_its_numbers() {
         let report = room.run(task, &format!("wds/{set}"));
         same(&report, &room.expected["wds"][set], set);
     }
+    // The same pictures in a table, which has the names of the classes.
+    let report = room.run(Task::Classification, "hub");
+    same(&report, &room.expected["wds"]["digits"], "hub");
 }
 
 /// The mean of some metric over linear probes with seeds from 0.

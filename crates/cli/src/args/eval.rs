@@ -14,21 +14,22 @@ use super::model::{ModelsArgs, PreprocessArgs};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 --dataset takes, for CLIP_benchmark's tasks and file names:
-  a folder with one folder per class           classnames.txt and zeroshot_classification_templates.txt beside them say what
-                                               the classes are called, and the prompts; else the folders' names and ImageNet's
-  tars in CLIP_benchmark's layout              test/0.tar, … with .cls (class), .npy (classes) or .txt (captions) members
-  a CSV file                                   columns of pictures and of label, caption, or caption and negative_caption
-  captions of COCO or Flickr, Parquet          as --dataset-type names them
-with train/ and test/ (or train.csv and test.csv) in a folder where there are parts. Every model is measured on every set.
+  a folder with a folder per class    named by classnames.txt, else by the folders; prompts are of
+                                      zeroshot_classification_templates.txt, else ImageNet's 80
+  tars in CLIP_benchmark's layout     test/0.tar, …: .cls (class), .npy (classes), .txt (captions)
+  a CSV file                          pictures, and label, caption, or caption and negative_caption
+  COCO, Flickr, Parquet               captions or labels, as Hugging Face has them
+Parts are folders (train/, test/) or tables (train.csv, test.csv). Every model is measured on every set.
 
 Retrieval is measured by two rules, which differ where several rows of --val-data have one picture (the same path):
   image_to_text_*, text_to_image_*             OpenCLIP's: row i matches row i, every other row is wrong
   text_retrieval_recall@K                      CLIP_benchmark's: any caption of the picture is right
   image_retrieval_recall@K                     CLIP_benchmark's: the caption's picture is right
-Exit status 1 also says that weights or scores are not finite, or that a model or a set was left out.
+Exit status 1 also says that weights or scores are not finite, or that a set failed.
 
 Examples:
-  openclip eval --model ViT-B-32 --pretrained clip.pt --dataset pets/ flickr/test.csv --output results/
+  openclip eval --model ViT-B-32 --pretrained clip.pt --dataset pets/ shop.csv --output results/
+  openclip eval --model ViT-B-32 --pretrained clip.pt --suite datacomp --root sets/ --output out/
   openclip eval build results/*.json --output table.csv
   openclip eval --model ViT-B-32 --pretrained clip.pt --val-data val.csv
   openclip eval --model ViT-B-32 --pretrained clip.pt --imagenet-val imagenet/val
@@ -41,6 +42,9 @@ pub struct EvalArgs {
     /// Sets and tasks.
     #[command(flatten)]
     pub sets: SetArgs,
+    /// Sets that belong together.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
     /// Captioned pictures and ImageNet.
     #[command(flatten)]
     pub data: ValidationArgs,
@@ -70,7 +74,7 @@ pub struct EvalArgs {
 /// What `eval` does without a model.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Make one table of many results
+    /// Make one table, or picture, of many results
     Build(BuildArgs),
 }
 
@@ -80,7 +84,7 @@ pub struct BuildArgs {
     /// Results of `openclip eval --output` or of CLIP_benchmark, or folders of them
     #[arg(value_name = "FILE|DIR", required = true)]
     pub results: Vec<PathBuf>,
-    /// The table: .csv, or .md for Markdown
+    /// The table: .csv, .md for Markdown, or .svg for a picture
     #[arg(long, value_name = "FILE", default_value = "benchmark.csv")]
     pub output: PathBuf,
 }
@@ -102,7 +106,7 @@ pub struct SetArgs {
     /// Where results go, as {dataset}_{pretrained}_{model}_{language}_{task}.json in CLIP_benchmark's schema
     ///
     /// A name that ends in .json is such a pattern itself. Without it results are printed alone.
-    #[arg(long, value_name = "DIR", requires = "dataset")]
+    #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
     /// Leave out what --output has already
     #[arg(long, requires = "output")]
@@ -140,6 +144,23 @@ pub struct SetArgs {
     /// The language that results are noted under
     #[arg(long, value_name = "LANGUAGE", default_value = "en")]
     pub language: String,
+}
+
+/// Sets that belong together.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Suite of data sets")]
+pub struct SuiteArgs {
+    /// Measure the sets of a suite by their own metrics: datacomp, DataComp's 38, or a .toml file in the form of its list
+    ///
+    /// Sets that are not there are named, results that are in --output are not made again, and the averages are printed.
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["dataset", "val_data", "imagenet_val", "imagenet_v2", "zeroshot"])]
+    pub suite: Option<String>,
+    /// The folder of its sets, each as wds_NAME_test, wds_NAME or NAME [default: the current one]
+    #[arg(long, value_name = "DIR", requires = "suite")]
+    pub root: Option<PathBuf>,
+    /// Copy sets that are not there from the hub to --root
+    #[arg(long, requires = "suite")]
+    pub download: bool,
 }
 
 /// A value of `--task`.

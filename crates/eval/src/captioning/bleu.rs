@@ -1,7 +1,7 @@
 //! BLEU-1 to BLEU-4 of all captions together, with the length of the right caption that is closest.
 
-use super::Pair;
 use super::grams::{Grams, LONGEST, grams};
+use super::pair::Pair;
 
 /// Added where nothing agrees, so that the product stays above zero.
 const TINY: f64 = 1e-15;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Pair;
 use super::grams::{Grams, LONGEST, grams};
+use super::pair::Pair;
 
 /// Width of the penalty for another length, in words.
 const SIGMA: f64 = 6.0;

@@ -1,6 +1,6 @@
 //! ROUGE-L: the longest common subsequence.
 
-use super::Pair;
+use super::pair::Pair;
 
 /// How much more the recall counts than the precision.
 const BETA: f64 = 1.2;

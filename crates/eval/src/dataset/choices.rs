@@ -1,6 +1,7 @@
-//! Pictures and captions to be matched: Winoground's pairs of pairs, SugarCrepe's captions of which one is wrong.
+//! Pictures and captions to be matched: Winoground's pairs of pairs, SugarCrepe's captions of which one is wrong, WinoGAViL's words
+//! with pictures of which some belong to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use openclip_data::source::ImageData;
 use serde::Deserialize;
 
 use super::pictures::{Bytes, Pictures};
-use super::table::Sheet;
-use super::{Choice, Dataset, Targets};
+use super::sheet::Sheet;
+use super::targets::{Choice, Cue, Dataset, Targets};
 use crate::error::EvalError;
 
 /// Columns of Winoground: a picture and its caption, twice.
@@ -17,9 +18,15 @@ const WINOGROUND: [(&str, &str); 2] = [("image_0", "caption_0"), ("image_1", "ca
 /// Column of a caption that does not fit, in SugarCrepe.
 const NEGATIVE: &str = "negative_caption";
 
-/// A CSV file that has the columns of either.
+/// Columns of WinoGAViL: a word, names of pictures, and those of them that belong to the word.
+const WINOGAVIL: [&str; 3] = ["cue", "candidates", "associations"];
+
+/// A CSV file that has the columns of one of them.
 pub(super) fn of_sheet(sheet: &Sheet<'_>) -> Result<Option<Dataset>, EvalError> {
     let has = |name: &str| sheet.column(name).is_some();
+    if WINOGAVIL.iter().all(|name| has(name)) {
+        return cues(sheet).map(Some);
+    }
     let mut rows = Vec::new();
     if WINOGROUND
         .iter()
@@ -65,6 +72,84 @@ pub(super) fn of_sheet(sheet: &Sheet<'_>) -> Result<Option<Dataset>, EvalError> 
         choices.push(choice);
     }
     dataset(pictures, choices, sheet.what().as_ref()).map(Some)
+}
+
+/// WinoGAViL's rows. A picture is `NAME.jpg` in `winogavil_images` or `images` beside the file, or beside it.
+fn cues(sheet: &Sheet<'_>) -> Result<Dataset, EvalError> {
+    let what = sheet.what();
+    let path = Path::new(&what);
+    let [cue, candidates, associations] = WINOGAVIL.map(|name| sheet.column(name));
+    let candidates = sheet.rows(cue, candidates)?;
+    let associations = sheet.rows(cue, associations)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folders = ["winogavil_images", "images", ""].map(|name| folder.join(name));
+    let place = |name: &str| {
+        let file = format!("{name}.jpg");
+        let places = folders.iter().map(|folder| folder.join(&file));
+        places.into_iter().find(|path| path.exists())
+    };
+    let mut pictures = Pictures::new(what.clone());
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let mut cues = Vec::with_capacity(candidates.len());
+    for (row, ((text, _, names), (.., right))) in
+        candidates.into_iter().zip(associations).enumerate()
+    {
+        let right = words(&right.unwrap_or_default());
+        let mut cue = Cue {
+            text,
+            candidates: Vec::new(),
+        };
+        for name in words(&names.unwrap_or_default()) {
+            let number = match numbers.get(&name) {
+                Some(number) => *number,
+                None => {
+                    let path = place(&name).ok_or_else(|| {
+                        let problem = format!(
+                            "row {}: no {name}.jpg in winogavil_images or images beside it",
+                            row + 1
+                        );
+                        EvalError::list(path, problem)
+                    })?;
+                    let image = Bytes::Whole(ImageData::Path(path));
+                    let number = pictures.push(name.clone(), image);
+                    numbers.insert(name.clone(), number);
+                    number
+                }
+            };
+            cue.candidates.push((number, right.contains(&name)));
+        }
+        if !cue.candidates.iter().any(|(_, right)| *right) {
+            let problem = format!(
+                "row {}: none of the candidates belongs to the word",
+                row + 1
+            );
+            return Err(EvalError::list(path, problem));
+        }
+        cues.push(cue);
+    }
+    Ok(Dataset {
+        len: numbers.len(),
+        pictures: Arc::new(pictures),
+        targets: Targets::Cues(cues),
+    })
+}
+
+/// The words of a list as Python or JSON writes it, such as `['a', "b's"]`.
+fn words(list: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = list;
+    while let Some(start) = rest.find(['\'', '"']) {
+        let quote = if rest[start..].starts_with('"') {
+            '"'
+        } else {
+            '\''
+        };
+        rest = &rest[start + 1..];
+        let Some(end) = rest.find(quote) else { break };
+        words.push(rest[..end].to_owned());
+        rest = &rest[end + 1..];
+    }
+    words
 }
 
 /// An entry of SugarCrepe's files.

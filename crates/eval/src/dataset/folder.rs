@@ -8,13 +8,14 @@ use openclip_data::source::table::Table;
 
 use super::names::Names;
 use super::pictures::{Bytes, Pictures};
-use super::{Dataset, Labels, Targets};
+use super::targets::{Dataset, Labels, Targets};
 use crate::error::EvalError;
-use crate::validation::ZeroShot;
+use crate::validation::{ZeroShot, imagenet_v2_root};
 
 /// Opens the class folders in `root`, which are called by the `classnames.txt` in it or in `above`, else by their own names.
 pub(super) fn open(root: &Path, above: &Path) -> Result<Dataset, EvalError> {
     let mut names = Names::beside(&[root, above])?;
+    let root = &imagenet_v2_root(root);
     let set = ZeroShot::open("", root, None)?;
     let folders = set.folder.classes().len();
     match &names.classes {
@@ -44,6 +45,7 @@ pub(super) fn open(root: &Path, above: &Path) -> Result<Dataset, EvalError> {
         targets: Targets::Labels {
             labels: Labels::One(labels),
             names,
+            beside: Vec::new(),
         },
     })
 }

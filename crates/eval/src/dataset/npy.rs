@@ -1,7 +1,10 @@
-//! A row of labels in numpy's format.
+//! A row of numbers in numpy's format.
 
-/// The places of a vector that are not zero, and how long it is; `None` if `bytes` are no vector of numbers in `.npy` form.
-pub(super) fn marked(bytes: &[u8]) -> Option<(Vec<usize>, usize)> {
+/// A number of its bytes, which are as many as the kind has.
+type Read = fn(&[u8]) -> Option<f64>;
+
+/// The values of a vector; `None` if `bytes` are no vector of numbers in `.npy` form.
+pub(super) fn values(bytes: &[u8]) -> Option<Vec<f64>> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
     let (length, start) = match rest.first()? {
         1 => (
@@ -24,30 +27,35 @@ pub(super) fn marked(bytes: &[u8]) -> Option<(Vec<usize>, usize)> {
         .map(str::trim)
         .filter(|side| !side.is_empty())
         .try_fold(1_usize, |all, side| all.checked_mul(side.parse().ok()?))?;
-    let width: usize = match kind {
-        "|b1" | "|u1" | "|i1" => 1,
-        "<i2" | "<u2" | "<f2" => 2,
-        "<i4" | "<u4" | "<f4" => 4,
-        "<i8" | "<u8" | "<f8" => 8,
+    macro_rules! number {
+        ($kind:ty) => {
+            (size_of::<$kind>(), |bytes| {
+                Some(<$kind>::from_le_bytes(bytes.try_into().ok()?) as f64)
+            })
+        };
+    }
+    let (width, read): (usize, Read) = match kind {
+        "|b1" | "|u1" => number!(u8),
+        "|i1" => number!(i8),
+        "<i2" => number!(i16),
+        "<u2" => number!(u16),
+        "<i4" => number!(i32),
+        "<u4" => number!(u32),
+        "<i8" => number!(i64),
+        "<u8" => number!(u64),
+        "<f4" => number!(f32),
+        "<f8" => number!(f64),
         _ => return None,
     };
     if values.len() != count.checked_mul(width)? {
         return None;
     }
-    // Zero is all zeros in each of these, and a negative zero of a float has its sign alone.
-    let is_float = kind.contains('f');
-    let is_set = |value: &[u8]| {
-        let (last, others) = value.split_last().unwrap_or((&0, &[]));
-        let last = if is_float { last & 0x7f } else { *last };
-        last != 0 || others.iter().any(|byte| *byte != 0)
-    };
-    let places = values.chunks_exact(width).enumerate();
-    let places = places.filter(|(_, value)| is_set(value)).map(|(at, _)| at);
-    Some((places.collect(), count))
+    values.chunks_exact(width).map(read).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn file(kind: &str, count: usize, values: &[u8]) -> Vec<u8> {
@@ -66,15 +74,21 @@ mod tests {
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
-        assert_eq!(marked(&file("<i8", 4, &ints)), Some((vec![1, 3], 4)));
+        assert_eq!(
+            values(&file("<i8", 4, &ints)).unwrap(),
+            [0.0, 1.0, 0.0, 1.0]
+        );
         let floats: Vec<u8> = [1.0_f32, -0.0]
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
-        assert_eq!(marked(&file("<f4", 2, &floats)), Some((vec![0], 2)));
-        assert_eq!(marked(&file("|b1", 3, &[0, 0, 1])), Some((vec![2], 3)));
-        assert_eq!(marked(&file("|b1", 4, &[0, 0, 1])), None);
-        assert_eq!(marked(&file("|O", 1, &[0])), None);
-        assert_eq!(marked(b"12"), None);
+        assert_eq!(values(&file("<f4", 2, &floats)).unwrap(), [1.0, 0.0]);
+        assert_eq!(
+            values(&file("|b1", 3, &[0, 0, 1])).unwrap(),
+            [0.0, 0.0, 1.0]
+        );
+        assert_eq!(values(&file("|b1", 4, &[0, 0, 1])), None);
+        assert_eq!(values(&file("|O", 1, &[0])), None);
+        assert_eq!(values(b"12"), None);
     }
 }

@@ -8,7 +8,8 @@ use openclip_data::source::kind::DatasetKind;
 use openclip_data::source::litter::is_litter;
 use openclip_data::source::open::OpenOptions;
 
-use super::{Dataset, choices, folder, rows, shards, table};
+use super::targets::Dataset;
+use super::{choices, folder, objectnet, parquet, rows, shards, table};
 use crate::error::EvalError;
 
 /// Folders that are no classes but parts of a set.
@@ -74,6 +75,12 @@ fn open_file(set: &OpenSet<'_>) -> Result<Dataset, EvalError> {
     {
         return Ok(found);
     }
+    if path.is_file() && is("parquet") {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if let Some(found) = parquet::open(&[path.to_owned()], folder, set.options)? {
+            return Ok(found);
+        }
+    }
     if is("tar") && !set.place.contains("://") && !set.place.starts_with("pipe:") {
         let tars: Vec<PathBuf> = braces::expand(set.place)?
             .into_iter()
@@ -92,6 +99,11 @@ fn open_file(set: &OpenSet<'_>) -> Result<Dataset, EvalError> {
 }
 
 fn open_folder(dir: &Path, set: &OpenSet<'_>) -> Result<Dataset, EvalError> {
+    if set.split == "test"
+        && let Some(found) = objectnet::open(dir)?
+    {
+        return Ok(found);
+    }
     let splits: &[&str] = match set.split {
         "test" => &TESTS,
         ref other => std::slice::from_ref(other),
@@ -112,6 +124,17 @@ fn open_folder(dir: &Path, set: &OpenSet<'_>) -> Result<Dataset, EvalError> {
         if let Some(path) = table.iter().find(|path| path.is_file()) {
             told(split);
             return table::open(path, set.options);
+        }
+        let rows = parquet_of(dir, split)?;
+        if !rows.is_empty() {
+            told(split);
+            return match parquet::open(&rows, dir, set.options)? {
+                Some(found) => Ok(found),
+                None => {
+                    let list: Vec<_> = rows.iter().map(|path| path.to_string_lossy()).collect();
+                    rows::open(&list.join("::"), set.options)
+                }
+            };
         }
         if part.is_dir() && has_splits(dir, split)? {
             told(split);
@@ -187,6 +210,22 @@ fn files(dir: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, EvalError> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The Parquet files of a split, as Hugging Face's hub has them: `data/SPLIT-00000-of-00001.parquet`, `SPLIT.parquet`.
+fn parquet_of(dir: &Path, split: &str) -> Result<Vec<PathBuf>, EvalError> {
+    for dir in [dir, &dir.join("data")] {
+        let mut found = files(dir, &["parquet"])?;
+        found.retain(|path| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            stem.strip_prefix(split)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        });
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// `0.tar` to the last one that `nshards.txt` counts, else every tar, numbers before `10` and names in their order.

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use openclip_data::error::DataError;
 use openclip_data::source::open::{self, OpenOptions};
-use openclip_data::source::{ImageData, Item, Order, Sample, Sink, Source};
-use openclip_data::storage::Watch;
+use openclip_data::source::{ImageData, Item, Order, Sink};
 
+use super::numbered::Numbered;
 use super::pictures::{Bytes, Pictures};
-use super::{Dataset, Targets};
+use super::targets::{Dataset, Targets};
 use crate::error::EvalError;
 use crate::gallery::plain;
 
@@ -24,10 +23,7 @@ pub(super) fn open(place: &str, options: &OpenOptions) -> Result<Dataset, EvalEr
     // A sink that never breaks sees everything.
     let _ = opened.source.pass(&Order::sequential(), 0, &mut rows)?;
     if rows.problems > 0 && !rows.has_bytes {
-        log::warn!(
-            "{place}: {} rows without a picture or caption were passed over",
-            rows.problems
-        );
+        log::debug!("{place}: {} rows have no picture", rows.problems);
     }
     if !rows.has_bytes {
         return captioned(place, rows.rows, opened.named_by_picture);
@@ -111,72 +107,12 @@ impl Sink for Rows {
                 };
                 self.rows.push((sample.name, image, sample.caption));
             }
+            // It keeps its number.
             Item::Problem(problem) => {
                 self.problems += u64::from(problem.kind.drops_sample());
+                self.rows.push((problem.place, ImageData::Black, None));
             }
         }
         ControlFlow::Continue(())
-    }
-}
-
-/// A source whose samples are numbered as they come.
-struct Numbered(Arc<dyn Source>);
-
-impl Source for Numbered {
-    fn describe(&self) -> String {
-        self.0.describe()
-    }
-
-    fn num_samples(&self, train_num_samples: Option<u64>) -> Result<u64, DataError> {
-        self.0.num_samples(train_num_samples)
-    }
-
-    fn batches(&self, samples: u64, world: usize, batch_size: usize) -> u64 {
-        self.0.batches(samples, world, batch_size)
-    }
-
-    fn partitions(self: Arc<Self>, _: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
-        Ok(vec![self])
-    }
-
-    fn fingerprint(&self) -> u32 {
-        self.0.fingerprint()
-    }
-
-    fn pass(
-        &self,
-        order: &Order,
-        pass: u64,
-        sink: &mut dyn Sink,
-    ) -> Result<ControlFlow<()>, DataError> {
-        self.0.pass(order, pass, &mut Numbering { sink, next: 0 })
-    }
-}
-
-struct Numbering<'a> {
-    sink: &'a mut dyn Sink,
-    next: usize,
-}
-
-impl Sink for Numbering<'_> {
-    fn jump(&mut self, _: usize) -> usize {
-        0
-    }
-
-    fn push(&mut self, item: Item) -> ControlFlow<()> {
-        let Item::Sample(sample) = item else {
-            return self.sink.push(item);
-        };
-        let label = Some(self.next);
-        self.next += 1;
-        self.sink.push(Item::Sample(Sample { label, ..sample }))
-    }
-
-    fn is_closed(&self) -> bool {
-        self.sink.is_closed()
-    }
-
-    fn watch(&self) -> Watch {
-        self.sink.watch()
     }
 }

@@ -11,9 +11,9 @@ use openclip_data::source::group::split_name;
 use serde_json::Value;
 
 use super::names::Names;
-use super::npy;
+use super::npy::values;
 use super::pictures::{Bytes, Pictures};
-use super::{Dataset, Labels, Targets};
+use super::targets::{Dataset, Labels, Targets};
 use crate::error::EvalError;
 
 /// Suffixes of pictures, the first before the others, as CLIP_benchmark has them.
@@ -87,7 +87,7 @@ pub(super) fn open(tars: &[PathBuf], folders: &[&Path]) -> Result<Dataset, EvalE
 
 /// What is to be found in one picture.
 enum Target {
-    One(usize),
+    One(usize, Vec<f64>),
     Many(Vec<usize>, usize),
     Captions(Vec<String>),
 }
@@ -95,7 +95,7 @@ enum Target {
 impl Target {
     fn kind(&self) -> &'static str {
         match self {
-            Self::One(_) => "a class",
+            Self::One(..) => "a class",
             Self::Many(..) => "a vector of classes",
             Self::Captions(_) => "captions",
         }
@@ -105,10 +105,14 @@ impl Target {
 /// One kind for all.
 fn gathered(targets: Vec<Target>, names: Names, first: &Path) -> Result<Targets, EvalError> {
     let (mut one, mut many, mut captions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut beside = Vec::new();
     let mut widths = Vec::new();
     for target in targets {
         match target {
-            Target::One(label) => one.push(label),
+            Target::One(label, numbers) => {
+                one.push(label);
+                beside.push(numbers);
+            }
             Target::Many(labels, classes) => {
                 many.push(labels);
                 widths.push(classes);
@@ -129,10 +133,12 @@ fn gathered(targets: Vec<Target>, names: Names, first: &Path) -> Result<Targets,
                 classes,
             },
             names,
+            beside: Vec::new(),
         },
         None if captions.is_empty() => Targets::Labels {
             labels: Labels::One(one),
             names,
+            beside,
         },
         None => Targets::Captions(captions),
     })
@@ -158,10 +164,22 @@ fn dataset_type(folders: &[&Path]) -> Result<Option<String>, EvalError> {
 fn target(sample: &Sample, kind: Option<&str>) -> Result<Target, String> {
     let [cls, npy, txt, json] = &sample.found;
     match (kind, cls, npy, txt) {
-        (Some("classification") | None, Some(cls), ..) => label(cls).map(Target::One),
-        (Some("multilabel") | None, _, Some(npy), _) => npy::marked(npy)
-            .map(|(labels, classes)| Target::Many(labels, classes))
-            .ok_or_else(|| "the npy is no vector of numbers".into()),
+        (Some("classification") | None, Some(cls), ..) => {
+            // Beside a class they are no classes: DataComp's sets have region and year there.
+            let numbers = npy.as_deref().and_then(values).unwrap_or_default();
+            Ok(Target::One(label(cls)?, numbers))
+        }
+        (Some("multilabel") | None, _, Some(npy), _) => {
+            let values = values(npy).ok_or("the npy is no vector of numbers")?;
+            let marked = values
+                .iter()
+                .enumerate()
+                .filter(|(_, value)| **value != 0.0);
+            Ok(Target::Many(
+                marked.map(|(class, _)| class).collect(),
+                values.len(),
+            ))
+        }
         (Some("retrieval") | None, _, _, Some(txt)) => match std::str::from_utf8(txt) {
             Ok(text) => Ok(Target::Captions(text.lines().map(str::to_owned).collect())),
             Err(_) => Err("the txt is not UTF-8".into()),
@@ -194,7 +212,7 @@ fn of_json(json: &[u8]) -> Result<Target, String> {
         serde_json::from_slice(json).map_err(|error| format!("the json: {error}"))?;
     let number = ["label", "cls"].iter().find_map(|key| value[key].as_u64());
     if let Some(label) = number {
-        return Ok(Target::One(label as usize));
+        return Ok(Target::One(label as usize, Vec::new()));
     }
     let texts = ["captions", "caption"]
         .iter()

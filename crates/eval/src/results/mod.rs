@@ -2,7 +2,9 @@
 //!
 //! * [`record`] – one file
 //! * [`table`] – many of them as CSV or Markdown
+//! * [`plot`] – as a picture
 
+pub mod plot;
 pub mod record;
 pub mod table;
 

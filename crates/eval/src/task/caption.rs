@@ -4,7 +4,8 @@ use openclip_model::generate::{GenerateOptions, SpecialTokens};
 
 use super::bootstrap::estimate;
 use super::evaluator::Evaluator;
-use super::{Report, Task};
+use super::kind::Task;
+use super::report::Report;
 use crate::captioning::{Bleu, Pair, cider, rouge};
 use crate::dataset::Dataset;
 use crate::error::EvalError;

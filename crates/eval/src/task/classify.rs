@@ -1,8 +1,8 @@
 //! Zero-shot classification.
 
-use super::Report;
-use super::evaluator::Evaluator;
+use super::evaluator::{Evaluator, Extra};
 use super::outcome::{Outcomes, average_precision};
+use super::report::Report;
 use crate::dataset::{Dataset, Labels, Names};
 use crate::error::EvalError;
 use crate::host::host;
@@ -19,6 +19,7 @@ impl Evaluator {
         set: &Dataset,
         labels: &Labels,
         names: &Names,
+        extra: Option<(&Extra, &[Vec<f64>])>,
     ) -> Result<Report, EvalError> {
         check(name, labels, names)?;
         let (weights, classes) = self.classifier(name, names)?;
@@ -64,6 +65,21 @@ impl Evaluator {
                 average_precision(&scores, classes, &of_picture)
             }
         });
+        if let Some((extra, beside)) = extra {
+            let group = |column: usize| {
+                let of =
+                    |number: &usize| beside.get(*number)?.get(column).map(|value| *value as i64);
+                let groups: Option<Vec<i64>> = numbers.iter().map(of).collect();
+                groups.ok_or_else(|| {
+                    let problem = format!("no number {column} beside every picture, an .npy in its sample, which says its group");
+                    EvalError::list(name.as_ref(), problem)
+                })
+            };
+            report.add_all(match extra {
+                Extra::MacroF1 { name } => outcomes.macro_f1(name),
+                Extra::Worst { name, column, top } => outcomes.worst(name, &group(*column)?, *top),
+            });
+        }
         Ok(report)
     }
 }

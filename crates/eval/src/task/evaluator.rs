@@ -8,7 +8,8 @@ use openclip_data::image::Limits;
 use openclip_data::tokenizer::Tokenizer;
 use openclip_model::generate::GenerateOptions;
 
-use super::{Report, Task};
+use super::kind::Task;
+use super::report::Report;
 use crate::dataset::{Dataset, Names, Targets};
 use crate::encode::Encoder;
 use crate::error::EvalError;
@@ -38,6 +39,29 @@ pub struct TaskOptions {
     pub recall_k: Vec<usize>,
     /// How captions are written.
     pub generate: GenerateOptions,
+    /// The set whose built-in class names and templates are taken where this one has none; the one of its own name without it.
+    pub names: Option<String>,
+    /// Another metric of classification.
+    pub extra: Option<Extra>,
+}
+
+/// A metric of classification beyond CLIP_benchmark's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extra {
+    /// F1, averaged over the classes that are there.
+    MacroF1 {
+        /// What it is called.
+        name: String,
+    },
+    /// The share of pictures that are right in the group where it is lowest.
+    Worst {
+        /// What it is called.
+        name: String,
+        /// Which of the numbers beside a picture says its group.
+        column: usize,
+        /// Among how many classes of the highest scores the right one may be.
+        top: usize,
+    },
 }
 
 impl Default for TaskOptions {
@@ -45,6 +69,8 @@ impl Default for TaskOptions {
         Self {
             recall_k: vec![5],
             generate: GenerateOptions::default(),
+            names: None,
+            extra: None,
         }
     }
 }
@@ -81,8 +107,18 @@ impl Evaluator {
         options: &TaskOptions,
     ) -> Result<Report, EvalError> {
         match (task, &set.targets) {
-            (Task::Classification, Targets::Labels { labels, names }) => {
-                self.classify(name, set, labels, names)
+            (
+                Task::Classification,
+                Targets::Labels {
+                    labels,
+                    names,
+                    beside,
+                },
+            ) => {
+                let known = options.names.as_deref().unwrap_or(name);
+                let names = names.or_built_in(known)?;
+                let extra = options.extra.as_ref().map(|extra| (extra, &beside[..]));
+                self.classify(name, set, labels, &names, extra)
             }
             (Task::Retrieval, Targets::Captions(captions)) => {
                 self.retrieve(name, set, captions, &options.recall_k)
@@ -90,6 +126,7 @@ impl Evaluator {
             (Task::Selection, targets @ (Targets::Choices(_) | Targets::Captions(_))) => {
                 self.select(name, set, targets)
             }
+            (Task::Association, Targets::Cues(cues)) => self.associate(name, set, cues),
             (Task::Captioning, Targets::Captions(captions)) => {
                 self.caption(name, set, captions, &options.generate)
             }

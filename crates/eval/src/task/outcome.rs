@@ -1,5 +1,7 @@
 //! What became of each picture in classification, and the metrics made of it.
 
+use std::collections::BTreeMap;
+
 use super::bootstrap::{Estimates, estimate, estimate_in, share};
 
 /// Draws for a metric that sorts.
@@ -39,6 +41,39 @@ impl Outcomes {
         })
     }
 
+    /// F1, averaged over the classes that are there.
+    pub(super) fn macro_f1(&self, name: &str) -> Estimates {
+        estimate(self.ranks.len(), |times| {
+            // Right, of the class, taken for it.
+            let mut counts = vec![[0_u64; 3]; self.classes];
+            let pairs = self.targets.iter().zip(&self.predicted).zip(times);
+            for ((&target, &predicted), &times) in pairs {
+                let times = u64::from(times);
+                counts[target][0] += times * u64::from(target == predicted);
+                counts[target][1] += times;
+                counts[predicted][2] += times;
+            }
+            let scores = counts.iter().filter(|[_, of, _]| *of > 0);
+            let scores = scores.map(|[right, of, taken]| 2.0 * *right as f64 / (of + taken) as f64);
+            vec![(name.to_owned(), mean(scores))]
+        })
+    }
+
+    /// The share of pictures whose class is among the first `top`, in the group of `groups` where it is lowest.
+    pub(super) fn worst(&self, name: &str, groups: &[i64], top: usize) -> Estimates {
+        estimate(self.ranks.len(), |times| {
+            let mut counts: BTreeMap<i64, [u64; 2]> = BTreeMap::new();
+            for ((group, rank), &times) in groups.iter().zip(&self.ranks).zip(times) {
+                let [right, all] = counts.entry(*group).or_default();
+                *right += u64::from(times) * u64::from(*rank < top);
+                *all += u64::from(times);
+            }
+            let shares = counts.values().filter(|[_, all]| *all > 0);
+            let shares = shares.map(|[right, all]| *right as f64 / *all as f64);
+            vec![(name.to_owned(), shares.reduce(f64::min).unwrap_or(f64::NAN))]
+        })
+    }
+
     /// The mean over classes of the share that is right; classes without a picture do not count.
     fn mean_per_class_recall(&self, times: &[u32]) -> f64 {
         let mut counts = vec![(0_u64, 0_u64); self.classes];
@@ -48,10 +83,13 @@ impl Outcomes {
             *all += u64::from(times);
         }
         let recalls = counts.iter().filter(|(_, all)| *all > 0);
-        let recalls = recalls.map(|(right, all)| *right as f64 / *all as f64);
-        let (sum, count) = recalls.fold((0.0, 0), |(sum, count), recall| (sum + recall, count + 1));
-        sum / f64::from(count)
+        mean(recalls.map(|(right, all)| *right as f64 / *all as f64))
     }
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    sum / f64::from(count)
 }
 
 /// `mean_average_precision` of scores `[pictures, classes]`, by rows, for pictures of any number of classes.
@@ -109,6 +147,21 @@ mod tests {
         let values: Vec<f64> = found.iter().map(|(_, value, _)| *value).collect();
         assert_eq!(values, [0.5, 1.0, 0.5]);
         assert!(outcomes.estimates(false)[1].1.is_nan());
+    }
+
+    /// `f1_score(…, average="macro", labels=unique(y_true))` of scikit-learn.
+    #[test]
+    fn f1_is_that_of_the_classes_that_are_there() {
+        let outcomes = Outcomes {
+            targets: vec![0, 0, 1, 1, 3],
+            predicted: vec![0, 1, 1, 2, 0],
+            ranks: vec![0, 1, 0, 1, 1],
+            classes: 4,
+        };
+        let found = outcomes.macro_f1("f1")[0].1;
+        assert!((found - (0.5 + 0.5 + 0.0) / 3.0).abs() < 1e-12, "{found}");
+        let worst = |top| outcomes.worst("acc", &[7, 7, 7, 2, 2], top)[0].1;
+        assert_eq!((worst(1), worst(2)), (0.0, 1.0));
     }
 
     /// By hand: class 0 has pictures 0 and 2 at places 1 and 3, class 1 picture 1 at place 2, class 2 none.

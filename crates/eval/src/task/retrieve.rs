@@ -1,8 +1,8 @@
 //! Zero-shot retrieval.
 
-use super::Report;
 use super::bootstrap::{estimate, share};
 use super::evaluator::Evaluator;
+use super::report::Report;
 use crate::dataset::Dataset;
 use crate::error::EvalError;
 use crate::ranking::best_ranks;

@@ -1,8 +1,8 @@
 //! Which caption belongs to which picture, among a few of each.
 
-use super::Report;
 use super::bootstrap::{estimate, share};
 use super::evaluator::Evaluator;
+use super::report::Report;
 use crate::dataset::{Choice, Dataset, Targets};
 use crate::error::EvalError;
 use crate::host::host;
@@ -29,7 +29,7 @@ impl Evaluator {
                     .collect();
                 &listed
             }
-            Targets::Labels { .. } => return Err(EvalError::NoSamples),
+            Targets::Labels { .. } | Targets::Cues(_) => return Err(EvalError::NoSamples),
         };
         let images = self.features(name, set)?;
         let mut row_of = vec![None; set.len];

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use openclip_eval::results::{Record, table};
+use openclip_eval::results::{Record, plot, table};
 use openclip_model::files::atomic;
 
 use crate::args::eval::BuildArgs;
@@ -18,9 +18,10 @@ pub fn run(args: &BuildArgs) -> Result {
     {
         Some("csv") => table::csv,
         Some("md") => table::markdown,
+        Some("svg") => plot::svg,
         _ => {
             return Err(CliError::Usage(format!(
-                "--output {}: expected a name that ends in .csv or .md",
+                "--output {}: expected a name that ends in .csv, .md or .svg",
                 args.output.display()
             )));
         }

@@ -1,12 +1,16 @@
 //! `eval`.
 //!
 //! * `datasets` – CLIP_benchmark's tasks, models by sets
+//! * `suite` – DataComp's sets with their averages
+//! * `run` – what both have in common
 //! * `measure` – OpenCLIP's own validation
 //! * `build` – tables of results
 
 mod build;
 mod datasets;
 mod measure;
+mod run;
+mod suite;
 
 use crate::args::eval::{EvalArgs, EvalCommand};
 use crate::error::{CliError, Result};
@@ -20,7 +24,13 @@ pub fn run(args: &EvalArgs) -> Result {
         || args.data.imagenet_val.is_some()
         || args.data.imagenet_v2.is_some()
         || args.zero_shot.zeroshot.is_some();
+    if let Some(suite) = &args.suite.suite {
+        return suite::run(args, suite);
+    }
     match (args.sets.dataset.is_empty(), is_own) {
+        (true, _) if args.sets.output.is_some() => Err(CliError::Usage(
+            "--output: results are written of --dataset and --suite alone".into(),
+        )),
         (true, _) => measure::run(args),
         (false, false) => datasets::run(args),
         (false, true) => Err(CliError::Usage(

@@ -1,0 +1,81 @@
+//! A data set, as every form of one is opened.
+
+use std::sync::Arc;
+
+use openclip_data::source::Source;
+
+use super::names::Names;
+
+/// Pictures and what is to be found in them.
+pub struct Dataset {
+    /// The pictures; the label of each is its number in `targets`.
+    pub pictures: Arc<dyn Source>,
+    /// How many there are.
+    pub len: usize,
+    /// What is to be found.
+    pub targets: Targets,
+}
+
+/// What is to be found in the pictures of a set, by their numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Targets {
+    /// Classes.
+    Labels {
+        /// The class or classes of every picture.
+        labels: Labels,
+        /// What the classes are called.
+        names: Names,
+        /// Numbers beside each picture, such as region and year, where the set has them.
+        beside: Vec<Vec<f64>>,
+    },
+    /// The captions of every picture.
+    Captions(Vec<Vec<String>>),
+    /// Pictures and captions to be matched.
+    Choices(Vec<Choice>),
+    /// Words, each with the pictures among which some belong to it.
+    Cues(Vec<Cue>),
+}
+
+/// Classes of pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Labels {
+    /// One class each.
+    One(Vec<usize>),
+    /// Any number of classes each, out of so many.
+    Many {
+        /// The classes of every picture.
+        of_picture: Vec<Vec<usize>>,
+        /// How many classes there are.
+        classes: usize,
+    },
+}
+
+/// A few pictures and captions: the first of one belongs to the first of the other, the second to the second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Numbers of the pictures.
+    pub pictures: Vec<usize>,
+    /// The captions.
+    pub captions: Vec<String>,
+}
+
+/// A word and pictures, of which some belong to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cue {
+    /// The word.
+    pub text: String,
+    /// Numbers of the pictures, and whether each belongs to it.
+    pub candidates: Vec<(usize, bool)>,
+}
+
+impl Targets {
+    /// What they are, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Labels { .. } => "classes",
+            Self::Captions(_) => "captions",
+            Self::Choices(_) => "pictures and captions to be matched",
+            Self::Cues(_) => "words with pictures to choose from",
+        }
+    }
+}
