@@ -78,7 +78,8 @@ fn alone(room: &Room) -> (BTreeMap<String, Vec<u8>>, Duration) {
     let took = begun.elapsed();
     let files = files(&room.path("straight"));
     assert!(
-        files.contains_key("img_emb/img_emb_16.npy"),
+        // The last partition has nothing but the picture that cannot be read.
+        files.contains_key("img_emb/img_emb_15.npy") && files.contains_key("partitions/16.json"),
         "{:?}",
         files.keys()
     );

@@ -217,9 +217,14 @@ impl Collection {
             let table = Table::open(&part.metadata)?;
             let places = table.places(self.kind.column(), part.matrix.rows())?;
             let place = |row: usize| places.as_ref().map_or(row, |places| places[row]);
-            let lines: Vec<usize> = wanted.iter().map(|(row, _)| place(*row)).collect();
-            for ((_, at), line) in wanted.iter().zip(table.rows(&lines)?) {
-                found[*at] = line;
+            // Several queries may find the same row.
+            let mut lines: Vec<usize> = wanted.iter().map(|(row, _)| place(*row)).collect();
+            lines.dedup();
+            let cells = table.rows(&lines)?;
+            for (row, at) in wanted {
+                if let Ok(line) = lines.binary_search(&place(row)) {
+                    found[at] = cells[line].clone();
+                }
             }
         }
         Ok(found)

@@ -214,7 +214,7 @@ mod tests {
             (
                 header("<f2", "False", "(1, 1, 1)"),
                 2,
-                "expected (rows, width)",
+                "more than there can be",
             ),
             (
                 header("<f2", "False", "(9999999999999999999, 3)"),

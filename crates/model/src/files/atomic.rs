@@ -26,6 +26,11 @@ impl AtomicFile {
     /// # Errors
     /// When its folder is not there or takes no file.
     pub fn create(path: &Path) -> io::Result<Self> {
+        // A device or a pipe would make way for a plain file.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let reason = "it is a device or a pipe, which a file would take the place of";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
         let folder = folder(path);
         let mut prefix = OsString::from(".");
         prefix.push(path.file_name().unwrap_or_default());
@@ -121,6 +126,21 @@ mod tests {
         let entries = fs::read_dir(folder).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.collect()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(
+            write(&path, "text")
+                .unwrap_err()
+                .to_string()
+                .contains("device")
+        );
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
     }
 
     #[test]

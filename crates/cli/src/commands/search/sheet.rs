@@ -64,14 +64,14 @@ pub fn render(
                 .insert(name);
         }
     }
-    let mut shown = fetched(args, settings, wanted)?;
+    let shown = fetched(args, settings, wanted)?;
     let card = |(at, hit): (usize, &Hit)| {
         let name = text(at, "image_path").unwrap_or_default();
         let key = (vectors.partition(hit.row), name.clone());
         Card {
             score: hit.score,
             caption: text(at, "caption"),
-            picture: shown.remove(&key),
+            picture: shown.get(&key).cloned(),
             name,
         }
     };

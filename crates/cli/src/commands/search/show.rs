@@ -73,12 +73,20 @@ fn lines(
 ) -> Result<Vec<Row>> {
     let metadata = vectors.metadata(rows)?.into_iter();
     let all = rows.iter().zip(scores).zip(metadata);
-    let row = |((row, score), metadata): ((&usize, _), _)| Row {
+    let row = |((row, score), metadata): ((&usize, _), Map<String, Value>)| Row {
         score,
         row: *row,
-        metadata,
+        metadata: metadata.into_iter().map(apart).collect(),
     };
     Ok(all.map(row).collect())
+}
+
+/// A column that is called as what a row is said of here gets another name.
+fn apart((column, value): (String, Value)) -> (String, Value) {
+    match column.as_str() {
+        "score" | "row" => (format!("metadata.{column}"), value),
+        _ => (column, value),
+    }
 }
 
 fn line(row: &Row, out: &mut Output) -> Result<()> {
