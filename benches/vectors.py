@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Clustered vectors of length 1 like a CLIP's, for benches/search.py and benches/index: DIR/vectors.npy and DIR/queries.npy.
+"""Clustered vectors of length 1 like a CLIP's, for benches/search.py and benches/index: DIR/img_emb/img_emb_0.npy and
+DIR/queries.npy.
 
   vectors.py DIR [--count 100000] [--queries 1000] [--width 512] [--dtype float16]
 
@@ -39,8 +40,9 @@ def main():
     centres = rng.standard_normal((args.clusters, args.latent), dtype=np.float32)
     matrix = rng.standard_normal((args.latent, args.width), dtype=np.float32)
     args.dir.mkdir(parents=True, exist_ok=True)
-    for name, count in [("vectors", args.count), ("queries", args.queries)]:
-        file = np.lib.format.open_memmap(args.dir / f"{name}.npy", "w+", args.dtype, (count, args.width))
+    (args.dir / "img_emb").mkdir(exist_ok=True)
+    for name, count in [("img_emb/img_emb_0.npy", args.count), ("queries.npy", args.queries)]:
+        file = np.lib.format.open_memmap(args.dir / name, "w+", args.dtype, (count, args.width))
         at = 0
         for rows in points(count, centres, matrix, rng):
             file[at : at + len(rows)] = rows

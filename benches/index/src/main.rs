@@ -99,7 +99,7 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let dir = Path::new(&args[1]);
     let asked = |name: &str| args.get(2).is_none_or(|only| only == name);
-    let (set, queries) = (Set::read(&dir.join("vectors.npy")), Set::read(&dir.join("queries.npy")));
+    let (set, queries) = (Set::read(&dir.join("img_emb/img_emb_0.npy")), Set::read(&dir.join("queries.npy")));
     let start = Instant::now();
     let truth: Vec<Vec<usize>> = (0..queries.len())
         .into_par_iter()

@@ -40,8 +40,15 @@ fn room() -> Room {
 }
 
 fn start(room: &Room, output: &str) -> Child {
+    start_on(room, output, "cpu")
+}
+
+fn start_on(room: &Room, output: &str, device: &str) -> Child {
     let args = "embed --model tiny.json --pretrained tiny.safetensors --images pairs.csv --batch-size 4 --partition-size 10 --output";
-    let args: Vec<&str> = args.split(' ').chain([output]).collect();
+    let args: Vec<&str> = args
+        .split(' ')
+        .chain([output, "--device", device])
+        .collect();
     let mut command = room.command(&args);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
@@ -127,6 +134,14 @@ fn kill_and_compare(kills: u32, processes: usize, seed: u64) {
 #[test]
 fn killed_runs_leave_the_same_files() {
     kill_and_compare(6, 1, 1);
+}
+
+#[test]
+fn two_devices_of_one_process_leave_the_same_files() {
+    let room = room();
+    let (wanted, _) = alone(&room);
+    assert!(start_on(&room, "both", "cpu,cpu").wait().unwrap().success());
+    assert_same(&files(&room.path("both")), &wanted);
 }
 
 #[test]
