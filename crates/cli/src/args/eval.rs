@@ -19,7 +19,7 @@ use super::model::{ModelsArgs, PreprocessArgs};
   tars in CLIP_benchmark's layout     test/0.tar, …: .cls (class), .npy (classes), .txt (captions)
   a CSV file                          pictures, and label, caption, or caption and negative_caption
   COCO, Flickr, Parquet               captions or labels, as Hugging Face has them
-Parts are folders (train/, test/) or tables (train.csv, test.csv). Every model is measured on every set.
+Parts are folders (train/, test/) or tables (train.csv, test.csv). Every model meets every set.
 
 Retrieval is measured by two rules, which differ where several rows of --val-data have one picture (the same path):
   image_to_text_*, text_to_image_*             OpenCLIP's: row i matches row i, every other row is wrong
