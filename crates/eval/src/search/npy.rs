@@ -214,12 +214,12 @@ mod tests {
             (
                 header("<f2", "False", "(1, 1, 1)"),
                 2,
-                "more than there can be",
+                "expected (rows, width)",
             ),
             (
                 header("<f2", "False", "(9999999999999999999, 3)"),
                 2,
-                "expected (rows, width)",
+                "more than there can be",
             ),
             (
                 header("<f2", "False", "(999999999999999999, 999)"),
