@@ -1,5 +1,7 @@
 //! One model, one repetition at a time.
 
+use std::time::Instant;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -113,7 +115,7 @@ impl ModelBench {
         Ok(seconds)
     }
 
-    /// AdamW's update alone, with every parameter as its own gradient.
+    /// AdamW's update alone, with a share of every parameter as its gradient.
     ///
     /// # Errors
     /// When the device fails.
@@ -121,17 +123,11 @@ impl ModelBench {
         let (mut task, mut optimizer) = self.take_task();
         let mut own = Own(GradientsParams::new());
         task.clip.visit(&mut own);
-        let clip = task.clip.clone();
-        let mut stepped = None;
-        let seconds = timed(|| {
-            let clip = optimizer.step(5e-4, clip, own.0);
-            host(clip.logit_scale.val())?;
-            stepped = Some(clip);
-            Ok(())
-        })?;
-        if let Some(clip) = stepped {
-            task.clip = clip;
-        }
+        // Nobody else holds the parameters, as in training.
+        let start = Instant::now();
+        task.clip = optimizer.step(5e-4, task.clip, own.0);
+        host(task.clip.logit_scale.val())?;
+        let seconds = start.elapsed().as_secs_f64();
         self.task = Some((task, optimizer));
         Ok(seconds)
     }
@@ -176,12 +172,13 @@ impl ModelBench {
     }
 }
 
-/// Every parameter as its own gradient.
+/// A share of every parameter as its gradient.
 struct Own(GradientsParams);
 
 impl ModuleVisitor for Own {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.register(param.id, param.val().inner());
+        let gradient = param.val().inner().mul_scalar(1e-3);
+        self.0.register(param.id, gradient);
     }
 }
 
