@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use openclip_train::bench::BenchOptions;
 
 use super::json::JsonArgs;
 use super::model::ModelArgs;
@@ -74,6 +75,22 @@ impl BenchArgs {
     /// Whether the table is asked for, and not one model alone.
     pub fn is_table(&self) -> bool {
         self.model.model == ALL || self.peer.is_some() || self.markdown.is_some()
+    }
+
+    /// What is measured of one model.
+    pub fn options_of(&self, model: &str) -> BenchOptions {
+        BenchOptions {
+            model: model.to_owned(),
+            pretrained: self.model.pretrained.clone(),
+            precision: self.model.precision(),
+            batch_size: self.batch,
+            steps: self.steps,
+            warmup: self.warmup,
+            encode: !self.train_only,
+            train: !self.encode_only,
+            grad_checkpointing: self.grad_checkpointing,
+            create: self.model.options(0),
+        }
     }
 
     /// What the other side computes in.

@@ -1,45 +1,6 @@
-//! A source in parts that are walked one by one, each of which is a source itself.
+//! Which neighbours are a part of a source together.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use super::table::Table;
-use super::{Item, Source};
-
-/// Some of the samples of a table, as they follow one another.
-struct Stretch {
-    table: Arc<dyn Table>,
-    rows: Range<usize>,
-}
-
-impl Table for Stretch {
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    fn item(&self, index: usize) -> Item {
-        self.table.item(self.rows.start + index)
-    }
-
-    fn describe(&self) -> String {
-        let Range { start, end } = self.rows;
-        format!("{}, samples {start} to {end}", self.table.describe())
-    }
-}
-
-/// A table in stretches of `size` samples, of which the last may be shorter.
-pub(super) fn stretches(table: Arc<dyn Table>, size: u64) -> Vec<Arc<dyn Source>> {
-    let size = usize::try_from(size.max(1)).unwrap_or(usize::MAX);
-    let len = table.len();
-    let starts = (0..len).step_by(size);
-    let stretch = |start: usize| -> Arc<dyn Source> {
-        Arc::new(Stretch {
-            table: Arc::clone(&table),
-            rows: start..start.saturating_add(size).min(len),
-        })
-    };
-    starts.map(stretch).collect()
-}
 
 /// Neighbours that have `size` samples together at most; one that has more stands alone.
 pub(super) fn runs(sizes: impl Iterator<Item = u64>, size: u64) -> Vec<Range<usize>> {
@@ -62,12 +23,14 @@ pub(super) fn runs(sizes: impl Iterator<Item = u64>, size: u64) -> Vec<Range<usi
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::Arc;
+
     use super::super::files::Files;
     use super::super::order::Order;
     use super::super::shards::Shards;
     use super::super::shuffle::ShuffleSize;
     use super::super::testing::{Collect, write_shards};
-    use super::super::{mix, tar};
+    use super::super::{Item, Source, mix, tar};
     use super::*;
 
     fn items(source: &dyn Source) -> Vec<Item> {

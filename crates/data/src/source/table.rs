@@ -1,13 +1,13 @@
 //! Sources whose samples are numbered: the order is a permutation, and resuming is a jump.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
 use super::order::Stream;
-use super::{Item, Order, Sink, Source, partition};
+use super::{Item, Order, Sink, Source};
 use crate::error::DataError;
 
 /// Samples that a fingerprint is taken of, at most.
@@ -60,7 +60,7 @@ impl<T: Table + 'static> Source for T {
     }
 
     fn partitions(self: Arc<Self>, size: u64) -> Result<Vec<Arc<dyn Source>>, DataError> {
-        Ok(partition::stretches(self, size))
+        Ok(stretches(self, size))
     }
 
     fn pass(
@@ -100,6 +100,41 @@ fn indices(len: usize, order: &Order, pass: u64) -> Vec<usize> {
         .step_by(world)
         .map(|place| all[place % len])
         .collect()
+}
+
+/// Some of the samples of a table, as they follow one another.
+struct Stretch {
+    table: Arc<dyn Table>,
+    rows: Range<usize>,
+}
+
+impl Table for Stretch {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn item(&self, index: usize) -> Item {
+        self.table.item(self.rows.start + index)
+    }
+
+    fn describe(&self) -> String {
+        let Range { start, end } = self.rows;
+        format!("{}, samples {start} to {end}", self.table.describe())
+    }
+}
+
+/// A table in stretches of `size` samples, of which the last may be shorter.
+fn stretches(table: Arc<dyn Table>, size: u64) -> Vec<Arc<dyn Source>> {
+    let size = usize::try_from(size.max(1)).unwrap_or(usize::MAX);
+    let len = table.len();
+    let starts = (0..len).step_by(size);
+    let stretch = |start: usize| -> Arc<dyn Source> {
+        Arc::new(Stretch {
+            table: Arc::clone(&table),
+            rows: start..start.saturating_add(size).min(len),
+        })
+    };
+    starts.map(stretch).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 mod builder;
 #[cfg(feature = "onnx")]
 mod ops;
+mod part;
 #[cfg(feature = "onnx")]
 pub mod proto;
 #[cfg(feature = "onnx")]
@@ -23,24 +24,10 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+pub use part::{MOST_WITHIN, OPSET, Part};
+
 use crate::files::ModelError;
 use crate::load::factory::Loaded;
-
-/// Version of the operators that a file uses.
-pub const OPSET: i64 = 17;
-/// Bytes of weights that a file holds itself; protocol buffers end at 2 GiB.
-pub const MOST_WITHIN: u64 = 2_000_000_000;
-
-/// Which towers a file has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// `image` → `image_features`.
-    Image,
-    /// `text` → `text_features`.
-    Text,
-    /// Both, with `logits_per_image`.
-    Both,
-}
 
 /// Writes a model to `path`; the files that it takes come back, the model's own first.
 ///

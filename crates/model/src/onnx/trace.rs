@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Float, Int, Tensor, TensorData};
 use burn_ir::{GraphIr, OperationIr, TensorId};
 
-use super::Part;
+use super::part::Part;
 use crate::load::factory::Loaded;
 use crate::network::clip::Clip;
 use crate::network::params::Path;

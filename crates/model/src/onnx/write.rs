@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use super::OPSET;
+use super::part::OPSET;
 use super::proto::{Entry, Graph, Model, OperatorSet};
 use crate::files::atomic::AtomicFile;
 use crate::files::weights::{CONFIG_METADATA, WeightsError};

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use openclip_eval::run::host;
 use openclip_model::clip::l2_normalize;
 
-use super::timed;
+use super::options::timed;
 use crate::TrainError;
 use crate::loss::ClipLoss;
 use crate::loss::tiles::{self, Temperature};

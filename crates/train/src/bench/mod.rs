@@ -6,44 +6,18 @@
 
 mod loss;
 mod model;
-
-use std::time::Instant;
+mod options;
 
 use burn::tensor::Device;
-use openclip_model::factory::CreateOptions;
 use serde::Serialize;
 
 pub use loss::loss_seconds;
 pub use model::ModelBench;
+pub use options::BenchOptions;
 
 use crate::TrainError;
 use crate::memory::MemoryUse;
 use crate::precision::Precision;
-
-/// What to measure.
-#[derive(Debug, Clone)]
-pub struct BenchOptions {
-    /// A name, a `.json` file or `local-dir:DIR`.
-    pub model: String,
-    /// Weights, which change nothing about the time.
-    pub pretrained: Option<String>,
-    /// Dtypes of parameters and activations.
-    pub precision: Precision,
-    /// Samples that go through the towers together.
-    pub batch_size: usize,
-    /// Measured repetitions.
-    pub steps: usize,
-    /// Repetitions before the measurement.
-    pub warmup: usize,
-    /// Measure encoding.
-    pub encode: bool,
-    /// Measure a training step.
-    pub train: bool,
-    /// The training step computes blocks again in the backward pass.
-    pub grad_checkpointing: bool,
-    /// Changes to the model's configuration.
-    pub create: CreateOptions,
-}
 
 /// Medians over the repetitions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -100,13 +74,6 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
     }
     report.peak_memory_bytes = MemoryUse::now(device).host_peak;
     Ok(report)
-}
-
-/// Seconds that `work` takes.
-fn timed(work: impl FnOnce() -> Result<(), TrainError>) -> Result<f64, TrainError> {
-    let start = Instant::now();
-    work()?;
-    Ok(start.elapsed().as_secs_f64())
 }
 
 /// Of the seconds that `work` says it took.

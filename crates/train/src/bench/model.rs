@@ -13,7 +13,7 @@ use openclip_model::config::ModelConfig;
 use openclip_model::factory::{self, Loaded};
 use openclip_model::{params, text};
 
-use super::{BenchOptions, timed};
+use super::options::{BenchOptions, timed};
 use crate::TrainError;
 use crate::optim::AdamW;
 use crate::precision::Precision;

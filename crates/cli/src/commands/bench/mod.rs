@@ -13,9 +13,9 @@ mod table;
 mod turns;
 
 use openclip_model::{device, files::atomic};
-use openclip_train::bench::{BenchOptions, bench};
+use openclip_train::bench::bench;
 
-use crate::args::bench::{ALL, BenchArgs};
+use crate::args::bench::BenchArgs;
 use crate::error::{CliError, Outcome, Result};
 use crate::output::Output;
 
@@ -42,24 +42,7 @@ pub fn run(args: &BenchArgs) -> Result {
         }
         return Ok(Outcome::of(found.failed == 0));
     }
-    let report = bench(&options(args, &args.model.model), &device)?;
+    let report = bench(&args.options_of(&args.model.model), &device)?;
     Output::stdout().json(&report)?;
     Ok(Outcome::Done)
-}
-
-/// What is measured of one model.
-fn options(args: &BenchArgs, model: &str) -> BenchOptions {
-    debug_assert_ne!(model, ALL);
-    BenchOptions {
-        model: model.to_owned(),
-        pretrained: args.model.pretrained.clone(),
-        precision: args.model.precision(),
-        batch_size: args.batch,
-        steps: args.steps,
-        warmup: args.warmup,
-        encode: !args.train_only,
-        train: !args.encode_only,
-        grad_checkpointing: args.grad_checkpointing,
-        create: args.model.options(0),
-    }
 }

@@ -18,7 +18,6 @@ use openclip_train::bench::{BenchOptions, ModelBench, loss_seconds};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::options;
 use super::rows::{Row, Work};
 use crate::args::bench::BenchArgs;
 use crate::error::{CliError, Result};
@@ -118,7 +117,7 @@ impl<'a> Ours<'a> {
             let options = BenchOptions {
                 precision,
                 train: false,
-                ..options(self.args, &row.model)
+                ..self.args.options_of(&row.model)
             };
             let bench = ModelBench::new(&options, &self.device)?;
             self.model = Some((row.model.clone(), precision, bench));

@@ -24,7 +24,6 @@ use self::inverse::Wide;
 use self::inverse::{Inverse, Portable};
 use self::scan::Scan;
 use self::steps::Tables;
-use super::jpeg::check_end_marker;
 use super::limits::{Failure, Limits};
 use crate::image::resample::Rect;
 
@@ -383,5 +382,13 @@ impl pulp::NullaryFnOnce for Decode<'_, '_> {
     fn call(self) -> Self::Output {
         self.jpeg
             .decode_by(self.inverse, self.wanted, self.divisor, self.room)
+    }
+}
+
+/// Refuses a file without the marker that ends it, which JPEG and JPEG 2000 share.
+pub(super) fn check_end_marker(bytes: &[u8]) -> Result<(), Failure> {
+    match bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
+        true => Ok(()),
+        false => Err(Failure::of("the file ends before its end marker")),
     }
 }

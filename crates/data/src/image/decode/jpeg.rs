@@ -2,7 +2,7 @@
 
 use libjpeg_turbo_rs::{ColorSpace, ComponentInfo, DecodeLimits, Decoder, PixelFormat};
 
-use super::baseline::{Baseline, with_room};
+use super::baseline::{Baseline, check_end_marker, with_room};
 use super::limits::{Failure, Limits};
 use super::upsample::Plane;
 use crate::image::picture::{Mode, Picture};
@@ -48,14 +48,6 @@ pub(super) fn open(bytes: &[u8], limits: Limits) -> Result<Decoder<'_>, Failure>
     let decoder = Decoder::new_with_limits(bytes, bounds)?;
     limits.check(decoder.header().width(), decoder.header().height())?;
     Ok(decoder)
-}
-
-/// Refuses a file without the marker that ends it, which JPEG and JPEG 2000 share.
-pub(super) fn check_end_marker(bytes: &[u8]) -> Result<(), Failure> {
-    match bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9]) {
-        true => Ok(()),
-        false => Err(Failure::of("the file ends before its end marker")),
-    }
 }
 
 fn factors_of(component: &ComponentInfo) -> (usize, usize) {

@@ -2,7 +2,7 @@
 
 use hayro_jpeg2000::{ComponentData, DecodeSettings, DecoderContext, Image};
 
-use super::jpeg::check_end_marker;
+use super::baseline::check_end_marker;
 use super::limits::{Failure, Limits};
 use crate::image::picture::{Mode, Picture};
 

@@ -4,17 +4,17 @@
 //! taken in an order that does not depend on the number of threads.
 //!
 //! * `contrast` – the contrastive loss of pairs
-//! * [`depthwise`] – convolution with a kernel per channel
-//! * [`dense`] – convolution over all channels, channels first
+//! * `depthwise` – convolution with a kernel per channel
+//! * `dense` – convolution over all channels, channels first
 //! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels, `written` the products of both
-//! * [`norm`] – LayerNorm and BatchNorm
+//! * `norm` – LayerNorm and BatchNorm
 //! * `pool` – means of squares of pixels
-//! * [`activation`] – GELU and its relatives
-//! * [`product`] – matrix products
-//! * [`linear`] – linear layers
-//! * [`quantised`] – linear layers of 8 bits, for inference
-//! * [`attention`] – softmax attention
-//! * [`stack`] – residual blocks in evaluation mode
+//! * `activation` – GELU and its relatives
+//! * `product` – matrix products
+//! * `linear` – linear layers
+//! * `quantised` – linear layers of 8 bits, for inference
+//! * `attention` – softmax attention
+//! * `stack` – residual blocks in evaluation mode
 //!
 //! `OPENCLIP_CPU_KERNELS=burn` in the environment leaves everything to Burn.
 

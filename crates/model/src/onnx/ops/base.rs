@@ -5,7 +5,7 @@ use burn_ir::{BaseOperationIr, ScalarIr, SliceOpIr, TensorIr};
 use super::super::builder::{Builder, Set, element, scalar};
 use super::super::proto::Tensor;
 use super::super::trace::Dim;
-use super::{axis, unknown};
+use super::common::{axis, unknown};
 
 pub(super) fn convert(b: &mut Builder, operation: &BaseOperationIr) -> Result<(), String> {
     use BaseOperationIr as Op;

@@ -5,6 +5,7 @@
 //! * `module` – layers and non-linearities
 
 mod base;
+mod common;
 mod module;
 mod numeric;
 
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use burn::tensor::TensorData;
 use burn_ir::{BoolOperationIr, FloatOperationIr, IntOperationIr, OperationIr, TensorId, TensorIr};
 
+use self::common::{axis, unknown};
 use super::builder::{Builder, Set};
 use super::proto::Graph;
 use super::trace::{Trace, tensors};
@@ -111,16 +113,6 @@ fn convert(b: &mut Builder, operation: &OperationIr) -> Result<(), String> {
     }
 }
 
-/// Words on an operation that has no nodes here.
-fn unknown(operation: &impl std::fmt::Debug) -> String {
-    let text = format!("{operation:?}");
-    let name = text.split(['{', ' ']).next().unwrap_or_default();
-    format!(
-        "its operation {} is not written as ONNX",
-        name.trim_end_matches('(')
-    )
-}
-
 fn float(b: &mut Builder, operation: &FloatOperationIr) -> Result<(), String> {
     use FloatOperationIr as Op;
     let (op, unary) = match operation {
@@ -177,9 +169,4 @@ fn bool(b: &mut Builder, operation: &BoolOperationIr) -> Result<(), String> {
     let inputs = [b.name(&binary.lhs), b.name(&binary.rhs)];
     b.made(op, &inputs, &[], &binary.out);
     Ok(())
-}
-
-/// An axis as a setting.
-fn axis(axis: usize) -> [(&'static str, Set<'static>); 1] {
-    [("axis", Set::Int(axis as i64))]
 }

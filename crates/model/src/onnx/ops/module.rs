@@ -9,7 +9,7 @@ use burn_ir::{
 };
 
 use super::super::builder::{Builder, Set};
-use super::{axis, unknown};
+use super::common::{axis, unknown};
 
 pub(super) fn convert(b: &mut Builder, operation: &ModuleOperationIr) -> Result<(), String> {
     use ModuleOperationIr as Op;

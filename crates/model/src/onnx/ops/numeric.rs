@@ -3,7 +3,8 @@
 use burn_ir::{NumericOperationIr, PadModeIr, ReduceDimOpIr, ScalarIr, TensorIr};
 
 use super::super::builder::{Builder, Set};
-use super::{axis, base, unknown};
+use super::base;
+use super::common::{axis, unknown};
 
 pub(super) fn convert(b: &mut Builder, operation: &NumericOperationIr) -> Result<(), String> {
     use NumericOperationIr as Op;

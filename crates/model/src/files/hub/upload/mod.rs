@@ -4,61 +4,26 @@
 //! already is not sent again, so that an upload that failed goes on where it was.
 //!
 //! * [`Upload`] – where to, and what the commit says
+//! * `commit` – the whole upload
 //! * `api` – one request, and what the hub's answer means
 //! * `large` – files of the large storage, in one piece or several
 
 #[cfg(feature = "hub")]
 mod api;
 #[cfg(feature = "hub")]
+mod commit;
+#[cfg(feature = "hub")]
 mod large;
+mod target;
 
 use std::path::Path;
 
-use super::cache::{is_offline, is_repository, is_revision};
+pub use target::{Upload, Uploaded};
+
+use super::cache::is_offline;
 use super::error::{Failure, HubError};
 
-/// Where a folder goes, and what the commit says.
-#[derive(Debug, Clone)]
-pub struct Upload {
-    /// `ORG/NAME`; it is made if it is not there.
-    pub repository: String,
-    /// A branch; it is made if it is not there.
-    pub revision: String,
-    /// What the commit says.
-    pub message: String,
-    /// Whether a repository that is made is seen by its owner alone.
-    pub private: bool,
-}
-
-/// What became of an upload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uploaded {
-    /// Where the commit can be looked at.
-    pub url: String,
-    /// Names of files that the repository keeps as it has them.
-    pub kept: Vec<String>,
-}
-
 impl Upload {
-    /// # Errors
-    /// [`HubError::Name`] of a name that no repository can have, [`HubError::Upload`] of one that no branch can.
-    pub fn check(&self) -> Result<(), HubError> {
-        if !is_repository(&self.repository) || !self.repository.contains('/') {
-            return Err(HubError::Name(self.repository.clone()));
-        }
-        match is_revision(&self.revision) {
-            true => Ok(()),
-            false => Err(self.failed(format!("`{}` is no name of a branch", self.revision))),
-        }
-    }
-
-    fn failed(&self, reason: String) -> HubError {
-        HubError::Upload {
-            repository: self.repository.clone(),
-            reason,
-        }
-    }
-
     /// Sends the files of `folder`, those of its folders left out. A `README.md` that the repository has stays.
     ///
     /// # Errors
@@ -77,7 +42,7 @@ impl Upload {
 
     #[cfg(feature = "hub")]
     fn run(&self, folder: &Path) -> Result<Uploaded, Failure> {
-        api::commit(self, folder)
+        commit::commit(self, folder)
     }
 
     #[cfg(not(feature = "hub"))]
