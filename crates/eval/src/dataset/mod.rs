@@ -1,7 +1,7 @@
 //! Data sets to evaluate on: pictures in a fixed order, each known by its number, and what is to be found in them.
 //!
 //! * `targets` – what every form becomes
-//! * [`open`] – from a path to a set, by the form that the path has
+//! * [`fn@open`] – from a path to a set, by the form that the path has
 //! * `folder` – one folder per class
 //! * `objectnet` – ObjectNet, by the classes that are ImageNet's
 //! * `shards` – tars in CLIP_benchmark's layout, with `npy` for labels of several classes

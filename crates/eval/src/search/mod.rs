@@ -5,7 +5,7 @@
 //! * `dots` – dot products with the vector instructions of the processor
 //! * `scan` – the best rows of all
 //! * `table` – the metadata of a row, or a column of all rows; `filter` – which rows are asked for
-//! * [`index`] – nearly the same from fewer bytes
+//! * `index` – nearly the same from fewer bytes
 //! * `duplicates` – rows that are nearly one another
 
 mod collection;

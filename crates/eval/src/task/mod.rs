@@ -1,4 +1,4 @@
-//! CLIP_benchmark's tasks on a [`Dataset`].
+//! CLIP_benchmark's tasks on a data set.
 //!
 //! * [`kind`], [`report`] – the tasks by name, and what one found
 //! * [`evaluator`] – a model with what it takes to run a task on a set

@@ -1,6 +1,6 @@
 //! How fast a model encodes and trains on a device, on random input.
 //!
-//! * [`bench`] – medians of one model's encoding and training step
+//! * [`fn@bench`] – medians of one model's encoding and training step
 //! * [`ModelBench`] – one repetition of each at a time, for who takes turns with another program
 //! * [`loss_seconds`] – a contrastive loss of many pairs, with its gradient
 
