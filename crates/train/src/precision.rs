@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use burn::tensor::{Device, FloatDType};
+use openclip_eval::Encoder;
 use openclip_model::device;
+use openclip_model::factory::Loaded;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -91,6 +93,15 @@ impl Precision {
             Self::Fp32 | Self::Int8 => FloatDType::F32,
             Self::AmpBf16 | Self::PureBf16 => FloatDType::BF16,
             Self::AmpFp16 | Self::PureFp16 => FloatDType::F16,
+        }
+    }
+
+    /// What feeds a model, computing in this.
+    pub fn encoder(self, loaded: &Loaded, device: &Device) -> Encoder {
+        let encoder = Encoder::of(loaded, device, self.compute());
+        match self {
+            Self::Int8 => encoder.in_8_bits(),
+            _ => encoder,
         }
     }
 

@@ -86,11 +86,7 @@ impl Session {
 
     /// What feeds the model.
     pub fn encoder(&self) -> Encoder {
-        let encoder = Encoder::of(&self.loaded, &self.device, self.precision.compute());
-        match self.precision {
-            Precision::Int8 => encoder.in_8_bits(),
-            _ => encoder,
-        }
+        self.precision.encoder(&self.loaded, &self.device)
     }
 
     /// The model's tokenizer, which is read when it is first asked for.

@@ -7,22 +7,9 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use crate::support::Room;
+use crate::support::dice::Dice;
 
 const PICTURES: usize = 160;
-
-/// Numbers from 0 up to `below`, without any order.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        // Knuth's MMIX generator; its high bits are the random ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
-}
 
 fn room() -> Room {
     let room = Room::new();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::dice::Dice;
 use crate::support::runs::{self, final_weights, names, newest_step, workspace};
 
 const EPOCHS: usize = 4;
@@ -24,20 +25,6 @@ fn start(mut command: Command) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// Numbers from 0 up to `below`, without any order.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        // Knuth's MMIX generator; its high bits are the random ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % below
-    }
 }
 
 /// Kills a run at `kills` random moments, each time after it has got a little further and once while it starts, and holds

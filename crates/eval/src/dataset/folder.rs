@@ -8,7 +8,7 @@ use openclip_data::source::table::Table;
 
 use super::names::Names;
 use super::pictures::{Bytes, Pictures};
-use super::targets::{Dataset, Labels, Targets};
+use super::targets::Dataset;
 use crate::error::EvalError;
 use crate::validation::{ZeroShot, imagenet_v2_root};
 
@@ -39,13 +39,5 @@ pub(super) fn open(root: &Path, above: &Path) -> Result<Dataset, EvalError> {
             pictures.push(sample.name, Bytes::Whole(sample.image));
         }
     }
-    Ok(Dataset {
-        len: labels.len(),
-        pictures: Arc::new(pictures),
-        targets: Targets::Labels {
-            labels: Labels::One(labels),
-            names,
-            beside: Vec::new(),
-        },
-    })
+    Ok(Dataset::labelled(Arc::new(pictures), labels, names))
 }

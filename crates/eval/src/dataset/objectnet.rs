@@ -10,7 +10,7 @@ use openclip_data::source::table::Table;
 
 use super::names::Names;
 use super::pictures::{Bytes, Pictures};
-use super::targets::{Dataset, Labels, Targets};
+use super::targets::Dataset;
 use crate::error::EvalError;
 use crate::lines::read_text;
 
@@ -61,18 +61,14 @@ pub(super) fn open(dir: &Path) -> Result<Option<Dataset>, EvalError> {
         return Err(EvalError::list(&images, problem));
     }
     let templates = Names::beside(&[dir])?.templates;
-    Ok(Some(Dataset {
-        len: of_picture.len(),
-        pictures: Arc::new(pictures),
-        targets: Targets::Labels {
-            labels: Labels::One(of_picture),
-            names: Names {
-                classes: Some(classes),
-                templates,
-            },
-            beside: Vec::new(),
+    Ok(Some(Dataset::labelled(
+        Arc::new(pictures),
+        of_picture,
+        Names {
+            classes: Some(classes),
+            templates,
         },
-    }))
+    )))
 }
 
 fn read(path: &Path) -> Result<BTreeMap<String, String>, EvalError> {
@@ -85,6 +81,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, EvalError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::targets::{Labels, Targets};
     use super::*;
 
     #[test]

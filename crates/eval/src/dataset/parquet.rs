@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::names::Names;
 use super::numbered::Numbered;
-use super::targets::{Dataset, Labels, Targets};
+use super::targets::Dataset;
 use crate::error::EvalError;
 
 /// Columns of classes, the first there is.
@@ -54,15 +54,11 @@ pub(super) fn open(
         },
         ..options.clone()
     };
-    Ok(Some(Dataset {
-        len: labels.len(),
-        pictures: Arc::new(Numbered(open::open(&list.join("::"), &options)?.source)),
-        targets: Targets::Labels {
-            labels: Labels::One(labels),
-            names,
-            beside: Vec::new(),
-        },
-    }))
+    Ok(Some(Dataset::labelled(
+        Arc::new(Numbered(open::open(&list.join("::"), &options)?.source)),
+        labels,
+        names,
+    )))
 }
 
 fn reader(path: &Path) -> Result<SerializedFileReader<File>, EvalError> {

@@ -11,7 +11,7 @@ use super::names::Names;
 use super::pictures::{Bytes, Pictures};
 use super::rows;
 use super::sheet::Sheet;
-use super::targets::{Dataset, Labels, Targets};
+use super::targets::Dataset;
 use crate::error::EvalError;
 
 /// Columns of classes, the first there is.
@@ -75,13 +75,5 @@ fn labelled(sheet: &Sheet<'_>, column: &str) -> Result<Dataset, EvalError> {
         .enumerate()
         .map(label)
         .collect::<Result<_, _>>()?;
-    Ok(Dataset {
-        len: labels.len(),
-        pictures: Arc::new(pictures),
-        targets: Targets::Labels {
-            labels: Labels::One(labels),
-            names,
-            beside: Vec::new(),
-        },
-    })
+    Ok(Dataset::labelled(Arc::new(pictures), labels, names))
 }

@@ -16,6 +16,21 @@ pub struct Dataset {
     pub targets: Targets,
 }
 
+impl Dataset {
+    /// Pictures of one class each.
+    pub(super) fn labelled(pictures: Arc<dyn Source>, labels: Vec<usize>, names: Names) -> Self {
+        Self {
+            len: labels.len(),
+            pictures,
+            targets: Targets::Labels {
+                labels: Labels::One(labels),
+                names,
+                beside: Vec::new(),
+            },
+        }
+    }
+}
+
 /// What is to be found in the pictures of a set, by their numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Targets {

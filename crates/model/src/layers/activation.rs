@@ -5,7 +5,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use burn::tensor::{DType, Tensor, activation};
 
 use super::flex;
-use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, SILU, TANH_GELU, map};
+use super::flex::activation::{Curve, GELU, Gated, QUICK_GELU, SILU, TANH_GELU};
 use crate::files::config::{ActivationOptions, Approximation};
 use crate::layers::derivative::{Value, differentiable, is_on_cube};
 
@@ -50,17 +50,7 @@ impl Activation {
         }
     }
 
-    /// The same to numbers in their place, on every core.
-    pub(super) fn apply(self, values: &mut [f32]) {
-        match self.gate() {
-            Some(gate) => gate.apply(values),
-            // What is not a number stays so.
-            None => map(values, |x| if x < 0.0 { 0.0 } else { x }),
-        }
-    }
-
     /// The same as a function of a value.
-    #[cfg(feature = "flex")]
     pub(super) fn curve(self) -> Curve {
         self.gate().map_or(Curve::Relu, Curve::Gated)
     }

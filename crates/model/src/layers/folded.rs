@@ -9,7 +9,6 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::conv::convolve;
 use super::flex::depthwise::{Channels, depthwise};
-#[cfg(feature = "flex")]
 use super::flex::packed::Packed;
 use super::{Activation, BatchNorm2d, Conv2d};
 
@@ -21,7 +20,6 @@ pub struct Folded {
     stride: usize,
     groups: usize,
     /// Made when it is first asked for; nothing where the device has its own way.
-    #[cfg(feature = "flex")]
     packed: Arc<OnceLock<Option<Packed>>>,
 }
 
@@ -74,7 +72,6 @@ impl Folded {
             bias,
             stride,
             groups,
-            #[cfg(feature = "flex")]
             packed: Arc::default(),
         }
     }
@@ -133,7 +130,6 @@ impl Folded {
             return tail.forward(self.forward(x));
         }
         let [outputs, inputs, kernel, _] = self.weight.dims();
-        #[cfg(feature = "flex")]
         if self.groups == 1 && kernel % 2 == 1 {
             let packed = || Packed::new(&self.weight, &self.bias, self.stride);
             let packed = self.packed.get_or_init(packed).as_ref();

@@ -4,7 +4,6 @@ use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Tensor, module};
 
 use super::Channels;
-#[cfg(feature = "flex")]
 use super::flex::pool::{average_first, average_last};
 
 /// Means of squares of `side` pixels; what does not fill one is left out.
@@ -12,7 +11,6 @@ pub fn average_pool(layout: Channels, x: Tensor<4>, side: usize) -> Tensor<4> {
     if side == 1 {
         return x;
     }
-    #[cfg(feature = "flex")]
     if let Some(found) = match layout {
         Channels::First => average_first(&x, side),
         Channels::Last => average_last(&x, side),

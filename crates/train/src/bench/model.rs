@@ -139,13 +139,8 @@ impl ModelBench {
             precision,
             ..
         } = self;
-        self.encoder.get_or_insert_with(|| {
-            let encoder = Encoder::of(loaded, device, precision.compute());
-            match precision {
-                Precision::Int8 => encoder.in_8_bits(),
-                _ => encoder,
-            }
-        })
+        self.encoder
+            .get_or_insert_with(|| precision.encoder(loaded, device))
     }
 
     fn take_task(&mut self) -> (Task, ModuleOptimizer) {

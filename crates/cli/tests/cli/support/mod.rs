@@ -1,5 +1,7 @@
 //! A folder with a tiny model, pictures and captions, and the binary run in it.
 
+#[cfg(unix)]
+pub mod dice;
 #[cfg(feature = "hub")]
 pub mod fake_hub;
 #[cfg(unix)]

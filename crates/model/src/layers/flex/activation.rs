@@ -231,11 +231,6 @@ pub(in crate::layers) static QUICK_GELU: Gated = Gated {
 };
 
 impl Gated {
-    /// `x·g(x)` in the place of `x`.
-    pub(in crate::layers) fn apply(&self, values: &mut [f32]) {
-        map(values, |x| x * (0.5 + self.value.at(x)));
-    }
-
     /// `x·g(x)` in f32 on the CPU; gives `x` back for every other dtype and device.
     #[allow(clippy::result_large_err)] // It is a tensor either way.
     pub(in crate::layers) fn forward<const D: usize>(
@@ -248,7 +243,7 @@ impl Gated {
             }
             let (shape, device) = (x.dims(), x.device());
             let mut values = take(x);
-            self.apply(&mut values);
+            Curve::Gated(self).apply(&mut values);
             return Ok(tensor(values, shape, &device));
         }
         let Some(values) = Values::of(&x) else {
@@ -267,20 +262,6 @@ impl Gated {
     }
 }
 
-/// Every number through `function`, in its place.
-pub(in crate::layers) fn map(values: &mut [f32], function: impl Fn(f32) -> f32 + Sync) {
-    values.par_chunks_mut(CHUNK).for_each(|values| {
-        vectorized(
-            #[inline(always)]
-            || {
-                values
-                    .iter_mut()
-                    .for_each(|value| *value = function(*value))
-            },
-        );
-    });
-}
-
 /// `g(x) = 1/(1 + exp(−x))`: QuickGELU's at `x/1.702`.
 pub(in crate::layers) static SILU: Gated = Gated {
     value: QUICK_GELU.value.stretched(1.702),
@@ -297,6 +278,16 @@ pub(in crate::layers) enum Curve {
 }
 
 impl Curve {
+    /// The same to numbers in their place, on every core.
+    pub(in crate::layers) fn apply(self, values: &mut [f32]) {
+        values.par_chunks_mut(CHUNK).for_each(|values| {
+            vectorized(
+                #[inline(always)]
+                || self.of(values),
+            );
+        });
+    }
+
     #[inline(always)]
     fn of(self, values: &mut [f32]) {
         match self {
@@ -315,7 +306,6 @@ impl Curve {
 
 /// What follows a convolution whose channels are last.
 #[derive(Debug, Clone, Copy)]
-#[cfg(feature = "flex")]
 pub(super) struct Finish<'a> {
     /// `[channels]`.
     pub(super) bias: &'a [f32],
@@ -324,8 +314,6 @@ pub(super) struct Finish<'a> {
     /// At the end.
     pub(super) curve: Option<Curve>,
 }
-
-#[cfg(feature = "flex")]
 impl Finish<'_> {
     /// Some channels of one place, which is the `start`-th number of the output.
     #[inline(always)]

@@ -8,10 +8,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
-use rten_gemm::PackedBMatrix;
 
-use super::written::{pack, pack_transposed, product, rows};
-use super::{Values, enabled, tensor, vectorized};
+use super::product::{Matrix, Onto, Packed, Right, product};
+use super::{LANES, Values, enabled, exp, tensor, vectorized};
 
 /// Columns of a block, at most.
 const COLUMNS: usize = 512;
@@ -52,12 +51,12 @@ pub fn contrast(
     let each = (pairs / 8).next_multiple_of(32).clamp(32, COLUMNS);
     let blocks = column.get().par_chunks(each * width);
     let blocks = blocks.map(|values| {
-        let columns = values.len() / width;
-        Block {
-            columns,
-            for_logits: pack_transposed(values, columns, width),
-            for_rows: pack(values, columns, width),
-        }
+        let matrix = Matrix::rows(values, width);
+        Some(Block {
+            columns: values.len() / width,
+            for_logits: Packed::new(matrix.transposed())?,
+            for_rows: Packed::new(matrix)?,
+        })
     });
     let panels = Panels {
         row: row.get(),
@@ -66,7 +65,7 @@ pub fn contrast(
         each,
         scale,
         bias,
-        blocks: blocks.collect(),
+        blocks: blocks.collect::<Option<_>>()?,
     };
     panels.run(own, both, most, &device)
 }
@@ -75,9 +74,9 @@ pub fn contrast(
 struct Block {
     columns: usize,
     /// `[width, columns]`.
-    for_logits: PackedBMatrix<f32>,
+    for_logits: Packed,
     /// `[columns, width]`.
-    for_rows: PackedBMatrix<f32>,
+    for_rows: Packed,
 }
 
 /// The largest logit of a row or column, and the sum of `exp(logit − largest)`.
@@ -98,7 +97,7 @@ impl Panels<'_> {
     fn run(&self, own: Range<usize>, both: bool, most: usize, device: &Device) -> Option<Contrast> {
         let Self { pairs, width, .. } = *self;
         let columns = match both {
-            true => self.columns()?,
+            true => self.columns(),
             false => Vec::new(),
         };
         let height = (most / pairs).clamp(1, own.len().max(1));
@@ -111,8 +110,8 @@ impl Panels<'_> {
             let count = numbers.len();
             let features = &self.row[first * width..numbers.end * width];
             let panel = &mut panel[..count * pairs];
-            let sums = self.cosines(features, panel)?;
-            let packed = pack(features, count, width);
+            let sums = self.cosines(features, panel);
+            let packed = Packed::new(Matrix::rows(features, width))?;
             let blocks = panel.par_chunks_mut(count * self.each).enumerate();
             let blocks = blocks.zip(of_columns.par_chunks_mut(self.each * width));
             let found = blocks.map(|((index, block), of_columns)| {
@@ -121,14 +120,21 @@ impl Panels<'_> {
                     #[inline(always)]
                     || self.slopes(index, block, first, &sums, columns),
                 );
-                let slopes = rows(block, [count, self.blocks[index].columns]);
-                product(slopes.transposed(), &packed, 1.0, of_columns)?;
-                Some(found)
+                let slopes = Matrix::rows(block, self.blocks[index].columns).transposed();
+                product(
+                    slopes,
+                    Right::Packed(&packed),
+                    1.0,
+                    None,
+                    of_columns,
+                    Onto::Itself,
+                );
+                found
             });
-            for [a, b, c] in found.collect::<Option<Vec<_>>>()? {
+            for [a, b, c] in found.collect::<Vec<_>>() {
                 (loss, of_scale, of_bias) = (loss + a, of_scale + b, of_bias + c);
             }
-            self.rows(panel, &mut of_rows[first * width..numbers.end * width])?;
+            self.rows(panel, &mut of_rows[first * width..numbers.end * width]);
         }
         let features = [of_rows, of_columns].map(|values| tensor(values, [pairs, width], device));
         Some(Contrast {
@@ -140,28 +146,34 @@ impl Panels<'_> {
     }
 
     /// Fills a panel with cosines, and gives the sums of its rows' logits.
-    fn cosines(&self, features: &[f32], panel: &mut [f32]) -> Option<Vec<Sums>> {
+    fn cosines(&self, features: &[f32], panel: &mut [f32]) -> Vec<Sums> {
         let count = features.len() / self.width;
         let blocks = panel.par_chunks_mut(count * self.each).zip(&self.blocks);
         let found = blocks.map(|(out, block)| {
-            let features = rows(features, [count, self.width]);
-            product(features, &block.for_logits, 0.0, out)?;
-            Some(vectorized(
+            self.multiply(features, block, out);
+            vectorized(
                 #[inline(always)]
                 || {
                     let rows = out.chunks_exact(block.columns);
                     rows.map(|row| self.row_sums(row)).collect::<Vec<_>>()
                 },
-            ))
+            )
         });
-        let found = found.collect::<Option<Vec<_>>>()?;
+        let found = found.collect::<Vec<_>>();
         let of_row = |row: usize| {
             let parts = || found.iter().map(|block| block[row]);
             let largest = parts().fold(f32::NEG_INFINITY, |max, (largest, _)| max.max(largest));
             let parts = parts().map(|(from, sum)| f64::from(sum) * f64::from(from - largest).exp());
             (largest, parts.sum::<f64>() as f32)
         };
-        Some((0..count).map(of_row).collect())
+        (0..count).map(of_row).collect()
+    }
+
+    /// Cosines of some rows with a block's columns.
+    fn multiply(&self, features: &[f32], block: &Block, out: &mut [f32]) {
+        let features = Matrix::rows(features, self.width);
+        let columns = Right::Packed(&block.for_logits);
+        product(features, columns, 1.0, None, out, Onto::Nothing);
     }
 
     #[inline(always)]
@@ -184,15 +196,14 @@ impl Panels<'_> {
     }
 
     /// The sums of all logits of each column, block by block.
-    fn columns(&self) -> Option<Vec<Vec<Sums>>> {
+    fn columns(&self) -> Vec<Vec<Sums>> {
         let of_block = |tile: &mut Vec<f32>, block: &Block| {
             let mut largest = vec![f32::NEG_INFINITY; block.columns];
             let mut sums = vec![0.0; block.columns];
             for features in self.row.chunks(ROWS * self.width) {
                 let count = features.len() / self.width;
                 tile.resize(count * block.columns, 0.0);
-                let features = rows(features, [count, self.width]);
-                product(features, &block.for_logits, 0.0, tile)?;
+                self.multiply(features, block, tile);
                 vectorized(
                     #[inline(always)]
                     || {
@@ -216,7 +227,7 @@ impl Panels<'_> {
                     },
                 );
             }
-            Some(largest.into_iter().zip(sums).collect())
+            largest.into_iter().zip(sums).collect()
         };
         let blocks = self.blocks.par_iter().map_init(Vec::new, of_block);
         blocks.collect()
@@ -267,30 +278,25 @@ impl Panels<'_> {
     }
 
     /// The gradients of a panel's rows.
-    fn rows(&self, panel: &[f32], out: &mut [f32]) -> Option<()> {
+    fn rows(&self, panel: &[f32], out: &mut [f32]) {
         let count = out.len() / self.width;
         let strips = out.par_chunks_mut(STRIP * self.width).enumerate();
-        let work = strips.map(|(strip, out)| {
+        strips.for_each(|(strip, out)| {
             let (first, height) = (strip * STRIP, out.len() / self.width);
             for (index, block) in self.blocks.iter().enumerate() {
                 let start = count * index * self.each + first * block.columns;
                 let slopes = &panel[start..start + height * block.columns];
-                let share = if index == 0 { 0.0 } else { 1.0 };
-                product(
-                    rows(slopes, [height, block.columns]),
-                    &block.for_rows,
-                    share,
-                    out,
-                )?;
+                let onto = if index == 0 {
+                    Onto::Nothing
+                } else {
+                    Onto::Itself
+                };
+                let slopes = Matrix::rows(slopes, block.columns);
+                product(slopes, Right::Packed(&block.for_rows), 1.0, None, out, onto);
             }
-            Some(())
         });
-        work.collect()
     }
 }
-
-/// Numbers that are added side by side.
-const LANES: usize = 32;
 
 #[inline(always)]
 fn in_lanes(values: &[f32], mut each: impl FnMut(usize, f32)) {
@@ -303,49 +309,5 @@ fn in_lanes(values: &[f32], mut each: impl FnMut(usize, f32)) {
     }
     for (lane, value) in rest.iter().enumerate() {
         each(lane, *value);
-    }
-}
-
-/// `eˣ` for `x` up to 0, within two roundings; zero below −87, where f32 ends.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    /// Added to a number and taken off again, it rounds to a whole one.
-    const ROUND: f32 = 12_582_912.0;
-    const HIGH: f32 = 0.693_359_4;
-    const LOW: f32 = -2.121_944_4e-4;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    let rest = x - whole * HIGH - whole * LOW;
-    let series = [
-        1.987_569_1e-4,
-        1.398_199_9e-3,
-        8.333_452e-3,
-        4.166_579_6e-2,
-        1.666_666_5e-1,
-        0.5,
-    ];
-    let series = series.iter().fold(0.0, |sum, term| sum * rest + term);
-    let value = series * rest * rest + rest + 1.0;
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
-    match x < -87.0 {
-        true => 0.0,
-        false => value * power,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exponentials_are_exact_to_two_roundings() {
-        for i in 0..=870_000 {
-            let x = -1e-4 * i as f32;
-            let wanted = f64::from(x).exp();
-            let apart = (f64::from(exp(x)) - wanted).abs() / wanted;
-            assert!(apart <= 2.0 * f64::from(f32::EPSILON), "{x}: {apart:e}");
-        }
-        assert!(exp(f32::NAN).is_nan());
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor, module};
 use rayon::prelude::*;
 
-use super::{LANES, Lanes, Values, takes, tensor, vectorized};
+use super::{LANES, Values, takes, tensor, vectorized};
 use crate::layers::derivative::{Value, differentiable};
 
 /// Where the channels of a feature map are.
@@ -28,6 +28,8 @@ impl Channels {
         }
     }
 }
+
+type Lanes = super::Lanes<LANES>;
 
 /// Of one row or column, the taps with the rows or columns that they read.
 type Meetings = Vec<(usize, usize)>;
@@ -166,7 +168,7 @@ impl Shape {
     fn taps(&self, weight: &[f32]) -> Vec<Vec<Lanes>> {
         let taps = self.kernel * self.kernel;
         let at = |block: usize, tap: usize| {
-            Lanes(std::array::from_fn(|lane| {
+            super::Lanes(std::array::from_fn(|lane| {
                 weight[(block + lane) * taps + tap]
             }))
         };
@@ -269,7 +271,7 @@ impl Shape {
                                 let line = &source[y * width..][..width];
                                 let taps = &taps[down * self.kernel..][..self.kernel];
                                 for (right, x) in column {
-                                    sums = sums.plus(line[*x].times(taps[*right]));
+                                    sums = sums + line[*x] * taps[*right];
                                 }
                             }
                             out.push(sums);
@@ -300,12 +302,12 @@ impl Shape {
                     let mut sums = vec![Lanes::ZERO; taps + 1];
                     for (row, slopes) in rows.iter().zip(gradient.chunks_exact(columns.len())) {
                         for (column, slope) in columns.iter().zip(slopes) {
-                            sums[taps] = sums[taps].plus(*slope);
+                            sums[taps] = sums[taps] + *slope;
                             for (down, y) in row {
                                 let line = &x[y * width..][..width];
                                 let sums = &mut sums[down * kernel..][..kernel];
                                 for (right, x) in column {
-                                    sums[*right] = sums[*right].plus(line[*x].times(*slope));
+                                    sums[*right] = sums[*right] + line[*x] * *slope;
                                 }
                             }
                         }

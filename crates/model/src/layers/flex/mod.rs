@@ -6,11 +6,11 @@
 //! * `contrast` – the contrastive loss of pairs
 //! * `depthwise` – convolution with a kernel per channel
 //! * `dense` – convolution over all channels, channels first
-//! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels, `written` the products of both
+//! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels
 //! * `norm` – LayerNorm and BatchNorm
 //! * `pool` – means of squares of pixels
 //! * `activation` – GELU and its relatives
-//! * `product` – matrix products
+//! * `product` – matrix products, and buffers that are written once
 //! * `linear` – linear layers
 //! * `quantised` – linear layers of 8 bits, for inference
 //! * `attention` – softmax attention
@@ -20,18 +20,12 @@
 
 pub(super) mod activation;
 pub(super) mod attention;
-#[cfg(feature = "flex")]
-pub mod contrast;
-#[cfg(not(feature = "flex"))]
-#[path = "elsewhere.rs"]
 pub mod contrast;
 pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod linear;
 pub(super) mod norm;
-#[cfg(feature = "flex")]
 pub(super) mod packed;
-#[cfg(feature = "flex")]
 pub(super) mod pool;
 mod product;
 mod quantised;
@@ -40,11 +34,9 @@ pub(crate) mod stack;
 mod tests;
 #[cfg(all(test, feature = "flex"))]
 mod transformer_tests;
-#[cfg(feature = "flex")]
 mod winograd;
-#[cfg(feature = "flex")]
-mod written;
 
+use std::ops::{Add, Mul, Sub};
 use std::sync::LazyLock;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -80,29 +72,51 @@ pub(super) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
 /// Numbers that are added side by side.
 const LANES: usize = 32;
 
-/// As many numbers.
+/// As many numbers as vectors are computed with together.
 #[derive(Debug, Clone, Copy)]
-struct Lanes([f32; LANES]);
+struct Lanes<const N: usize>([f32; N]);
 
-impl Lanes {
-    const ZERO: Self = Self([0.0; LANES]);
+impl<const N: usize> Lanes<N> {
+    const ZERO: Self = Self([0.0; N]);
 
     /// The first numbers of `values`.
     #[inline(always)]
     fn of(values: &[f32]) -> Self {
-        let mut lanes = [0.0; LANES];
-        lanes.copy_from_slice(&values[..LANES]);
+        let mut lanes = [0.0; N];
+        lanes.copy_from_slice(&values[..N]);
         Self(lanes)
     }
+}
 
+impl<const N: usize> Add for Lanes<N> {
+    type Output = Self;
     #[inline(always)]
-    fn plus(self, other: Self) -> Self {
+    fn add(self, other: Self) -> Self {
         Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
     }
+}
 
+impl<const N: usize> Sub for Lanes<N> {
+    type Output = Self;
     #[inline(always)]
-    fn times(self, other: Self) -> Self {
+    fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+    }
+}
+
+impl<const N: usize> Mul for Lanes<N> {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
         Self(std::array::from_fn(|lane| self.0[lane] * other.0[lane]))
+    }
+}
+
+impl<const N: usize> Mul<f32> for Lanes<N> {
+    type Output = Self;
+    #[inline(always)]
+    fn mul(self, factor: f32) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] * factor))
     }
 }
 
@@ -204,25 +218,31 @@ pub(super) fn take<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     }
 }
 
-/// The exponential function of `x ≤ 0` to two units in the last place; below -87 it stays there.
+/// `eˣ` for `x` up to 0, within two roundings; zero below −87, where f32 ends.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    // What is not a number stays so.
-    let x = if x < -87.0 { -87.0 } else { x };
-    let octave = (x * std::f32::consts::LOG2_E).round_ties_even();
-    // The logarithm of two in two parts, the first of few digits.
-    let rest = x - octave * 0.693_145_75 - octave * 1.428_606_8e-6;
-    let terms = [
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
+    /// Added to a number and taken off again, it rounds to a whole one.
+    const ROUND: f32 = 12_582_912.0;
+    const HIGH: f32 = 0.693_359_4;
+    const LOW: f32 = -2.121_944_4e-4;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let whole = shifted - ROUND;
+    let rest = x - whole * HIGH - whole * LOW;
+    let series = [
+        1.987_569_1e-4,
+        1.398_199_9e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
         0.5,
-        1.0,
-        1.0,
     ];
-    let power = terms.into_iter().fold(0.0, |sum, term| sum * rest + term);
-    f32::from_bits((power.to_bits() as i32).wrapping_add((octave as i32) << 23) as u32)
+    let series = series.iter().fold(0.0, |sum, term| sum * rest + term);
+    let value = series * rest * rest + rest + 1.0;
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
+    match x < -87.0 {
+        true => 0.0,
+        false => value * power,
+    }
 }
 
 /// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.

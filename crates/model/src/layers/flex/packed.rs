@@ -7,10 +7,9 @@ use std::sync::OnceLock;
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
-use rten_gemm::PackedBMatrix;
 
 use super::activation::{Curve, Finish};
-use super::written::{biased, filled, pack};
+use super::product::{self, Matrix, biased, filled};
 use super::{Values, enabled, tensor, vectorized, winograd};
 
 /// Rows of a product that one core computes at a time; a multiple of the kernel's.
@@ -29,9 +28,9 @@ pub(in crate::layers) struct Packed {
     kernel: usize,
     stride: usize,
     /// `[kernel²·inputs, outputs]`.
-    whole: OnceLock<PackedBMatrix<f32>>,
+    whole: OnceLock<Option<product::Packed>>,
     /// For 3×3 at stride 1.
-    tiles: OnceLock<Vec<PackedBMatrix<f32>>>,
+    tiles: OnceLock<Option<Vec<product::Packed>>>,
 }
 
 impl fmt::Debug for Packed {
@@ -99,7 +98,7 @@ impl Packed {
                 let tiles = self
                     .tiles
                     .get_or_init(|| winograd::transform(self.weight.get(), self.inputs, outputs));
-                winograd::convolve(x.get(), size, tiles, &finish)
+                winograd::convolve(x.get(), size, tiles.as_ref()?, &finish)
             }
             _ => self.columns(x.get(), batch, &places, &finish),
         };
@@ -115,7 +114,7 @@ impl Packed {
         finish: &Finish<'_>,
     ) -> Option<Vec<f32>> {
         let outputs = self.bias.len();
-        let matrix = self.whole.get_or_init(|| self.whole());
+        let matrix = self.whole.get_or_init(|| self.whole()).as_ref()?;
         let rows = batch * places.out[0] * places.out[1];
         // As many parts as keep every core busy; what is too little for that is left to the product.
         let threads = rayon::current_num_threads();
@@ -128,7 +127,7 @@ impl Packed {
                 let x = match places.is_pointwise() {
                     true => &x[first * self.inputs..][..count * self.inputs],
                     false => {
-                        buffer.resize(count * matrix.rows(), 0.0);
+                        buffer.resize(count * matrix.inner(), 0.0);
                         places.gather(x, first..first + count, buffer);
                         buffer.as_slice()
                     }
@@ -145,7 +144,7 @@ impl Packed {
     }
 
     /// `[outputs, inputs, kernel²]` → `[kernel²·inputs, outputs]`.
-    fn whole(&self) -> PackedBMatrix<f32> {
+    fn whole(&self) -> Option<product::Packed> {
         let (outputs, taps) = (self.bias.len(), self.kernel * self.kernel);
         let weight = self.weight.get();
         let mut matrix = vec![0.0; weight.len()];
@@ -156,7 +155,7 @@ impl Packed {
                 *out = weight[(output * self.inputs + input) * taps + tap];
             }
         });
-        pack(&matrix, taps * self.inputs, outputs)
+        product::Packed::new(Matrix::rows(&matrix, outputs))
     }
 }
 

@@ -373,7 +373,7 @@ impl Block {
         let hidden = sized(&mut buffers.wide, x.len() / width * self.fc.output);
         self.fc
             .forward(normal, hidden, Onto::Nothing, &mut buffers.scratch);
-        self.activation.apply(hidden);
+        self.activation.curve().apply(hidden);
         self.proj
             .forward(hidden, x, Onto::Itself, &mut buffers.scratch);
     }

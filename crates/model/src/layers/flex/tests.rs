@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::activation::{Curve, rectified};
 use super::dense::dense;
 use super::depthwise::{Channels, depthwise};
+use super::exp;
 use super::norm::{affine, batch_norm, layer_norm};
 use super::packed::Packed;
 use super::pool::{average_first, average_last};
@@ -289,4 +290,16 @@ fn other_dtypes_and_few_channels_are_left_to_burn() {
     let half = |x: Tensor<4>| x.cast(DType::BF16);
     assert!(depthwise(first, &half(x.clone()), &half(weight.clone()), None, 1).is_none());
     assert!(dense(&half(x), &half(random(rng, [2, 40, 3, 3])), None, 1).is_none());
+}
+
+#[test]
+fn exponentials_are_exact_to_two_roundings() {
+    for i in 0..=870_000 {
+        let x = -1e-4 * i as f32;
+        let wanted = f64::from(x).exp();
+        let apart = (f64::from(exp(x)) - wanted).abs() / wanted;
+        assert!(apart <= 2.0 * f64::from(f32::EPSILON), "{x}: {apart:e}");
+    }
+    assert!(exp(f32::NAN).is_nan());
+    assert_eq!(exp(f32::NEG_INFINITY), 0.0);
 }

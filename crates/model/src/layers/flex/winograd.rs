@@ -5,14 +5,12 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::mem::MaybeUninit;
-use std::ops::{Add, Mul, Sub};
 
 use rayon::prelude::*;
-use rten_gemm::PackedBMatrix;
 
 use super::activation::Finish;
+use super::product::{Matrix, Onto, Packed, Right, filled, product};
 use super::vectorized;
-use super::written::{filled, pack, product, rows};
 
 /// Side of a tile of the output.
 const TILE: usize = 4;
@@ -24,43 +22,7 @@ const CACHE: usize = 1 << 19;
 /// Channels side by side; the numbers of both sides are multiples of it.
 pub(super) const LANES: usize = 16;
 
-#[derive(Clone, Copy)]
-struct Lanes([f32; LANES]);
-
-impl Lanes {
-    const ZERO: Self = Self([0.0; LANES]);
-
-    #[inline(always)]
-    fn of(values: &[f32]) -> Self {
-        let mut lanes = [0.0; LANES];
-        lanes.copy_from_slice(&values[..LANES]);
-        Self(lanes)
-    }
-}
-
-impl Add for Lanes {
-    type Output = Self;
-    #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
-    }
-}
-
-impl Sub for Lanes {
-    type Output = Self;
-    #[inline(always)]
-    fn sub(self, other: Self) -> Self {
-        Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
-    }
-}
-
-impl Mul<f32> for Lanes {
-    type Output = Self;
-    #[inline(always)]
-    fn mul(self, factor: f32) -> Self {
-        Self(std::array::from_fn(|lane| self.0[lane] * factor))
-    }
-}
+type Lanes = super::Lanes<LANES>;
 
 /// Along one axis, from pixels to points.
 #[inline(always)]
@@ -111,8 +73,8 @@ pub(super) fn tiles([batch, height, width]: [usize; 3]) -> usize {
     batch * height.div_ceil(TILE) * width.div_ceil(TILE)
 }
 
-/// A kernel `[outputs, inputs, 3, 3]` at each pair of points, `[inputs, outputs]`.
-pub(super) fn transform(weight: &[f32], inputs: usize, outputs: usize) -> Vec<PackedBMatrix<f32>> {
+/// A kernel `[outputs, inputs, 3, 3]` at each pair of points, `[inputs, outputs]`. `None` for one without numbers.
+pub(super) fn transform(weight: &[f32], inputs: usize, outputs: usize) -> Option<Vec<Packed>> {
     let at = |point: usize| {
         let (down, right) = (TAPS[point / REACH], TAPS[point % REACH]);
         let mut matrix = vec![0.0; inputs * outputs];
@@ -127,7 +89,7 @@ pub(super) fn transform(weight: &[f32], inputs: usize, outputs: usize) -> Vec<Pa
                 matrix[input * outputs + output] = sum;
             }
         }
-        pack(&matrix, inputs, outputs)
+        Packed::new(Matrix::rows(&matrix, outputs))
     };
     (0..REACH * REACH).into_par_iter().map(at).collect()
 }
@@ -136,11 +98,11 @@ pub(super) fn transform(weight: &[f32], inputs: usize, outputs: usize) -> Vec<Pa
 pub(super) fn convolve(
     x: &[f32],
     size: [usize; 3],
-    kernels: &[PackedBMatrix<f32>],
+    kernels: &[Packed],
     finish: &Finish<'_>,
 ) -> Option<Vec<f32>> {
     let [batch, height, width] = size;
-    let (inputs, outputs) = (kernels.first()?.rows(), kernels.first()?.cols());
+    let (inputs, outputs) = (kernels.first()?.inner(), kernels.first()?.columns());
     let (down, right) = (height.div_ceil(TILE), width.div_ceil(TILE));
     let each = REACH * REACH * right * (inputs + outputs);
     let all = batch * down;
@@ -183,7 +145,8 @@ pub(super) fn convolve(
                 .zip(points)
                 .zip(kernels)
             {
-                product(rows(from, [tiles, inputs]), kernel, 0.0, to)?;
+                let from = Matrix::rows(from, inputs);
+                product(from, Right::Packed(kernel), 1.0, None, to, Onto::Nothing);
             }
             vectorized(
                 #[inline(always)]
@@ -193,9 +156,9 @@ pub(super) fn convolve(
                     }
                 },
             );
-            Some(())
         });
-        work.collect()
+        work.collect::<()>();
+        Some(())
     })
 }
 
