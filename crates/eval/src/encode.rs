@@ -70,6 +70,20 @@ impl Encoder {
         }
     }
 
+    /// Whether products are in 8 bits.
+    pub fn is_in_8_bits(&self) -> bool {
+        self.eight_bits
+    }
+
+    /// The same in f32, of a model in 8 bits.
+    pub fn exact(&self) -> Option<Self> {
+        self.eight_bits.then(|| Self {
+            model: self.model.clone().folded(),
+            eight_bits: false,
+            ..self.clone()
+        })
+    }
+
     /// Goes on with another state of the model, which may be on an autodiff device.
     pub fn set_model(&mut self, model: &Clip) {
         self.model = match self.eight_bits {

@@ -16,6 +16,7 @@
 
 pub mod captioning;
 pub mod dataset;
+mod eight_bits;
 pub mod embeddings;
 pub mod encode;
 mod error;
@@ -23,6 +24,7 @@ mod gallery;
 pub mod head;
 mod host;
 pub mod lines;
+mod npy;
 pub mod progress;
 pub mod ranking;
 pub mod results;

@@ -8,6 +8,7 @@ use openclip_model::ClipOutput;
 use openclip_model::device::is_processor;
 use openclip_model::loss::{caption_loss, clip_loss};
 
+use crate::eight_bits::Change;
 use crate::encode::Encoder;
 use crate::error::EvalError;
 use crate::gallery::Gallery;
@@ -54,25 +55,41 @@ pub fn zero_shot_classifier(
     }
 }
 
-/// Top-1 and top-5 accuracy of `classifier` over labelled batches.
-pub fn zero_shot(
+/// Top-1 and top-5 accuracy of `classifier` over labelled batches; what 8 bits change in them is added to `change`.
+pub(crate) fn zero_shot(
     encoder: &Encoder,
     classifier: &Tensor<2>,
+    mut change: Option<&mut Change>,
     batches: impl Iterator<Item = Result<Batch, DataError>>,
     progress: &Progress,
 ) -> Result<Accuracy, EvalError> {
     let [_, classes] = classifier.dims();
     let mut accuracy = Accuracy::default();
     for batch in batches {
-        let batch = batch?;
-        let features = encoder.images(batch.images, batch.size);
-        let logits = features
-            .matmul(classifier.clone())
-            .mul_scalar(ZERO_SHOT_SCALE);
-        accuracy.add(&host(logits)?, classes, &batch.labels)?;
+        let mut batch = batch?;
+        let scores = scores(encoder, classifier, change.as_deref_mut(), &mut batch)?;
+        accuracy.add(&scores, classes, &batch.labels)?;
         progress.inc(batch.size as u64);
     }
     Ok(accuracy)
+}
+
+/// Scores `[batch, classes]` of a batch's pictures, which it has no more afterwards.
+pub(crate) fn scores(
+    encoder: &Encoder,
+    classifier: &Tensor<2>,
+    change: Option<&mut Change>,
+    batch: &mut Batch,
+) -> Result<Vec<f32>, EvalError> {
+    let planes = std::mem::take(&mut batch.images);
+    let again = change.is_some().then(|| planes.clone());
+    let features = encoder.images(planes, batch.size);
+    let scores = features.clone().matmul(classifier.clone());
+    let scores = host(scores.mul_scalar(ZERO_SHOT_SCALE))?;
+    if let (Some(change), Some(planes)) = (change, again) {
+        change.add(planes, &features, &scores)?;
+    }
+    Ok(scores)
 }
 
 /// Validation loss and retrieval in both directions.

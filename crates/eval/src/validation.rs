@@ -1,5 +1,6 @@
 //! Everything a model is measured on, between epochs of training or by itself.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use openclip_data::source::open::Opened;
 use openclip_data::source::{Order, Source};
 use openclip_data::tokenizer::Tokenizer;
 
+use crate::dataset::Names;
+use crate::eight_bits::Change;
 use crate::encode::{Encoder, written};
 use crate::error::EvalError;
 use crate::progress::Progress;
@@ -45,6 +48,9 @@ pub struct ZeroShot {
     pub prompts: Prompts,
 }
 
+/// What the parts of a set are called whose names are those of the whole.
+const PARTS: [&str; 4] = ["train", "val", "validation", "test"];
+
 /// Where OpenCLIP's package `imagenetv2_pytorch` puts its pictures below the folder it is told, and where its archive has them.
 const IMAGENET_V2: [&str; 2] = [
     "ImageNetV2-matched-frequency",
@@ -59,29 +65,54 @@ pub(crate) fn imagenet_v2_root(given: &Path) -> PathBuf {
 }
 
 impl ZeroShot {
-    /// Opens the folder `root`. Without prompts of its own, a folder of 1,000 classes gets ImageNet's names and
-    /// templates, and any other those of [`folder_classes`] under ImageNet's templates: ImageNet-A and -R, whose folders are named by
-    /// wordnet ids of 200 of the classes, are scored among these alone. 1,000 folders named `0` to `999` are ImageNet's classes by
-    /// number.
+    /// Opens the folder `root`. Without prompts of its own they are those of `classnames.txt` and
+    /// `zeroshot_classification_templates.txt` in it, or above it where it is one of a set's parts, such as `train`. Without these, a
+    /// folder of 1,000 classes gets ImageNet's names and templates, and any other those of [`folder_classes`] under ImageNet's
+    /// templates: ImageNet-A and -R, whose folders are named by wordnet ids of 200 of the classes, are scored among these alone. 1,000
+    /// folders named `0` to `999` are ImageNet's classes by number.
     ///
     /// # Errors
-    /// When the folder cannot be read or has another number of classes than `prompts`.
+    /// When a file or the folder cannot be read or has another number of classes than there are names.
     pub fn open(name: &str, root: &Path, prompts: Option<Prompts>) -> Result<Self, EvalError> {
+        let names = match prompts {
+            Some(Prompts {
+                classes, templates, ..
+            }) => Names {
+                classes: Some(classes),
+                templates: Some(templates),
+            },
+            None => {
+                let is_part = root
+                    .file_name()
+                    .is_some_and(|part| PARTS.map(OsStr::new).contains(&part));
+                let above = root.parent().filter(|_| is_part);
+                Names::beside(&[&[root], above.as_slice()].concat())?
+            }
+        };
+        Self::named(name, root, names)
+    }
+
+    /// The same with the names and templates that there are.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn named(name: &str, root: &Path, names: Names) -> Result<Self, EvalError> {
         let mut folder = ImageFolder::open(root)?;
         let imagenet = Prompts::imagenet()?;
         let is_number = |name: &String| name.parse::<usize>().is_ok();
-        let prompts = match prompts {
-            Some(prompts) => prompts,
-            None if folder.classes().len() == imagenet.classes.len() => {
-                if folder.classes().iter().all(is_number) {
-                    folder = folder.by_number(imagenet.classes.len())?;
-                }
-                imagenet
-            }
-            None => Prompts {
-                classes: folder_classes(folder.classes())?,
-                ..imagenet
-            },
+        let is_imagenet = folder.classes().len() == imagenet.classes.len();
+        if is_imagenet && folder.classes().iter().all(is_number) {
+            folder = folder.by_number(imagenet.classes.len())?;
+        }
+        let classes = match names.classes {
+            Some(classes) => classes,
+            None if is_imagenet => imagenet.classes,
+            None => folder_classes(folder.classes())?,
+        };
+        let prompts = Prompts {
+            classes,
+            templates: names.templates.unwrap_or(imagenet.templates),
+            simple_templates: Vec::new(),
         };
         if prompts.classes.len() != folder.classes().len() {
             return Err(EvalError::List {
@@ -168,7 +199,7 @@ impl Validation {
         encoder: &Encoder,
         tokenizer: &Arc<dyn Tokenizer>,
         due: Due,
-        classifier: Option<&Tensor<2>>,
+        own: Option<&Tensor<2>>,
     ) -> Result<Measured, EvalError> {
         let mut metrics = Vec::new();
         let mut is_finite = true;
@@ -177,7 +208,7 @@ impl Validation {
             let prompts = &set.prompts;
             // ImageNet and its second version share the classes, whose prompts take longer than many pictures.
             let known_one = known.take().filter(|(others, _)| *others == prompts);
-            let classifier = match (classifier, known_one) {
+            let classifier = match (own, known_one) {
                 (Some(own), _) => own.clone(),
                 (None, Some((_, classifier))) => classifier,
                 (None, None) => {
@@ -190,12 +221,27 @@ impl Validation {
                     classifier
                 }
             };
+            let mut change = match encoder.exact() {
+                None => None,
+                Some(exact) if own.is_some() => Some(Change::new(classifier.clone(), exact)),
+                Some(exact) => {
+                    let hidden = Progress::hidden();
+                    let weights =
+                        run::zero_shot_classifier(&exact, tokenizer.as_ref(), prompts, &hidden)?;
+                    Some(Change::new(weights, exact))
+                }
+            };
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
             let source = Arc::clone(&set.folder) as Arc<dyn Source>;
             let mut batches = self.load(encoder, source, false, None, self.batch_size)?;
-            let accuracy = run::zero_shot(encoder, &classifier, batches.by_ref(), &progress)?;
+            let pictures = batches.by_ref();
+            let accuracy =
+                run::zero_shot(encoder, &classifier, change.as_mut(), pictures, &progress)?;
             progress.finish();
+            if let Some(change) = change {
+                change.tell(&set.name);
+            }
             tell_passed_over(&set.name, &batches.stats());
             known = Some((prompts, classifier));
             if accuracy.not_finite() > 0 {

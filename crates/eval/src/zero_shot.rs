@@ -219,6 +219,12 @@ fn list_error(path: &Path, problem: String) -> EvalError {
     }
 }
 
+/// The place of the highest score, the first among equals.
+pub(crate) fn highest(row: &[f32]) -> usize {
+    let above = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
+    (0..row.len()).reduce(above).unwrap_or_default()
+}
+
 /// The `k` highest scores' places, best first; the lower index first among equals.
 pub fn top_k(row: &[f32], k: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..row.len()).collect();

@@ -118,6 +118,15 @@ impl Precision {
         (self == Self::AmpFp16).then(ScaleRule::default)
     }
 
+    /// That fp32 is faster, on a device where it is.
+    pub fn caution(self, device: &Device) -> Option<String> {
+        let is_slow = self.compute() != FloatDType::F32 && device::is_processor(device);
+        is_slow.then(|| {
+            let name = self.name();
+            format!("--precision {name}: there are no kernels of narrow floats for the CPU; fp32 is faster there")
+        })
+    }
+
     /// # Errors
     /// When the device has no such floats, or a model with such parameters cannot be trained.
     pub fn check(self, device: &Device, trains: bool) -> Result<(), TrainError> {

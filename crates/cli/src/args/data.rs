@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Command, FromArgMatches};
 use openclip_data::image::Limits;
 use openclip_data::loader::default_workers;
 use openclip_data::source::columns::Columns;
@@ -53,23 +53,14 @@ pub struct DataFormatArgs {
     pub json_text_key_probs: Vec<f64>,
 }
 
-impl Default for DataFormatArgs {
-    /// What stands there where no flag is given.
-    fn default() -> Self {
-        Self {
-            dataset_type: "auto".into(),
-            csv_separator: "\\t".into(),
-            csv_img_key: None,
-            csv_caption_key: None,
-            image_key: IMAGE_KEY.into(),
-            text_key: None,
-            json_text_key: None,
-            json_text_key_probs: Vec::new(),
-        }
-    }
-}
-
 impl DataFormatArgs {
+    /// What stands there where no flag is given.
+    pub fn unasked() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(Command::new("")).no_binary_name(true);
+        let none: [&str; 0] = [];
+        Self::from_arg_matches(&command.try_get_matches_from(none)?)
+    }
+
     /// The character between columns.
     pub fn separator(&self) -> String {
         match self.csv_separator.as_str() {

@@ -99,8 +99,8 @@ pub struct SetArgs {
     /// Where sets are that are given by name: a folder, or a pattern with {dataset}, or {dataset_cleaned} with - for /
     #[arg(long, value_name = "DIR", requires = "dataset")]
     pub dataset_root: Option<String>,
-    /// zeroshot_classification, zeroshot_retrieval, linear_probe, captioning, image_caption_selection, or auto, which goes by
-    /// what a set has
+    /// zeroshot_classification, zeroshot_retrieval, linear_probe, captioning, image_caption_selection, finetuned_classification
+    /// (by the head.safetensors of `openclip finetune`), or auto, which goes by what a set has
     #[arg(long, value_name = "TASK", default_value = "auto", value_parser = task)]
     pub task: TaskFlag,
     /// Where results go, as {dataset}_{pretrained}_{model}_{language}_{task}.json in CLIP_benchmark's schema

@@ -43,6 +43,7 @@ impl Session {
         let source = registry::resolve(&model.model, cache_dir)?;
         let is_bare = pretrained.is_none() && source.weights.is_none();
         let mut loaded = factory::create(&model.model, pretrained, &device, &model.options(seed))?;
+        loaded.warnings.extend(precision.caution(&device));
         for warning in std::mem::take(&mut loaded.warnings) {
             warn(warning);
         }

@@ -1,5 +1,6 @@
 //! `eval --dataset`: CLIP_benchmark's tasks, files and tables.
 
+mod finetuned;
 mod many;
 
 use std::fs;
@@ -286,7 +287,7 @@ fn a_set_that_fails_costs_itself_alone() {
         "{label}"
     );
     assert!(absent.starts_with("absent: no such data set"), "{absent}");
-    assert!(few.contains("3 class folders for the 2 names"), "{few}");
+    assert!(few.contains("3 class folders for 2 class names"), "{few}");
     record(
         &room,
         "good_tiny.safetensors_tiny.json_en_zeroshot_classification.json",

@@ -14,23 +14,13 @@ use crate::validation::{ZeroShot, imagenet_v2_root};
 
 /// Opens the class folders in `root`, which are called by the `classnames.txt` in it or in `above`, else by their own names.
 pub(super) fn open(root: &Path, above: &Path) -> Result<Dataset, EvalError> {
-    let mut names = Names::beside(&[root, above])?;
+    let names = Names::beside(&[root, above])?;
     let root = &imagenet_v2_root(root);
-    let set = ZeroShot::open("", root, None)?;
-    let folders = set.folder.classes().len();
-    match &names.classes {
-        Some(classes) if classes.len() != folders => {
-            return Err(EvalError::list(
-                root,
-                format!(
-                    "{folders} class folders for the {} names in classnames.txt",
-                    classes.len()
-                ),
-            ));
-        }
-        Some(_) => {}
-        None => names.classes = Some(set.prompts.classes),
-    }
+    let set = ZeroShot::named("", root, names.clone())?;
+    let names = Names {
+        classes: Some(set.prompts.classes),
+        ..names
+    };
     let mut pictures = Pictures::new(root.display().to_string());
     let mut labels = Vec::with_capacity(set.folder.len());
     for index in 0..set.folder.len() {

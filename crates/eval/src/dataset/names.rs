@@ -39,7 +39,7 @@ impl Names {
     ///
     /// # Errors
     /// When a file cannot be read, has an empty line between others, or a template has no place for the class name.
-    pub(super) fn beside(folders: &[&Path]) -> Result<Self, EvalError> {
+    pub(crate) fn beside(folders: &[&Path]) -> Result<Self, EvalError> {
         Ok(Self {
             classes: first(folders, CLASSES, |name| !name.is_empty(), "is empty")?,
             templates: first(
@@ -93,6 +93,7 @@ fn first(
     let Some(path) = paths.into_iter().find(|path| path.is_file()) else {
         return Ok(None);
     };
+    log::info!("{} is read", path.display());
     let text = read_text(&path)?;
     let lines: Vec<String> = text
         .trim_end()

@@ -1,32 +1,16 @@
 //! A row of numbers in numpy's format.
 
+use crate::npy::Header;
+
 /// A number of its bytes, which are as many as the kind has.
 type Read = fn(&[u8]) -> Option<f64>;
 
 /// The values of a vector; `None` if `bytes` are no vector of numbers in `.npy` form.
 pub(super) fn values(bytes: &[u8]) -> Option<Vec<f64>> {
-    let rest = bytes.strip_prefix(b"\x93NUMPY")?;
-    let (length, start) = match rest.first()? {
-        1 => (
-            usize::from(u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?)),
-            4,
-        ),
-        2 | 3 => (
-            u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize,
-            6,
-        ),
-        _ => return None,
-    };
-    let header = std::str::from_utf8(rest.get(start..start + length)?).ok()?;
-    let values = &rest[start + length..];
-    let value = |key: &str| Some(header.split_once(&format!("'{key}':"))?.1.trim_start());
-    let kind = value("descr")?.strip_prefix('\'')?.split('\'').next()?;
-    let shape = value("shape")?.strip_prefix('(')?.split(')').next()?;
-    let count = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|side| !side.is_empty())
-        .try_fold(1_usize, |all, side| all.checked_mul(side.parse().ok()?))?;
+    let header = Header::read(bytes).ok()?;
+    let values = &bytes[header.end..];
+    let mut sides = header.sides()?.into_iter();
+    let count = sides.try_fold(1_usize, |all, side| all.checked_mul(side))?;
     macro_rules! number {
         ($kind:ty) => {
             (size_of::<$kind>(), |bytes| {
@@ -34,7 +18,7 @@ pub(super) fn values(bytes: &[u8]) -> Option<Vec<f64>> {
             })
         };
     }
-    let (width, read): (usize, Read) = match kind {
+    let (width, read): (usize, Read) = match header.kind() {
         "|b1" | "|u1" => number!(u8),
         "|i1" => number!(i8),
         "<i2" => number!(i16),

@@ -117,7 +117,8 @@ impl Settings {
             .map_err(|source| EvalError::Json { path, source })
     }
 
-    pub(super) fn path(dir: &Path) -> PathBuf {
+    /// Where it is in a folder.
+    pub fn path(dir: &Path) -> PathBuf {
         dir.join(FILE)
     }
 

@@ -7,10 +7,7 @@ use memmap2::Mmap;
 
 use crate::embeddings::Numbers;
 use crate::error::EvalError;
-
-/// Bytes before the header: magic word, version and length, of version 1 and of later ones.
-const START: usize = 10;
-const LATER_START: usize = 12;
+use crate::npy::Header;
 
 /// A matrix of a file.
 #[derive(Debug)]
@@ -35,8 +32,9 @@ impl Matrix {
             path: path.to_owned(),
             reason,
         };
-        let (start, header) = header(&map).map_err(broken)?;
-        let (numbers, rows, width) = parse(header).map_err(broken)?;
+        let header = Header::read(&map).map_err(broken)?;
+        let (numbers, rows, width) = parse(&header).map_err(broken)?;
+        let start = header.end;
         let size = rows.checked_mul(width * numbers.bytes());
         let found = map.len() - start;
         match size {
@@ -111,66 +109,27 @@ pub(super) fn map(path: &Path) -> Result<Mmap, EvalError> {
     unsafe { Mmap::map(&file) }.map_err(failed)
 }
 
-/// Where the numbers begin, and what is said of them.
-fn header(bytes: &[u8]) -> Result<(usize, &str), String> {
-    let cut = || "cut off within its header".to_owned();
-    if !bytes.starts_with(b"\x93NUMPY") {
-        return Err("not an .npy file".into());
-    }
-    let version = *bytes.get(6).ok_or_else(cut)?;
-    let (start, length) = match (version, bytes) {
-        (1, [.., _]) if bytes.len() >= START => {
-            (START, usize::from(u16::from_le_bytes([bytes[8], bytes[9]])))
-        }
-        (2 | 3, _) if bytes.len() >= LATER_START => {
-            let length = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-            (LATER_START, length as usize)
-        }
-        (1..=3, _) => return Err(cut()),
-        _ => {
-            return Err(format!(
-                "version {version} of the format, which is not read"
-            ));
-        }
-    };
-    let end = start.checked_add(length).filter(|end| *end <= bytes.len());
-    let end = end.ok_or_else(cut)?;
-    let text = std::str::from_utf8(&bytes[start..end]);
-    Ok((end, text.map_err(|_| "its header is not text".to_owned())?))
-}
-
 /// What numbers there are, how many rows, and how many in a row.
-fn parse(header: &str) -> Result<(Numbers, usize, usize), String> {
-    let value = |key: &str| {
-        let (_, rest) = header.split_once(&format!("'{key}':"))?;
-        Some(rest.trim_start())
-    };
-    let descr = value("descr").unwrap_or_default();
-    let descr = descr.trim_start_matches('\'').split('\'').next();
-    let numbers = match descr {
-        Some("<f2") => Numbers::Float16,
-        Some("<f4") => Numbers::Float32,
+fn parse(header: &Header<'_>) -> Result<(Numbers, usize, usize), String> {
+    let numbers = match header.kind() {
+        "<f2" => Numbers::Float16,
+        "<f4" => Numbers::Float32,
         other => {
             return Err(format!(
-                "numbers of kind {:?}; expected float16 (<f2) or float32 (<f4)",
-                other.unwrap_or_default()
+                "numbers of kind {other:?}; expected float16 (<f2) or float32 (<f4)"
             ));
         }
     };
-    if !value("fortran_order").is_some_and(|order| order.starts_with("False")) {
+    if !header.is_by_row() {
         return Err("column by column; expected an array row by row".into());
     }
-    let shape = value("shape").unwrap_or_default().trim_start_matches('(');
-    let shape = shape.split(')').next().unwrap_or_default();
-    let sides = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|side| !side.is_empty());
-    let sides: Option<Vec<usize>> = sides.map(|side| side.parse().ok()).collect();
-    match sides.as_deref() {
+    match header.sides().as_deref() {
         Some(&[rows, width]) if width > 0 => Ok((numbers, rows, width)),
         Some(&[width]) if width > 0 => Ok((numbers, 1, width)),
-        _ => Err(format!("of shape ({shape}); expected (rows, width)")),
+        _ => Err(format!(
+            "of shape ({}); expected (rows, width)",
+            header.shape()
+        )),
     }
 }
 

@@ -1,13 +1,16 @@
-//! Zero-shot classification.
+//! Zero-shot classification, and that by a classifier of one's own.
+
+use burn::tensor::Tensor;
 
 use super::evaluator::{Evaluator, Extra};
 use super::outcome::{Outcomes, average_precision};
 use super::report::Report;
-use crate::dataset::{Dataset, Labels, Names};
+use crate::dataset::{Dataset, Labels};
+use crate::eight_bits::Change;
 use crate::error::EvalError;
-use crate::host::host;
 use crate::retrieval::rank_of;
-use crate::run::ZERO_SHOT_SCALE;
+use crate::run::scores as scores_of;
+use crate::zero_shot::highest;
 
 /// Classes from which on top-5 accuracy says something.
 const FIVE: usize = 5;
@@ -18,11 +21,11 @@ impl Evaluator {
         name: &str,
         set: &Dataset,
         labels: &Labels,
-        names: &Names,
+        (weights, mut change): (Tensor<2>, Option<Change>),
         extra: Option<(&Extra, &[Vec<f64>])>,
     ) -> Result<Report, EvalError> {
-        check(name, labels, names)?;
-        let (weights, classes) = self.classifier(name, names)?;
+        let [_, classes] = weights.dims();
+        check(name, labels, classes)?;
         let (mut scores, mut numbers) = (Vec::new(), Vec::with_capacity(set.len));
         let mut outcomes = Outcomes {
             classes,
@@ -30,9 +33,8 @@ impl Evaluator {
         };
         let mut not_finite = 0;
         self.each_batch(name, set, |batch| {
-            let features = self.encoder.images(batch.images, batch.size);
-            let logits = features.matmul(weights.clone()).mul_scalar(ZERO_SHOT_SCALE);
-            let logits = host(logits)?;
+            let mut batch = batch;
+            let logits = scores_of(&self.encoder, &weights, change.as_mut(), &mut batch)?;
             for (row, &number) in logits.chunks_exact(classes).zip(&batch.labels) {
                 not_finite += usize::from(!row.iter().all(|score| score.is_finite()));
                 if let Labels::One(labels) = labels {
@@ -48,6 +50,9 @@ impl Evaluator {
             numbers.extend(batch.labels);
             Ok(())
         })?;
+        if let Some(change) = change {
+            change.tell(name);
+        }
         if not_finite > 0 {
             log::warn!(
                 "{name}: the scores of {not_finite} of {} pictures are not finite; the metrics say nothing",
@@ -84,17 +89,8 @@ impl Evaluator {
     }
 }
 
-/// The place of the highest score, the first among equals.
-pub(super) fn highest(row: &[f32]) -> usize {
-    let above = |best: usize, at: usize| if row[at] > row[best] { at } else { best };
-    (0..row.len()).reduce(above).unwrap_or_default()
-}
-
 /// Whether every label is that of a class.
-fn check(name: &str, labels: &Labels, names: &Names) -> Result<(), EvalError> {
-    let Some(classes) = names.classes.as_ref().map(Vec::len) else {
-        return Ok(());
-    };
+fn check(name: &str, labels: &Labels, classes: usize) -> Result<(), EvalError> {
     let problem = match labels {
         Labels::One(labels) => {
             let beyond = labels

@@ -11,8 +11,10 @@ use openclip_model::generate::GenerateOptions;
 use super::kind::Task;
 use super::report::Report;
 use crate::dataset::{Dataset, Names, Targets};
+use crate::eight_bits::Change;
 use crate::encode::Encoder;
 use crate::error::EvalError;
+use crate::head::{HEAD, Head};
 use crate::run::zero_shot_classifier;
 use crate::zero_shot::Prompts;
 
@@ -80,8 +82,10 @@ pub struct Evaluator {
     pub(super) encoder: Encoder,
     pub(super) tokenizer: Arc<dyn Tokenizer>,
     pub(super) loading: Loading,
-    /// Weights of the classes, by their prompts.
-    classifiers: RefCell<Vec<(Prompts, Tensor<2>)>>,
+    /// The classifier of a fine-tuned model.
+    head: Option<Head>,
+    /// Weights of the classes, by whether they are of a model in 8 bits, and by their prompts.
+    classifiers: RefCell<Vec<(bool, Prompts, Tensor<2>)>>,
 }
 
 impl Evaluator {
@@ -91,8 +95,15 @@ impl Evaluator {
             encoder,
             tokenizer,
             loading,
+            head: None,
             classifiers: RefCell::default(),
         }
+    }
+
+    /// The same with the classifier that [`Task::Finetuned`] asks for.
+    #[must_use]
+    pub fn with_head(self, head: Option<Head>) -> Self {
+        Self { head, ..self }
     }
 
     /// Runs a task, but for [`Task::LinearProbe`], which takes more than one set; `name` is the set's, for messages.
@@ -108,7 +119,7 @@ impl Evaluator {
     ) -> Result<Report, EvalError> {
         match (task, &set.targets) {
             (
-                Task::Classification,
+                Task::Classification | Task::Finetuned,
                 Targets::Labels {
                     labels,
                     names,
@@ -116,9 +127,17 @@ impl Evaluator {
                 },
             ) => {
                 let known = options.names.as_deref().unwrap_or(name);
-                let names = names.or_built_in(known)?;
+                let weights = |encoder: &Encoder| match task {
+                    Task::Finetuned => self.finetuned(name, names),
+                    _ => self.classifier(encoder, name, &names.or_built_in(known)?),
+                };
+                let classifier = weights(&self.encoder)?;
+                let change = match self.encoder.exact() {
+                    Some(exact) => Some(Change::new(weights(&exact)?, exact)),
+                    None => None,
+                };
                 let extra = options.extra.as_ref().map(|extra| (extra, &beside[..]));
-                self.classify(name, set, labels, &names, extra)
+                self.classify(name, set, labels, (classifier, change), extra)
             }
             (Task::Retrieval, Targets::Captions(captions)) => {
                 self.retrieve(name, set, captions, &options.recall_k)
@@ -141,12 +160,28 @@ impl Evaluator {
         }
     }
 
-    /// Weights of the classes, `[embed_dim, classes]`; those of the same prompts are made once.
-    pub(super) fn classifier(
+    /// Weights of the classes, `[embed_dim, classes]`, by fine-tuning.
+    fn finetuned(&self, name: &str, names: &Names) -> Result<Tensor<2>, EvalError> {
+        let Some(head) = &self.head else {
+            let problem = format!(
+                "the model has no {HEAD} beside its weights, which `openclip finetune` writes and {} needs",
+                Task::Finetuned
+            );
+            return Err(EvalError::list(name.as_ref(), problem));
+        };
+        if let Some(classes) = &names.classes {
+            head.check(classes, name.as_ref())?;
+        }
+        Ok(head.weight.clone())
+    }
+
+    /// Weights of the classes, `[embed_dim, classes]`, by their names; those of the same prompts are made once.
+    fn classifier(
         &self,
+        encoder: &Encoder,
         name: &str,
         names: &Names,
-    ) -> Result<(Tensor<2>, usize), EvalError> {
+    ) -> Result<Tensor<2>, EvalError> {
         let Some(classes) = names.classes.clone() else {
             let problem = "needs classnames.txt beside its pictures, one name a line";
             return Err(EvalError::list(name.as_ref(), problem));
@@ -165,20 +200,21 @@ impl Evaluator {
             templates,
             simple_templates: Vec::new(),
         };
-        let count = prompts.classes.len();
+        let (count, eight_bits) = (prompts.classes.len(), encoder.is_in_8_bits());
         let known = self.classifiers.borrow();
-        if let Some((_, weights)) = known.iter().find(|(known, _)| *known == prompts) {
-            return Ok((weights.clone(), count));
+        let is_known = |(bits, known, _): &&_| *bits == eight_bits && *known == prompts;
+        if let Some((.., weights)) = known.iter().find(is_known) {
+            return Ok(weights.clone());
         }
         drop(known);
         let progress = self.progress(&format!("{name}: classes"), count as u64, "classes");
         let tokenizer = self.tokenizer.as_ref();
-        let weights = zero_shot_classifier(&self.encoder, tokenizer, &prompts, &progress)?;
+        let weights = zero_shot_classifier(encoder, tokenizer, &prompts, &progress)?;
         progress.finish();
         self.classifiers
             .borrow_mut()
-            .push((prompts, weights.clone()));
-        Ok((weights, count))
+            .push((eight_bits, prompts, weights.clone()));
+        Ok(weights)
     }
 
     /// Features of captions, `[captions, embed_dim]`, of unit length.

@@ -10,6 +10,8 @@ use crate::dataset::Targets;
 pub enum Task {
     /// The class of a picture, from the names of the classes.
     Classification,
+    /// The class of a picture, by the classifier that was fine-tuned with the model; ours alone.
+    Finetuned,
     /// The picture of a caption among all, and the other way round.
     Retrieval,
     /// The class of a picture, from labelled features.
@@ -23,8 +25,9 @@ pub enum Task {
 }
 
 /// Every task under CLIP_benchmark's name.
-const NAMES: [(Task, &str); 6] = [
+const NAMES: [(Task, &str); 7] = [
     (Task::Classification, "zeroshot_classification"),
+    (Task::Finetuned, "finetuned_classification"),
     (Task::Retrieval, "zeroshot_retrieval"),
     (Task::LinearProbe, "linear_probe"),
     (Task::Captioning, "captioning"),

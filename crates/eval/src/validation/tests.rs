@@ -84,3 +84,34 @@ fn folders_of_the_second_version_are_classes_by_number() {
         "{error}"
     );
 }
+
+#[test]
+fn files_beside_the_folders_name_the_classes() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("train");
+    folders(&root, ["a", "b"].map(str::to_owned));
+    let found = || {
+        let prompts = ZeroShot::open("set", &root, None).unwrap().prompts;
+        (prompts.classes.join(" "), prompts.templates.len())
+    };
+    assert_eq!(found(), ("a b".into(), 80));
+    // Above a part of a set, and in the folder itself, which comes first.
+    fs::write(dir.path().join("classnames.txt"), "ape\nbee\n").unwrap();
+    let templates = "zeroshot_classification_templates.txt";
+    fs::write(dir.path().join(templates), "one {c}\n").unwrap();
+    assert_eq!(found(), ("ape bee".into(), 1));
+    fs::write(root.join("classnames.txt"), "ant\nbat\n").unwrap();
+    assert_eq!(found(), ("ant bat".into(), 1));
+    fs::write(root.join("classnames.txt"), "ant\n").unwrap();
+    let error = ZeroShot::open("set", &root, None).err().unwrap();
+    let error = error.to_string();
+    assert!(
+        error.contains("2 class folders for 1 class names"),
+        "{error}"
+    );
+    // What is above another folder is another set's.
+    let other = dir.path().join("pets");
+    folders(&other, ["a", "b"].map(str::to_owned));
+    let set = ZeroShot::open("set", &other, None).unwrap();
+    assert_eq!(set.prompts.classes, ["a", "b"]);
+}

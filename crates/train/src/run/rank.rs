@@ -93,6 +93,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
     let device = device::parse(&config.device)?;
     config.precision().check(&device, trains)?;
     let mut loaded = setup::load_model(&config, &device, resumed.as_ref())?;
+    loaded.warnings.extend(config.precision().caution(&device));
     let classes = config
         .finetune
         .is_some()

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use openclip_data::source::open::OpenOptions;
 use openclip_data::storage::Place;
 use openclip_eval::dataset::{Dataset, OpenSet, open};
+use openclip_eval::head::{HEAD, Head};
 use openclip_eval::results::Record;
 use openclip_eval::task::probe::{ProbeOptions, ProbeSets};
 use openclip_eval::task::{Evaluator, Extra, Loading, Report, Task, TaskOptions};
@@ -239,13 +240,21 @@ impl<'a> Run<'a> {
                 encoder.preprocess,
                 encoder.dtype
             );
+            let head = weights.map(|path| Head::beside(path, &encoder.device));
+            let head = head.transpose()?.flatten();
+            if head.is_some() && self.args.sets.task.0 != Some(Task::Finetuned) {
+                note(format!(
+                    "the {HEAD} beside the weights is for --task {} alone; class names say the classes here",
+                    Task::Finetuned
+                ));
+            }
             *loaded = Some(Some(Model {
                 identity,
                 generate: GenerateOptions {
                     special: SpecialTokens::of(&session.loaded.config)?,
                     ..GenerateOptions::default()
                 },
-                evaluator: Evaluator::new(encoder, session.tokenizer()?, loading),
+                evaluator: Evaluator::new(encoder, session.tokenizer()?, loading).with_head(head),
             }));
         }
         Ok(loaded.as_ref().and_then(Option::as_ref))

@@ -110,10 +110,13 @@ fn fetched(
             args.dir.display()
         )));
     };
-    let format = settings.map(|settings| serde_json::from_value(settings.format.clone()));
-    let format: DataFormatArgs = match format {
-        Some(Ok(format)) => format,
-        _ => DataFormatArgs::default(),
+    let format: DataFormatArgs = match settings {
+        Some(settings) => serde_json::from_value(settings.format.clone()).map_err(|error| {
+            let reason = format!("`format`: {error}");
+            let path = Settings::path(&args.dir);
+            CliError::Content { path, reason }
+        })?,
+        None => DataFormatArgs::unasked().map_err(|error| CliError::Usage(error.to_string()))?,
     };
     let source = pictures(&images, &format)?.opened.source;
     let parts = match settings {

@@ -178,3 +178,22 @@ fn a_suite_measures_what_is_there_and_resumes() {
 /// As CLIP_benchmark writes it, with the value that JSON has not.
 const CLIP_BENCHMARK: &str = r#"{"dataset": "cars", "model": "ViT-B-32", "pretrained": "openai", "task": "zeroshot_classification",
  "metrics": {"acc1": 0.25, "acc5": NaN, "mean_per_class_recall": 0.5}, "language": "en"}"#;
+
+#[test]
+fn eight_bits_say_what_they_change() {
+    let room = Room::new();
+    folders(&room, "pets");
+    let ask = ["--dataset", "pets", "--precision", "int8"];
+    let ran = eval(&room, &ask).ok();
+    let notes = told(&ran, "note: ");
+    let change = notes.iter().find(|note| note.contains("8 bits beside f32"));
+    let change = change.unwrap_or_else(|| panic!("{notes:?}"));
+    assert!(
+        change.starts_with("pets: ") && change.contains("on 6 pictures"),
+        "{change}"
+    );
+    let own = eval(&room, &["--zeroshot", "pets", "--precision", "int8"]).ok();
+    assert!(own.stderr.contains("on 6 pictures"), "{}", own.stderr);
+    let exact = eval(&room, &["--zeroshot", "pets"]).ok();
+    assert!(!exact.stderr.contains("8 bits"), "{}", exact.stderr);
+}

@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use self::cache::Rows;
 use self::search::search;
 use self::trainer::{Labelled, Linear, Training};
-use super::classify::highest;
 use super::evaluator::Evaluator;
 use super::kind::Task;
 use super::outcome::Outcomes;
@@ -28,6 +27,7 @@ use crate::dataset::{Dataset, Labels, Targets};
 use crate::error::EvalError;
 use crate::host::host;
 use crate::retrieval::rank_of;
+use crate::zero_shot::highest;
 
 /// The label in the test set from which on CLIP_benchmark says how often the right class is among five.
 const FIVE: usize = 5;
