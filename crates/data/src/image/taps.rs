@@ -14,7 +14,7 @@ pub(super) struct Taps<W> {
     spans: Vec<(usize, usize)>,
     /// `stride` weights per output pixel, with one zero at least behind those that count.
     weights: Vec<W>,
-    /// An even number.
+    /// A whole number of vectors.
     stride: usize,
     /// What these are the weights of.
     of: Option<Axis>,
@@ -107,7 +107,7 @@ impl<W: Clone, K: Fn(f64) -> f64, C: Fn(f64) -> W> pulp::NullaryFnOnce for Fill<
         let scale = axis.part.1 / axis.resized as f64;
         let filter_scale = scale.max(1.0);
         let support = support * filter_scale;
-        taps.stride = support.ceil() as usize * 2 + 2;
+        taps.stride = (support.ceil() as usize * 2 + 2).next_multiple_of(4);
         taps.spans.clear();
         taps.weights.clear();
         taps.weights
@@ -120,11 +120,11 @@ impl<W: Clone, K: Fn(f64) -> f64, C: Fn(f64) -> W> pulp::NullaryFnOnce for Fill<
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(axis.source);
             let count = last.saturating_sub(first);
-            let start = first as f64;
+            let (start, end) = (first as f64, count as f64);
             for (value, place) in values.iter_mut().zip(&places) {
-                *value = kernel((start + place - center + 0.5) * (1.0 / filter_scale));
+                let weight = kernel((start + place - center + 0.5) * (1.0 / filter_scale));
+                *value = if *place < end { weight } else { 0.0 };
             }
-            values[count..].fill(0.0);
             let total: f64 = values.iter().sum();
             let norm = if total == 0.0 { 1.0 } else { total };
             taps.spans.push((first, count));
@@ -158,5 +158,8 @@ fn triangle(x: f64) -> f64 {
 /// A weight for sums in 32-bit integers.
 #[inline(always)]
 pub(super) fn fixed_point(weight: f64) -> i32 {
-    (weight * f64::from(1 << PRECISION) + 0.5_f64.copysign(weight)) as i32
+    // A whole number is the lower half of what this one and it add up to; `as` itself is not done in vectors.
+    const BASE: f64 = (3_u64 << 51) as f64;
+    let whole = (weight * f64::from(1 << PRECISION) + 0.5_f64.copysign(weight)).trunc();
+    (whole + BASE).to_bits() as i32
 }
