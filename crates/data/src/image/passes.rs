@@ -1,6 +1,6 @@
 //! The horizontal and the vertical pass of the resampler.
 //!
-//! Both add up `weight * sample` in 32-bit integers, so their results do not depend on the order of the sums nor on the
+//! Both add up `weight * sample` in whole numbers, so their results do not depend on the order of the sums nor on the
 //! [`Kernel`] that adds them.
 
 mod kernel;

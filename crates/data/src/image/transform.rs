@@ -94,8 +94,8 @@ pub fn train_transform(
     }))
 }
 
-/// Shows a JPEG with the pixels that its decoded picture would have, of which no more is made than is shown. `false`, and nothing of
-/// use written, where that cannot be: the data is damaged, or the picture needed as a whole.
+/// Shows a JPEG with the pixels that its decoded picture would have, of which no more is made than is shown: damage below that is not
+/// noticed. `false`, and nothing of use written, where that cannot be: what is shown is damaged, or the picture needed as a whole.
 fn show(
     jpeg: &Baseline<'_>,
     placement: &Placement,
