@@ -17,9 +17,11 @@ use openclip_data::image::{Augmentation, Decoding, Limits, decode, train_transfo
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// Processor time of this thread where `/proc` tells it, so that what else the machine does counts less; else by the clock.
+/// Processor time of this thread where `/proc` tells it, so that what else the machine does counts less; else by the clock. The
+/// system counts it at its ticks, 4 ms apart, and when a thread gives way.
 fn seconds() -> f64 {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = text
         .split(' ')

@@ -1,9 +1,14 @@
-//! `--fast-decode` beside the exact path: the same views, nearly the same pixels.
+//! Views of JPEGs of which no more is decoded than they show: the exact path's beside those of whole pictures, and `--fast-decode`
+//! beside the exact path, the same views with nearly the same pixels.
 
 use std::path::Path;
 
 use openclip_data::error::DataError;
-use openclip_data::image::{Augmentation, Decoding, Erasure, Limits, train_transform};
+use openclip_data::image::{
+    Augmentation, Decoding, Erasure, EvalTransform, Limits, TrainTransform, decode, eval_transform,
+    train_transform,
+};
+use openclip_model::config::{PreprocessConfig, ResizeMode};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use safetensors::SafeTensors;
@@ -39,6 +44,52 @@ fn view(file: &[u8], size: usize, fast: bool, augmentation: Augmentation, seed: 
     Ok((out, erased))
 }
 
+/// The exact path has the pixels of the picture that is decoded as a whole.
+#[test]
+fn exact_views_are_those_of_whole_pictures() {
+    for name in ["photographs.safetensors", "pixels.safetensors"] {
+        for (name, file) in files(name) {
+            let Ok(picture) = decode(&file, Limits::default()) else {
+                continue;
+            };
+            for seed in 0..12 {
+                let size = [224, 64, 9][seed as usize % 3];
+                let augmentation = Augmentation {
+                    scale: (0.02, 1.0),
+                    ratio: (0.3, 3.0),
+                    ..Augmentation::default()
+                };
+                let transform = TrainTransform::new(size, size, augmentation).unwrap();
+                let mut whole = vec![0; 3 * size * size];
+                let picture = picture.clone().into_rgb();
+                let mut rng = StdRng::seed_from_u64(seed);
+                transform.apply(&picture, &mut rng, &mut whole).unwrap();
+                let (part, _) = view(&file, size, false, augmentation, seed).unwrap();
+                assert!(part == whole, "{name} at {size}, seed {seed}");
+            }
+            for resize_mode in [
+                ResizeMode::Shortest,
+                ResizeMode::Longest,
+                ResizeMode::Squash,
+            ] {
+                let config = PreprocessConfig {
+                    resize_mode,
+                    ..PreprocessConfig::default()
+                };
+                for size in [[224, 224], [40, 90], [400, 30]] {
+                    let transform = EvalTransform::new(size[0], size[1], &config).unwrap();
+                    let mut whole = vec![0; 3 * size[0] * size[1]];
+                    transform.apply(&picture, &mut whole).unwrap();
+                    let of_file = eval_transform(size, &config, false, Limits::default()).unwrap();
+                    let mut part = vec![1; whole.len()];
+                    of_file(&file, &mut StdRng::seed_from_u64(0), &mut part).unwrap();
+                    assert!(part == whole, "{name} to {size:?} by {resize_mode:?}");
+                }
+            }
+        }
+    }
+}
+
 /// At full size, and at a half, a quarter and an eighth of it.
 #[test]
 fn photographs_differ_by_less_than_a_step() {
@@ -57,7 +108,7 @@ fn photographs_differ_by_less_than_a_step() {
                 for seed in 0..4 {
                     let (exact, _) = view(&file, size, false, augmentation, seed).unwrap();
                     let (fast, _) = view(&file, size, true, augmentation, seed).unwrap();
-                    // Grey at full size is the same to the last bit.
+                    // Of grey at full size hardly a pixel is another.
                     assert!(
                         exact != fast || name == "grey",
                         "{name} took the exact path"

@@ -64,13 +64,19 @@ impl EvalTransform {
     pub fn apply(&self, picture: &Picture, out: &mut [u8]) -> Result<(), DataError> {
         place(
             picture,
-            &self.placement(picture.width, picture.height),
+            &self.placement((picture.width, picture.height)),
             self.filter,
             out,
         )
     }
 
-    fn placement(&self, width: usize, height: usize) -> Placement {
+    /// The filter of the resize.
+    pub(super) fn filter(&self) -> Interpolation {
+        self.filter
+    }
+
+    /// What is shown of a picture of `width` × `height` pixels, and where.
+    pub(super) fn placement(&self, (width, height): (usize, usize)) -> Placement {
         let (resized_width, resized_height) = self.resized(width, height);
         let (left, x, shown_width) = self.cut(resized_width, self.width);
         let (top, y, shown_height) = self.cut(resized_height, self.height);

@@ -5,19 +5,19 @@
 //!   eighth of its size, from the low frequencies of its blocks.
 //! * The planes of brightness and colours are resampled as they are stored and turned into RGB as pixels of the view: neither
 //!   are colours enlarged before nor is the whole picture turned into RGB.
+//! * Weights of the resize are 64ths, where the exact path's have 22 bits.
 //!
 //! The crop is the exact path's. Pixels differ from its by less than 1/255 in the mean. What is no baseline JPEG of brightness
 //! and colours takes the exact path, and so does what is damaged.
 
-use openclip_model::config::Interpolation;
-use rand::rngs::StdRng;
+use std::cell::RefCell;
 
-use super::decode::{Limits, Plane, baseline, decode, decode_part, with_room};
-use super::erase::Erasure;
-use super::passes::Planes;
-use super::place::place_plane;
-use super::resample::{Part, Rect, Scaling, Source};
-use super::train::TrainTransform;
+use openclip_model::config::Interpolation;
+
+use super::decode::{Baseline, Plane, decode_part, with_room};
+use super::passes::{Coarse, Planes};
+use super::resample::{Part, Rect, Resampler, Scaling, Source};
+use super::train::View;
 use super::wide::wide;
 use crate::error::DataError;
 
@@ -25,23 +25,21 @@ use crate::error::DataError;
 /// coarser filter shows.
 const MARGIN: f64 = 1.5;
 
-/// Writes a view of the JPEG into `out`, as [`TrainTransform::apply`] does; `None`, and nothing drawn, where the exact path is
-/// to do it.
+thread_local! {
+    static RESAMPLER: RefCell<Resampler<Coarse>> = RefCell::default();
+}
+
+/// Writes what `view` shows of the JPEG into `out`, `[3, height, width]` of `size`, but for its colours and what is erased; `false`,
+/// and nothing of use written, where the data is damaged.
 ///
 /// # Errors
-/// If what the view needs of the file is damaged or cut off, the file ends without its last marker, the picture is larger
-/// than `limits` allows, or `out` has another length.
-pub(super) fn view(
-    transform: &TrainTransform,
-    bytes: &[u8],
-    limits: Limits,
-    rng: &mut StdRng,
+/// If `out` has another length.
+pub(super) fn show(
+    jpeg: &Baseline<'_>,
+    view: &View,
+    (width, height): (usize, usize),
     out: &mut [u8],
-) -> Result<Option<Vec<Erasure>>, DataError> {
-    let Some(jpeg) = baseline(bytes, limits)? else {
-        return Ok(None);
-    };
-    let (width, height) = (transform.width(), transform.height());
+) -> Result<bool, DataError> {
     let pixels = width * height;
     if out.len() != 3 * pixels {
         return Err(DataError::BufferLength {
@@ -49,16 +47,10 @@ pub(super) fn view(
             found: out.len(),
         });
     }
-    let view = transform.draw(jpeg.size(), rng);
-    let crop = Rect {
-        left: view.left,
-        top: view.top,
-        width: view.width,
-        height: view.height,
-    };
+    let crop = view.crop();
     let divisor = divisor((crop.width, crop.height), (width, height));
     let is_done = with_room(|room| {
-        let is_decoded = decode_part(&jpeg, crop, divisor, room);
+        let is_decoded = decode_part(jpeg, crop, divisor, room);
         if is_decoded {
             let shown = room.planes.iter().take(jpeg.components());
             for (plane, out) in shown.zip(out.chunks_exact_mut(pixels)) {
@@ -67,11 +59,8 @@ pub(super) fn view(
         }
         is_decoded
     });
-    if !is_done {
-        transform.show(&decode(bytes, limits)?, &view, out)?;
-        return Ok(Some(view.erased));
-    }
     match jpeg.components() {
+        _ if !is_done => {}
         1 => {
             out.copy_within(..pixels, pixels);
             out.copy_within(..pixels, 2 * pixels);
@@ -81,8 +70,7 @@ pub(super) fn view(
             pixels,
         }),
     }
-    view.recolor(out);
-    Ok(Some(view.erased))
+    Ok(is_done)
 }
 
 /// By how much each side of the picture is divided: 1, 2, 4 or 8.
@@ -135,7 +123,11 @@ fn resample(
         plane: width * height,
         row: width,
     };
-    place_plane(source, &scaling, filter, &mut out);
+    // The rows first where that leaves fewer of them, whatever Pillow does.
+    let order = (filter, rows > height);
+    RESAMPLER.with_borrow_mut(|resampler| {
+        resampler.resample_by(source, &scaling, order, &mut out);
+    });
 }
 
 /// The samples of one axis that show `start..start + length`: the first, how many, and where the crop begins among them.

@@ -7,7 +7,7 @@
 //! * `picture` – pixels in one of Pillow's modes
 //! * `resample` – Pillow's fixed-point bicubic and bilinear filters, and nearest neighbour
 //! * `taps` – the filters' weights
-//! * `passes` – the two loops of the resampler that take the time
+//! * `passes` – the two loops of the resampler that take the time, under weights of two kinds
 //! * `fast` – a training view of a JPEG of which no more is decoded than it shows
 //! * `place` – resize in the picture's own mode, cut, convert to RGB planes
 //! * [`resized`] – a picture of another size, for thumbnails and for packing

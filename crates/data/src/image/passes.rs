@@ -1,15 +1,19 @@
 //! The horizontal and the vertical pass of the resampler.
 //!
-//! Both add up `weight * sample` in 32-bit integers, so their results do not depend on the order of the sums nor on the
+//! Both add up `weight * sample` in whole numbers, so their results do not depend on the order of the sums nor on the
 //! [`Kernel`] that adds them.
 
-pub(super) mod kernel;
+mod kernel;
+mod weights;
 
-use self::kernel::{Kernel, LANES, Pairs, Portable, Weights};
-use super::taps::Taps;
+pub(super) use self::kernel::Precision;
+use self::kernel::{Kernel, LANES, Lanes, Pairs, Portable};
+pub(super) use self::weights::{Coarse, Exact, PairTaps, Weights};
 
 /// Columns that the vertical pass takes at once.
 pub(super) const COLUMNS: usize = 2 * LANES;
+/// Rows that the horizontal pass takes at once.
+pub(super) const ROWS: usize = LANES;
 
 /// Input of a pass. Its first sample is the first that the pass needs.
 #[derive(Clone, Copy)]
@@ -27,74 +31,31 @@ pub(crate) struct Planes<'a> {
 }
 
 /// What the passes leave to the next picture.
-#[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Room<W: Weights> {
     columns: Vec<[u8; LANES]>,
-    pairs: Vec<Pairs>,
-    weights: PairTaps,
+    pairs: Vec<Pairs<W>>,
+    rows: Vec<[usize; 2]>,
 }
 
-/// Weights by pairs of source samples.
-#[derive(Default)]
-struct PairTaps {
-    /// First source sample per output pixel, and where its weights begin; after the last one, where they end.
-    spans: Vec<(usize, usize)>,
-    weights: Vec<Weights>,
-}
-
-impl PairTaps {
-    /// Pairs of every output pixel's first two samples and so on; where `even` those of the samples 0 and 1, 2 and 3 and so on, seen
-    /// from the first one that any needs. A sample that is missing has no weight.
-    fn compute(&mut self, taps: &Taps<i32>, even: bool) {
-        let (start, _) = taps.reach();
-        self.spans.clear();
-        self.weights.clear();
-        for x in 0..taps.len() {
-            let (first, weights) = taps.at(x);
-            let first = first - start;
-            let before = if even { first % 2 } else { 0 };
-            self.spans.push((first - before, self.weights.len()));
-            let weight = |i: usize| i.checked_sub(before).and_then(|i| weights.get(i)).copied();
-            let pairs = (before + weights.len()).div_ceil(2);
-            self.weights.extend((0..pairs).map(|pair| {
-                Weights::new([2 * pair, 2 * pair + 1].map(|i| weight(i).unwrap_or(0)))
-            }));
+impl<W: Weights> Default for Room<W> {
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            pairs: Vec::new(),
+            rows: Vec::new(),
         }
-        self.spans.push((0, self.weights.len()));
-    }
-
-    /// First source sample of an output pixel, and the weights from there on.
-    #[inline(always)]
-    fn at(&self, x: usize) -> (usize, &[Weights]) {
-        let (first, begin) = self.spans[x];
-        (first, &self.weights[begin..self.spans[x + 1].1])
     }
 }
 
 /// From `height` rows of interleaved `channels` to planes. `room` is memory to work in.
-pub(super) fn horizontal_pass(
-    taps: &Taps<i32>,
+pub(super) fn horizontal_pass<W: Precision>(
+    taps: &PairTaps<W>,
     input: Rows<'_>,
     (channels, height): (usize, usize),
-    room: &mut Room,
+    room: &mut Room<W>,
     out: &mut Planes<'_>,
 ) {
-    room.weights.compute(taps, true);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(kernel) = pulp::x86::V3::try_new() {
-        let pass = Horizontal {
-            kernel,
-            taps,
-            input,
-            channels,
-            height,
-            room,
-            out,
-        };
-        return pulp::Simd::vectorize(kernel, pass);
-    }
-    pulp::NullaryFnOnce::call(Horizontal {
-        kernel: Portable,
+    run(Horizontal {
         taps,
         input,
         channels,
@@ -105,72 +66,90 @@ pub(super) fn horizontal_pass(
 }
 
 /// From planes with rows of `width` samples to planes. `room` is memory to work in.
-pub(super) fn vertical_pass(
-    taps: &Taps<i32>,
+pub(super) fn vertical_pass<W: Precision>(
+    taps: &PairTaps<W>,
     input: Rows<'_>,
     (planes, width): (usize, usize),
-    room: &mut Room,
+    room: &mut Room<W>,
     out: &mut Planes<'_>,
 ) {
-    room.weights.compute(taps, false);
-    let weights = &room.weights;
-    #[cfg(target_arch = "x86_64")]
-    if let Some(kernel) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(
-            kernel,
-            Vertical {
-                kernel,
-                taps,
-                weights,
-                input,
-                planes,
-                width,
-                out,
-            },
-        );
-    }
-    pulp::NullaryFnOnce::call(Vertical {
-        kernel: Portable,
+    run(Vertical {
         taps,
-        weights,
         input,
         planes,
         width,
+        rows: &mut room.rows,
         out,
     });
 }
 
-/// A closure would do, but is not inlined into the function that has the wide vectors switched on.
-struct Horizontal<'a, 'o, K> {
-    kernel: K,
-    taps: &'a Taps<i32>,
-    input: Rows<'a>,
-    channels: usize,
-    height: usize,
-    room: &'a mut Room,
-    out: &'a mut Planes<'o>,
+/// A pass under weights of `W`.
+trait Pass<W> {
+    fn run<K: Lanes>(self, kernel: K)
+    where
+        W: Kernel<K>;
 }
 
-impl<K: Kernel> pulp::NullaryFnOnce for Horizontal<'_, '_, K> {
+/// Runs a pass with the best kernel that the processor has.
+fn run<W: Precision>(pass: impl Pass<W>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(kernel) = pulp::x86::V3::try_new() {
+        let of = std::marker::PhantomData;
+        return pulp::Simd::vectorize(kernel, With { kernel, pass, of });
+    }
+    pass.run(Portable);
+}
+
+/// A closure would do, but is not inlined into the function that has the wide vectors switched on.
+#[cfg(target_arch = "x86_64")]
+struct With<K, P, W> {
+    kernel: K,
+    pass: P,
+    of: std::marker::PhantomData<W>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<K: Lanes, W: Kernel<K>, P: Pass<W>> pulp::NullaryFnOnce for With<K, P, W> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
+        self.pass.run(self.kernel);
+    }
+}
+
+struct Horizontal<'a, 'o, W: Weights> {
+    taps: &'a PairTaps<W>,
+    input: Rows<'a>,
+    channels: usize,
+    height: usize,
+    room: &'a mut Room<W>,
+    out: &'a mut Planes<'o>,
+}
+
+impl<W: Weights> Pass<W> for Horizontal<'_, '_, W> {
+    #[inline(always)]
+    fn run<K: Lanes>(self, kernel: K)
+    where
+        W: Kernel<K>,
+    {
         match self.channels {
-            1 => self.channels::<1>(),
-            2 => self.channels::<2>(),
-            3 => self.channels::<3>(),
-            _ => self.channels::<4>(),
+            1 => self.channels::<1, K>(kernel),
+            2 => self.channels::<2, K>(kernel),
+            3 => self.channels::<3, K>(kernel),
+            _ => self.channels::<4, K>(kernel),
         }
     }
 }
 
-impl<K: Kernel> Horizontal<'_, '_, K> {
+impl<W: Weights> Horizontal<'_, '_, W> {
     /// Sixteen rows at a time are transposed, filtered with one lane for each row, and transposed back.
     #[inline(always)]
-    fn channels<const CHANNELS: usize>(self) {
+    fn channels<const CHANNELS: usize, K: Lanes>(self, kernel: K)
+    where
+        W: Kernel<K>,
+    {
         let Self {
-            kernel,
             taps,
             input,
             height,
@@ -178,15 +157,10 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
             out,
             ..
         } = self;
-        let Room {
-            columns,
-            pairs,
-            weights,
-        } = room;
+        let Room { columns, pairs, .. } = room;
         let (left, right) = taps.reach();
-        let count_of_pairs = (right - left).div_ceil(2);
-        columns.resize(2 * count_of_pairs * CHANNELS, [0; LANES]);
-        pairs.resize(count_of_pairs * CHANNELS, Pairs::default());
+        columns.resize(2 * taps.pairs() * CHANNELS, [0; LANES]);
+        pairs.resize(taps.pairs() * CHANNELS, Pairs::<W>::default());
         let samples = (right - left) * CHANNELS;
         for top in (0..height).step_by(LANES) {
             let count = LANES.min(height - top);
@@ -196,20 +170,20 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
             let (paired, _) = pairs.as_chunks_mut::<CHANNELS>();
             for ([first, second], pairs) in pixels.iter().zip(paired.iter_mut()) {
                 for ((first, second), pairs) in first.iter().zip(second).zip(pairs) {
-                    *pairs = kernel.pair(first, second);
+                    *pairs = W::pair(kernel, first, second);
                 }
             }
             let mut block = [[[0; LANES]; LANES]; CHANNELS];
             for x in 0..taps.len() {
-                let (first, weights) = weights.at(x);
-                let mut sums = [kernel.start(); CHANNELS];
+                let (first, weights) = taps.at(x);
+                let mut sums = [W::start(kernel); CHANNELS];
                 for (pairs, &weights) in paired[first / 2..].iter().zip(weights) {
                     for (sums, pairs) in sums.iter_mut().zip(pairs) {
-                        *sums = kernel.add(*sums, pairs, weights);
+                        *sums = weights.add(kernel, *sums, pairs);
                     }
                 }
                 for (block, sums) in block.iter_mut().zip(sums) {
-                    block[x % LANES] = kernel.clip(sums);
+                    block[x % LANES] = W::clip(kernel, sums);
                 }
                 if x % LANES == LANES - 1 || x == taps.len() - 1 {
                     let first = x / LANES * LANES;
@@ -231,8 +205,8 @@ impl<K: Kernel> Horizontal<'_, '_, K> {
 
 /// Writes sample `x` of `count` rows from `top` on to `columns[x]`; the last row fills lanes that are left over.
 #[inline(always)]
-fn gather<K: Kernel>(
-    kernel: K,
+fn gather(
+    kernel: impl Lanes,
     input: Rows<'_>,
     top: usize,
     count: usize,
@@ -275,56 +249,58 @@ fn scatter(
     }
 }
 
-struct Vertical<'a, 'o, K> {
-    kernel: K,
-    taps: &'a Taps<i32>,
-    weights: &'a PairTaps,
+struct Vertical<'a, 'o, W> {
+    taps: &'a PairTaps<W>,
     input: Rows<'a>,
     planes: usize,
     width: usize,
+    /// The places of the rows under an output row's weights.
+    rows: &'a mut Vec<[usize; 2]>,
     out: &'a mut Planes<'o>,
 }
 
-impl<K: Kernel> pulp::NullaryFnOnce for Vertical<'_, '_, K> {
-    type Output = ();
-
+impl<W: Weights> Pass<W> for Vertical<'_, '_, W> {
     #[inline(always)]
-    fn call(self) {
+    fn run<K: Lanes>(self, kernel: K)
+    where
+        W: Kernel<K>,
+    {
         let Self {
-            kernel,
             taps,
-            weights,
             input,
             planes,
             width,
+            rows,
             out,
         } = self;
         let (top, bottom) = taps.reach();
         for plane in 0..planes {
             for y in 0..taps.len() {
-                let (first, weights) = weights.at(y);
-                let start = plane * input.plane + first * input.row;
-                // A second row that the last one lacks has no weight.
-                let last = plane * input.plane + (bottom - top - 1) * input.row;
+                let (first, weights) = taps.at(y);
+                // Rows behind the last one have no weight.
+                let place =
+                    |row: usize| plane * input.plane + row.min(bottom - top - 1) * input.row;
+                rows.clear();
+                rows.extend(
+                    (0..weights.len())
+                        .map(|pair| [first + 2 * pair, first + 2 * pair + 1].map(place)),
+                );
                 let target = &mut out.data[plane * out.plane + y * out.row..][..width];
                 for (block, target) in target.chunks_mut(COLUMNS).enumerate() {
-                    let mut sums = [kernel.start(); 2];
-                    let mut row = start;
-                    for &weights in weights {
-                        let second = (row + input.row).min(last);
+                    let mut sums = [W::start(kernel); 2];
+                    for (&[first, second], &weights) in rows.iter().zip(weights) {
                         let mut padded = [[0; COLUMNS]; 2];
                         let [padding, other] = &mut padded;
-                        let first = columns(input.data, row + block * COLUMNS, padding);
+                        let first = columns(input.data, first + block * COLUMNS, padding);
                         let second = columns(input.data, second + block * COLUMNS, other);
                         let halves = first.as_chunks::<LANES>().0.iter();
                         let halves = halves.zip(second.as_chunks::<LANES>().0);
                         for (sums, (first, second)) in sums.iter_mut().zip(halves) {
-                            *sums = kernel.add(*sums, &kernel.pair(first, second), weights);
+                            *sums = weights.add(kernel, *sums, &W::pair(kernel, first, second));
                         }
-                        row += 2 * input.row;
                     }
                     for (target, sums) in target.chunks_mut(LANES).zip(sums) {
-                        let values = kernel.clip(sums);
+                        let values = W::clip(kernel, sums);
                         match target.first_chunk_mut::<LANES>() {
                             Some(target) => *target = values,
                             None => target.copy_from_slice(&values[..target.len()]),

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 
 use openclip_model::config::Interpolation;
 
-use super::passes::Planes;
+use super::passes::{Exact, Planes};
 use super::picture::{Mode, Picture, mul_div_255};
-use super::resample::{self, Rect, Resampler, Scaling, Source, nearest, resample_deep};
+use super::resample::{self, Lines, Rect, Resampler, Scaling, Source, nearest, resample_deep};
 use crate::error::DataError;
 
 /// Where the scaled window lands in an output of `height` × `width`; what it leaves free shows the
@@ -22,7 +22,7 @@ pub(crate) struct Placement {
 
 #[derive(Default)]
 struct Scratch {
-    resampler: Resampler,
+    resampler: Resampler<Exact>,
     premultiplied: Vec<u8>,
     planes: Vec<u8>,
 }
@@ -38,47 +38,70 @@ pub(crate) fn place(
     filter: Interpolation,
     out: &mut [u8],
 ) -> Result<(), DataError> {
-    let (width, height) = placement.output;
-    if out.len() != 3 * width * height {
-        return Err(DataError::BufferLength {
-            expected: 3 * width * height,
-            found: out.len(),
+    let fill = picture.rgb(&[0; 4][..picture.mode.bytes()]);
+    if let Some(mut planes) = placement.canvas(fill, out)? {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.fill(picture, &placement.scaling, filter, &mut planes);
         });
     }
-    let window = placement.scaling.window;
-    if (window.width, window.height) != (width, height) {
-        let fill = picture.rgb(&[0; 4][..picture.mode.bytes()]);
-        for (plane, value) in out.chunks_exact_mut(width * height).zip(fill) {
-            plane.fill(value);
-        }
-    }
-    if window.width == 0 || window.height == 0 {
-        return Ok(());
-    }
-    let start = placement.offset.1 * width + placement.offset.0;
-    let mut planes = Planes {
-        data: &mut out[start..],
-        plane: width * height,
-        row: width,
-    };
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.fill(picture, &placement.scaling, filter, &mut planes);
-    });
     Ok(())
 }
 
-/// Filters one plane of samples into `out`: the rows first where that leaves fewer of them, whatever Pillow does.
-pub(crate) fn place_plane(
-    source: Source<'_>,
-    scaling: &Scaling,
+/// The same of a picture in RGB or grey whose rows are made when they are wanted: `lines` is told which part of it counts. `false`,
+/// and nothing of use written, where it gives none or the whole picture is needed.
+pub(crate) fn place_lines<L: Lines>(
+    lines: impl FnOnce(Rect) -> Option<L>,
+    placement: &Placement,
     filter: Interpolation,
-    out: &mut Planes<'_>,
-) {
-    let rows_first = scaling.region.height > scaling.resized.1;
-    SCRATCH.with_borrow_mut(|scratch| {
-        let resampler = &mut scratch.resampler;
-        resampler.resample_by(source, scaling, (filter, rows_first), out);
-    });
+    out: &mut [u8],
+) -> Result<bool, DataError> {
+    let scaling = &placement.scaling;
+    let Some(mut planes) = placement.canvas([0; 3], out)? else {
+        return Ok(true);
+    };
+    if scaling.is_vertical_first() {
+        return Ok(false);
+    }
+    SCRATCH.with_borrow_mut(|Scratch { resampler, .. }| {
+        let wanted = resampler.prepare(scaling, filter);
+        let Some(mut lines) = lines(wanted) else {
+            return Ok(false);
+        };
+        resampler.resample_lines(&mut lines, wanted, scaling, &mut planes);
+        if lines.channels() == 1 {
+            repeat_first_plane(&mut planes, scaling.window.width, scaling.window.height);
+        }
+        Ok(true)
+    })
+}
+
+impl Placement {
+    /// Where the window goes, `None` if it is empty; the rest of `out` is filled.
+    fn canvas<'o>(
+        &self,
+        fill: [u8; 3],
+        out: &'o mut [u8],
+    ) -> Result<Option<Planes<'o>>, DataError> {
+        let (width, height) = self.output;
+        if out.len() != 3 * width * height {
+            return Err(DataError::BufferLength {
+                expected: 3 * width * height,
+                found: out.len(),
+            });
+        }
+        let window = self.scaling.window;
+        if (window.width, window.height) != (width, height) {
+            for (plane, value) in out.chunks_exact_mut(width * height).zip(fill) {
+                plane.fill(value);
+            }
+        }
+        let start = self.offset.1 * width + self.offset.0;
+        Ok((window.width > 0 && window.height > 0).then(|| Planes {
+            data: &mut out[start..],
+            plane: width * height,
+            row: width,
+        }))
+    }
 }
 
 impl Scratch {

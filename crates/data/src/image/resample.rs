@@ -1,10 +1,14 @@
 //! Pillow's resampling: a horizontal and a vertical pass, each with 22-bit fixed-point weights, and a result
 //! rounded to `u8` in between (`libImaging/Resample.c`). Only the pixels of the wanted window are computed.
 
+use std::ops::Range;
+
 use openclip_model::config::Interpolation;
 
-use super::passes::{COLUMNS, Planes, Room, Rows, horizontal_pass, vertical_pass};
-use super::taps::{Taps, fixed_point};
+use super::passes::{
+    COLUMNS, PairTaps, Planes, Precision, ROWS, Room, Rows, Weights, horizontal_pass, vertical_pass,
+};
+use super::taps::{Axis, Taps};
 
 /// A rectangle in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,10 +61,36 @@ impl Scaling {
     /// Whether the vertical pass comes first, which shows in the rounding: since Pillow 13 it does where it takes
     /// away many more rows than the horizontal pass takes columns. Earlier versions never began with it; on
     /// photographs that is a difference of 1/255 in single pixels.
-    fn is_vertical_first(&self) -> bool {
+    pub fn is_vertical_first(&self) -> bool {
         let saved = |before: usize, after: usize| before as i64 - after as i64;
         let rows = saved(self.region.height, self.resized.1);
         rows > 0 && rows > 2 * saved(self.region.width, self.resized.0)
+    }
+
+    /// Across and down.
+    fn axes(&self, filter: Interpolation) -> [Axis; 2] {
+        let Self {
+            region,
+            part,
+            resized,
+            window,
+        } = *self;
+        [
+            Axis {
+                source: region.width,
+                part: (part.left, part.width),
+                resized: resized.0,
+                window: (window.left, window.width),
+                filter,
+            },
+            Axis {
+                source: region.height,
+                part: (part.top, part.height),
+                resized: resized.1,
+                window: (window.top, window.height),
+                filter,
+            },
+        ]
     }
 }
 
@@ -74,17 +104,42 @@ pub(crate) struct Source<'a> {
     pub channels: usize,
 }
 
+/// A source whose rows are made when they are wanted.
+pub(crate) trait Lines {
+    /// Samples per pixel.
+    fn channels(&self) -> usize;
+
+    /// Columns of the source that its rows have, from the first to the one behind the last.
+    fn columns(&self) -> Range<usize>;
+
+    /// Writes the source's rows from `top` on, as many as `out` holds.
+    fn write(&mut self, top: usize, out: &mut [u8]);
+}
+
 /// Buffers that one picture leaves to the next.
-#[derive(Default)]
-pub(crate) struct Resampler {
-    horizontal: Taps<i32>,
-    vertical: Taps<i32>,
-    room: Room,
+pub(crate) struct Resampler<W: Weights> {
+    horizontal: PairTaps<W>,
+    vertical: PairTaps<W>,
+    room: Room<W>,
+    /// Rows that were made last.
+    strip: Vec<u8>,
     /// Result of the first pass.
     middle: Vec<u8>,
 }
 
-impl Resampler {
+impl<W: Weights> Default for Resampler<W> {
+    fn default() -> Self {
+        Self {
+            horizontal: PairTaps::default(),
+            vertical: PairTaps::default(),
+            room: Room::default(),
+            strip: Vec::new(),
+            middle: Vec::new(),
+        }
+    }
+}
+
+impl<W: Precision> Resampler<W> {
     /// Filters 8-bit samples into `out`, all channels alike, as Pillow does.
     pub fn resample(
         &mut self,
@@ -104,77 +159,128 @@ impl Resampler {
         (filter, is_vertical_first): (Interpolation, bool),
         out: &mut Planes<'_>,
     ) {
-        let Scaling {
-            region,
-            part,
-            resized,
-            window,
-        } = *scaling;
-        let Self {
-            horizontal,
-            vertical,
-            room,
-            middle,
-        } = self;
-        horizontal.compute(
-            region.width,
-            (part.left, part.width),
-            resized.0,
-            (window.left, window.width),
-            filter,
-            fixed_point,
-        );
-        vertical.compute(
-            region.height,
-            (part.top, part.height),
-            resized.1,
-            (window.top, window.height),
-            filter,
-            fixed_point,
-        );
+        let Rect {
+            left,
+            top,
+            width,
+            height,
+        } = self.prepare(scaling, filter);
         let channels = source.channels;
-        let (left, right) = horizontal.reach();
-        let (top, bottom) = vertical.reach();
-        let (samples, height) = ((right - left) * channels, bottom - top);
         let stride = source.width * channels;
-        let start = (region.top + top) * stride + (region.left + left) * channels;
         let input = Rows {
-            data: &source.samples[start..],
+            data: &source.samples[top * stride + left * channels..],
             row: stride,
             plane: 0,
         };
-        if is_vertical_first {
-            middle.resize(window.height * samples, 0);
-            let mut between = Planes {
-                data: middle,
-                plane: 0,
-                row: samples,
-            };
-            vertical_pass(vertical, input, (1, samples), room, &mut between);
-            let input = Rows {
-                data: middle,
-                row: samples,
-                plane: 0,
-            };
-            horizontal_pass(horizontal, input, (channels, window.height), room, out);
-        } else {
-            // Whole vectors in each row let the vertical pass read without looking for the row's end.
-            let row = window.width.next_multiple_of(COLUMNS);
-            let plane = height * row;
-            middle.resize(channels * plane, 0);
-            let mut between = Planes {
-                data: middle,
-                plane,
-                row,
-            };
-            horizontal_pass(horizontal, input, (channels, height), room, &mut between);
-            let input = Rows {
-                data: middle,
-                row,
-                plane,
-            };
-            vertical_pass(vertical, input, (channels, window.width), room, out);
+        if !is_vertical_first {
+            let mut between = between(&mut self.middle, scaling, height, channels);
+            let size = (channels, height);
+            horizontal_pass(&self.horizontal, input, size, &mut self.room, &mut between);
+            return self.finish(scaling, channels, out);
         }
+        let (samples, rows) = (width * channels, scaling.window.height);
+        self.middle.resize(rows * samples, 0);
+        let mut between = Planes {
+            data: &mut self.middle,
+            plane: 0,
+            row: samples,
+        };
+        vertical_pass(
+            &self.vertical,
+            input,
+            (1, samples),
+            &mut self.room,
+            &mut between,
+        );
+        let input = Rows {
+            data: &self.middle,
+            row: samples,
+            plane: 0,
+        };
+        horizontal_pass(
+            &self.horizontal,
+            input,
+            (channels, rows),
+            &mut self.room,
+            out,
+        );
+    }
+
+    /// Computes the weights; the part of the source that counts.
+    pub fn prepare(&mut self, scaling: &Scaling, filter: Interpolation) -> Rect {
+        let [across, down] = scaling.axes(filter);
+        self.horizontal.compute(across, true);
+        self.vertical.compute(down, false);
+        let (left, right) = self.horizontal.reach();
+        let (top, bottom) = self.vertical.reach();
+        Rect {
+            left: scaling.region.left + left,
+            top: scaling.region.top + top,
+            width: right - left,
+            height: bottom - top,
+        }
+    }
+
+    /// Filters `lines`, of which `wanted` counts by [`Self::prepare`]. The horizontal pass comes first.
+    pub fn resample_lines(
+        &mut self,
+        lines: &mut impl Lines,
+        wanted: Rect,
+        scaling: &Scaling,
+        out: &mut Planes<'_>,
+    ) {
+        let channels = lines.channels();
+        let columns = lines.columns();
+        let row = columns.len() * channels;
+        self.strip.resize(ROWS * row, 0);
+        let between = between(&mut self.middle, scaling, wanted.height, channels);
+        for y in (0..wanted.height).step_by(ROWS) {
+            let count = ROWS.min(wanted.height - y);
+            let strip = &mut self.strip[..count * row];
+            lines.write(wanted.top + y, strip);
+            let input = Rows {
+                data: &strip[(wanted.left - columns.start) * channels..],
+                row,
+                plane: 0,
+            };
+            let mut target = Planes {
+                data: &mut between.data[y * between.row..],
+                ..between
+            };
+            let size = (channels, count);
+            horizontal_pass(&self.horizontal, input, size, &mut self.room, &mut target);
+        }
+        self.finish(scaling, channels, out);
+    }
+
+    /// The vertical pass over what the horizontal one left.
+    fn finish(&mut self, scaling: &Scaling, channels: usize, out: &mut Planes<'_>) {
+        let row = scaling.window.width.next_multiple_of(COLUMNS);
+        let input = Rows {
+            data: &self.middle,
+            row,
+            plane: self.middle.len() / channels,
+        };
+        let size = (channels, scaling.window.width);
+        vertical_pass(&self.vertical, input, size, &mut self.room, out);
+    }
+}
+
+/// Where the horizontal pass puts its `height` rows. Whole vectors in each row let the vertical pass read without looking for the
+/// row's end.
+fn between<'m>(
+    middle: &'m mut Vec<u8>,
+    scaling: &Scaling,
+    height: usize,
+    channels: usize,
+) -> Planes<'m> {
+    let row = scaling.window.width.next_multiple_of(COLUMNS);
+    let plane = height * row;
+    middle.resize(channels * plane, 0);
+    Planes {
+        data: middle,
+        plane,
+        row,
     }
 }
 
@@ -186,29 +292,11 @@ pub(crate) fn resample_deep<const BYTES: usize>(
     filter: Interpolation,
     depth: Depth<BYTES>,
 ) -> Vec<[u8; BYTES]> {
-    let Scaling {
-        region,
-        part,
-        resized,
-        window,
-    } = *scaling;
+    let Scaling { region, window, .. } = *scaling;
+    let [across, down] = scaling.axes(filter);
     let (mut horizontal, mut vertical) = (Taps::<f64>::default(), Taps::<f64>::default());
-    horizontal.compute(
-        region.width,
-        (part.left, part.width),
-        resized.0,
-        (window.left, window.width),
-        filter,
-        |w| w,
-    );
-    vertical.compute(
-        region.height,
-        (part.top, part.height),
-        resized.1,
-        (window.top, window.height),
-        filter,
-        |w| w,
-    );
+    horizontal.compute(across, |weight| weight);
+    vertical.compute(down, |weight| weight);
     let (pixels, _) = source.samples.as_chunks::<BYTES>();
     let mut rows = Vec::with_capacity(region.width * region.height);
     for row in pixels

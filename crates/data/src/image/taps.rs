@@ -2,6 +2,8 @@
 
 use openclip_model::config::Interpolation;
 
+use super::wide::wide;
+
 /// Bits after the point of a weight.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;
 
@@ -10,24 +12,26 @@ pub(super) const PRECISION: u32 = 32 - 8 - 2;
 pub(super) struct Taps<W> {
     /// First source pixel and number of source pixels per output pixel.
     spans: Vec<(usize, usize)>,
-    /// `stride` weights per output pixel.
+    /// `stride` weights per output pixel, with one zero at least behind those that count.
     weights: Vec<W>,
+    /// A whole number of vectors.
     stride: usize,
     /// What these are the weights of.
     of: Option<Axis>,
 }
 
-/// One axis of a resize.
+/// One axis of a resize: output pixels `window.0..window.0 + window.1` of `resized`, which show `part` of `source` pixels: the
+/// place where they begin, and their length.
 #[derive(Clone, Copy, PartialEq)]
-struct Axis {
-    source: usize,
-    part: (f64, f64),
-    resized: usize,
-    window: (usize, usize),
-    filter: Interpolation,
+pub(super) struct Axis {
+    pub source: usize,
+    pub part: (f64, f64),
+    pub resized: usize,
+    pub window: (usize, usize),
+    pub filter: Interpolation,
 }
 
-impl<W> Taps<W> {
+impl<W: Clone> Taps<W> {
     /// How many output pixels there are.
     pub fn len(&self) -> usize {
         self.spans.len()
@@ -40,84 +44,93 @@ impl<W> Taps<W> {
         (first, &self.weights[x * self.stride..][..count])
     }
 
+    /// The weights of the `before` source pixels before the first one, 0 or 1 and none for the first output pixel, and of those from
+    /// there on, with zeros behind them.
+    pub fn padded(&self, x: usize, before: usize) -> &[W] {
+        // The weights of the output pixel before end with a zero.
+        &self.weights[x * self.stride - before..][..self.stride]
+    }
+
     /// First and one past the last source pixel that the window needs.
     pub fn reach(&self) -> (usize, usize) {
-        let start = self
-            .spans
-            .iter()
-            .map(|&(first, _)| first)
-            .min()
-            .unwrap_or(0);
-        let end = self
-            .spans
-            .iter()
-            .map(|&(first, count)| first + count)
-            .max()
-            .unwrap_or(0);
-        (start, end)
+        let ends = self.spans.iter().map(|&(first, count)| first + count);
+        let start = self.spans.iter().map(|&(first, _)| first).min();
+        (start.unwrap_or(0), ends.max().unwrap_or(0))
     }
 
-    /// `precompute_coeffs` for output pixels `window.0..window.0 + window.1` of `resized`, which show `part` of `source` pixels: the
-    /// place where they begin, and their length. `convert` is always the same.
-    pub fn compute(
-        &mut self,
-        source: usize,
-        part: (f64, f64),
-        resized: usize,
-        window: (usize, usize),
-        filter: Interpolation,
-        convert: impl Fn(f64) -> W,
-    ) {
-        let axis = Axis {
-            source,
-            part,
-            resized,
-            window,
-            filter,
-        };
+    /// The weights of `axis`; whether they are others than before. `convert` is always the same.
+    pub fn compute(&mut self, axis: Axis, convert: impl Fn(f64) -> W) -> bool {
         // The planes of a picture follow each other.
         if self.of.replace(axis) == Some(axis) {
-            return;
+            return false;
         }
-        match filter {
-            Interpolation::Bicubic | Interpolation::Random => {
-                self.fill(axis, bicubic, 2.0, convert)
-            }
-            Interpolation::Bilinear => self.fill(axis, triangle, 1.0, convert),
+        match axis.filter {
+            Interpolation::Bicubic | Interpolation::Random => wide(Fill {
+                taps: self,
+                axis,
+                kernel: bicubic,
+                support: 2.0,
+                convert,
+            }),
+            Interpolation::Bilinear => wide(Fill {
+                taps: self,
+                axis,
+                kernel: triangle,
+                support: 1.0,
+                convert,
+            }),
         }
+        true
     }
+}
+
+struct Fill<'t, W, K, C> {
+    taps: &'t mut Taps<W>,
+    axis: Axis,
+    kernel: K,
+    support: f64,
+    convert: C,
+}
+
+impl<W: Clone, K: Fn(f64) -> f64, C: Fn(f64) -> W> pulp::NullaryFnOnce for Fill<'_, W, K, C> {
+    type Output = ();
 
     #[inline(always)]
-    fn fill(
-        &mut self,
-        axis: Axis,
-        kernel: impl Fn(f64) -> f64,
-        support: f64,
-        convert: impl Fn(f64) -> W,
-    ) {
+    fn call(self) {
+        let Self {
+            taps,
+            axis,
+            kernel,
+            support,
+            convert,
+        } = self;
         let scale = axis.part.1 / axis.resized as f64;
         let filter_scale = scale.max(1.0);
         let support = support * filter_scale;
-        self.stride = support.ceil() as usize * 2 + 1;
-        self.spans.clear();
-        self.weights.clear();
-        let mut values = vec![0.0; self.stride];
-        for x in axis.window.0..axis.window.0 + axis.window.1 {
+        taps.stride = (support.ceil() as usize * 2 + 2).next_multiple_of(4);
+        taps.spans.clear();
+        taps.weights.clear();
+        taps.weights
+            .resize(axis.window.1 * taps.stride, convert(0.0));
+        let places: Vec<f64> = (0..taps.stride).map(|place| place as f64).collect();
+        let mut values = vec![0.0; taps.stride];
+        let outputs = taps.weights.chunks_exact_mut(taps.stride);
+        for (x, weights) in (axis.window.0..).zip(outputs) {
             let center = axis.part.0 + (x as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(axis.source);
-            let values = &mut values[..last.saturating_sub(first)];
-            for (i, value) in values.iter_mut().enumerate() {
-                *value = kernel(((first + i) as f64 - center + 0.5) * (1.0 / filter_scale));
+            let count = last.saturating_sub(first);
+            let (start, end) = (first as f64, count as f64);
+            for (value, place) in values.iter_mut().zip(&places) {
+                let weight = kernel((start + place - center + 0.5) * (1.0 / filter_scale));
+                *value = if *place < end { weight } else { 0.0 };
             }
             let total: f64 = values.iter().sum();
             let norm = if total == 0.0 { 1.0 } else { total };
-            self.spans.push((first, values.len()));
-            self.weights
-                .extend(values.iter().map(|v| convert(v / norm)));
-            let missing = self.stride - values.len();
-            self.weights
-                .extend(std::iter::repeat_with(|| convert(0.0)).take(missing));
+            taps.spans.push((first, count));
+            for (weight, value) in weights.iter_mut().zip(&values) {
+                *weight = convert(value / norm);
+            }
         }
     }
 }
@@ -143,6 +156,10 @@ fn triangle(x: f64) -> f64 {
 }
 
 /// A weight for sums in 32-bit integers.
+#[inline(always)]
 pub(super) fn fixed_point(weight: f64) -> i32 {
-    (weight * f64::from(1 << PRECISION) + 0.5_f64.copysign(weight)) as i32
+    // A whole number is the lower half of what this one and it add up to; `as` itself is not done in vectors.
+    const BASE: f64 = (3_u64 << 51) as f64;
+    let whole = (weight * f64::from(1 << PRECISION) + 0.5_f64.copysign(weight)).trunc();
+    (whole + BASE).to_bits() as i32
 }

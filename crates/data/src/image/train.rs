@@ -170,13 +170,18 @@ impl TrainTransform {
             format!("{width}x{height} at ({left}, {top})"),
             "a region inside the picture",
         )?;
-        let output = (self.width, self.height);
         let region = Rect {
             left,
             top,
             width,
             height,
         };
+        place(picture, &self.placement(region), filter, out)
+    }
+
+    /// Where `region` is shown.
+    pub(super) fn placement(&self, region: Rect) -> Placement {
+        let output = (self.width, self.height);
         let window = Rect {
             left: 0,
             top: 0,
@@ -189,16 +194,11 @@ impl TrainTransform {
             resized: output,
             window,
         };
-        place(
-            picture,
-            &Placement {
-                scaling,
-                offset: (0, 0),
-                output,
-            },
-            filter,
-            out,
-        )
+        Placement {
+            scaling,
+            offset: (0, 0),
+            output,
+        }
     }
 
     /// torchvision's `RandomResizedCrop.get_params`, which is timm's as well.
@@ -237,6 +237,16 @@ impl TrainTransform {
 }
 
 impl View {
+    /// What is cut out of the picture.
+    pub(super) fn crop(&self) -> Rect {
+        Rect {
+            left: self.left,
+            top: self.top,
+            width: self.width,
+            height: self.height,
+        }
+    }
+
     /// Changes the colours of `[3, height, width]` planes.
     pub(super) fn recolor(&self, planes: &mut [u8]) {
         for jitter in &self.jitter {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use openclip_model::config::PreprocessConfig;
+use openclip_model::config::{Interpolation, PreprocessConfig};
+use openclip_model::panics::caught;
 use rand::rngs::StdRng;
 
 use super::augmentation::Augmentation;
-use super::decode::{Limits, decode};
+use super::decode::{Baseline, Limits, baseline, decode, with_room};
 use super::erase::Erasure;
 use super::eval::EvalTransform;
 use super::fast;
 use super::picture::Picture;
+use super::place::{Placement, place_lines};
 use super::train::TrainTransform;
 use crate::error::DataError;
 
@@ -32,7 +34,16 @@ pub fn eval_transform(
 ) -> Result<Arc<Transform>, DataError> {
     let transform = EvalTransform::new(height, width, preprocess)?;
     Ok(Arc::new(move |bytes, _, out| {
-        transform.apply(&picture(bytes, rgb_first, limits)?, out)?;
+        let is_shown = match baseline(bytes, limits)? {
+            Some(jpeg) => {
+                let placement = transform.placement(jpeg.size());
+                show(&jpeg, &placement, transform.filter(), out)?
+            }
+            None => false,
+        };
+        if !is_shown {
+            transform.apply(&picture(bytes, rgb_first, limits)?, out)?;
+        }
         Ok(Vec::new())
     }))
 }
@@ -64,11 +75,37 @@ pub fn train_transform(
     } = decoding;
     let transform = TrainTransform::new(height, width, augmentation)?;
     Ok(Arc::new(move |bytes, rng, out| {
-        if fast && let Some(erased) = fast::view(&transform, bytes, limits, rng, out)? {
-            return Ok(erased);
+        let Some(jpeg) = baseline(bytes, limits)? else {
+            return transform.apply(&picture(bytes, rgb_first, limits)?, rng, out);
+        };
+        let view = transform.draw(jpeg.size(), rng);
+        let is_shown = match fast {
+            true => fast::show(&jpeg, &view, (width, height), out)?,
+            false => {
+                let placement = transform.placement(view.crop());
+                show(&jpeg, &placement, view.interpolation, out)?
+            }
+        };
+        match is_shown {
+            true => view.recolor(out),
+            false => transform.show(&decode(bytes, limits)?, &view, out)?,
         }
-        transform.apply(&picture(bytes, rgb_first, limits)?, rng, out)
+        Ok(view.erased)
     }))
+}
+
+/// Shows a JPEG with the pixels that its decoded picture would have, of which no more is made than is shown: damage below that is not
+/// noticed. `false`, and nothing of use written, where that cannot be: what is shown is damaged, or the picture needed as a whole.
+fn show(
+    jpeg: &Baseline<'_>,
+    placement: &Placement,
+    filter: Interpolation,
+    out: &mut [u8],
+) -> Result<bool, DataError> {
+    let shown = caught(|| {
+        with_room(|room| place_lines(|wanted| jpeg.lines(wanted, room), placement, filter, out))
+    });
+    shown.unwrap_or(Ok(false))
 }
 
 fn picture(bytes: &[u8], rgb_first: bool, limits: Limits) -> Result<Picture, DataError> {

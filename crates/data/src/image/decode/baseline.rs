@@ -18,7 +18,7 @@ use std::cell::RefCell;
 
 use libjpeg_turbo_rs::decode::marker::{JpegMetadata, MarkerReader};
 
-use self::bits::Bits;
+use self::bits::{Bits, Coefficients};
 #[cfg(target_arch = "x86_64")]
 use self::inverse::Wide;
 use self::inverse::{Inverse, Portable};
@@ -249,12 +249,19 @@ impl<'a> Baseline<'a> {
         let metadata = &self.metadata;
         let interval = usize::from(metadata.restart_interval);
         let mut pending = [const { Pending::new() }; 3];
+        let mut coded = Vec::with_capacity(self.components.len());
+        for part in &self.components {
+            let [dc, ac] = part.tables;
+            let table = metadata.dc_huffman_tables[dc].as_deref()?;
+            let of_others = metadata.ac_huffman_tables[ac].as_deref()?;
+            coded.push((tables.dc[dc].of(table), tables.ac[ac].of(of_others)));
+        }
+        let parts = self.components.iter().zip(coded.iter().copied());
         let (data, ends) = scan.parts();
         let mut ends = ends.iter().copied();
         let mut end = ends.next()?;
         let mut bits = Bits::new(data, 0);
         let mut predicted = [0_i16; 3];
-        let mut coefficients = [0; _];
         for row in 0..down.end.min(rows) {
             for unit in 0..units {
                 let count = row * units + unit;
@@ -265,20 +272,18 @@ impl<'a> Baseline<'a> {
                     predicted = [0; 3];
                 }
                 let is_shown = down.contains(&row) && across.contains(&unit);
-                for (i, part) in self.components.iter().enumerate() {
+                for (i, (part, (dc, ac))) in parts.clone().enumerate() {
                     let (plane, pending) = (&mut planes[i], &mut pending[i]);
-                    let [dc, ac] = part.tables;
-                    let dc = tables.dc[dc].of(metadata.dc_huffman_tables[dc].as_deref()?);
-                    let ac = tables.ac[ac].of(metadata.ac_huffman_tables[ac].as_deref()?);
                     for y in 0..part.down {
                         for x in 0..part.across {
-                            bits.block(dc, ac, &mut predicted[i], &mut coefficients)?;
+                            let block = &mut pending.blocks[pending.count];
                             if !is_shown {
+                                bits.block::<false>(dc, ac, &mut predicted[i], block)?;
                                 continue;
                             }
+                            bits.block::<true>(dc, ac, &mut predicted[i], block)?;
                             let x = (unit * part.across + x) * sides[i];
                             let y = (row * part.down + y) * sides[i];
-                            pending.blocks[pending.count] = *coefficients.first_chunk()?;
                             pending.places[pending.count] = y * plane.stride + x;
                             pending.count += 1;
                             if pending.count == pending.blocks.len() {
@@ -299,7 +304,7 @@ impl<'a> Baseline<'a> {
 
 /// Blocks of coefficients of one component, which are transformed together.
 struct Pending {
-    blocks: [[i16; 64]; 2],
+    blocks: [Coefficients; 2],
     /// Their first samples in the plane.
     places: [usize; 2],
     count: usize,
@@ -308,7 +313,7 @@ struct Pending {
 impl Pending {
     const fn new() -> Self {
         Self {
-            blocks: [[0; 64]; 2],
+            blocks: [[0; _]; 2],
             places: [0; 2],
             count: 0,
         }
@@ -323,7 +328,8 @@ impl Pending {
         quantizers: &[u16; 64],
         plane: &mut Plane,
     ) -> Option<()> {
-        let (of, by) = (self.blocks.each_ref(), [quantizers; 2]);
+        let [first, second] = self.blocks.each_ref().map(|block| block.first_chunk());
+        let (of, by) = ([first?, second?], [quantizers; 2]);
         let places = self.places.iter().take(self.count);
         match side {
             _ if self.count == 0 => {}

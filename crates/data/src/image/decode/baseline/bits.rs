@@ -98,16 +98,24 @@ impl<'a> Bits<'a> {
         Some((symbol, bits - if is_negative { (1 << size) - 1 } else { 0 }))
     }
 
-    /// Reads a block. `predicted` is the first coefficient of the component's last block. `None` where the data is damaged.
+    /// Reads a block, or where it is not `KEPT` reads over it. `predicted` is the first coefficient of the component's last block.
+    /// `None` where the data is damaged.
     #[inline(always)]
-    pub fn block(
+    pub fn block<const KEPT: bool>(
         &mut self,
         dc: Coded<'_, { 1 << DC_BITS }>,
         ac: Coded<'_, { 1 << AC_BITS }>,
         predicted: &mut i16,
         coefficients: &mut Coefficients,
     ) -> Option<()> {
-        *coefficients.first_chunk_mut()? = [0; 64];
+        if KEPT {
+            *coefficients.first_chunk_mut()? = [0; 64];
+        }
+        let mut keep = |place: u8, value: i16| {
+            if KEPT {
+                coefficients[usize::from(PLACES[usize::from(place)])] = value;
+            }
+        };
         self.fill()?;
         let step = dc.steps[self.peek(DC_BITS)];
         let change = if step == 0 {
@@ -118,7 +126,7 @@ impl<'a> Bits<'a> {
             (step >> 16) as i16
         };
         *predicted = predicted.wrapping_add(change);
-        coefficients[0] = *predicted;
+        keep(0, *predicted);
         let mut index = 1;
         'block: loop {
             self.fill()?;
@@ -133,10 +141,8 @@ impl<'a> Bits<'a> {
                     let first = index + (step >> 14 & 15);
                     index += step >> 6 & 255;
                     // A second value that there is not is zero, and written where the first one goes or behind the block.
-                    coefficients[usize::from(PLACES[usize::from((index - 1) as u8)])] =
-                        ((step << 7) as i32 >> 25) as i16;
-                    coefficients[usize::from(PLACES[usize::from(first as u8)])] =
-                        (step as i32 >> 25) as i16;
+                    keep((index - 1) as u8, ((step << 7) as i32 >> 25) as i16);
+                    keep(first as u8, (step as i32 >> 25) as i16);
                     if index < 64 {
                         continue;
                     }
@@ -158,7 +164,7 @@ impl<'a> Bits<'a> {
                 0xf0 => index += 16,
                 _ if symbol % 16 == 0 => index += LAST,
                 _ => {
-                    coefficients[usize::from(PLACES[usize::from((index + run) as u8)])] = value;
+                    keep((index + run) as u8, value);
                     index += run + 1;
                 }
             }

@@ -6,6 +6,7 @@ use libjpeg_turbo_rs::{Decoder, PixelFormat};
 use super::{Baseline, Room};
 use crate::image::decode::Limits;
 use crate::image::picture::Mode;
+use crate::image::resample::{Lines, Rect};
 
 struct Random(u32);
 
@@ -95,6 +96,44 @@ fn pictures_are_those_of_libjpeg() {
             picture.samples == other(&bytes).unwrap(),
             "{case}: {sampling:?}, {size:?}"
         );
+    }
+}
+
+/// Rows of any part are those of the whole picture, whatever was decoded before.
+#[test]
+fn parts_are_those_of_the_picture() {
+    let mut random = Random(5);
+    let mut room = Room::default();
+    for case in 0..600 {
+        let sampling = SAMPLINGS[case % SAMPLINGS.len()];
+        let size = [0, 1].map(|_| 5 + random.below([30, 130][case % 2]));
+        let bytes = file(&mut random, sampling, size);
+        let whole = other(&bytes).unwrap();
+        let jpeg = Baseline::open(&bytes, Limits::default())
+            .ok()
+            .flatten()
+            .unwrap();
+        let [left, top] = size.map(|side| random.below(side));
+        let wanted = Rect {
+            left,
+            top,
+            width: 1 + random.below(size[0] - left),
+            height: 1 + random.below(size[1] - top),
+        };
+        let mut lines = jpeg.lines(wanted, &mut room).unwrap();
+        let (channels, columns) = (lines.channels(), lines.columns());
+        assert!(columns.start <= left && columns.end >= left + wanted.width);
+        let mut part = vec![0; wanted.height * columns.len() * channels];
+        lines.write(top, &mut part);
+        for (y, row) in (top..).zip(part.chunks_exact(columns.len() * channels)) {
+            let samples = wanted.width * channels;
+            let found = &row[(left - columns.start) * channels..][..samples];
+            let expected = &whole[(y * size[0] + left) * channels..][..samples];
+            assert!(
+                found == expected,
+                "{case}: {sampling:?}, {size:?}, {wanted:?}, row {y}"
+            );
+        }
     }
 }
 
