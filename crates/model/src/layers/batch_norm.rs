@@ -79,6 +79,12 @@ impl PendingStatistics {
         self.state().ranks = Some(ranks);
     }
 
+    /// Whether all norms of the tower go by the statistics of one batch of this rank in training.
+    pub fn are_local(&self) -> bool {
+        let state = self.state();
+        state.frozen.is_empty() && state.ranks.is_none()
+    }
+
     fn ranks(&self) -> Option<Arc<dyn RankSum>> {
         self.state().ranks.clone()
     }
@@ -206,9 +212,8 @@ impl BatchNorm2d {
     /// In training, the norm of `conv` on `[batch, height, width, channels]` and what comes `then`, with channels last. `None` where the
     /// device has no one operation for it, or the statistics are not those of the batch.
     pub fn behind(&self, conv: &Conv2d, x: &Tensor<4>, then: Then<'_>) -> Option<Tensor<4>> {
-        let pending = &self.pending;
-        let other = pending.is_frozen(self.running_mean.id) || pending.ranks().is_some();
-        if other || !takes(x) || conv.groups() > 1 || conv.bias.is_some() {
+        let local = self.pending.are_local();
+        if !local || !takes(x) || conv.groups() > 1 || conv.bias.is_some() {
             return None;
         }
         let weight = conv.weight.val().cast(DType::F32);

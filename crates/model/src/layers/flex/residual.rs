@@ -143,7 +143,7 @@ pub(in crate::layers) fn mlp(
     }))
 }
 
-/// Turns numbers before a curve into those behind it and the gradient behind it into the one before; gives the sum of that's rows.
+/// Turns numbers before a curve into those behind it and the gradient behind it into the one before; gives the sum of the latter's rows.
 fn differentiate(curve: Curve, values: &mut [f32], slopes: &mut [f32], width: usize) -> Vec<f32> {
     let parts = values.par_chunks_mut(ROWS * width);
     let parts = parts.zip(slopes.par_chunks_mut(ROWS * width));

@@ -275,7 +275,7 @@ impl ImageFamily for ModifiedResNet {
         if !training && let Some(features) = self.evaluate(&image) {
             return features;
         }
-        let layout = match training {
+        let layout = match training && self.pending.are_local() {
             true => Channels::fastest(&image),
             false => Channels::First,
         };
