@@ -2,8 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, Int, Tensor, module};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, module};
 
+use super::flex::linear::Layer;
 use super::linear::linear;
 use super::{Linear, flex, parameter};
 
@@ -42,6 +43,12 @@ impl Attention {
         let bias = self.in_proj_bias.val().cast(x.dtype());
         self.out_proj
             .forward(packed_attention(x, weight, Some(bias), self.heads, causal))
+    }
+
+    /// The layer that makes query, key and value, in f32.
+    pub(super) fn packed(&self) -> Layer {
+        let bias = self.in_proj_bias.val().cast(DType::F32);
+        (self.in_proj_weight.val().cast(DType::F32), Some(bias))
     }
 
     /// Query (`part` 0), key (1) or value (2) of `[batch, tokens, width]`, cut into heads: `[batch, heads, tokens, head_width]`.

@@ -12,8 +12,10 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData, module};
 
 use super::flex::norm::{affine, batch_norm};
-use super::parameter;
+use super::flex::normed::{Then, normed};
+use super::flex::takes;
 use super::recompute::is_repeated;
+use super::{Conv2d, parameter};
 use crate::layers::derivative::{Value, differentiable};
 
 /// Share of a batch's statistics in the running ones (PyTorch's default).
@@ -75,6 +77,12 @@ impl PendingStatistics {
     /// The norms normalise by the statistics of all ranks' batches together.
     pub fn synchronise(&self, ranks: Arc<dyn RankSum>) {
         self.state().ranks = Some(ranks);
+    }
+
+    /// Whether all norms of the tower go by the statistics of one batch of this rank in training.
+    pub fn are_local(&self) -> bool {
+        let state = self.state();
+        state.frozen.is_empty() && state.ranks.is_none()
     }
 
     fn ranks(&self) -> Option<Arc<dyn RankSum>> {
@@ -178,11 +186,7 @@ impl BatchNorm2d {
                     )
                 }
             };
-            let unbiased = count / (count - 1.0).max(1.0);
-            self.pending.push([
-                (self.running_mean.id, mean),
-                (self.running_var.id, variance.mul_scalar(unbiased)),
-            ]);
+            self.put_aside(mean, variance, count);
             return output.cast(dtype);
         }
         let [scale, shift] = self.affine();
@@ -194,6 +198,31 @@ impl BatchNorm2d {
             None => x * wide(scale) + wide(shift),
         };
         output.cast(dtype)
+    }
+
+    /// For the running statistics, those of a batch of `count` places, whose variance is the biased one.
+    fn put_aside(&self, mean: Tensor<1>, variance: Tensor<1>, count: f64) {
+        let unbiased = count / (count - 1.0).max(1.0);
+        self.pending.push([
+            (self.running_mean.id, mean),
+            (self.running_var.id, variance.mul_scalar(unbiased)),
+        ]);
+    }
+
+    /// In training, the norm of `conv` on `[batch, height, width, channels]` and what comes `then`, with channels last. `None` where the
+    /// device has no one operation for it, or the statistics are not those of the batch.
+    pub fn behind(&self, conv: &Conv2d, x: &Tensor<4>, then: Then<'_>) -> Option<Tensor<4>> {
+        let local = self.pending.are_local();
+        if !local || !takes(x) || conv.groups() > 1 || conv.bias.is_some() {
+            return None;
+        }
+        let weight = conv.weight.val().cast(DType::F32);
+        let [scale, shift] = [&self.weight, &self.bias].map(|x| x.val().cast(DType::F32));
+        let (stride, affine) = (conv.stride(), [&scale, &shift]);
+        let (output, [mean, variance]) = normed(x, &weight, affine, stride, EPS, then)?;
+        let [batch, height, width, _] = output.dims();
+        self.put_aside(mean, variance, (batch * height * width) as f64);
+        Some(output)
     }
 
     /// In training, by the statistics of all ranks' batches; `x` is in f32.

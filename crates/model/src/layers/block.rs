@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
 use super::flex::stack::{Affine, Bits, Block, Norm, Stack};
+use super::flex::{self, residual};
 use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
@@ -111,7 +112,17 @@ impl ResidualBlock {
 
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        self.residual(x, |x| self.attn.forward(x, causal))
+        let attention = |x: &Tensor<3>| {
+            if self.ls_1.is_some() || !flex::takes(x) {
+                return None;
+            }
+            let layers = [self.attn.packed(), self.attn.out_proj.in_f32()];
+            residual::attention(x, &self.ln_1, layers, self.attn.heads(), causal)
+        };
+        match attention(&x) {
+            Some(x) => self.second(x),
+            None => self.residual(x, |x| self.attn.forward(x, causal)),
+        }
     }
 
     /// Like [`Self::forward`]; `hidden` `[batch, tokens, tokens]` says which keys (last axis) a query does not see.
@@ -161,14 +172,34 @@ impl ResidualBlock {
     }
 
     fn residual(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
-        let scaled = |scale: &Option<LayerScale>, branch| match scale {
-            Some(scale) => scale.forward(branch),
-            None => branch,
-        };
         let attended = attend(self.ln_1.forward(x.clone()));
-        let x = x + scaled(&self.ls_1, attended);
+        self.second(x + scaled(&self.ls_1, attended))
+    }
+
+    /// The half behind the attention.
+    fn second(&self, x: Tensor<3>) -> Tensor<3> {
+        let Mlp {
+            c_fc,
+            c_proj,
+            activation,
+            int8,
+        } = &self.mlp;
+        if self.ls_2.is_none() && !int8 && flex::takes(&x) {
+            let layers = [c_fc.in_f32(), c_proj.in_f32()];
+            if let Some(x) = residual::mlp(&x, &self.ln_2, layers, activation.curve()) {
+                return x;
+            }
+        }
         let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
         x + scaled(&self.ls_2, hidden)
+    }
+}
+
+/// A branch behind its LayerScale.
+pub(super) fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
+    match scale {
+        Some(scale) => scale.forward(branch),
+        None => branch,
     }
 }
 

@@ -43,6 +43,11 @@ impl DropPath {
         Self { share, branch }
     }
 
+    /// Whether all of the branch stays.
+    pub fn keeps_all(&self, training: Option<u64>) -> bool {
+        training.is_none() || self.share <= 0.0
+    }
+
     /// What stays of `branch`, `[batch, …]`: all of it, unless `training` seeds the draw.
     pub fn forward<const D: usize>(&self, branch: Tensor<D>, training: Option<u64>) -> Tensor<D> {
         match training {

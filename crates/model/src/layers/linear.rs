@@ -1,8 +1,9 @@
 //! Matrix product in the dtype of the input.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{DType, Device, Tensor, module};
 
+use super::flex::linear::Layer;
 use super::{flex, parameter};
 
 /// `y = x·W + b`, computed in the dtype of `x`.
@@ -21,6 +22,13 @@ impl Linear {
             weight: parameter([input, output], device),
             bias: bias.then(|| parameter([output], device)),
         }
+    }
+
+    /// Its parameters in f32.
+    pub(super) fn in_f32(&self) -> Layer {
+        let bias = self.bias.as_ref();
+        let bias = bias.map(|bias| bias.val().cast(DType::F32));
+        (self.weight.val().cast(DType::F32), bias)
     }
 
     /// `[…, input]` → `[…, output]`.

@@ -59,6 +59,7 @@ pub use conv::Conv2d;
 pub use dropout::Noise;
 pub use embedding::Embedding;
 pub use flex::depthwise::Channels;
+pub use flex::normed::Then;
 pub use flex::stack::Bits;
 pub use linear::Linear;
 pub use norm::{LayerNorm, LayerScale, LayerScale2d, RmsNorm};

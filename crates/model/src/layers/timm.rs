@@ -5,8 +5,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
 use super::attention::{join_heads, packed_attention, project_heads};
+use super::block::scaled;
 use super::drop_path::DropPath;
 use super::flex::stack::{Affine, Bits, Block, Norm};
+use super::flex::{self, residual};
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
 /// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
@@ -160,14 +162,30 @@ impl TimmBlock {
 
     /// `[batch, tokens, width]` → the same shape; `training` seeds stochastic depth.
     pub fn forward(&self, x: Tensor<3>, training: Option<u64>) -> Tensor<3> {
-        let scaled = |scale: &Option<LayerScale>, branch| match scale {
-            Some(scale) => scale.forward(branch),
-            None => branch,
+        let alone = |scale: &Option<LayerScale>, drop: &DropPath| {
+            scale.is_none() && drop.keeps_all(training) && flex::takes(&x)
         };
-        let attended = self.attn.forward(self.norm1.forward(x.clone()));
-        let x = x + self.drop[0].forward(scaled(&self.ls1, attended), training);
-        let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + self.drop[1].forward(scaled(&self.ls2, hidden), training)
+        let [first, second] = [(&self.ls1, 0), (&self.ls2, 1)]
+            .map(|(scale, branch)| alone(scale, &self.drop[branch]));
+        let attention = || {
+            let layers = [self.attn.qkv.in_f32(), self.attn.proj.in_f32()];
+            residual::attention(&x, &self.norm1, layers, self.attn.heads, false)
+        };
+        let x = match first.then(attention).flatten() {
+            Some(x) => x,
+            None => {
+                let attended = self.attn.forward(self.norm1.forward(x.clone()));
+                x + self.drop[0].forward(scaled(&self.ls1, attended), training)
+            }
+        };
+        let mlp = || {
+            let layers = [self.mlp.fc1.in_f32(), self.mlp.fc2.in_f32()];
+            residual::mlp(&x, &self.norm2, layers, self.mlp.activation.curve())
+        };
+        second.then(mlp).flatten().unwrap_or_else(|| {
+            let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
+            x.clone() + self.drop[1].forward(scaled(&self.ls2, hidden), training)
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 /// Numbers that one core takes at a time.
 const CHUNK: usize = 1 << 14;
 
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// Burn's AdamW with its state: moments to the bit, steps to a rounding. What is not f32 on `flex` is left to Burn, and so is a parameter's first step.
 #[derive(Clone)]
 pub struct FusedAdamW {
@@ -57,6 +60,18 @@ impl Factors {
         *second = *second * self.keep[1] + gradient * gradient * self.take[1];
         let divisor = second.sqrt() * self.root + self.eps;
         *x = *x * self.shrink - *first * self.step / divisor;
+    }
+
+    fn steps(&self, x: &mut [f32], [first, second]: [&mut [f32]; 2], grad: &[f32]) {
+        flex::vectorized(
+            #[inline(always)]
+            || {
+                let moments = first.iter_mut().zip(second);
+                for ((x, (first, second)), grad) in x.iter_mut().zip(moments).zip(grad) {
+                    self.step([x, first, second], *grad);
+                }
+            },
+        );
     }
 }
 
@@ -117,22 +132,20 @@ fn update(factors: &Factors, data: &mut [TensorData; 3], grad: &TensorData) {
     let (Ok(x), Ok(first), Ok(second), Ok(grad)) = all else {
         unreachable!("f32 that cannot be read as such");
     };
-    let moments = first
-        .par_chunks_mut(CHUNK)
-        .zip(second.par_chunks_mut(CHUNK));
-    let parts = x.par_chunks_mut(CHUNK).zip(moments);
-    let parts = parts.zip(grad.par_chunks(CHUNK));
-    parts.for_each(|((x, (first, second)), grad)| {
-        flex::vectorized(
-            #[inline(always)]
-            || {
-                let moments = first.iter_mut().zip(second);
-                for ((x, (first, second)), grad) in x.iter_mut().zip(moments).zip(grad) {
-                    factors.step([x, first, second], *grad);
-                }
-            },
-        );
-    });
+    // Large buffers all begin at one distance from a line of the cache: a few numbers in front, and the vectors behind cross none.
+    let front = x.as_ptr().align_offset(LINE).min(x.len());
+    let (x, first, second) = (
+        x.split_at_mut(front),
+        first.split_at_mut(front),
+        second.split_at_mut(front),
+    );
+    let grad = grad.split_at(front);
+    factors.steps(x.0, [first.0, second.0], grad.0);
+    let moments = first.1.par_chunks_mut(CHUNK);
+    let moments = moments.zip(second.1.par_chunks_mut(CHUNK));
+    let parts = x.1.par_chunks_mut(CHUNK).zip(moments);
+    let parts = parts.zip(grad.1.par_chunks(CHUNK));
+    parts.for_each(|((x, (first, second)), grad)| factors.steps(x, [first, second], grad));
 }
 
 #[cfg(test)]

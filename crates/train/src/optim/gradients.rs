@@ -3,34 +3,44 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
+use openclip_model::layers::flex;
 
-/// Euclidean norm over all gradients together, in f32; zero when there are none.
+/// Euclidean norm over all gradients together; zero when there are none.
 pub fn gradient_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f32 {
     struct Squares<'a> {
         gradients: &'a GradientsParams,
+        /// Of what lies in this process's memory.
+        known: f64,
         sums: Vec<Tensor<1>>,
     }
     impl ModuleVisitor for Squares<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.sums.push(gradient.cast(DType::F32).square().sum());
+            let Some(gradient) = self.gradients.get::<D>(param.id) else {
+                return;
+            };
+            match flex::sum_of_squares(&gradient) {
+                Some(sum) => self.known += sum,
+                None => self.sums.push(gradient.cast(DType::F32).square().sum()),
             }
         }
     }
     let mut squares = Squares {
         gradients,
+        known: 0.0,
         sums: Vec::new(),
     };
     model.visit(&mut squares);
-    if squares.sums.is_empty() {
-        return 0.0;
-    }
-    let total = Tensor::cat(squares.sums, 0).sum().try_into_vec_as::<f32>();
-    // A device that cannot answer has no finite norm.
-    total
-        .ok()
-        .and_then(|sum| sum.first().copied())
-        .map_or(f32::NAN, f32::sqrt)
+    let rest = match squares.sums.is_empty() {
+        true => Some(0.0),
+        // A device that cannot answer has no finite norm.
+        false => {
+            let total = Tensor::cat(squares.sums, 0).sum().try_into_vec_as::<f32>();
+            total.ok().and_then(|sum| sum.first().copied())
+        }
+    };
+    rest.map_or(f32::NAN, |rest| {
+        (squares.known + f64::from(rest)).sqrt() as f32
+    })
 }
 
 /// What brings a gradient of norm `norm` down to `limit`.

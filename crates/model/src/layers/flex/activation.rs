@@ -9,6 +9,7 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::product::filled;
 use super::{Values, take, takes, tensor, vectorized};
 use crate::layers::derivative::{Value, differentiable};
 
@@ -288,6 +289,37 @@ impl Curve {
         });
     }
 
+    /// The same of all `values`.
+    pub(super) fn applied(self, values: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Relu => pairs(values, values, |x, _| if x < 0.0 { 0.0 } else { x }),
+            Self::Gated(gate) => pairs(values, values, |x, _| x * (0.5 + gate.value.at(x))),
+        }
+    }
+
+    /// The same to numbers in their place, and from the gradients of what they become to their own.
+    #[inline(always)]
+    pub(super) fn differentiate(self, values: &mut [f32], slopes: &mut [f32]) {
+        match self {
+            Self::Relu => {
+                for (x, slope) in values.iter_mut().zip(slopes) {
+                    if *x < 0.0 {
+                        *x = 0.0;
+                    }
+                    if *x <= 0.0 {
+                        *slope = 0.0;
+                    }
+                }
+            }
+            Self::Gated(gate) => {
+                for (x, slope) in values.iter_mut().zip(slopes) {
+                    *slope *= 0.5 + gate.slope.at(*x);
+                    *x *= 0.5 + gate.value.at(*x);
+                }
+            }
+        }
+    }
+
     #[inline(always)]
     fn of(self, values: &mut [f32]) {
         match self {
@@ -375,19 +407,24 @@ pub(in crate::layers) fn rectified<const D: usize>(
 
 /// A function of every pair of numbers.
 fn pairs(x: &[f32], y: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    let parts = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    parts.zip(y.par_chunks(CHUNK)).for_each(|((out, x), y)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
-                    *out = function(*x, *y);
-                }
-            },
-        );
+    let all = filled(x.len(), |out| {
+        if x.len() != y.len() {
+            return None;
+        }
+        let parts = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+        parts.zip(y.par_chunks(CHUNK)).for_each(|((out, x), y)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, (x, y)) in out.iter_mut().zip(x.iter().zip(y)) {
+                        out.write(function(*x, *y));
+                    }
+                },
+            );
+        });
+        Some(())
     });
-    out
+    all.unwrap_or_default()
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -336,53 +336,69 @@ pub(in crate::layers) fn attention(
     heads: usize,
     causal: bool,
 ) -> Option<Tensor<3>> {
-    let ([batch, tokens, features], device) = (packed.dims(), packed.device());
+    let (shape, device) = (packed.dims(), packed.device());
     let values = Values::of(packed)?;
-    let width = features / 3;
-    let heads = Heads {
-        count: heads,
-        width: width / heads,
-    };
-    let sequences = move || -> Vec<Sequence> {
+    let attention = SelfAttention::new(shape, heads, causal);
+    let [batch, tokens, features] = shape;
+    let output = tensor(
+        attention.forward(values.get()),
+        [batch, tokens, features / 3],
+        &device,
+    );
+    let inputs = vec![packed.clone().into()];
+    Some(differentiable(inputs, output, move |gradient| {
+        let of_packed = Values::of(&gradient).map(|gradient| {
+            let of_packed = attention.backward(values.get(), gradient.get());
+            tensor(of_packed, shape, &device).into()
+        });
+        vec![of_packed]
+    }))
+}
+
+/// Attention of the tokens of each sequence to each other.
+#[derive(Debug)]
+pub(super) struct SelfAttention {
+    sequences: Vec<Sequence>,
+    heads: Heads,
+}
+
+impl SelfAttention {
+    /// For queries, keys and values that are packed as `[batch, tokens, 3·width]`.
+    pub(super) fn new([batch, tokens, features]: [usize; 3], heads: usize, causal: bool) -> Self {
         let rows = (0..batch).map(|i| i * tokens..(i + 1) * tokens);
         let causal = causal.then_some(0);
-        rows.map(|rows| Sequence {
+        let sequence = |rows: Range<usize>| Sequence {
             queries: rows.clone(),
             keys: rows,
             causal,
-        })
-        .collect()
-    };
-    let mut out = vec![0.0; batch * tokens * width];
-    let mut scratch = vec![0.0; out.len()];
-    attend(
-        Tokens::parts(values.get(), width),
-        &sequences(),
-        heads,
-        &mut scratch,
-        &mut out,
-    );
-    let output = tensor(out, [batch, tokens, width], &device);
-    Some(differentiable(
-        vec![packed.clone().into()],
-        output,
-        move |gradient| {
-            let Some(gradient) = Values::of(&gradient) else {
-                return vec![None];
-            };
-            let mut out = vec![0.0; batch * tokens * features];
-            let gradient = Tokens {
-                values: gradient.get(),
-                stride: width,
-            };
-            attend_backward(
-                Tokens::parts(values.get(), width),
-                gradient,
-                &sequences(),
-                heads,
-                &mut out,
-            );
-            vec![Some(tensor(out, [batch, tokens, features], &device).into())]
-        },
-    ))
+        };
+        Self {
+            sequences: rows.map(sequence).collect(),
+            heads: Heads {
+                count: heads,
+                width: features / 3 / heads,
+            },
+        }
+    }
+
+    pub(super) fn forward(&self, packed: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; packed.len() / 3];
+        let mut scratch = vec![0.0; out.len()];
+        let tokens = Tokens::parts(packed, self.heads.features());
+        attend(tokens, &self.sequences, self.heads, &mut scratch, &mut out);
+        out
+    }
+
+    /// The gradient of what is packed from that of the output.
+    pub(super) fn backward(&self, packed: &[f32], gradient: &[f32]) -> Vec<f32> {
+        let width = self.heads.features();
+        let mut out = vec![0.0; packed.len()];
+        let gradient = Tokens {
+            values: gradient,
+            stride: width,
+        };
+        let tokens = Tokens::parts(packed, width);
+        attend_backward(tokens, gradient, &self.sequences, self.heads, &mut out);
+        out
+    }
 }

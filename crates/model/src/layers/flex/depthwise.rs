@@ -27,6 +27,14 @@ impl Channels {
             false => Self::First,
         }
     }
+
+    /// A picture with channels first, in this layout.
+    pub fn of(self, picture: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::First => picture,
+            Self::Last => picture.permute([0, 2, 3, 1]),
+        }
+    }
 }
 
 type Lanes = super::Lanes<LANES>;

@@ -7,6 +7,7 @@
 //! * `depthwise` – convolution with a kernel per channel
 //! * `dense` – convolution over all channels, channels first
 //! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels
+//! * `normed` – the same in training, with the norm behind it
 //! * `norm` – LayerNorm and BatchNorm
 //! * `pool` – means of squares of pixels
 //! * `activation` – GELU and its relatives
@@ -14,6 +15,7 @@
 //! * `linear` – linear layers
 //! * `quantised` – linear layers of 8 bits, for inference
 //! * `attention` – softmax attention
+//! * `residual` – the halves of a block of both, in training
 //! * `stack` – residual blocks in evaluation mode
 //!
 //! `OPENCLIP_CPU_KERNELS=burn` in the environment leaves everything to Burn.
@@ -25,10 +27,12 @@ pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod linear;
 pub(super) mod norm;
+pub(super) mod normed;
 pub(super) mod packed;
 pub(super) mod pool;
 mod product;
 mod quantised;
+pub(super) mod residual;
 pub(crate) mod stack;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
@@ -40,6 +44,7 @@ use std::ops::{Add, Mul, Sub};
 use std::sync::LazyLock;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use self::product::Matrix;
 use crate::device::is_flex;
@@ -253,6 +258,20 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
         return pulp::Simd::vectorize(simd, work);
     }
     work()
+}
+
+/// The sum of the squares of what lies in this process's memory in f32.
+pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
+    const PART: usize = 1 << 16;
+    let values = Values::of(x)?;
+    let parts = values.get().par_chunks(PART).map(|part| {
+        vectorized(
+            #[inline(always)]
+            || sum(part, part, |x, _| x * x),
+        )
+    });
+    // Collected, for the order not to depend on the number of threads.
+    Some(parts.collect::<Vec<f64>>().into_iter().sum())
 }
 
 /// Numbers that one lane adds up in f32.

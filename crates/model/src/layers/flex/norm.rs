@@ -3,10 +3,11 @@
 //! With `n = (x − mean)/√(variance + eps)` and the gradient `g` of `n`, the gradient of `x` is
 //! `(g − mean(g) − n·mean(g·n))/√(variance + eps)` in both; means are over what is normalised together.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{Values, sum, tensor, vectorized};
+use super::linear::total;
+use super::{Values, sum, take, tensor, vectorized};
 use crate::layers::derivative::{Value, differentiable};
 
 /// Rows whose gradients of the parameters one core adds up.
@@ -49,63 +50,100 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
     bias: &Tensor<1>,
     eps: f64,
 ) -> Option<Tensor<D>> {
-    let (shape, device, eps) = (x.dims(), x.device(), eps as f32);
-    let [width] = weight.dims();
-    let [values, scale, shift] = [Values::of(x)?, Values::of(weight)?, Values::of(bias)?];
-    let mut out = vec![0.0; values.get().len()];
-    normalise(values.get(), scale.get(), shift.get(), eps, &mut out);
+    let (shape, device) = (x.dims(), x.device());
+    let (values, norm) = (Values::of(x)?, Norm::of(weight, bias, eps)?);
     let inputs = vec![x.clone().into(), weight.clone().into(), bias.clone().into()];
-    let output = tensor(out, shape, &device);
+    let output = tensor(norm.forward(values.get()), shape, &device);
     Some(differentiable(inputs, output, move |gradient| {
-        let Some(gradient) = Values::of(&gradient) else {
-            return vec![None, None, None];
-        };
-        let mut out = vec![0.0; values.get().len()];
-        let parts = out.par_chunks_mut(ROWS * width);
-        let parts = parts.zip(values.get().par_chunks(ROWS * width));
-        let parts = parts.zip(gradient.get().par_chunks(ROWS * width));
-        let parts = parts.map(|((out, x), gradient)| {
+        let mut slopes = take(gradient);
+        let of_parameters = norm.backward(values.get(), &mut slopes, None, &device);
+        let mut gradients = vec![Some(tensor(slopes, shape, &device).into())];
+        gradients.extend(of_parameters.map(Some));
+        gradients
+    }))
+}
+
+/// A LayerNorm's parameters where they lie.
+#[derive(Debug)]
+pub(super) struct Norm {
+    scale: Values,
+    shift: Values,
+    eps: f32,
+}
+
+impl Norm {
+    pub(super) fn of(weight: &Tensor<1>, bias: &Tensor<1>, eps: f64) -> Option<Self> {
+        Some(Self {
+            scale: Values::of(weight)?,
+            shift: Values::of(bias)?,
+            eps: eps as f32,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        normalise(x, self.scale.get(), self.shift.get(), self.eps, &mut out);
+        out
+    }
+
+    /// Turns the gradient of the output into that of `x`, plus `add`; gives those of the parameters.
+    pub(super) fn backward(
+        &self,
+        x: &[f32],
+        slopes: &mut [f32],
+        add: Option<&[f32]>,
+        device: &Device,
+    ) -> [Value; 2] {
+        let scale = self.scale.get();
+        let width = scale.len();
+        let parts = slopes.par_chunks_mut(ROWS * width);
+        let parts = parts.zip(x.par_chunks(ROWS * width)).enumerate();
+        let parts = parts.map(|(part, (slopes, x))| {
+            let add = add.map(|add| &add[part * ROWS * width..][..x.len()]);
             vectorized(
                 #[inline(always)]
                 || {
-                    let [mut of_scale, mut of_shift] = [vec![0.0; width], vec![0.0; width]];
-                    let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
-                    for (out, (x, gradient)) in out.chunks_exact_mut(width).zip(rows) {
-                        let [mean, inverse] = statistics(x, eps);
-                        for ((out, gradient), scale) in
-                            out.iter_mut().zip(gradient).zip(scale.get())
-                        {
-                            *out = gradient * scale;
-                        }
-                        let level = sum(out, out, |slope, _| slope) / width as f64;
-                        let tilt = sum(out, x, |slope, x| slope * (x - mean)) / width as f64;
-                        let (level, tilt) = (level as f32, tilt as f32 * inverse);
-                        let parameters = of_scale.iter_mut().zip(&mut of_shift);
-                        let row = out.iter_mut().zip(x.iter().zip(gradient));
-                        for ((out, (x, gradient)), (of_scale, of_shift)) in row.zip(parameters) {
-                            let normal = (x - mean) * inverse;
-                            *out = (*out - level - normal * tilt) * inverse;
-                            *of_scale += gradient * normal;
-                            *of_shift += gradient;
-                        }
+                    let mut sums = [vec![0.0; width], vec![0.0; width]];
+                    let rows = slopes.chunks_exact_mut(width).zip(x.chunks_exact(width));
+                    for (slopes, x) in rows {
+                        backward_row(x, scale, self.eps, slopes, &mut sums);
                     }
-                    [of_scale, of_shift]
+                    if let Some(add) = add {
+                        let slopes = slopes.iter_mut().zip(add);
+                        slopes.for_each(|(slope, add)| *slope += add);
+                    }
+                    sums
                 },
             )
         });
-        let parts: Vec<_> = parts.collect();
-        let [of_scale, of_shift] = [0, 1].map(|which| {
-            let mut totals = vec![0.0_f64; width];
-            for part in &parts {
-                for (total, part) in totals.iter_mut().zip(&part[which]) {
-                    *total += f64::from(*part);
-                }
-            }
-            let totals = totals.into_iter().map(|total| total as f32).collect();
-            Some(Value::from(tensor(totals, [width], &device)))
-        });
-        vec![Some(tensor(out, shape, &device).into()), of_scale, of_shift]
-    }))
+        let (of_scale, of_shift): (Vec<_>, Vec<_>) = parts.map(<(_, _)>::from).unzip();
+        [of_scale, of_shift].map(|parts| tensor(total(&parts, width), [width], device).into())
+    }
+}
+
+/// From the gradient of a normalised row to that of the row; adds to those of scale and shift.
+#[inline(always)]
+fn backward_row(
+    x: &[f32],
+    scale: &[f32],
+    eps: f32,
+    slopes: &mut [f32],
+    [of_scale, of_shift]: &mut [Vec<f32>; 2],
+) {
+    let [mean, inverse] = statistics(x, eps);
+    let parameters = of_scale.iter_mut().zip(of_shift).zip(scale);
+    let row = slopes.iter_mut().zip(x);
+    for ((slope, x), ((of_scale, of_shift), scale)) in row.zip(parameters) {
+        *of_scale += *slope * ((x - mean) * inverse);
+        *of_shift += *slope;
+        *slope *= scale;
+    }
+    let width = x.len() as f64;
+    let level = (sum(slopes, slopes, |slope, _| slope) / width) as f32;
+    let tilt = (sum(slopes, x, |slope, x| slope * (x - mean)) / width) as f32 * inverse;
+    for (slope, x) in slopes.iter_mut().zip(x) {
+        *slope = (*slope - level - (x - mean) * inverse * tilt) * inverse;
+    }
 }
 
 /// BatchNorm of `[batch, channels, height, width]`, with the mean and the biased variance of each channel, off the graph.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::activation::{Curve, Finish};
@@ -14,8 +14,12 @@ use super::{Values, enabled, tensor, vectorized, winograd};
 
 /// Rows of a product that one core computes at a time; a multiple of the kernel's.
 const ROWS: usize = 132;
+/// Rows of the weights that are put in order together.
+const TOGETHER: usize = 16;
 /// Tiles below which their kernels cost more to read than they save.
 const TILES: usize = 32;
+/// The same where their kernels are read once.
+const TILES_ONCE: usize = 96;
 /// Channels in times channels out from which tiles are worth their transforms.
 const WIDE: usize = 2048;
 
@@ -27,6 +31,7 @@ pub(in crate::layers) struct Packed {
     inputs: usize,
     kernel: usize,
     stride: usize,
+    least_tiles: usize,
     /// `[kernel²·inputs, outputs]`.
     whole: OnceLock<Option<product::Packed>>,
     /// For 3×3 at stride 1.
@@ -53,8 +58,19 @@ impl Packed {
             inputs,
             kernel,
             stride,
+            least_tiles: TILES,
             whole: OnceLock::new(),
             tiles: OnceLock::new(),
+        })
+    }
+
+    /// The same for weights that change behind every pass, without a bias.
+    pub(super) fn once(weight: &Tensor<4>, stride: usize) -> Option<Self> {
+        let [outputs, _, _, _] = weight.dims();
+        let bias = Tensor::zeros([outputs], (&weight.device(), DType::F32));
+        Some(Self {
+            least_tiles: TILES_ONCE,
+            ..Self::new(weight, &bias, stride)?
         })
     }
 
@@ -79,31 +95,41 @@ impl Packed {
             add: add.as_ref().map(Values::get),
             curve,
         };
-        let places = Places {
-            size: [height, width],
-            out: [height, width].map(|side| (side - 1) / self.stride + 1),
-            inputs: self.inputs,
-            kernel: self.kernel,
-            stride: self.stride,
-        };
+        let values = self.convolve(x.get(), [batch, height, width], &finish)?;
+        let [rows, columns] = self.places([height, width]).out;
+        let shape = [batch, rows, columns, self.bias.len()];
+        Some(tensor(values, shape, &device))
+    }
+
+    fn places(&self, size: [usize; 2]) -> Places {
+        Places::new(size, self.inputs, self.kernel, self.stride)
+    }
+
+    /// The same of numbers of a batch, its height and its width.
+    pub(super) fn convolve(
+        &self,
+        x: &[f32],
+        size: [usize; 3],
+        finish: &Finish<'_>,
+    ) -> Option<Vec<f32>> {
         let outputs = self.bias.len();
         let lanes = [self.inputs, outputs].map(|channels| channels % winograd::LANES);
-        let size = [batch, height, width];
-        let values = match (self.kernel, self.stride) {
+        match (self.kernel, self.stride) {
             (3, 1)
                 if lanes == [0; 2]
                     && self.inputs * outputs >= WIDE
-                    && winograd::tiles(size) >= TILES =>
+                    && winograd::tiles(size) >= self.least_tiles =>
             {
                 let tiles = self
                     .tiles
                     .get_or_init(|| winograd::transform(self.weight.get(), self.inputs, outputs));
-                winograd::convolve(x.get(), size, tiles.as_ref()?, &finish)
+                winograd::convolve(x, size, tiles.as_ref()?, finish)
             }
-            _ => self.columns(x.get(), batch, &places, &finish),
-        };
-        let [rows, columns] = places.out;
-        Some(tensor(values?, [batch, rows, columns, outputs], &device))
+            _ => {
+                let [batch, height, width] = size;
+                self.columns(x, batch, &self.places([height, width]), finish)
+            }
+        }
     }
 
     fn columns(
@@ -148,11 +174,18 @@ impl Packed {
         let (outputs, taps) = (self.bias.len(), self.kernel * self.kernel);
         let weight = self.weight.get();
         let mut matrix = vec![0.0; weight.len()];
-        let rows = matrix.par_chunks_mut(outputs).enumerate();
-        rows.for_each(|(row, out)| {
-            let (tap, input) = (row / self.inputs, row % self.inputs);
-            for (output, out) in out.iter_mut().enumerate() {
-                *out = weight[(output * self.inputs + input) * taps + tap];
+        // Some rows at a time, whose numbers are neighbours in the weights.
+        let parts = matrix.par_chunks_mut(TOGETHER * outputs).enumerate();
+        parts.for_each(|(part, out)| {
+            let rows = part * TOGETHER..part * TOGETHER + out.len() / outputs;
+            let rows: Vec<_> = rows
+                .map(|row| row % self.inputs * taps + row / self.inputs)
+                .collect();
+            let kernels = weight.chunks_exact(self.inputs * taps);
+            for (output, kernel) in kernels.enumerate() {
+                for (row, from) in rows.iter().enumerate() {
+                    out[row * outputs + output] = kernel[*from];
+                }
             }
         });
         product::Packed::new(Matrix::rows(&matrix, outputs))
@@ -160,22 +193,33 @@ impl Packed {
 }
 
 /// What a convolution reads at each place of its output.
-struct Places {
+pub(super) struct Places {
     /// Height and width.
     size: [usize; 2],
-    out: [usize; 2],
+    pub(super) out: [usize; 2],
     inputs: usize,
     kernel: usize,
     stride: usize,
 }
 
 impl Places {
+    /// With a padding of half the kernel.
+    pub(super) fn new(size: [usize; 2], inputs: usize, kernel: usize, stride: usize) -> Self {
+        Self {
+            size,
+            out: size.map(|side| (side - 1) / stride + 1),
+            inputs,
+            kernel,
+            stride,
+        }
+    }
+
     fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1
     }
 
     /// A row for each place of the batch: pixel by pixel under the kernel, zeros beyond the border.
-    fn gather(&self, x: &[f32], places: Range<usize>, out: &mut [f32]) {
+    pub(super) fn gather(&self, x: &[f32], places: Range<usize>, out: &mut [f32]) {
         let ([height, width], [rows, columns]) = (self.size, self.out);
         let (padding, line) = (self.kernel / 2, self.kernel * self.inputs);
         for (place, out) in places.zip(out.chunks_exact_mut(self.kernel * line)) {

@@ -156,6 +156,31 @@ pub(super) fn biased<'a>(
     done.ok()
 }
 
+/// `a·b + bias` in memory of its own, row after row; `bias` is added to every row.
+pub(super) fn produced(a: Matrix<'_>, b: Right<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    let columns = match b {
+        Right::Packed(packed) => packed.columns(),
+        Right::Plain(b) => b.shape[1],
+    };
+    let options = || GemmUninitOptions {
+        bias: bias.map(BiasVector::Row),
+        ..GemmUninitOptions::default()
+    };
+    let done = filled(a.shape[0] * columns, |out| {
+        let b = match b {
+            Right::Packed(packed) => GemmInputB::Packed(&packed.0),
+            Right::Plain(b) => GemmInputB::Unpacked(b.view()?),
+        };
+        let a = GemmInputA::Unpacked(a.view()?);
+        let done = GemmExecutor::<f32>::default().gemm_uninit(out, a, b, options());
+        done.ok().map(|_| ())
+    });
+    // Who multiplies has matrices that fit.
+    done.unwrap_or_else(|| {
+        unreachable!("a product over no numbers, or of matrices that do not fit")
+    })
+}
+
 /// `length` numbers that `write` writes, every one of them unless it gives `None`.
 #[allow(unsafe_code)]
 pub(super) fn filled(

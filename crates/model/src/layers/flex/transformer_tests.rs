@@ -3,14 +3,17 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Gradients, Tensor, TensorData, module};
+use burn::tensor::{Device, Gradients, Tensor, TensorData, activation, module};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::attention::attention;
 use super::linear::linear;
+use super::residual;
 use crate::layers::attention::{join_heads, split_heads};
-use crate::layers::{Activation, Bits, TimmBlock, TimmBlockConfig, Transformer, TransformerConfig};
+use crate::layers::{
+    Activation, Bits, LayerNorm, TimmBlock, TimmBlockConfig, Transformer, TransformerConfig,
+};
 
 fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
     let count = shape.iter().product();
@@ -161,6 +164,99 @@ fn attention_hides_no_broken_number() {
             );
         }
     }
+}
+
+#[test]
+fn halves_of_blocks_are_burns() {
+    let mut rng = StdRng::seed_from_u64(6);
+    let (width, heads) = (24, 3);
+    for (case, (batch, tokens)) in [(2, 50), (1, 3), (5, 33)].into_iter().enumerate() {
+        for kind in [
+            Half::Attention { causal: false },
+            Half::Attention { causal: true },
+            Half::Mlp(Activation::Gelu),
+            Half::Mlp(Activation::QuickGelu),
+            Half::Mlp(Activation::Relu),
+        ] {
+            let [between, back] = match kind {
+                Half::Attention { .. } => [3 * width, width],
+                Half::Mlp(_) => [96, 96],
+            };
+            let x = random(&mut rng, [batch, tokens, width]) * 2.0 + 1.0;
+            let matrices = [[width, between], [back, width]].map(|shape| random(&mut rng, shape));
+            let rows = [width, width, between, width].map(|length| random(&mut rng, [length]));
+            let [found, expected] = [true, false].map(|here| {
+                // In the last case some have no gradient.
+                let wanted = |which: usize| case < 2 || which % 2 == 0;
+                let x = x.clone().autodiff().set_require_grad(wanted(0));
+                let track = |which: usize, x: &Tensor<2>| {
+                    x.clone().autodiff().set_require_grad(wanted(which))
+                };
+                let [first, last] = [track(1, &matrices[0]), track(2, &matrices[1])];
+                let track = |which: usize| {
+                    let row = rows[which].clone().autodiff();
+                    row.set_require_grad(wanted(which + 3))
+                };
+                let [scale, shift, inner, outer] = [track(0), track(1), track(2), track(3)];
+                let mut norm = LayerNorm::new(width, 1e-5, &Device::flex().autodiff());
+                norm.weight = Param::from_tensor(scale.clone()).set_require_grad(wanted(3));
+                norm.bias = Param::from_tensor(shift.clone()).set_require_grad(wanted(4));
+                let [scale, shift] = [norm.weight.val(), norm.bias.val()];
+                let layers = [
+                    (first.clone(), Some(inner.clone())),
+                    (last.clone(), Some(outer.clone())),
+                ];
+                let y = match (here, kind) {
+                    (true, Half::Attention { causal }) => {
+                        residual::attention(&x, &norm, layers, heads, causal).unwrap()
+                    }
+                    (true, Half::Mlp(activation)) => {
+                        residual::mlp(&x, &norm, layers, activation.curve()).unwrap()
+                    }
+                    (false, _) => {
+                        let (scale, shift) = (scale.clone(), Some(shift.clone()));
+                        let normal = module::layer_norm(x.clone(), scale, shift, 1e-5);
+                        let inner = Some(inner.clone());
+                        let rows = module::linear(normal, first.clone(), inner);
+                        let rows = match kind {
+                            Half::Attention { causal } => by_burn(rows, heads, causal),
+                            Half::Mlp(Activation::Gelu) => activation::gelu(rows),
+                            Half::Mlp(Activation::Relu) => activation::relu(rows),
+                            Half::Mlp(_) => {
+                                rows.clone() * activation::sigmoid(rows.mul_scalar(1.702))
+                            }
+                        };
+                        x.clone() + module::linear(rows, last.clone(), Some(outer.clone()))
+                    }
+                };
+                slopes(
+                    y,
+                    &[
+                        &|all| x.grad(all).map(numbers),
+                        &|all| first.grad(all).map(numbers),
+                        &|all| last.grad(all).map(numbers),
+                        &|all| scale.grad(all).map(numbers),
+                        &|all| shift.grad(all).map(numbers),
+                        &|all| inner.grad(all).map(numbers),
+                        &|all| outer.grad(all).map(numbers),
+                    ],
+                )
+            });
+            for (which, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let case = format!("{kind:?}, {tokens} tokens, result {which}");
+                match (found, expected) {
+                    (Some(found), Some(expected)) => close(&case, found, expected),
+                    _ => assert_eq!(found.is_some(), expected.is_some(), "{case}"),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Half {
+    Attention { causal: bool },
+    Mlp(Activation),
 }
 
 struct Fill(StdRng);

@@ -75,23 +75,50 @@ pub(super) fn tiles([batch, height, width]: [usize; 3]) -> usize {
 
 /// A kernel `[outputs, inputs, 3, 3]` at each pair of points, `[inputs, outputs]`. `None` for one without numbers.
 pub(super) fn transform(weight: &[f32], inputs: usize, outputs: usize) -> Option<Vec<Packed>> {
+    // `[inputs, points, outputs]`.
+    let mut points = vec![0.0; REACH * REACH * inputs * outputs];
+    let each = points.par_chunks_mut(REACH * REACH * outputs);
+    each.enumerate().for_each(|(input, points)| {
+        vectorized(
+            #[inline(always)]
+            || at_points(weight, [input, inputs], points, outputs),
+        );
+    });
     let at = |point: usize| {
-        let (down, right) = (TAPS[point / REACH], TAPS[point % REACH]);
-        let mut matrix = vec![0.0; inputs * outputs];
-        for (output, kernels) in weight.chunks_exact(inputs * 9).enumerate() {
-            for (input, kernel) in kernels.chunks_exact(9).enumerate() {
-                let mut sum = 0.0;
-                for (row, down) in kernel.chunks_exact(3).zip(down) {
-                    for (tap, right) in row.iter().zip(right) {
-                        sum += tap * down * right;
-                    }
-                }
-                matrix[input * outputs + output] = sum;
-            }
-        }
-        Packed::new(Matrix::rows(&matrix, outputs))
+        let matrix = Matrix::strided(
+            &points[point * outputs..],
+            [inputs, outputs],
+            REACH * REACH * outputs,
+        );
+        Packed::new(matrix)
     };
     (0..REACH * REACH).into_par_iter().map(at).collect()
+}
+
+/// The kernels of one of the inputs at every pair of points, `[points, outputs]`.
+#[inline(always)]
+fn at_points(weight: &[f32], [input, inputs]: [usize; 2], points: &mut [f32], outputs: usize) {
+    for first in (0..outputs).step_by(LANES) {
+        let count = LANES.min(outputs - first);
+        let mut taps = [[0.0; LANES]; 9];
+        for lane in 0..count {
+            let kernel = &weight[((first + lane) * inputs + input) * 9..][..9];
+            for (taps, tap) in taps.iter_mut().zip(kernel) {
+                taps[lane] = *tap;
+            }
+        }
+        let taps = taps.map(super::Lanes);
+        // Of each line of the kernel, then of the lines.
+        let along = |[a, b, c]: [Lanes; 3]| TAPS.map(|[x, y, z]| a * x + b * y + c * z);
+        let lines = [0, 3, 6].map(|tap| along([taps[tap], taps[tap + 1], taps[tap + 2]]));
+        for column in 0..REACH {
+            let down = along(lines.map(|line| line[column]));
+            for (line, values) in down.into_iter().enumerate() {
+                let to = (line * REACH + column) * outputs + first;
+                points[to..to + count].copy_from_slice(&values.0[..count]);
+            }
+        }
+    }
 }
 
 /// The convolution of `[batch, height, width, inputs]`, stride 1, of the same size.

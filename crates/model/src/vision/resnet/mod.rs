@@ -22,7 +22,7 @@ use crate::layers::activation::rectified;
 use crate::layers::batch_norm::PendingStatistics;
 use crate::layers::folded::{Folded, Tail};
 use crate::layers::pool::average_pool;
-use crate::layers::{Activation, BatchNorm2d, Bits, Channels, Conv2d, Recompute};
+use crate::layers::{Activation, BatchNorm2d, Bits, Channels, Conv2d, Recompute, Then};
 
 /// Channels that leave a bottleneck relative to those inside.
 const EXPANSION: usize = 4;
@@ -48,6 +48,39 @@ pub struct Bottleneck {
     stride: usize,
     #[module(skip)]
     folded: Option<FoldedBottleneck>,
+}
+
+/// How a convolution and the norm behind it are computed.
+#[derive(Clone, Copy)]
+struct Pass {
+    layout: Channels,
+    training: bool,
+}
+
+impl Pass {
+    fn through(self, conv: &Conv2d, norm: &BatchNorm2d, x: Tensor<4>, then: Then<'_>) -> Tensor<4> {
+        let last = self.layout == Channels::Last;
+        if last
+            && self.training
+            && let Some(found) = norm.behind(conv, &x, then)
+        {
+            return found;
+        }
+        let x = match last {
+            true => x.permute([0, 3, 1, 2]),
+            false => x,
+        };
+        let out = norm.forward(conv.forward(x), self.training);
+        let out = match last {
+            true => out.permute([0, 2, 3, 1]),
+            false => out,
+        };
+        match (then.rectified, then.add) {
+            (true, add) => rectified(out, add.cloned()),
+            (false, Some(add)) => out + add.clone(),
+            (false, None) => out,
+        }
+    }
 }
 
 /// Convolutions of a bottleneck with the norms behind them.
@@ -79,23 +112,21 @@ impl Bottleneck {
         }
     }
 
-    /// `[batch, input, height, width]` → `[batch, 4·planes, ⌊height / stride⌋, ⌊width / stride⌋]`.
-    pub fn forward(&self, x: Tensor<4>, training: bool) -> Tensor<4> {
-        let out = rectified(
-            self.bn1.forward(self.conv1.forward(x.clone()), training),
-            None,
-        );
-        let out = rectified(self.bn2.forward(self.conv2.forward(out), training), None);
-        let out = average_pool(Channels::First, out, self.stride);
-        let out = self.bn3.forward(self.conv3.forward(out), training);
+    /// `[batch, input, height, width]` → `[batch, 4·planes, ⌊height / stride⌋, ⌊width / stride⌋]`; or with channels last.
+    fn forward(&self, layout: Channels, x: Tensor<4>, training: bool) -> Tensor<4> {
+        let pass = Pass { layout, training };
+        let pool = |x| average_pool(layout, x, self.stride);
+        let out = pass.through(&self.conv1, &self.bn1, x.clone(), Then::RELU);
+        let out = pool(pass.through(&self.conv2, &self.bn2, out, Then::RELU));
         let x = match &self.downsample {
-            Some((conv, norm)) => {
-                let x = average_pool(Channels::First, x, self.stride);
-                norm.forward(conv.forward(x), training)
-            }
+            Some((conv, norm)) => pass.through(conv, norm, pool(x), Then::default()),
             None => x,
         };
-        rectified(out, Some(x))
+        let then = Then {
+            add: Some(&x),
+            ..Then::RELU
+        };
+        pass.through(&self.conv3, &self.bn3, out, then)
     }
 
     fn fold(&mut self) {
@@ -169,10 +200,7 @@ impl ModifiedResNet {
     /// The features in evaluation, once it is folded.
     fn evaluate(&self, image: &Tensor<4>) -> Option<Tensor<2>> {
         let layout = Channels::fastest(image);
-        let x = match layout {
-            Channels::First => image.clone(),
-            Channels::Last => image.clone().permute([0, 2, 3, 1]),
-        };
+        let x = layout.of(image.clone());
         let stem = self.folded.as_ref()?.iter();
         let x = stem.fold(x, |x, conv| conv.with(layout, x, Activation::Relu.into()));
         let x = average_pool(layout, x, 2);
@@ -247,15 +275,22 @@ impl ImageFamily for ModifiedResNet {
         if !training && let Some(features) = self.evaluate(&image) {
             return features;
         }
-        let x = rectified(self.bn1.forward(self.conv1.forward(image), training), None);
-        let x = rectified(self.bn2.forward(self.conv2.forward(x), training), None);
-        let x = rectified(self.bn3.forward(self.conv3.forward(x), training), None);
-        let x = average_pool(Channels::First, x, 2);
+        let layout = match training && self.pending.are_local() {
+            true => Channels::fastest(&image),
+            false => Channels::First,
+        };
+        let pass = Pass { layout, training };
+        let x = layout.of(image);
+        let x = pass.through(&self.conv1, &self.bn1, x, Then::RELU);
+        let x = pass.through(&self.conv2, &self.bn2, x, Then::RELU);
+        let x = pass.through(&self.conv3, &self.bn3, x, Then::RELU);
+        let x = average_pool(layout, x, 2);
         let x = self.blocks().fold(x, |x, block| {
-            self.recompute
-                .block(block, [x], move |block, [x]| block.forward(x, training))
+            self.recompute.block(block, [x], move |block, [x]| {
+                block.forward(layout, x, training)
+            })
         });
-        self.attnpool.forward(Channels::First, x)
+        self.attnpool.forward(layout, x)
     }
 
     fn fold(&mut self, _: Bits) -> bool {
