@@ -79,9 +79,17 @@ impl Packed {
             add: add.as_ref().map(Values::get),
             curve,
         };
+        // Patches side by side have no border.
+        let padding = match self.kernel == self.stride {
+            true => 0,
+            false => self.kernel / 2,
+        };
+        let out =
+            |side: usize| Some((side + 2 * padding).checked_sub(self.kernel)? / self.stride + 1);
         let places = Places {
             size: [height, width],
-            out: [height, width].map(|side| (side - 1) / self.stride + 1),
+            out: [out(height)?, out(width)?],
+            padding,
             inputs: self.inputs,
             kernel: self.kernel,
             stride: self.stride,
@@ -164,6 +172,7 @@ struct Places {
     /// Height and width.
     size: [usize; 2],
     out: [usize; 2],
+    padding: usize,
     inputs: usize,
     kernel: usize,
     stride: usize,
@@ -177,7 +186,7 @@ impl Places {
     /// A row for each place of the batch: pixel by pixel under the kernel, zeros beyond the border.
     fn gather(&self, x: &[f32], places: Range<usize>, out: &mut [f32]) {
         let ([height, width], [rows, columns]) = (self.size, self.out);
-        let (padding, line) = (self.kernel / 2, self.kernel * self.inputs);
+        let (padding, line) = (self.padding, self.kernel * self.inputs);
         for (place, out) in places.zip(out.chunks_exact_mut(self.kernel * line)) {
             let (picture, place) = (place / (rows * columns), place % (rows * columns));
             let (top, left) = (place / columns * self.stride, place % columns * self.stride);
