@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, DType, Device, Int, Tensor, module};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, activation, module};
 
 use super::flex::linear::Layer;
 use super::linear::linear;
@@ -211,4 +211,41 @@ pub(crate) fn join_heads(x: Tensor<4>) -> Tensor<3> {
     let [batch, heads, tokens, head_width] = x.dims();
     x.swap_dims(1, 2)
         .reshape([batch, tokens, heads * head_width])
+}
+
+/// What one query of each sequence, `[batch, width]`, makes of tokens `[batch, tokens, width]`: the same shape as the query. `seen` is weight
+/// and bias of keys and of values.
+///
+/// It needs neither keys nor values: it meets the tokens by way of the keys' weights, and the values' weights see what it makes of them.
+pub(crate) fn attend_once(
+    query: Tensor<2>,
+    tokens: Tensor<3>,
+    seen: [(Tensor<2>, Option<Tensor<1>>); 2],
+    heads: usize,
+) -> Tensor<2> {
+    let [batch, _, features] = tokens.dims();
+    let (dtype, width) = (tokens.dtype(), features / heads);
+    // `[features, features]` → `[heads, features, width]`.
+    let [(key, key_bias), (value, value_bias)] = seen.map(|(weight, bias)| {
+        let weight = weight.cast(dtype).reshape([features, heads, width]);
+        let bias = bias.map(|bias| bias.cast(dtype).reshape([heads, 1, width]));
+        (weight.swap_dims(0, 1), bias)
+    });
+    let query = query.reshape([batch, heads, width]);
+    let query = query.swap_dims(0, 1) / (width as f64).sqrt();
+    // `[heads, batch, features]`, and back at the end.
+    let asks = query.clone().matmul(key.swap_dims(1, 2));
+    let scores = asks.swap_dims(0, 1).matmul(tokens.clone().swap_dims(1, 2));
+    let scores = match key_bias {
+        Some(bias) => scores + (query * bias).sum_dim(2).swap_dims(0, 1),
+        None => scores,
+    };
+    let shares = activation::softmax(scores.cast(DType::F32), 2).cast(dtype);
+    let mixed = shares.matmul(tokens).swap_dims(0, 1);
+    let mixed = mixed.matmul(value);
+    let mixed = match value_bias {
+        Some(bias) => mixed + bias,
+        None => mixed,
+    };
+    mixed.swap_dims(0, 1).reshape([batch, features])
 }

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
-use super::flex::stack::{Affine, Bits, Block, Norm, Stack};
+use super::flex::affine::{Affine, Bits, Norm};
+use super::flex::stack::{self, Block, Stack};
 use super::flex::{self, residual};
 use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
@@ -158,15 +159,20 @@ impl ResidualBlock {
         let (weight, bias) = (attn.in_proj_weight.val(), attn.in_proj_bias.val());
         let [width, packed] = weight.dims();
         let affine = |columns| Affine::new(&weight, Some(&bias), columns, None, bits);
+        let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|scale| scale.gamma.val());
         Some(Block {
             norm_1: Norm::of(&self.ln_1)?,
             query: affine(0..width)?,
             seen: affine(width..packed)?,
-            out: Affine::of(&attn.out_proj, self.ls_1.as_ref(), bits)?,
+            out: Affine::of(&attn.out_proj, scale(&self.ls_1).as_ref(), bits)?,
             norm_2: Norm::of(&self.ln_2)?,
-            fc: Affine::of(&self.mlp.c_fc, None, bits)?,
-            activation: self.mlp.activation,
-            proj: Affine::of(&self.mlp.c_proj, self.ls_2.as_ref(), bits)?,
+            mlp: stack::Mlp {
+                norm: None,
+                fc: Affine::of(&self.mlp.c_fc, None, bits)?,
+                activation: self.mlp.activation,
+                beside: None,
+                proj: Affine::of(&self.mlp.c_proj, scale(&self.ls_2).as_ref(), bits)?,
+            },
             heads: attn.heads(),
         })
     }

@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::conv::convolve;
 use super::flex::depthwise::{Channels, depthwise};
 use super::flex::packed::Packed;
-use super::{Activation, BatchNorm2d, Conv2d};
+use super::{Activation, BatchNorm2d, Conv2d, PatchEmbed};
 
 /// A convolution with bias whose weights are no parameters: they follow from those of the layers it stands for, in f32.
 #[derive(Debug, Clone)]
@@ -64,6 +64,17 @@ impl Folded {
             None => Tensor::zeros([output], (&weight.device(), DType::F32)),
         };
         Self::of(weight, bias, conv.stride(), conv.groups())
+    }
+
+    /// Patches side by side.
+    pub fn patches(patches: &PatchEmbed) -> Self {
+        let weight = patches.weight.val().cast(DType::F32);
+        let [output, _, side, _] = weight.dims();
+        let bias = match &patches.bias {
+            Some(bias) => bias.val().cast(DType::F32),
+            None => Tensor::zeros([output], (&weight.device(), DType::F32)),
+        };
+        Self::of(weight, bias, side, 1)
     }
 
     fn of(weight: Tensor<4>, bias: Tensor<1>, stride: usize, groups: usize) -> Self {
@@ -130,7 +141,7 @@ impl Folded {
             return tail.forward(self.forward(x));
         }
         let [outputs, inputs, kernel, _] = self.weight.dims();
-        if self.groups == 1 && kernel % 2 == 1 {
+        if self.groups == 1 && (kernel % 2 == 1 || kernel == self.stride) {
             let packed = || Packed::new(&self.weight, &self.bias, self.stride);
             let packed = self.packed.get_or_init(packed).as_ref();
             let curve = tail.activation.map(Activation::curve);

@@ -2,12 +2,13 @@
 //! pre-norm block, and attention pooling with a learned query.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, module};
+use burn::tensor::{Device, Tensor};
 
-use super::attention::{join_heads, packed_attention, project_heads};
+use super::attention::{attend_once, packed_attention};
 use super::block::scaled;
 use super::drop_path::DropPath;
-use super::flex::stack::{Affine, Bits, Block, Norm};
+use super::flex::affine::{Affine, Bits, Norm};
+use super::flex::stack::{Block, Mlp};
 use super::flex::{self, residual};
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
@@ -59,6 +60,30 @@ impl QkvAttention {
         let mixed = packed_attention(x, weight, bias, self.heads, false);
         self.proj.forward(mixed)
     }
+
+    /// A block of this attention, its output times `scale`, and an MLP, each behind its norm.
+    pub(crate) fn folded(
+        &self,
+        [before, behind]: [&LayerNorm; 2],
+        scale: Option<&LayerScale>,
+        mlp: Mlp,
+        bits: Bits,
+    ) -> Option<Block> {
+        let weight = self.qkv.weight.val();
+        let bias = self.qkv.bias.as_ref().map(Param::val);
+        let [width, packed] = weight.dims();
+        let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None, bits);
+        let scale = scale.map(|scale| scale.gamma.val());
+        Some(Block {
+            norm_1: Norm::of(before)?,
+            query: affine(0..width)?,
+            seen: affine(width..packed)?,
+            out: Affine::of(&self.proj, scale.as_ref(), bits)?,
+            norm_2: Norm::of(behind)?,
+            mlp,
+            heads: self.heads,
+        })
+    }
 }
 
 /// Two linear layers with a non-linearity between them (timm's `Mlp`).
@@ -91,6 +116,17 @@ impl TimmMlp {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.fc2
             .forward(self.activation.forward(self.fc1.forward(x)))
+    }
+
+    /// The layers in evaluation mode, in f32 on the CPU, their output times `scale`.
+    pub(crate) fn folded(&self, scale: Option<Tensor<1>>, bits: Bits) -> Option<Mlp> {
+        Some(Mlp {
+            norm: None,
+            fc: Affine::of(&self.fc1, None, bits)?,
+            activation: self.activation,
+            beside: None,
+            proj: Affine::of(&self.fc2, scale.as_ref(), bits)?,
+        })
     }
 }
 
@@ -142,22 +178,12 @@ impl TimmBlock {
 
     /// The block in evaluation mode, in f32 on the CPU.
     pub(crate) fn folded(&self, bits: Bits) -> Option<Block> {
-        let qkv = &self.attn.qkv;
-        let weight = qkv.weight.val();
-        let bias = qkv.bias.as_ref().map(Param::val);
-        let [width, packed] = weight.dims();
-        let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None, bits);
-        Some(Block {
-            norm_1: Norm::of(&self.norm1)?,
-            query: affine(0..width)?,
-            seen: affine(width..packed)?,
-            out: Affine::of(&self.attn.proj, self.ls1.as_ref(), bits)?,
-            norm_2: Norm::of(&self.norm2)?,
-            fc: Affine::of(&self.mlp.fc1, None, bits)?,
-            activation: self.mlp.activation,
-            proj: Affine::of(&self.mlp.fc2, self.ls2.as_ref(), bits)?,
-            heads: self.attn.heads,
-        })
+        let mlp = self
+            .mlp
+            .folded(self.ls2.as_ref().map(|scale| scale.gamma.val()), bits)?;
+        let [before, behind] = [&self.norm1, &self.norm2];
+        self.attn
+            .folded([before, behind], self.ls1.as_ref(), mlp, bits)
     }
 
     /// `[batch, tokens, width]` → the same shape; `training` seeds stochastic depth.
@@ -239,14 +265,17 @@ impl LatentPool {
     /// `[batch, tokens, width]` → `[batch, width]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<2> {
         let [batch, _, width] = x.dims();
-        let latent = self.latent.val().cast(x.dtype());
-        let query = project_heads(latent, &self.q, 0, 1, self.heads);
-        let [_, heads, _, head_width] = query.dims();
-        let query = query.expand([batch, heads, 1, head_width]);
-        let [key, value] =
-            [0, 1].map(|part| project_heads(x.clone(), &self.kv, part, 2, self.heads));
-        let mixed = module::attention(query, key, value, None, None, Default::default());
-        let x = self.proj.forward(join_heads(mixed)).reshape([batch, width]);
+        let latent = self.latent.val().cast(x.dtype()).reshape([1, width]);
+        let query = self.q.forward(latent).expand([batch, width]);
+        let (weight, bias) = (self.kv.weight.val(), &self.kv.bias);
+        let seen = [0..width, width..2 * width].map(|columns| {
+            let bias = bias.as_ref().map(|bias| bias.val());
+            (
+                weight.clone().slice_dim(1, columns.clone()),
+                bias.map(|bias| bias.slice_dim(0, columns)),
+            )
+        });
+        let x = self.proj.forward(attend_once(query, x, seen, self.heads));
         let hidden = self.mlp.forward(self.norm.forward(x.clone()));
         x + hidden
     }

@@ -49,7 +49,7 @@ impl Odd {
             let [rest @ .., last] = terms;
             rest.iter()
                 .rev()
-                .fold(*last, |sum, term| sum * square + term)
+                .fold(*last, |sum, term| sum.mul_add(square, *term))
         };
         let inside = x * series(&self.p) / series(&self.q);
         let outside = 0.5_f32.copysign(x);
@@ -318,6 +318,20 @@ impl Curve {
                 }
             }
         }
+    }
+
+    /// The same, times other numbers.
+    pub(super) fn gate(self, values: &mut [f32], by: &[f32]) {
+        let parts = values.par_chunks_mut(CHUNK).zip(by.par_chunks(CHUNK));
+        parts.for_each(|(values, by)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    self.of(values);
+                    values.iter_mut().zip(by).for_each(|(x, by)| *x *= by);
+                },
+            );
+        });
     }
 
     #[inline(always)]

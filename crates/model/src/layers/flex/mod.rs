@@ -12,6 +12,7 @@
 //! * `pool` – means of squares of pixels
 //! * `activation` – GELU and its relatives
 //! * `product` – matrix products, and buffers that are written once
+//! * `panel` – products of a few rows
 //! * `linear` – linear layers
 //! * `quantised` – linear layers of 8 bits, for inference
 //! * `attention` – softmax attention
@@ -21,14 +22,21 @@
 //! `OPENCLIP_CPU_KERNELS=burn` in the environment leaves everything to Burn.
 
 pub(super) mod activation;
+pub(crate) mod affine;
+mod attend;
 pub(super) mod attention;
 pub mod contrast;
 pub(super) mod dense;
 pub(super) mod depthwise;
 pub(super) mod linear;
+pub(crate) mod lines;
+pub(crate) mod maps;
+#[cfg(all(test, feature = "flex"))]
+mod maps_tests;
 pub(super) mod norm;
 pub(super) mod normed;
 pub(super) mod packed;
+mod panel;
 pub(super) mod pool;
 mod product;
 mod quantised;
@@ -64,6 +72,15 @@ fn enabled() -> bool {
     *ON
 }
 
+/// Whether this processor has vectors of 512 bits.
+#[cfg(target_arch = "x86_64")]
+static IS_WIDE: LazyLock<bool> = LazyLock::new(|| {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma")
+});
+
 /// Whether a tensor lies in this process's memory, for functions of the house to work on it.
 pub fn is_on<const D: usize>(x: &Tensor<D>) -> bool {
     enabled() && is_flex(&x.device())
@@ -72,6 +89,11 @@ pub fn is_on<const D: usize>(x: &Tensor<D>) -> bool {
 /// Whether `x` is computed on here.
 pub(super) fn takes<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_on(x)
+}
+
+/// The same, where no derivative is wanted.
+pub(crate) fn evaluates<const D: usize>(x: &Tensor<D>) -> bool {
+    takes(x) && !x.is_autodiff()
 }
 
 /// Numbers that are added side by side.
@@ -83,6 +105,14 @@ struct Lanes<const N: usize>([f32; N]);
 
 impl<const N: usize> Lanes<N> {
     const ZERO: Self = Self([0.0; N]);
+
+    /// `self·by + add`, rounded once.
+    #[inline(always)]
+    fn mul_add(self, by: Self, add: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
+            self.0[lane].mul_add(by.0[lane], add.0[lane])
+        }))
+    }
 
     /// The first numbers of `values`.
     #[inline(always)]
@@ -230,9 +260,9 @@ fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const HIGH: f32 = 0.693_359_4;
     const LOW: f32 = -2.121_944_4e-4;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
-    let rest = x - whole * HIGH - whole * LOW;
+    let rest = whole.mul_add(-LOW, whole.mul_add(-HIGH, x));
     let series = [
         1.987_569_1e-4,
         1.398_199_9e-3,
@@ -241,8 +271,10 @@ fn exp(x: f32) -> f32 {
         1.666_666_5e-1,
         0.5,
     ];
-    let series = series.iter().fold(0.0, |sum, term| sum * rest + term);
-    let value = series * rest * rest + rest + 1.0;
+    let series = series
+        .iter()
+        .fold(0.0_f32, |sum, term| sum.mul_add(rest, *term));
+    let value = (series * rest).mul_add(rest, rest) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
     match x < -87.0 {
         true => 0.0,
@@ -252,11 +284,21 @@ fn exp(x: f32) -> f32 {
 
 /// Runs `work` with the vector instructions of this processor. What it calls must be inlined to gain from them.
 #[inline]
+#[allow(unsafe_code)]
 pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::x86::V3::try_new() {
+    if *IS_WIDE {
+        // SAFETY: the processor was asked for these instructions.
+        return unsafe { wide(work) };
+    } else if let Some(simd) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(simd, work);
     }
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
+fn wide<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 

@@ -121,7 +121,7 @@ impl Convolution {
             outputs,
             kernel,
             stride,
-            places: Places::new([height, width], inputs, kernel, stride),
+            places: Places::new([height, width], inputs, kernel, stride)?,
         })
     }
 

@@ -96,12 +96,12 @@ impl Packed {
             curve,
         };
         let values = self.convolve(x.get(), [batch, height, width], &finish)?;
-        let [rows, columns] = self.places([height, width]).out;
+        let [rows, columns] = self.places([height, width])?.out;
         let shape = [batch, rows, columns, self.bias.len()];
         Some(tensor(values, shape, &device))
     }
 
-    fn places(&self, size: [usize; 2]) -> Places {
+    fn places(&self, size: [usize; 2]) -> Option<Places> {
         Places::new(size, self.inputs, self.kernel, self.stride)
     }
 
@@ -127,7 +127,7 @@ impl Packed {
             }
             _ => {
                 let [batch, height, width] = size;
-                self.columns(x, batch, &self.places([height, width]), finish)
+                self.columns(x, batch, &self.places([height, width])?, finish)
             }
         }
     }
@@ -197,21 +197,30 @@ pub(super) struct Places {
     /// Height and width.
     size: [usize; 2],
     pub(super) out: [usize; 2],
+    padding: usize,
     inputs: usize,
     kernel: usize,
     stride: usize,
 }
 
 impl Places {
-    /// With a padding of half the kernel.
-    pub(super) fn new(size: [usize; 2], inputs: usize, kernel: usize, stride: usize) -> Self {
-        Self {
+    /// With a padding of half the kernel, but none where kernels lie side by side. `None` where no kernel fits.
+    pub(super) fn new(
+        size: [usize; 2],
+        inputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Option<Self> {
+        let padding = if kernel == stride { 0 } else { kernel / 2 };
+        let out = |side: usize| Some((side + 2 * padding).checked_sub(kernel)? / stride + 1);
+        Some(Self {
             size,
-            out: size.map(|side| (side - 1) / stride + 1),
+            out: [out(size[0])?, out(size[1])?],
+            padding,
             inputs,
             kernel,
             stride,
-        }
+        })
     }
 
     fn is_pointwise(&self) -> bool {
@@ -221,7 +230,7 @@ impl Places {
     /// A row for each place of the batch: pixel by pixel under the kernel, zeros beyond the border.
     pub(super) fn gather(&self, x: &[f32], places: Range<usize>, out: &mut [f32]) {
         let ([height, width], [rows, columns]) = (self.size, self.out);
-        let (padding, line) = (self.kernel / 2, self.kernel * self.inputs);
+        let (padding, line) = (self.padding, self.kernel * self.inputs);
         for (place, out) in places.zip(out.chunks_exact_mut(self.kernel * line)) {
             let (picture, place) = (place / (rows * columns), place % (rows * columns));
             let (top, left) = (place / columns * self.stride, place % columns * self.stride);

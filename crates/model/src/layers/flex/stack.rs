@@ -1,133 +1,23 @@
 //! Pre-norm residual blocks in evaluation mode: weights packed once, a few buffers for all blocks, the residual stream in its place.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use burn::module::Param;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 
-use super::attention::{Heads, Sequence, Tokens, attend};
-use super::norm::normalise;
-use super::product::{Matrix, Onto, Packed, Right, product};
-use super::quantised::{Quantised, Scratch};
-use super::{Values, tensor};
+use super::affine::{Affine, Norm, sized};
+use super::attend::{Heads, Sequence, Tokens, attend};
+use super::product::Onto;
+use super::quantised::Scratch;
+use super::tensor;
 use crate::layers::activation::Activation;
-use crate::layers::linear::Linear;
-use crate::layers::norm::{LayerNorm, LayerScale};
 
-/// Rows that go through a block together; one sequence at least does.
+/// Rows that go through all blocks together, on one core where there are enough of them for all; one sequence at least does.
 const ROWS: usize = 512;
+/// Rows of them that go through an MLP together.
+const SLICE: usize = 132;
 
-/// LayerNorm.
-#[derive(Debug)]
-pub(crate) struct Norm {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    eps: f32,
-}
-
-impl Norm {
-    /// `None` where a parameter cannot be read.
-    pub(crate) fn of(norm: &LayerNorm) -> Option<Self> {
-        let read = |x: &Param<Tensor<1>>| Some(Values::of(&x.val())?.get().to_vec());
-        Some(Self {
-            scale: read(&norm.weight)?,
-            shift: read(&norm.bias)?,
-            eps: norm.eps() as f32,
-        })
-    }
-
-    fn forward(&self, x: &[f32], out: &mut [f32]) {
-        normalise(x, &self.scale, &self.shift, self.eps, out);
-    }
-}
-
-/// A linear layer.
-#[derive(Debug)]
-pub(crate) struct Affine {
-    weight: Values,
-    bias: Option<Vec<f32>>,
-    output: usize,
-    /// Whether the layer was asked for anything: one that is asked once is not worth packing.
-    used: AtomicBool,
-    packed: OnceLock<Option<Packed>>,
-    quantised: Option<Quantised>,
-}
-
-impl Affine {
-    /// A layer, its output times `scale`.
-    pub(crate) fn of(linear: &Linear, scale: Option<&LayerScale>, bits: Bits) -> Option<Self> {
-        let weight = linear.weight.val();
-        let [_, output] = weight.dims();
-        let bias = linear.bias.as_ref().map(Param::val);
-        let scale = scale.map(|scale| scale.gamma.val());
-        Self::new(&weight, bias.as_ref(), 0..output, scale.as_ref(), bits)
-    }
-
-    /// Some columns of a layer, its output times `scale`.
-    pub(crate) fn new(
-        weight: &Tensor<2>,
-        bias: Option<&Tensor<1>>,
-        columns: Range<usize>,
-        scale: Option<&Tensor<1>>,
-        bits: Bits,
-    ) -> Option<Self> {
-        let cut = |x: &Tensor<1>| x.clone().slice_dim(0, columns.clone());
-        let weight = weight.clone().slice_dim(1, columns.clone());
-        let (weight, bias) = match scale {
-            None => (weight, bias.map(cut)),
-            Some(scale) => (
-                weight * cut(scale).unsqueeze(),
-                bias.map(|bias| cut(bias) * cut(scale)),
-            ),
-        };
-        let bias = match bias {
-            Some(bias) => Some(Values::of(&bias)?.get().to_vec()),
-            None => None,
-        };
-        let weight = Values::view(&weight)?;
-        Some(Self {
-            quantised: (bits == Bits::Eight).then(|| Quantised::new(weight.matrix())),
-            weight,
-            bias,
-            output: columns.len(),
-            used: AtomicBool::new(false),
-            packed: OnceLock::new(),
-        })
-    }
-
-    fn forward(&self, x: &[f32], out: &mut [f32], onto: Onto, scratch: &mut Scratch) {
-        let bias = self.bias.as_deref();
-        if let Some(quantised) = &self.quantised {
-            return quantised.forward(x, bias, scratch, out, onto);
-        }
-        let rows = out.len() / self.output;
-        // Weights that are not packed are multiplied by a single row in another order.
-        let packed = match self.used.swap(true, Ordering::Relaxed) || rows == 1 {
-            true => self
-                .packed
-                .get_or_init(|| Packed::new(self.weight.matrix()))
-                .as_ref(),
-            false => None,
-        };
-        let right = packed.map_or_else(|| Right::Plain(self.weight.matrix()), Right::Packed);
-        let x = Matrix::rows(x, x.len() / rows.max(1));
-        product(x, right, 1.0, bias, out, onto);
-    }
-}
-
-/// What weights are multiplied as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Bits {
-    /// Numbers of f32.
-    #[default]
-    All,
-    /// Whole numbers of 8 bits, beside activations of 8 bits.
-    Eight,
-}
-
-/// A block: `x + out(attention(norm_1(x)))`, then `x + proj(activation(fc(norm_2(x))))`.
+/// A block: `x + out(attention(norm_1(x)))`, then `x + mlp(norm_2(x))`.
 #[derive(Debug)]
 pub(crate) struct Block {
     pub norm_1: Norm,
@@ -136,10 +26,19 @@ pub(crate) struct Block {
     pub seen: Affine,
     pub out: Affine,
     pub norm_2: Norm,
+    pub mlp: Mlp,
+    pub heads: usize,
+}
+
+/// `proj(activation(fc(x)))`, or `proj(activation(fc(x)) ⊙ beside(x))`.
+#[derive(Debug)]
+pub(crate) struct Mlp {
+    /// On `x` before all else.
+    pub norm: Option<Norm>,
     pub fc: Affine,
     pub activation: Activation,
+    pub beside: Option<Affine>,
     pub proj: Affine,
-    pub heads: usize,
 }
 
 /// Which tokens see which, and which are asked for.
@@ -166,13 +65,6 @@ struct Buffers {
     scratch: Scratch,
 }
 
-fn sized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
-    if buffer.len() < length {
-        buffer.resize(length, 0.0);
-    }
-    &mut buffer[..length]
-}
-
 impl Stack {
     /// `None` without blocks.
     pub(crate) fn new(blocks: Vec<Block>) -> Option<Self> {
@@ -181,7 +73,7 @@ impl Stack {
 
     /// Itself, where it computes on tensors like `x`: in f32 on the CPU without autodiff.
     pub(crate) fn takes<const D: usize>(&self, x: &Tensor<D>) -> Option<&Self> {
-        (super::takes(x) && !x.is_autodiff()).then_some(self)
+        super::evaluates(x).then_some(self)
     }
 
     /// Tokens `[batch, tokens, width]` through all blocks: the same shape. With `causal`, a token sees itself and what comes before it.
@@ -231,36 +123,42 @@ impl Stack {
 
     /// Rows of tokens, sequence after sequence, through all blocks: as many rows, or one for each sequence where one is wanted.
     fn run(&self, mut x: Vec<f32>, width: usize, view: View<'_>) -> Vec<f32> {
-        let mut buffers = Buffers::default();
+        let threads = rayon::current_num_threads();
+        let rows = x.len() / width.max(1);
+        let most = match view.lengths.len() < threads {
+            // The products share the cores.
+            true => ROWS,
+            false => rows.div_ceil((rows / ROWS).div_ceil(threads).max(1) * threads),
+        };
         let mut rest = x.as_mut_slice();
-        let mut kept = Vec::new();
+        let mut groups = Vec::new();
         let mut first = 0;
         while first < view.lengths.len() {
             let mut rows = 0;
             let fits = |length: &&usize| {
                 rows += **length;
-                rows == **length || rows <= ROWS
+                rows == **length || rows <= most
             };
             let count = view.lengths[first..].iter().take_while(fits).count();
             let part = first..first + count;
             let lengths = &view.lengths[part.clone()];
             let (own, later) = rest.split_at_mut(lengths.iter().sum::<usize>() * width);
             let wanted = view.wanted.map(|wanted| &wanted[part.clone()]);
-            kept.extend(self.group(
-                own,
-                width,
-                View {
-                    lengths,
-                    wanted,
-                    ..view
-                },
-                &mut buffers,
-            ));
+            let view = View {
+                lengths,
+                wanted,
+                ..view
+            };
+            groups.push((own, view));
             rest = later;
             first += count;
         }
+        let kept: Vec<Vec<f32>> = groups
+            .into_par_iter()
+            .map(|(own, view)| self.group(own, width, view, &mut Buffers::default()))
+            .collect();
         match view.wanted {
-            Some(_) => kept,
+            Some(_) => kept.concat(),
             None => x,
         }
     }
@@ -332,9 +230,8 @@ impl Block {
         self.norm_1.forward(x, normal);
         let selected = some.as_ref().map(|(rows, _)| select(normal, rows, width));
         let asking = selected.as_deref().unwrap_or(normal);
-        let wide = sized(&mut buffers.wide, 2 * x.len() + 2 * asking.len());
-        let (seen, wide) = wide.split_at_mut(2 * x.len());
-        let (query, scratch) = wide.split_at_mut(asking.len());
+        let wide = sized(&mut buffers.wide, 2 * x.len() + asking.len());
+        let (seen, query) = wide.split_at_mut(2 * x.len());
         self.seen
             .forward(normal, seen, Onto::Nothing, &mut buffers.scratch);
         self.query
@@ -358,7 +255,7 @@ impl Block {
                 stride: 2 * width,
             },
         ];
-        attend(tokens, sequences, heads, scratch, mixed);
+        attend(tokens, sequences, heads, mixed);
         let stream = match some {
             Some((_, kept)) => kept.as_mut_slice(),
             None => x,
@@ -368,13 +265,35 @@ impl Block {
     }
 
     fn mlp(&self, x: &mut [f32], width: usize, buffers: &mut Buffers) {
-        let normal = sized(&mut buffers.normal, x.len());
-        self.norm_2.forward(x, normal);
-        let hidden = sized(&mut buffers.wide, x.len() / width * self.fc.output);
-        self.fc
-            .forward(normal, hidden, Onto::Nothing, &mut buffers.scratch);
-        self.activation.curve().apply(hidden);
-        self.proj
-            .forward(hidden, x, Onto::Itself, &mut buffers.scratch);
+        // What the cores share is not cut into slices, of which each would be too little for them.
+        let slice = match x.len() / width < 2 * SLICE {
+            true => x.len(),
+            false => SLICE * width,
+        };
+        for x in x.chunks_mut(slice.max(1)) {
+            let normal = sized(&mut buffers.normal, x.len());
+            self.norm_2.forward(x, normal);
+            let normal = match &self.mlp.norm {
+                None => normal,
+                Some(norm) => {
+                    let again = sized(&mut buffers.mixed, x.len());
+                    norm.forward(normal, again);
+                    again
+                }
+            };
+            let length = x.len() / width * self.mlp.fc.outputs();
+            let wide = sized(&mut buffers.wide, 2 * length);
+            let (hidden, beside) = wide.split_at_mut(length);
+            let scratch = &mut buffers.scratch;
+            self.mlp.fc.forward(normal, hidden, Onto::Nothing, scratch);
+            match &self.mlp.beside {
+                None => self.mlp.activation.curve().apply(hidden),
+                Some(layer) => {
+                    layer.forward(normal, beside, Onto::Nothing, scratch);
+                    self.mlp.activation.curve().gate(hidden, beside);
+                }
+            }
+            self.mlp.proj.forward(hidden, x, Onto::Itself, scratch);
+        }
     }
 }

@@ -16,7 +16,14 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::drop_path::{DropPath, drop_path_shares};
-use crate::layers::{Activation, LayerNorm, Linear, PatchEmbed, Recompute, TimmMlp, parameter};
+use crate::layers::flex::affine::Norm;
+use crate::layers::flex::evaluates;
+use crate::layers::flex::lines::Depthwise;
+use crate::layers::flex::maps::{Block, Maps, Next};
+use crate::layers::folded::{Folded, Tail};
+use crate::layers::{
+    Activation, Bits, Channels, LayerNorm, Linear, PatchEmbed, Recompute, TimmMlp, parameter,
+};
 use crate::vision::timm::{TimmHead, initial_head};
 
 /// Side of the stem's patches in pixels.
@@ -51,6 +58,24 @@ impl ConvNextBlock {
         let branch = self.mlp.forward(branch) * gamma.unsqueeze();
         x + self.drop.forward(branch, training)
     }
+
+    /// The block in evaluation mode, in f32 on the CPU.
+    fn folded(&self) -> Option<Block> {
+        let (weight, bias) = (self.conv_dw.weight.val(), self.conv_dw.bias.val());
+        Some(Block::Next(Next {
+            depthwise: Depthwise::of(&weight, &bias, 1)?,
+            norm: Norm::of(&self.norm)?,
+            mlp: self.mlp.folded(Some(self.gamma.val()), Bits::All)?,
+        }))
+    }
+}
+
+/// What a stage is in evaluation mode, in f32 on the CPU.
+#[derive(Debug, Clone)]
+struct FoldedStage {
+    /// The stem's patches, or the squares of a later stage.
+    patches: Folded,
+    blocks: Maps,
 }
 
 /// Blocks of one resolution.
@@ -83,6 +108,9 @@ pub struct ConvNext {
     /// What becomes of the blocks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// The stages in evaluation mode.
+    #[module(skip)]
+    folded: Option<Vec<FoldedStage>>,
 }
 
 /// timm's ConvNeXt and the map behind it.
@@ -149,6 +177,7 @@ impl ImageFamily for ConvNextTower {
                 stem: (patches(3, first, STEM, device), norm(first)),
                 stages,
                 recompute: Recompute::default(),
+                folded: None,
                 head: ConvNextHead {
                     norm: norm(features),
                     fc: classifier.then(|| Linear::new(features, config.embed_dim, true, device)),
@@ -200,6 +229,24 @@ impl ImageFamily for ConvNextTower {
         self.trunk.recompute = Recompute::of(blocks, 1)?;
         Ok(())
     }
+
+    /// Blocks whose weights are packed.
+    fn fold(&mut self, _: Bits) -> bool {
+        let trunk = &mut self.trunk;
+        let stages = trunk.stages.iter().map(|stage| {
+            let patches = match &stage.downsample {
+                Some((_, squares)) => squares,
+                None => &trunk.stem.0,
+            };
+            let blocks = stage.blocks.iter().map(ConvNextBlock::folded);
+            Some(FoldedStage {
+                patches: Folded::patches(patches),
+                blocks: Maps::new(blocks.collect::<Option<_>>()?),
+            })
+        });
+        trunk.folded = stages.collect();
+        false
+    }
 }
 
 impl ConvNext {
@@ -208,6 +255,33 @@ impl ConvNext {
     /// Rows and columns at the right and bottom edge that do not fill a patch of the stem or a square of a later stage are
     /// left out, as in a convolution without padding.
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
+        let x = match &self.folded {
+            Some(folded) if training.is_none() && evaluates(&image) => self.evaluate(folded, image),
+            _ => self.stages(image, training),
+        };
+        let [batch, height, width, channels] = x.dims();
+        let mean = x.reshape([batch, height * width, channels]).mean_dim(1);
+        let pooled = self.head.norm.forward(mean.reshape([batch, channels]));
+        match &self.head.fc {
+            Some(fc) => fc.forward(pooled),
+            None => pooled,
+        }
+    }
+
+    /// The last feature map by what [`ImageFamily::fold`] made.
+    fn evaluate(&self, folded: &[FoldedStage], image: Tensor<4>) -> Tensor<4> {
+        let stages = self.stages.iter().zip(folded);
+        stages.fold(image.permute([0, 2, 3, 1]), |x, (stage, folded)| {
+            let shrink = |x| folded.patches.with(Channels::Last, x, Tail::default());
+            let x = match &stage.downsample {
+                Some((norm, _)) => shrink(norm.forward(x)),
+                None => self.stem.1.forward(shrink(x)),
+            };
+            folded.blocks.forward(x)
+        })
+    }
+
+    fn stages(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<4> {
         let (patches, norm) = &self.stem;
         let mut x = norm.forward(shrink(patches, image));
         for stage in &self.stages {
@@ -220,13 +294,7 @@ impl ConvNext {
                     .block(block, [x], move |block, [x]| block.forward(x, training))
             });
         }
-        let [batch, height, width, channels] = x.dims();
-        let mean = x.reshape([batch, height * width, channels]).mean_dim(1);
-        let pooled = self.head.norm.forward(mean.reshape([batch, channels]));
-        match &self.head.fc {
-            Some(fc) => fc.forward(pooled),
-            None => pooled,
-        }
+        x
     }
 }
 

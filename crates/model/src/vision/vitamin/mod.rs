@@ -19,8 +19,10 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::drop_path::{DropPath, drop_path_shares};
+use crate::layers::flex::affine::{Affine, Norm};
+use crate::layers::flex::stack::{Block, Mlp, Stack};
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
-use crate::layers::{Activation, LayerNorm, Linear, QkvAttention, Recompute, parameter};
+use crate::layers::{Activation, Bits, LayerNorm, Linear, QkvAttention, Recompute, parameter};
 use crate::vision::timm::{TimmHead, fit_pos_embed, initial_head};
 use stem::NORM_EPS;
 
@@ -53,6 +55,17 @@ impl GeGluMlp {
         let gate = Activation::Gelu.forward(self.w0.forward(x.clone()));
         self.w2.forward(gate * self.w1.forward(x))
     }
+
+    /// The layers in evaluation mode, in f32 on the CPU.
+    fn folded(&self) -> Option<Mlp> {
+        Some(Mlp {
+            norm: Some(Norm::of(&self.norm)?),
+            fc: Affine::of(&self.w0, None, Bits::All)?,
+            activation: Activation::Gelu,
+            beside: Some(Affine::of(&self.w1, None, Bits::All)?),
+            proj: Affine::of(&self.w2, None, Bits::All)?,
+        })
+    }
 }
 
 /// Attention and gated MLP, each on a normalised copy of the residual stream.
@@ -79,6 +92,12 @@ impl VitaminBlock {
         let x = x + first.forward(attended, training);
         let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
         x + second.forward(hidden, training)
+    }
+
+    /// The block in evaluation mode, in f32 on the CPU.
+    fn folded(&self) -> Option<Block> {
+        let norms = [&self.norm1, &self.norm2];
+        self.attn.folded(norms, None, self.mlp.folded()?, Bits::All)
     }
 }
 
@@ -109,6 +128,9 @@ pub struct Vitamin {
     /// What becomes of the blocks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// The blocks in evaluation mode.
+    #[module(skip)]
+    folded: Option<Stack>,
 }
 
 /// timm's ViTamin and the map behind it.
@@ -161,6 +183,7 @@ impl ImageFamily for VitaminTower {
                 grid,
                 patch_dropout: vision.patch_dropout,
                 recompute: Recompute::default(),
+                folded: None,
             },
             head: TimmHead::new(&options, width, config.embed_dim, device)?,
         })
@@ -237,6 +260,14 @@ impl ImageFamily for VitaminTower {
         self.trunk.recompute = Recompute::of(&self.trunk.blocks, 1)?;
         Ok(())
     }
+
+    /// Blocks whose weights are packed.
+    fn fold(&mut self, _: Bits) -> bool {
+        self.trunk.patch_embed.backbone.fold();
+        let blocks = self.trunk.blocks.iter().map(VitaminBlock::folded);
+        self.trunk.folded = blocks.collect::<Option<_>>().and_then(Stack::new);
+        false
+    }
 }
 
 impl Vitamin {
@@ -244,7 +275,7 @@ impl Vitamin {
     ///
     /// Without `pos_embed` the picture may have any size.
     pub fn forward(&self, image: Tensor<4>, training: Option<u64>) -> Tensor<2> {
-        let map = self.patch_embed.backbone.forward(image);
+        let map = self.patch_embed.backbone.forward(image, training.is_some());
         let [batch, rows, columns, width] = map.dims();
         let mut tokens = map.reshape([batch, rows * columns, width]);
         if let Some(positions) = &self.pos_embed {
@@ -253,11 +284,14 @@ impl Vitamin {
         if let (Some(seed), true) = (training, self.patch_dropout > 0.0) {
             tokens = patch_dropout(tokens, self.patch_dropout, seed);
         }
-        let blocks = self.blocks.iter();
-        let tokens = blocks.fold(tokens, |x, block| {
-            self.recompute
-                .block(block, [x], move |block, [x]| block.forward(x, training))
-        });
+        let folded = self.folded.as_ref().filter(|_| training.is_none());
+        let tokens = match folded.and_then(|folded| folded.takes(&tokens)) {
+            Some(folded) => folded.forward(tokens, false),
+            None => self.blocks.iter().fold(tokens, |x, block| {
+                self.recompute
+                    .block(block, [x], move |block, [x]| block.forward(x, training))
+            }),
+        };
         let pooled = self
             .fc_norm
             .forward(tokens.mean_dim(1).reshape([batch, width]));

@@ -7,7 +7,12 @@ use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 
 use super::arch::StagesConfig;
-use crate::layers::{Activation, Conv2d, LayerNorm, Recompute};
+use crate::layers::flex::affine::{Affine, Norm};
+use crate::layers::flex::evaluates;
+use crate::layers::flex::lines::Depthwise;
+use crate::layers::flex::maps::{Block, Inverted, Maps, Shortcut};
+use crate::layers::folded::{Folded, Tail};
+use crate::layers::{Activation, Bits, Channels, Conv2d, LayerNorm, Recompute};
 
 /// Added to the variance in every LayerNorm.
 pub const NORM_EPS: f64 = 1e-6;
@@ -68,6 +73,17 @@ pub struct ConvStages {
     /// What becomes of the blocks' activations.
     #[module(skip)]
     pub recompute: Recompute,
+    /// In evaluation mode.
+    #[module(skip)]
+    folded: Option<FoldedStages>,
+}
+
+/// The convolutions in evaluation mode, in f32 on the CPU.
+#[derive(Debug, Clone)]
+struct FoldedStages {
+    stem: [Folded; 2],
+    blocks: Maps,
+    pool: Folded,
 }
 
 impl ConvStages {
@@ -101,11 +117,37 @@ impl ConvStages {
                 norm: norm(second),
             },
             recompute: Recompute::default(),
+            folded: None,
         }
     }
 
+    /// Makes evaluation use blocks whose weights are packed.
+    pub fn fold(&mut self) {
+        let blocks = self.stages.iter().flatten().map(MbConvBlock::folded);
+        self.folded = blocks.collect::<Option<_>>().map(|blocks| FoldedStages {
+            stem: [&self.stem.conv1, &self.stem.conv2].map(Folded::conv),
+            blocks: Maps::new(blocks),
+            pool: Folded::conv(&self.pool.proj),
+        });
+    }
+
+    fn evaluate(&self, folded: &FoldedStages, image: Tensor<4>) -> Tensor<4> {
+        let convolve = |layer: &Folded, x| layer.with(Channels::Last, x, Tail::default());
+        let [first, second] = &folded.stem;
+        let x = convolve(first, image.permute([0, 2, 3, 1]));
+        let x = Activation::Gelu.forward(self.stem.norm1.forward(x));
+        let x = folded.blocks.forward(convolve(second, x));
+        convolve(&folded.pool, self.pool.norm.forward(x))
+    }
+
     /// Normalised pixels `[batch, 3, height, width]` → `[batch, ⌈height/16⌉, ⌈width/16⌉, embed_dim]`.
-    pub fn forward(&self, image: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, image: Tensor<4>, training: bool) -> Tensor<4> {
+        if let Some(folded) = &self.folded
+            && !training
+            && evaluates(&image)
+        {
+            return self.evaluate(folded, image);
+        }
         let x = self.stem.conv1.forward(image).permute([0, 2, 3, 1]);
         let x = Activation::Gelu.forward(self.stem.norm1.forward(x));
         let x = self.stem.conv2.forward_channels_last(x);
@@ -134,6 +176,30 @@ impl MbConvBlock {
                 .biased(device),
             conv3_1x1: pointwise(hidden, output),
         }
+    }
+
+    /// The block in evaluation mode, in f32 on the CPU.
+    fn folded(&self) -> Option<Block> {
+        let affine = |conv: &Conv2d| {
+            let bias = conv.bias.as_ref()?.val();
+            Affine::pointwise(conv.weight.val(), &bias, Bits::All)
+        };
+        let conv = &self.conv2_kxk;
+        let bias = conv.bias.as_ref()?.val();
+        Some(Block::Inverted(Inverted {
+            norm: Norm::of(&self.pre_norm)?,
+            fc: affine(&self.conv1_1x1)?,
+            activation: Activation::Gelu,
+            depthwise: Depthwise::of(&conv.weight.val(), &bias, conv.stride())?,
+            proj: affine(&self.conv3_1x1)?,
+            shortcut: match &self.shortcut {
+                None => Shortcut::Same,
+                Some(shortcut) => Shortcut::Mean(match &shortcut.expand {
+                    None => None,
+                    Some(expand) => Some(affine(expand)?),
+                }),
+            },
+        }))
     }
 
     /// `[batch, height, width, input]` → `[batch, height, width, output]`, or half of height and width.
