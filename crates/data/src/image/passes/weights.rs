@@ -47,7 +47,7 @@ impl Weights for Exact {
     }
 }
 
-/// Weights in 64ths, whose products and sums fit 16 bits, for a fifth of the work. What rounding takes from one the next one gets: they
+/// Weights in 64ths, whose products and sums fit 16 bits, with a quarter of the instructions. What rounding takes from one the next one gets: they
 /// add up to one, and a picture grows neither brighter nor darker.
 #[derive(Clone, Copy)]
 pub(in crate::image) struct Coarse(pub [i8; 2]);
