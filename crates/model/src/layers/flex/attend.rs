@@ -217,7 +217,9 @@ impl<'a> Seen<'a> {
             panel::each(rows.len(), row, &values[..seen * COLUMNS], |i, sums| {
                 let from = i * heads.features() + panel * COLUMNS;
                 let out = out[from..from + columns].iter_mut();
-                out.zip(sums).for_each(|(out, sum)| *out = sum * inverse[i]);
+                for (out, sum) in out.zip(sums) {
+                    *out = sum * inverse[i];
+                }
             });
         }
     }
@@ -239,7 +241,9 @@ pub(super) fn exponentiate(row: &mut [f32], scale: f32) -> f32 {
         .iter()
         .chain(rest)
         .fold(f32::NEG_INFINITY, |a, b| larger(a, *b));
-    row.iter_mut().for_each(|x| *x = exp((*x - most) * scale));
+    for x in row.iter_mut() {
+        *x = exp((*x - most) * scale);
+    }
     let mut sums = [0.0; LANES];
     let (whole, rest) = row.as_chunks::<LANES>();
     for chunk in whole {

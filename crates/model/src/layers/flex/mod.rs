@@ -263,7 +263,7 @@ fn exp(x: f32) -> f32 {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let whole = shifted - ROUND;
     let rest = whole.mul_add(-LOW, whole.mul_add(-HIGH, x));
-    let series = [
+    const SERIES: [f32; 6] = [
         1.987_569_1e-4,
         1.398_199_9e-3,
         8.333_452e-3,
@@ -271,9 +271,10 @@ fn exp(x: f32) -> f32 {
         1.666_666_5e-1,
         0.5,
     ];
-    let series = series
-        .iter()
-        .fold(0.0_f32, |sum, term| sum.mul_add(rest, *term));
+    let mut series = SERIES[0];
+    for term in 1..SERIES.len() {
+        series = series.mul_add(rest, SERIES[term]);
+    }
     let value = (series * rest).mul_add(rest, rest) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));
     match x < -87.0 {
