@@ -48,22 +48,6 @@ impl fmt::Display for MemoryUse {
     }
 }
 
-/// Lets the process keep what it frees for what it asks for next: the buffers of a step are as large as those of the step before. glibc
-/// gives large ones back to the system, from which they come again page by page.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code)]
-pub fn keep_freed() {
-    // SAFETY: two numbers of the allocator, which may be set at any time.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-    }
-}
-
-/// Does nothing here.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn keep_freed() {}
-
 fn gib(bytes: u64) -> f64 {
     bytes as f64 / (1_u64 << 30) as f64
 }

@@ -12,7 +12,6 @@ use openclip_data::loader::Batch;
 use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::layers::drop_path::branch_seed;
-use openclip_model::layers::flex;
 use openclip_model::loss::clip_loss;
 use openclip_model::{Clip, pixels};
 
@@ -26,7 +25,7 @@ use crate::finetune::{self, Lora};
 use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
 use crate::loss::Objective;
-use crate::memory::{MemoryUse, keep_freed};
+use crate::memory::MemoryUse;
 use crate::optim::{clip_factor, gradient_norm, scale_gradients};
 use crate::relay::{Losses, MicroBatch, Relay};
 
@@ -124,9 +123,6 @@ impl Adaptor<StepFigures> for StepFigures {
 impl Task {
     /// Wraps a model.
     pub fn new(clip: Clip, setup: Setup) -> Self {
-        if flex::is_on(&clip.logit_scale.val()) {
-            keep_freed();
-        }
         Self {
             clip,
             head: None,
