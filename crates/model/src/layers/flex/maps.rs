@@ -51,6 +51,10 @@ pub(crate) struct Inverted {
 
 /// What a branch is added to.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are a few of them in a model"
+)]
 pub(crate) enum Shortcut {
     /// The block's input.
     Same,

@@ -272,8 +272,8 @@ fn exp(x: f32) -> f32 {
         0.5,
     ];
     let mut series = SERIES[0];
-    for term in 1..SERIES.len() {
-        series = series.mul_add(rest, SERIES[term]);
+    for &term in &SERIES[1..] {
+        series = series.mul_add(rest, term);
     }
     let value = (series * rest).mul_add(rest, rest) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0_f32.to_bits()));

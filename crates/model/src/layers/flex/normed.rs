@@ -318,7 +318,7 @@ impl Columns {
         end: impl Fn(f32, f32) -> f32 + Sync,
     ) -> Option<Vec<f32>> {
         let columns = self.mean.len();
-        if x.len() != other.len() || x.len() % columns > 0 {
+        if x.len() != other.len() || !x.len().is_multiple_of(columns) {
             return None;
         }
         let size = part(columns);
