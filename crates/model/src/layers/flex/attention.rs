@@ -6,8 +6,8 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::attend::{Heads, Sequence, Tokens, at, attend, exponentiate};
 use super::product::{Matrix, Onto, Right, product};
+use super::tokens::{Heads, Sequence, Tokens, at, exponentiate};
 use super::{Values, tensor, vectorized};
 use crate::layers::derivative::differentiable;
 
@@ -16,6 +16,41 @@ const SCORES: usize = 1 << 16;
 
 /// Queries that a core takes at a time where a query sees the keys up to its own place.
 const CAUSAL_ROWS: usize = 32;
+
+/// What each query of each sequence sees, row after row of `heads`.
+pub(super) fn attend(
+    [query, key, value]: [Tokens<'_>; 3],
+    sequences: &[Sequence],
+    heads: Heads,
+    out: &mut [f32],
+) {
+    let mut whole = vec![0.0; out.len()];
+    let mut rest = whole.as_mut_slice();
+    let mut parts = Vec::with_capacity(sequences.len() * heads.count);
+    for sequence in sequences {
+        let (own, later) = rest.split_at_mut(sequence.queries.len() * heads.features());
+        rest = later;
+        let own = own.chunks_exact_mut(sequence.queries.len() * heads.width);
+        parts.extend(own.enumerate().map(|(head, out)| (sequence, head, out)));
+    }
+    parts
+        .into_par_iter()
+        .for_each_init(Scratch::default, |scratch, (sequence, head, out)| {
+            let width = heads.width;
+            let [key, value] = [key, value].map(|x| x.head(&sequence.keys, head, width));
+            for rows in blocks(sequence) {
+                let query = query.head(&at(&rows, &sequence.queries), head, width);
+                let seen = scratch.weigh(query, key, sequence, &rows, heads.scale());
+                let out = &mut out[rows.start * width..rows.end * width];
+                let scores = Matrix::rows(&scratch.scores, seen);
+                let value = Right::Plain(first(value, seen));
+                product(scores, value, 1.0, None, out, Onto::Nothing);
+                let rows = out.chunks_exact_mut(width).zip(&scratch.inverse);
+                rows.for_each(|(row, inverse)| row.iter_mut().for_each(|x| *x *= inverse));
+            }
+        });
+    interleave(&whole, sequences, heads, 1, out);
+}
 
 /// Gradients of query, key and value, side by side in rows of `out`, each sequence being its own keys.
 fn attend_backward(

@@ -8,26 +8,28 @@
 //! * `dense` – convolution over all channels, channels first
 //! * `packed` – the same with channels last, for inference; `winograd` its 3×3 kernels
 //! * `normed` – the same in training, with the norm behind it
+//! * `finish` – what is done to their output
 //! * `norm` – LayerNorm and BatchNorm
 //! * `pool` – means of squares of pixels
 //! * `activation` – GELU and its relatives
 //! * `product` – matrix products, and buffers that are written once
-//! * `panel` – products of a few rows
 //! * `linear` – linear layers
 //! * `quantised` – linear layers of 8 bits, for inference
-//! * `attention` – softmax attention
+//! * `affine` – their packed weights, and norms, for inference
+//! * `attention` – softmax attention, of `tokens`
 //! * `residual` – the halves of a block of both, in training
 //! * `stack` – residual blocks in evaluation mode
+//! * `maps` – blocks of convolutional towers in evaluation mode, strip by strip of `lines`
 //!
 //! `OPENCLIP_CPU_KERNELS=burn` in the environment leaves everything to Burn.
 
 pub(super) mod activation;
 pub(crate) mod affine;
-mod attend;
 pub(super) mod attention;
 pub mod contrast;
 pub(super) mod dense;
 pub(super) mod depthwise;
+mod finish;
 pub(super) mod linear;
 pub(crate) mod lines;
 pub(crate) mod maps;
@@ -36,7 +38,6 @@ mod maps_tests;
 pub(super) mod norm;
 pub(super) mod normed;
 pub(super) mod packed;
-mod panel;
 pub(super) mod pool;
 mod product;
 mod quantised;
@@ -44,6 +45,7 @@ pub(super) mod residual;
 pub(crate) mod stack;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
+mod tokens;
 #[cfg(all(test, feature = "flex"))]
 mod transformer_tests;
 mod winograd;

@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::activation::Finish;
+use super::finish::Finish;
 use super::linear::{add_rows, total};
 use super::packed::{Packed, Places};
 use super::product::{Matrix, Onto, Right, filled, produced, product};

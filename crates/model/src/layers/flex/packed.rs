@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::activation::{Curve, Finish};
+use super::activation::Curve;
+use super::finish::Finish;
 use super::product::{self, Matrix, biased, filled};
 use super::{Values, enabled, tensor, vectorized, winograd};
 

@@ -40,11 +40,6 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Numbers of a row, which lie side by side.
-    pub(super) fn row(&self, row: usize) -> &'a [f32] {
-        &self.values[row * self.strides[0]..][..self.shape[1]]
-    }
-
     pub(super) fn transposed(self) -> Self {
         let ([rows, columns], [down, right]) = (self.shape, self.strides);
         Self {

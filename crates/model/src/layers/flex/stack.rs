@@ -6,10 +6,11 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::affine::{Affine, Norm, sized};
-use super::attend::{Heads, Sequence, Tokens, attend};
+use super::attention::attend;
 use super::product::Onto;
 use super::quantised::Scratch;
 use super::tensor;
+use super::tokens::{Heads, Sequence, Tokens};
 use crate::layers::activation::Activation;
 
 /// Rows that go through all blocks together, on one core where there are enough of them for all; one sequence at least does.

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::activation::Finish;
+use super::finish::Finish;
 use super::product::{Matrix, Onto, Packed, Right, filled, product};
 use super::vectorized;
 
