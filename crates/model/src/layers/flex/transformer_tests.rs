@@ -188,7 +188,7 @@ fn halves_of_blocks_are_burns() {
             let rows = [width, width, between, width].map(|length| random(&mut rng, [length]));
             let [found, expected] = [true, false].map(|here| {
                 // In the last case some have no gradient.
-                let wanted = |which: usize| case < 2 || which % 2 == 0;
+                let wanted = |which: usize| case < 2 || which.is_multiple_of(2);
                 let x = x.clone().autodiff().set_require_grad(wanted(0));
                 let track = |which: usize, x: &Tensor<2>| {
                     x.clone().autodiff().set_require_grad(wanted(which))
