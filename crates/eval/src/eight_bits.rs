@@ -34,7 +34,12 @@ impl Change {
         }
     }
 
-    /// Compares a batch, if it is among the first: the features of its planes, and the scores `[batch, classes]` that they give.
+    /// Whether the next batch is among those that are compared.
+    pub fn is_open(&self) -> bool {
+        self.pictures < COMPARED
+    }
+
+    /// Compares a batch: the features of its planes, and the scores `[batch, classes]` that they give.
     ///
     /// # Errors
     /// When the device fails.
@@ -44,9 +49,6 @@ impl Change {
         features: &Tensor<2>,
         scores: &[f32],
     ) -> Result<(), EvalError> {
-        if self.pictures >= COMPARED {
-            return Ok(());
-        }
         let [count, _] = features.dims();
         let [_, classes] = self.classifier.dims();
         let exact = self.exact.images(planes, count);

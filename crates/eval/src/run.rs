@@ -82,6 +82,7 @@ pub(crate) fn scores(
     batch: &mut Batch,
 ) -> Result<Vec<f32>, EvalError> {
     let planes = std::mem::take(&mut batch.images);
+    let change = change.filter(|change| change.is_open());
     let again = change.is_some().then(|| planes.clone());
     let features = encoder.images(planes, batch.size);
     let scores = features.clone().matmul(classifier.clone());

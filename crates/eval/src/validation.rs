@@ -203,34 +203,32 @@ impl Validation {
     ) -> Result<Measured, EvalError> {
         let mut metrics = Vec::new();
         let mut is_finite = true;
-        let mut known: Option<(&Prompts, Tensor<2>)> = None;
+        let exact = encoder.exact();
+        let mut known: Option<(&Prompts, (Tensor<2>, Option<Tensor<2>>))> = None;
         for set in self.zero_shot.iter().filter(|_| due.zero_shot) {
             let prompts = &set.prompts;
+            let classifier = |encoder: &Encoder| {
+                if let Some(own) = own {
+                    return Ok(own.clone());
+                }
+                let classes = prompts.classes.len() as u64;
+                let progress = self.progress("zero-shot classifier", Some(classes), "classes");
+                let tokenizer = tokenizer.as_ref();
+                let found = run::zero_shot_classifier(encoder, tokenizer, prompts, &progress)?;
+                progress.finish();
+                Ok::<_, EvalError>(found)
+            };
             // ImageNet and its second version share the classes, whose prompts take longer than many pictures.
-            let known_one = known.take().filter(|(others, _)| *others == prompts);
-            let classifier = match (own, known_one) {
-                (Some(own), _) => own.clone(),
-                (None, Some((_, classifier))) => classifier,
-                (None, None) => {
-                    let classes = prompts.classes.len() as u64;
-                    let progress = self.progress("zero-shot classifier", Some(classes), "classes");
-                    let tokenizer = tokenizer.as_ref();
-                    let classifier =
-                        run::zero_shot_classifier(encoder, tokenizer, prompts, &progress)?;
-                    progress.finish();
-                    classifier
-                }
+            let known_ones = known.take().filter(|(others, _)| *others == prompts);
+            let (classifier, of_exact) = match known_ones {
+                Some((_, known)) => known,
+                None => (
+                    classifier(encoder)?,
+                    exact.as_ref().map(classifier).transpose()?,
+                ),
             };
-            let mut change = match encoder.exact() {
-                None => None,
-                Some(exact) if own.is_some() => Some(Change::new(classifier.clone(), exact)),
-                Some(exact) => {
-                    let hidden = Progress::hidden();
-                    let weights =
-                        run::zero_shot_classifier(&exact, tokenizer.as_ref(), prompts, &hidden)?;
-                    Some(Change::new(weights, exact))
-                }
-            };
+            let change = exact.clone().zip(of_exact.clone());
+            let mut change = change.map(|(exact, weights)| Change::new(weights, exact));
             let images = openclip_data::source::table::Table::len(set.folder.as_ref()) as u64;
             let progress = self.progress("zero-shot", Some(images), "images");
             let source = Arc::clone(&set.folder) as Arc<dyn Source>;
@@ -243,7 +241,7 @@ impl Validation {
                 change.tell(&set.name);
             }
             tell_passed_over(&set.name, &batches.stats());
-            known = Some((prompts, classifier));
+            known = Some((prompts, (classifier, of_exact)));
             if accuracy.not_finite() > 0 {
                 is_finite = false;
                 log::warn!(

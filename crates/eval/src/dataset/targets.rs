@@ -5,6 +5,7 @@ use std::sync::Arc;
 use openclip_data::source::Source;
 
 use super::names::Names;
+use crate::error::EvalError;
 
 /// Pictures and what is to be found in them.
 pub struct Dataset {
@@ -63,6 +64,34 @@ pub enum Labels {
         /// How many classes there are.
         classes: usize,
     },
+}
+
+impl Labels {
+    /// Whether every label is that of one of `classes`; `name` is the set's.
+    ///
+    /// # Errors
+    /// Names the first that is not.
+    pub(crate) fn check(&self, name: &str, classes: usize) -> Result<(), EvalError> {
+        let problem = match self {
+            Self::One(labels) => {
+                let mut labels = labels.iter().enumerate();
+                let beyond = labels.find(|(_, label)| **label >= classes);
+                beyond.map(|(number, label)| {
+                    format!(
+                        "picture {} has the label {label}, and there are {classes} class names, of labels 0 to {}",
+                        number + 1,
+                        classes - 1
+                    )
+                })
+            }
+            Self::Many { classes: found, .. } => (*found != classes)
+                .then(|| format!("labels of {found} classes, and there are {classes} class names")),
+        };
+        match problem {
+            Some(problem) => Err(EvalError::list(name.as_ref(), problem)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A few pictures and captions: the first of one belongs to the first of the other, the second to the second.

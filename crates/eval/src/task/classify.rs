@@ -9,7 +9,7 @@ use crate::dataset::{Dataset, Labels};
 use crate::eight_bits::Change;
 use crate::error::EvalError;
 use crate::retrieval::rank_of;
-use crate::run::scores as scores_of;
+use crate::run;
 use crate::zero_shot::highest;
 
 /// Classes from which on top-5 accuracy says something.
@@ -25,16 +25,14 @@ impl Evaluator {
         extra: Option<(&Extra, &[Vec<f64>])>,
     ) -> Result<Report, EvalError> {
         let [_, classes] = weights.dims();
-        check(name, labels, classes)?;
         let (mut scores, mut numbers) = (Vec::new(), Vec::with_capacity(set.len));
         let mut outcomes = Outcomes {
             classes,
             ..Outcomes::default()
         };
         let mut not_finite = 0;
-        self.each_batch(name, set, |batch| {
-            let mut batch = batch;
-            let logits = scores_of(&self.encoder, &weights, change.as_mut(), &mut batch)?;
+        self.each_batch(name, set, |mut batch| {
+            let logits = run::scores(&self.encoder, &weights, change.as_mut(), &mut batch)?;
             for (row, &number) in logits.chunks_exact(classes).zip(&batch.labels) {
                 not_finite += usize::from(!row.iter().all(|score| score.is_finite()));
                 if let Labels::One(labels) = labels {
@@ -86,30 +84,5 @@ impl Evaluator {
             });
         }
         Ok(report)
-    }
-}
-
-/// Whether every label is that of a class.
-fn check(name: &str, labels: &Labels, classes: usize) -> Result<(), EvalError> {
-    let problem = match labels {
-        Labels::One(labels) => {
-            let beyond = labels
-                .iter()
-                .enumerate()
-                .find(|(_, label)| **label >= classes);
-            beyond.map(|(number, label)| {
-                format!(
-                    "picture {} has the label {label}, and there are {classes} class names, of labels 0 to {}",
-                    number + 1,
-                    classes - 1
-                )
-            })
-        }
-        Labels::Many { classes: found, .. } => (*found != classes)
-            .then(|| format!("labels of {found} classes, and there are {classes} class names")),
-    };
-    match problem {
-        Some(problem) => Err(EvalError::list(name.as_ref(), problem)),
-        None => Ok(()),
     }
 }

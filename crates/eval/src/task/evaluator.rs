@@ -80,6 +80,8 @@ impl Default for TaskOptions {
 /// A model, and what it was asked already.
 pub struct Evaluator {
     pub(super) encoder: Encoder,
+    /// The same in f32, of a model in 8 bits.
+    exact: Option<Encoder>,
     pub(super) tokenizer: Arc<dyn Tokenizer>,
     pub(super) loading: Loading,
     /// The classifier of a fine-tuned model.
@@ -92,6 +94,7 @@ impl Evaluator {
     /// Of a model and the tokenizer that it was trained with.
     pub fn new(encoder: Encoder, tokenizer: Arc<dyn Tokenizer>, loading: Loading) -> Self {
         Self {
+            exact: encoder.exact(),
             encoder,
             tokenizer,
             loading,
@@ -127,13 +130,21 @@ impl Evaluator {
                 },
             ) => {
                 let known = options.names.as_deref().unwrap_or(name);
-                let weights = |encoder: &Encoder| match task {
-                    Task::Finetuned => self.finetuned(name, names),
-                    _ => self.classifier(encoder, name, &names.or_built_in(known)?),
+                let (prompts, own) = match task {
+                    Task::Finetuned => {
+                        let head = self.finetuned(name, names)?;
+                        (head.prompts.clone(), Some(&head.weight))
+                    }
+                    _ => (prompts(name, names.or_built_in(known)?)?, None),
+                };
+                labels.check(name, prompts.classes.len())?;
+                let weights = |encoder: &Encoder| match own {
+                    Some(own) => Ok(own.clone()),
+                    None => self.classifier(encoder, name, &prompts),
                 };
                 let classifier = weights(&self.encoder)?;
-                let change = match self.encoder.exact() {
-                    Some(exact) => Some(Change::new(weights(&exact)?, exact)),
+                let change = match &self.exact {
+                    Some(exact) => Some(Change::new(weights(exact)?, exact.clone())),
                     None => None,
                 };
                 let extra = options.extra.as_ref().map(|extra| (extra, &beside[..]));
@@ -160,8 +171,8 @@ impl Evaluator {
         }
     }
 
-    /// Weights of the classes, `[embed_dim, classes]`, by fine-tuning.
-    fn finetuned(&self, name: &str, names: &Names) -> Result<Tensor<2>, EvalError> {
+    /// The classifier by fine-tuning, of the classes that the set has, where it names them.
+    fn finetuned(&self, name: &str, names: &Names) -> Result<&Head, EvalError> {
         let Some(head) = &self.head else {
             let problem = format!(
                 "the model has no {HEAD} beside its weights, which `openclip finetune` writes and {} needs",
@@ -172,7 +183,7 @@ impl Evaluator {
         if let Some(classes) = &names.classes {
             head.check(classes, name.as_ref())?;
         }
-        Ok(head.weight.clone())
+        Ok(head)
     }
 
     /// Weights of the classes, `[embed_dim, classes]`, by their names; those of the same prompts are made once.
@@ -180,40 +191,22 @@ impl Evaluator {
         &self,
         encoder: &Encoder,
         name: &str,
-        names: &Names,
+        prompts: &Prompts,
     ) -> Result<Tensor<2>, EvalError> {
-        let Some(classes) = names.classes.clone() else {
-            let problem = "needs classnames.txt beside its pictures, one name a line";
-            return Err(EvalError::list(name.as_ref(), problem));
-        };
-        let templates = match &names.templates {
-            Some(templates) => templates.clone(),
-            None => {
-                log::info!(
-                    "{name}: no zeroshot_classification_templates.txt; ImageNet's 80 templates are taken"
-                );
-                Prompts::imagenet()?.templates
-            }
-        };
-        let prompts = Prompts {
-            classes,
-            templates,
-            simple_templates: Vec::new(),
-        };
         let (count, eight_bits) = (prompts.classes.len(), encoder.is_in_8_bits());
         let known = self.classifiers.borrow();
-        let is_known = |(bits, known, _): &&_| *bits == eight_bits && *known == prompts;
+        let is_known = |(bits, known, _): &&_| *bits == eight_bits && known == prompts;
         if let Some((.., weights)) = known.iter().find(is_known) {
             return Ok(weights.clone());
         }
         drop(known);
         let progress = self.progress(&format!("{name}: classes"), count as u64, "classes");
         let tokenizer = self.tokenizer.as_ref();
-        let weights = zero_shot_classifier(encoder, tokenizer, &prompts, &progress)?;
+        let weights = zero_shot_classifier(encoder, tokenizer, prompts, &progress)?;
         progress.finish();
         self.classifiers
             .borrow_mut()
-            .push((eight_bits, prompts, weights.clone()));
+            .push((eight_bits, prompts.clone(), weights.clone()));
         Ok(weights)
     }
 
@@ -235,4 +228,26 @@ impl Evaluator {
             false => Ok(Tensor::cat(rows, 0)),
         }
     }
+}
+
+/// What the classes of the set `name` are asked by.
+fn prompts(name: &str, names: Names) -> Result<Prompts, EvalError> {
+    let Some(classes) = names.classes else {
+        let problem = "needs classnames.txt beside its pictures, one name a line";
+        return Err(EvalError::list(name.as_ref(), problem));
+    };
+    let templates = match names.templates {
+        Some(templates) => templates,
+        None => {
+            log::info!(
+                "{name}: no zeroshot_classification_templates.txt; ImageNet's 80 templates are taken"
+            );
+            Prompts::imagenet()?.templates
+        }
+    };
+    Ok(Prompts {
+        classes,
+        templates,
+        simple_templates: Vec::new(),
+    })
 }
