@@ -75,21 +75,32 @@ impl Scaling {
             resized,
             window,
         } = *self;
+        let axis = |source, part, resized, window| Axis {
+            source,
+            part,
+            resized,
+            window,
+            filter,
+        };
+        let Rect {
+            left,
+            top,
+            width,
+            height,
+        } = window;
         [
-            Axis {
-                source: region.width,
-                part: (part.left, part.width),
-                resized: resized.0,
-                window: (window.left, window.width),
-                filter,
-            },
-            Axis {
-                source: region.height,
-                part: (part.top, part.height),
-                resized: resized.1,
-                window: (window.top, window.height),
-                filter,
-            },
+            axis(
+                region.width,
+                (part.left, part.width),
+                resized.0,
+                (left, width),
+            ),
+            axis(
+                region.height,
+                (part.top, part.height),
+                resized.1,
+                (top, height),
+            ),
         ]
     }
 }
