@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::attention::KeyValues;
-use super::flex::affine::{Affine, Bits, Norm};
+use super::flex::affine::{Affine, Bits};
+use super::flex::residual;
 use super::flex::stack::{self, Block, Stack};
-use super::flex::{self, residual};
 use super::switch_back::switch_back;
 use super::{Activation, Attention, LayerNorm, LayerScale, Linear, Recompute};
 
@@ -113,14 +113,11 @@ impl ResidualBlock {
 
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let attention = |x: &Tensor<3>| {
-            if self.ls_1.is_some() || !flex::takes(x) {
-                return None;
-            }
-            let layers = [self.attn.packed(), self.attn.out_proj.in_f32()];
-            residual::attention(x, &self.ln_1, layers, self.attn.heads(), causal)
+        let attention = || {
+            let layers = || [self.attn.packed(), self.attn.out_proj.in_f32()];
+            residual::attention(&x, &self.ln_1, layers, self.attn.heads(), causal)
         };
-        match attention(&x) {
+        match self.ls_1.is_none().then(attention).flatten() {
             Some(x) => self.second(x),
             None => self.residual(x, |x| self.attn.forward(x, causal)),
         }
@@ -161,11 +158,11 @@ impl ResidualBlock {
         let affine = |columns| Affine::new(&weight, Some(&bias), columns, None, bits);
         let scale = |scale: &Option<LayerScale>| scale.as_ref().map(|scale| scale.gamma.val());
         Some(Block {
-            norm_1: Norm::of(&self.ln_1)?,
+            norm_1: self.ln_1.folded()?,
             query: affine(0..width)?,
             seen: affine(width..packed)?,
             out: Affine::of(&attn.out_proj, scale(&self.ls_1).as_ref(), bits)?,
-            norm_2: Norm::of(&self.ln_2)?,
+            norm_2: self.ln_2.folded()?,
             mlp: stack::Mlp {
                 norm: None,
                 fc: Affine::of(&self.mlp.c_fc, None, bits)?,
@@ -179,7 +176,7 @@ impl ResidualBlock {
 
     fn residual(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
         let attended = attend(self.ln_1.forward(x.clone()));
-        self.second(x + scaled(&self.ls_1, attended))
+        self.second(x + LayerScale::of(&self.ls_1, attended))
     }
 
     /// The half behind the attention.
@@ -190,22 +187,15 @@ impl ResidualBlock {
             activation,
             int8,
         } = &self.mlp;
-        if self.ls_2.is_none() && !int8 && flex::takes(&x) {
-            let layers = [c_fc.in_f32(), c_proj.in_f32()];
-            if let Some(x) = residual::mlp(&x, &self.ln_2, layers, activation.curve()) {
-                return x;
-            }
-        }
-        let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
-        x + scaled(&self.ls_2, hidden)
-    }
-}
-
-/// A branch behind its LayerScale.
-pub(super) fn scaled(scale: &Option<LayerScale>, branch: Tensor<3>) -> Tensor<3> {
-    match scale {
-        Some(scale) => scale.forward(branch),
-        None => branch,
+        let mlp = || {
+            let layers = || [c_fc.in_f32(), c_proj.in_f32()];
+            residual::mlp(&x, &self.ln_2, layers, activation.curve())
+        };
+        let is_plain = self.ls_2.is_none() && !int8;
+        is_plain.then(mlp).flatten().unwrap_or_else(|| {
+            let hidden = self.mlp.forward(self.ln_2.forward(x.clone()));
+            x.clone() + LayerScale::of(&self.ls_2, hidden)
+        })
     }
 }
 

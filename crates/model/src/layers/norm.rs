@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, module};
 
-use super::flex::norm::layer_norm;
+use super::flex::norm::{Norm, layer_norm};
 use super::parameter;
 
 /// LayerNorm over the last axis, computed in f32 whatever the dtype of its input.
@@ -31,6 +31,11 @@ impl LayerNorm {
     /// Added to the variance.
     pub(super) fn eps(&self) -> f64 {
         self.eps
+    }
+
+    /// The norm in evaluation mode, in f32 on the CPU.
+    pub(crate) fn folded(&self) -> Option<Norm> {
+        Norm::of(&self.weight.val(), &self.bias.val(), self.eps)
     }
 
     /// `[…, width]` → `[…, width]` in the dtype of `x`.
@@ -90,6 +95,14 @@ impl LayerScale {
     pub fn new(width: usize, device: &Device) -> Self {
         Self {
             gamma: parameter([width], device),
+        }
+    }
+
+    /// `branch` `[batch, tokens, width]` times the factors, where there are any.
+    pub(super) fn of(scale: &Option<Self>, branch: Tensor<3>) -> Tensor<3> {
+        match scale {
+            Some(scale) => scale.forward(branch),
+            None => branch,
         }
     }
 

@@ -5,11 +5,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::attention::{attend_once, packed_attention};
-use super::block::scaled;
 use super::drop_path::DropPath;
-use super::flex::affine::{Affine, Bits, Norm};
+use super::flex::affine::{Affine, Bits};
+use super::flex::residual;
 use super::flex::stack::{Block, Mlp};
-use super::flex::{self, residual};
 use super::{Activation, LayerNorm, LayerScale, Linear, parameter};
 
 /// Widths and switches of a [`TimmBlock`] or a [`LatentPool`].
@@ -65,7 +64,7 @@ impl QkvAttention {
     pub(crate) fn folded(
         &self,
         [before, behind]: [&LayerNorm; 2],
-        scale: Option<&LayerScale>,
+        scale: Option<Tensor<1>>,
         mlp: Mlp,
         bits: Bits,
     ) -> Option<Block> {
@@ -73,13 +72,12 @@ impl QkvAttention {
         let bias = self.qkv.bias.as_ref().map(Param::val);
         let [width, packed] = weight.dims();
         let affine = |columns| Affine::new(&weight, bias.as_ref(), columns, None, bits);
-        let scale = scale.map(|scale| scale.gamma.val());
         Some(Block {
-            norm_1: Norm::of(before)?,
+            norm_1: before.folded()?,
             query: affine(0..width)?,
             seen: affine(width..packed)?,
             out: Affine::of(&self.proj, scale.as_ref(), bits)?,
-            norm_2: Norm::of(behind)?,
+            norm_2: behind.folded()?,
             mlp,
             heads: self.heads,
         })
@@ -178,39 +176,38 @@ impl TimmBlock {
 
     /// The block in evaluation mode, in f32 on the CPU.
     pub(crate) fn folded(&self, bits: Bits) -> Option<Block> {
-        let mlp = self
-            .mlp
-            .folded(self.ls2.as_ref().map(|scale| scale.gamma.val()), bits)?;
-        let [before, behind] = [&self.norm1, &self.norm2];
-        self.attn
-            .folded([before, behind], self.ls1.as_ref(), mlp, bits)
+        let scales = [&self.ls1, &self.ls2].map(|scale| Some(scale.as_ref()?.gamma.val()));
+        let [scale, of_mlp] = scales;
+        let norms = [&self.norm1, &self.norm2];
+        let mlp = self.mlp.folded(of_mlp, bits)?;
+        self.attn.folded(norms, scale, mlp, bits)
     }
 
     /// `[batch, tokens, width]` → the same shape; `training` seeds stochastic depth.
     pub fn forward(&self, x: Tensor<3>, training: Option<u64>) -> Tensor<3> {
         let alone = |scale: &Option<LayerScale>, drop: &DropPath| {
-            scale.is_none() && drop.keeps_all(training) && flex::takes(&x)
+            scale.is_none() && drop.keeps_all(training)
         };
         let [first, second] = [(&self.ls1, 0), (&self.ls2, 1)]
             .map(|(scale, branch)| alone(scale, &self.drop[branch]));
         let attention = || {
-            let layers = [self.attn.qkv.in_f32(), self.attn.proj.in_f32()];
+            let layers = || [self.attn.qkv.in_f32(), self.attn.proj.in_f32()];
             residual::attention(&x, &self.norm1, layers, self.attn.heads, false)
         };
         let x = match first.then(attention).flatten() {
             Some(x) => x,
             None => {
                 let attended = self.attn.forward(self.norm1.forward(x.clone()));
-                x + self.drop[0].forward(scaled(&self.ls1, attended), training)
+                x + self.drop[0].forward(LayerScale::of(&self.ls1, attended), training)
             }
         };
         let mlp = || {
-            let layers = [self.mlp.fc1.in_f32(), self.mlp.fc2.in_f32()];
+            let layers = || [self.mlp.fc1.in_f32(), self.mlp.fc2.in_f32()];
             residual::mlp(&x, &self.norm2, layers, self.mlp.activation.curve())
         };
         second.then(mlp).flatten().unwrap_or_else(|| {
             let hidden = self.mlp.forward(self.norm2.forward(x.clone()));
-            x.clone() + self.drop[1].forward(scaled(&self.ls2, hidden), training)
+            x.clone() + self.drop[1].forward(LayerScale::of(&self.ls2, hidden), training)
         })
     }
 }

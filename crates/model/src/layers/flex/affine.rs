@@ -8,11 +8,9 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 
 use super::Values;
-use super::norm::normalise;
 use super::product::{Matrix, Onto, Packed, Right, product};
 use super::quantised::{Quantised, Scratch};
 use crate::layers::linear::Linear;
-use crate::layers::norm::LayerNorm;
 
 /// What weights are multiplied as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,30 +20,6 @@ pub enum Bits {
     All,
     /// Whole numbers of 8 bits, beside activations of 8 bits.
     Eight,
-}
-
-/// LayerNorm.
-#[derive(Debug)]
-pub(crate) struct Norm {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
-    eps: f32,
-}
-
-impl Norm {
-    /// `None` where a parameter cannot be read.
-    pub(crate) fn of(norm: &LayerNorm) -> Option<Self> {
-        let read = |x: &Param<Tensor<1>>| Some(Values::of(&x.val())?.get().to_vec());
-        Some(Self {
-            scale: read(&norm.weight)?,
-            shift: read(&norm.bias)?,
-            eps: norm.eps() as f32,
-        })
-    }
-
-    pub(super) fn forward(&self, x: &[f32], out: &mut [f32]) {
-        normalise(x, &self.scale, &self.shift, self.eps, out);
-    }
 }
 
 /// A linear layer.

@@ -7,8 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::product::{Matrix, Onto, Right, product};
-use super::tokens::{Heads, Sequence, Tokens, at, exponentiate};
-use super::{Values, tensor, vectorized};
+use super::{Values, exp, tensor, vectorized};
 use crate::layers::derivative::differentiable;
 
 /// Scores that a core has at a time.
@@ -17,18 +16,76 @@ const SCORES: usize = 1 << 16;
 /// Queries that a core takes at a time where a query sees the keys up to its own place.
 const CAUSAL_ROWS: usize = 32;
 
-/// What each query of each sequence sees, row after row of `heads`.
+/// Rows of features that may lie in wider rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tokens<'a> {
+    /// From the first feature of the first row.
+    pub values: &'a [f32],
+    /// From a row to the next.
+    pub stride: usize,
+}
+
+impl<'a> Tokens<'a> {
+    /// Part 0, 1 or 2 of rows of three parts of `width`.
+    fn part(packed: &'a [f32], part: usize, width: usize) -> Self {
+        Self {
+            values: packed.get(part * width..).unwrap_or_default(),
+            stride: 3 * width,
+        }
+    }
+
+    fn head(self, rows: &Range<usize>, head: usize, width: usize) -> Matrix<'a> {
+        let from = rows.start * self.stride + head * width;
+        let values = self.values.get(from..).unwrap_or_default();
+        Matrix::strided(values, [rows.len(), width], self.stride)
+    }
+
+    fn parts(packed: &'a [f32], width: usize) -> [Self; 3] {
+        [0, 1, 2].map(|part| Self::part(packed, part, width))
+    }
+}
+
+/// Tokens that see each other.
+#[derive(Debug, Clone)]
+pub(super) struct Sequence {
+    /// Rows of the queries.
+    pub queries: Range<usize>,
+    /// Rows of keys and values.
+    pub keys: Range<usize>,
+    /// The first query's place among the keys, if a query sees no later place than its own.
+    pub causal: Option<usize>,
+}
+
+/// Heads of one width, side by side in every row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heads {
+    pub count: usize,
+    pub width: usize,
+}
+
+impl Heads {
+    fn features(self) -> usize {
+        self.count * self.width
+    }
+
+    fn scale(self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+}
+
+/// What each query of each sequence sees, row after row of `heads`. `scratch` is as long as `out`.
 pub(super) fn attend(
     [query, key, value]: [Tokens<'_>; 3],
     sequences: &[Sequence],
     heads: Heads,
+    scratch: &mut [f32],
     out: &mut [f32],
 ) {
-    let mut whole = vec![0.0; out.len()];
-    let mut rest = whole.as_mut_slice();
+    let features = heads.features();
+    let mut rest = &mut *scratch;
     let mut parts = Vec::with_capacity(sequences.len() * heads.count);
     for sequence in sequences {
-        let (own, later) = rest.split_at_mut(sequence.queries.len() * heads.features());
+        let (own, later) = rest.split_at_mut(sequence.queries.len() * features);
         rest = later;
         let own = own.chunks_exact_mut(sequence.queries.len() * heads.width);
         parts.extend(own.enumerate().map(|(head, out)| (sequence, head, out)));
@@ -41,15 +98,15 @@ pub(super) fn attend(
             for rows in blocks(sequence) {
                 let query = query.head(&at(&rows, &sequence.queries), head, width);
                 let seen = scratch.weigh(query, key, sequence, &rows, heads.scale());
-                let out = &mut out[rows.start * width..rows.end * width];
+                let out = &mut out[rows.start * heads.width..rows.end * heads.width];
                 let scores = Matrix::rows(&scratch.scores, seen);
                 let value = Right::Plain(first(value, seen));
                 product(scores, value, 1.0, None, out, Onto::Nothing);
-                let rows = out.chunks_exact_mut(width).zip(&scratch.inverse);
+                let rows = out.chunks_exact_mut(heads.width).zip(&scratch.inverse);
                 rows.for_each(|(row, inverse)| row.iter_mut().for_each(|x| *x *= inverse));
             }
         });
-    interleave(&whole, sequences, heads, 1, out);
+    interleave(scratch, sequences, heads, 1, out);
 }
 
 /// Gradients of query, key and value, side by side in rows of `out`, each sequence being its own keys.
@@ -162,7 +219,7 @@ impl Scratch {
                 for (i, (row, inverse)) in rows.enumerate() {
                     let visible = visible.map_or(seen, |visible| (visible + i).min(seen));
                     let (row, hidden) = row.split_at_mut(visible);
-                    *inverse = 1.0 / exponentiate(row, 1.0);
+                    *inverse = 1.0 / exponentiate(row);
                     hidden.fill(0.0);
                 }
             },
@@ -188,6 +245,35 @@ impl Scratch {
     }
 }
 
+/// `exp(x − max x)` of a row in its place; gives the sum. One that is not a number, or infinite, makes the whole row so.
+#[inline(always)]
+fn exponentiate(row: &mut [f32]) -> f32 {
+    const LANES: usize = 16;
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut most = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for chunk in whole {
+        for (most, x) in most.iter_mut().zip(chunk) {
+            *most = larger(*most, *x);
+        }
+    }
+    let most = most
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |a, b| larger(a, *b));
+    for x in row.iter_mut() {
+        *x = exp(*x - most);
+    }
+    let mut sums = [0.0; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for chunk in whole {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    sums.iter().chain(rest).sum()
+}
+
 /// Queries that are taken together.
 fn blocks(sequence: &Sequence) -> impl Iterator<Item = Range<usize>> {
     let count = sequence.queries.len();
@@ -201,6 +287,10 @@ fn blocks(sequence: &Sequence) -> impl Iterator<Item = Range<usize>> {
     (0..count)
         .step_by(size)
         .map(move |from| from..(from + size).min(count))
+}
+
+fn at(rows: &Range<usize>, within: &Range<usize>) -> Range<usize> {
+    within.start + rows.start..within.start + rows.end
 }
 
 fn first(matrix: Matrix<'_>, rows: usize) -> Matrix<'_> {
@@ -295,8 +385,9 @@ impl SelfAttention {
 
     pub(super) fn forward(&self, packed: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; packed.len() / 3];
+        let mut scratch = vec![0.0; out.len()];
         let tokens = Tokens::parts(packed, self.heads.features());
-        attend(tokens, &self.sequences, self.heads, &mut out);
+        attend(tokens, &self.sequences, self.heads, &mut scratch, &mut out);
         out
     }
 

@@ -35,6 +35,14 @@ impl Channels {
             Self::Last => picture.permute([0, 2, 3, 1]),
         }
     }
+
+    /// What lies in this layout, with channels first.
+    pub fn first(self, picture: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::First => picture,
+            Self::Last => picture.permute([0, 3, 1, 2]),
+        }
+    }
 }
 
 type Lanes = super::Lanes<LANES>;

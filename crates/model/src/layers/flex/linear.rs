@@ -20,7 +20,7 @@ pub(in crate::layers) fn linear<const D: usize>(
     bias: Option<&Tensor<1>>,
 ) -> Option<Tensor<D>> {
     let (shape, device) = (x.dims(), x.device());
-    let affine = Affine::of(weight, bias)?;
+    let affine = Parameters::of(weight, bias)?;
     if shape.contains(&0) {
         return None;
     }
@@ -53,7 +53,7 @@ pub(super) fn values(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Vec<Value>
 
 /// A layer's parameters where they lie.
 #[derive(Debug)]
-pub(super) struct Affine {
+pub(super) struct Parameters {
     weight: Values,
     bias: Option<Values>,
     input: usize,
@@ -62,7 +62,7 @@ pub(super) struct Affine {
     wanted: [bool; 2],
 }
 
-impl Affine {
+impl Parameters {
     /// `None` for what is not f32 on `flex`, and for weights without numbers.
     pub(super) fn of(weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Self> {
         let [input, output] = weight.dims();

@@ -1,5 +1,6 @@
 //! Residual blocks of convolutional networks in evaluation mode, channels last: a strip of lines goes through all layers of a block while
 //! it is in the cache of one core.
+#![allow(clippy::large_enum_variant, reason = "a model has a few blocks")]
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::affine::{Affine, Norm, sized};
+use super::affine::{Affine, sized};
 use super::lines::{Depthwise, Lines};
+use super::norm::Norm;
 use super::product::Onto;
 use super::quantised::Scratch;
 use super::stack::Mlp;
-use super::{take, tensor, vectorized};
+use super::{part_of, take, tensor, vectorized};
 use crate::layers::activation::Activation;
 
 /// Pixels that one core computes at a time.
@@ -51,10 +53,6 @@ pub(crate) struct Inverted {
 
 /// What a branch is added to.
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there are a few of them in a model"
-)]
 pub(crate) enum Shortcut {
     /// The block's input.
     Same,
@@ -96,13 +94,7 @@ fn strips(
     out: &mut [f32],
     work: impl Fn(&mut Buffers, Range<usize>, &mut [f32]) + Sync,
 ) {
-    let threads = rayon::current_num_threads();
-    // As many parts as keep every core busy; what is too little for that is left to the products.
-    let parts = (lines / at_once.max(1)).div_ceil(threads) * threads;
-    let (strip, line) = (
-        lines.div_ceil(parts.max(1)).max(1),
-        out.len() / lines.max(1),
-    );
+    let (strip, line) = (part_of(lines, at_once), out.len() / lines.max(1));
     let parts = out.par_chunks_mut((strip * line).max(1)).enumerate();
     parts.for_each(|(index, out)| {
         let mut buffers = BUFFERS.take();
@@ -219,7 +211,7 @@ impl Next {
                     own.copy_from_slice(size.of(x, picture, &lines));
                 }
                 let normal = sized(&mut buffers.normal, out.len());
-                self.norm.forward(narrow, normal);
+                self.norm.write(narrow, normal);
                 let Mlp { fc, proj, .. } = &self.mlp;
                 let pixels = out.len() / size.channels;
                 let hidden = sized(&mut buffers.wide, pixels * fc.outputs());
@@ -253,7 +245,7 @@ impl Inverted {
                     let to = (top + count - reach).min(size.height);
                     let read = size.of(x, picture, &(from..to));
                     let normal = sized(&mut buffers.normal, read.len());
-                    self.norm.forward(read, normal);
+                    self.norm.write(read, normal);
                     let hidden = sized(&mut buffers.wide, inner.lines(to - from));
                     let scratch = &mut buffers.scratch;
                     self.fc.forward(normal, hidden, Onto::Nothing, scratch);

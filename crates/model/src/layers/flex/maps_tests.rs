@@ -1,33 +1,18 @@
 //! Blocks of convolutional networks beside the layers that they stand for, with Burn's own convolutions.
 #![allow(clippy::unwrap_used)]
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, Param};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions};
-use burn::tensor::{Device, Tensor, TensorData, module};
+use burn::tensor::{Device, Tensor, module};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 
-use super::affine::{Affine, Norm};
+use super::affine::Affine;
 use super::lines::Depthwise;
 use super::maps::{Block, Inverted, Maps, Next, Shortcut};
+use super::tests::{numbers, random};
+use super::transformer_tests::{Fill, close};
 use crate::layers::{Activation, Bits, Conv2d, LayerNorm, TimmMlp};
-
-struct Fill(StdRng);
-
-impl Fill {
-    fn random<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
-        let count = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|_| self.0.random_range(-1.0..1.0)).collect();
-        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
-    }
-}
-
-impl ModuleMapper for Fill {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = self.random(param.val().dims()) * 0.5;
-        param.map(|_| value)
-    }
-}
 
 /// A convolution without a kernel of the house.
 fn convolved(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
@@ -48,15 +33,9 @@ fn pointwise(conv: &Conv2d) -> Affine {
     Affine::pointwise(conv.weight.val(), &bias, Bits::All).unwrap()
 }
 
-fn close(case: &str, found: Tensor<4>, expected: Tensor<4>) {
+fn same(case: &str, found: Tensor<4>, expected: Tensor<4>) {
     assert_eq!(found.dims(), expected.dims(), "{case}");
-    let read = |x: Tensor<4>| x.try_into_vec_as::<f32>().unwrap();
-    let (found, expected) = (read(found), read(expected));
-    let largest = expected.iter().fold(1.0_f32, |most, x| most.max(x.abs()));
-    for (found, expected) in found.iter().zip(expected) {
-        let apart = (found - expected).abs();
-        assert!(apart <= 2e-5 * largest, "{case}: {found} for {expected}");
-    }
+    close(case, &numbers(found), &numbers(expected));
 }
 
 #[test]
@@ -71,22 +50,22 @@ fn blocks_are_the_layers_that_they_stand_for() {
         (3, 1, 2, 16),
     ] {
         let case = format!("{batch}×{height}×{width}×{channels}");
-        let x = fill.random([batch, height, width, channels]);
+        let x = random(&mut fill.0, [batch, height, width, channels]);
 
         let conv = Conv2d::depthwise(channels, channels, 7, 1, &device).biased(&device);
         let conv = conv.map(&mut fill);
         let norm = LayerNorm::new(channels, 1e-6, &device).map(&mut fill);
         let widths = [channels, 4 * channels, channels];
         let mlp = TimmMlp::new(widths, true, Activation::Gelu, &device).map(&mut fill);
-        let scale = fill.random([channels]);
+        let scale = random(&mut fill.0, [channels]);
         let branch = mlp.forward(norm.forward(convolved(&conv, x.clone())));
         let expected = x.clone() + branch * scale.clone().unsqueeze();
         let next = Block::Next(Next {
             depthwise: depthwise(&conv),
-            norm: Norm::of(&norm).unwrap(),
+            norm: norm.folded().unwrap(),
             mlp: mlp.folded(Some(scale), Bits::All).unwrap(),
         });
-        close(&case, Maps::new(vec![next]).forward(x.clone()), expected);
+        same(&case, Maps::new(vec![next]).forward(x.clone()), expected);
 
         for (output, halve) in [(channels, false), (channels, true), (2 * channels, true)] {
             let hidden = 4 * output;
@@ -117,7 +96,7 @@ fn blocks_are_the_layers_that_they_stand_for() {
                 ),
             };
             let block = Block::Inverted(Inverted {
-                norm: Norm::of(&norm).unwrap(),
+                norm: norm.folded().unwrap(),
                 fc: pointwise(&first),
                 activation,
                 depthwise: depthwise(&inner),
@@ -128,7 +107,7 @@ fn blocks_are_the_layers_that_they_stand_for() {
             let blocks = Maps::new(vec![block]);
             // The second time, the weights are packed.
             for _ in 0..2 {
-                close(
+                same(
                     &case,
                     blocks.forward(x.clone()),
                     branch.clone() + kept.clone(),

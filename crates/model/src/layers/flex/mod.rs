@@ -15,8 +15,8 @@
 //! * `product` – matrix products, and buffers that are written once
 //! * `linear` – linear layers
 //! * `quantised` – linear layers of 8 bits, for inference
-//! * `affine` – their packed weights, and norms, for inference
-//! * `attention` – softmax attention, of `tokens`
+//! * `affine` – the same with weights that are packed, for inference
+//! * `attention` – softmax attention
 //! * `residual` – the halves of a block of both, in training
 //! * `stack` – residual blocks in evaluation mode
 //! * `maps` – blocks of convolutional towers in evaluation mode, strip by strip of `lines`
@@ -45,7 +45,6 @@ pub(super) mod residual;
 pub(crate) mod stack;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
-mod tokens;
 #[cfg(all(test, feature = "flex"))]
 mod transformer_tests;
 mod winograd;
@@ -303,6 +302,14 @@ pub fn vectorized<R>(work: impl FnOnce() -> R) -> R {
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,fma")]
 fn wide<R>(work: impl FnOnce() -> R) -> R {
     work()
+}
+
+/// How many of `count` things one core takes at a time, some `at_once` or fewer: as many parts as keep every core busy, or one part
+/// where there is too little for that, which is left to the products in it.
+fn part_of(count: usize, at_once: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    let parts = (count / at_once.max(1)).div_ceil(threads) * threads;
+    count.div_ceil(parts.max(1)).max(1)
 }
 
 /// The sum of the squares of what lies in this process's memory in f32.

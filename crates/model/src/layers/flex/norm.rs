@@ -22,27 +22,6 @@ fn statistics(x: &[f32], eps: f32) -> [f32; 2] {
     [mean, 1.0 / ((squares / count) as f32 + eps).sqrt()]
 }
 
-/// LayerNorm of rows as long as `scale`.
-pub(super) fn normalise(x: &[f32], scale: &[f32], shift: &[f32], eps: f32, out: &mut [f32]) {
-    let width = scale.len();
-    let parts = out.par_chunks_mut(ROWS * width);
-    let parts = parts.zip(x.par_chunks(ROWS * width));
-    parts.for_each(|(out, x)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    let [mean, inverse] = statistics(x, eps);
-                    let affine = scale.iter().zip(shift);
-                    for ((out, x), (scale, shift)) in out.iter_mut().zip(x).zip(affine) {
-                        *out = (x - mean) * inverse * scale + shift;
-                    }
-                }
-            },
-        );
-    });
-}
-
 /// As [`super::super::norm::LayerNorm::forward`].
 pub(in crate::layers) fn layer_norm<const D: usize>(
     x: &Tensor<D>,
@@ -65,14 +44,15 @@ pub(in crate::layers) fn layer_norm<const D: usize>(
 
 /// A LayerNorm's parameters where they lie.
 #[derive(Debug)]
-pub(super) struct Norm {
+pub(crate) struct Norm {
     scale: Values,
     shift: Values,
     eps: f32,
 }
 
 impl Norm {
-    pub(super) fn of(weight: &Tensor<1>, bias: &Tensor<1>, eps: f64) -> Option<Self> {
+    /// `None` for what is not f32 on `flex`.
+    pub(in crate::layers) fn of(weight: &Tensor<1>, bias: &Tensor<1>, eps: f64) -> Option<Self> {
         Some(Self {
             scale: Values::of(weight)?,
             shift: Values::of(bias)?,
@@ -82,8 +62,29 @@ impl Norm {
 
     pub(super) fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; x.len()];
-        normalise(x, self.scale.get(), self.shift.get(), self.eps, &mut out);
+        self.write(x, &mut out);
         out
+    }
+
+    pub(super) fn write(&self, x: &[f32], out: &mut [f32]) {
+        let (scale, shift) = (self.scale.get(), self.shift.get());
+        let width = scale.len();
+        let parts = out.par_chunks_mut(ROWS * width);
+        let parts = parts.zip(x.par_chunks(ROWS * width));
+        parts.for_each(|(out, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                        let [mean, inverse] = statistics(x, self.eps);
+                        let affine = scale.iter().zip(shift);
+                        for ((out, x), (scale, shift)) in out.iter_mut().zip(x).zip(affine) {
+                            *out = (x - mean) * inverse * scale + shift;
+                        }
+                    }
+                },
+            );
+        });
     }
 
     /// Turns the gradient of the output into that of `x`, plus `add`; gives those of the parameters.

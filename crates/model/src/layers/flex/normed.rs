@@ -224,13 +224,13 @@ impl Convolution {
 
 /// With a kernel of several pixels.
 fn convolve(x: &[f32], size: [usize; 3], weight: &Tensor<4>, stride: usize) -> Option<Vec<f32>> {
-    let [outputs, _, _, _] = weight.dims();
+    let packed = Packed::once(weight, stride)?;
     let finish = Finish {
-        bias: &vec![0.0; outputs],
+        bias: packed.bias(),
         add: None,
         curve: None,
     };
-    Packed::once(weight, stride)?.convolve(x, size, &finish)
+    packed.convolve(x, size, &finish)
 }
 
 /// As many numbers as one core takes of rows of `columns`, and adds up in f32.

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::activation::Curve;
 use super::finish::Finish;
-use super::product::{self, Matrix, biased, filled};
-use super::{Values, enabled, tensor, vectorized, winograd};
+use super::product::{self, Matrix, Right, biased, filled};
+use super::{Values, enabled, part_of, tensor, vectorized, winograd};
 
 /// Rows of a product that one core computes at a time; a multiple of the kernel's.
 const ROWS: usize = 132;
@@ -102,6 +102,11 @@ impl Packed {
         Some(tensor(values, shape, &device))
     }
 
+    /// `[outputs]`.
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
     fn places(&self, size: [usize; 2]) -> Option<Places> {
         Places::new(size, self.inputs, self.kernel, self.stride)
     }
@@ -143,10 +148,7 @@ impl Packed {
         let outputs = self.bias.len();
         let matrix = self.whole.get_or_init(|| self.whole()).as_ref()?;
         let rows = batch * places.out[0] * places.out[1];
-        // As many parts as keep every core busy; what is too little for that is left to the product.
-        let threads = rayon::current_num_threads();
-        let parts = (rows / ROWS).div_ceil(threads) * threads;
-        let part = rows.div_ceil(parts.max(1)).max(1);
+        let part = part_of(rows, ROWS);
         filled(rows * outputs, |out| {
             let parts = out.par_chunks_mut(part * outputs).enumerate();
             let work = parts.map_init(Vec::new, |buffer, (index, out)| {
@@ -159,7 +161,8 @@ impl Packed {
                         buffer.as_slice()
                     }
                 };
-                let out = biased(x, matrix, finish.bias, out)?;
+                let x = Matrix::rows(x, matrix.inner());
+                let out = biased(x, Right::Packed(matrix), Some(finish.bias), out)?;
                 vectorized(
                     #[inline(always)]
                     || finish.rest(out, first * outputs),

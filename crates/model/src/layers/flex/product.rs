@@ -124,13 +124,7 @@ pub(super) fn product(
         bias: bias.map(BiasVector::Row),
         ..GemmOptions::default()
     };
-    let operands = match b {
-        Right::Packed(packed) => a.view().map(|a| (a, GemmInputB::Packed(&packed.0))),
-        Right::Plain(b) => a.view().zip(b.view().map(GemmInputB::Unpacked)),
-    };
-    let done = operands.map(|(a, b)| {
-        GemmExecutor::<f32>::default().gemm(out, GemmInputA::Unpacked(a), b, options)
-    });
+    let done = operands(a, b).map(|(a, b)| GemmExecutor::<f32>::default().gemm(out, a, b, options));
     // Who multiplies has matrices that fit.
     match done {
         Some(Ok(())) => {}
@@ -139,41 +133,39 @@ pub(super) fn product(
     }
 }
 
-/// `rows·packed + bias` into memory that holds nothing yet; `bias` is added to every row.
+/// Both operands as `rten-gemm` takes them; `None` of no numbers.
+fn operands<'a>(a: Matrix<'a>, b: Right<'a>) -> Option<(GemmInputA<'a, f32>, GemmInputB<'a, f32>)> {
+    let b = match b {
+        Right::Packed(packed) => GemmInputB::Packed(&packed.0),
+        Right::Plain(b) => GemmInputB::Unpacked(b.view()?),
+    };
+    Some((GemmInputA::Unpacked(a.view()?), b))
+}
+
+/// `a·b + bias` into memory that holds nothing yet; `bias` is added to every row.
 pub(super) fn biased<'a>(
-    rows: &[f32],
-    packed: &Packed,
-    bias: &[f32],
+    a: Matrix<'_>,
+    b: Right<'_>,
+    bias: Option<&[f32]>,
     out: &'a mut [MaybeUninit<f32>],
 ) -> Option<&'a mut [f32]> {
-    let a = GemmInputA::Unpacked(Matrix::rows(rows, packed.inner()).view()?);
+    let (a, b) = operands(a, b)?;
     let options = GemmUninitOptions {
-        bias: Some(BiasVector::Row(bias)),
+        bias: bias.map(BiasVector::Row),
         ..GemmUninitOptions::default()
     };
-    let b = GemmInputB::Packed(&packed.0);
     let done = GemmExecutor::<f32>::default().gemm_uninit(out, a, b, options);
     done.ok()
 }
 
-/// `a·b + bias` in memory of its own, row after row; `bias` is added to every row.
+/// The same in memory of its own.
 pub(super) fn produced(a: Matrix<'_>, b: Right<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     let columns = match b {
         Right::Packed(packed) => packed.columns(),
         Right::Plain(b) => b.shape[1],
     };
-    let options = || GemmUninitOptions {
-        bias: bias.map(BiasVector::Row),
-        ..GemmUninitOptions::default()
-    };
     let done = filled(a.shape[0] * columns, |out| {
-        let b = match b {
-            Right::Packed(packed) => GemmInputB::Packed(&packed.0),
-            Right::Plain(b) => GemmInputB::Unpacked(b.view()?),
-        };
-        let a = GemmInputA::Unpacked(a.view()?);
-        let done = GemmExecutor::<f32>::default().gemm_uninit(out, a, b, options());
-        done.ok().map(|_| ())
+        biased(a, b, bias, out).map(|_| ())
     });
     // Who multiplies has matrices that fit.
     done.unwrap_or_else(|| {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::activation::Curve;
 use super::attention::SelfAttention;
-use super::linear::{Affine, Layer, ROWS, add_rows, sum_rows, total, values};
+use super::linear::{Layer, Parameters, ROWS, add_rows, sum_rows, total, values};
 use super::norm::Norm;
 use super::{Values, take, takes, tensor, vectorized};
 use crate::layers::LayerNorm;
@@ -19,21 +19,22 @@ struct Half {
     x: Values,
     norm: Norm,
     /// The first one on the normalised rows, the last one back to the residual stream.
-    layers: [Affine; 2],
+    layers: [Parameters; 2],
     inputs: Vec<Value>,
 }
 
 impl Half {
-    fn of(x: &Tensor<3>, norm: &LayerNorm, layers: [Layer; 2]) -> Option<Self> {
+    fn of(x: &Tensor<3>, norm: &LayerNorm, layers: impl FnOnce() -> [Layer; 2]) -> Option<Self> {
         if !takes(x) || x.dims().contains(&0) {
             return None;
         }
         let [scale, shift] = [&norm.weight, &norm.bias].map(|x| x.val().cast(DType::F32));
         let mut inputs = vec![x.clone().into(), scale.clone().into(), shift.clone().into()];
+        let layers = layers();
         for (weight, bias) in &layers {
             inputs.extend(values(weight, bias.as_ref()));
         }
-        let [first, last] = layers.map(|(weight, bias)| Affine::of(&weight, bias.as_ref()));
+        let [first, last] = layers.map(|(weight, bias)| Parameters::of(&weight, bias.as_ref()));
         Some(Self {
             x: Values::of(x)?,
             norm: Norm::of(&scale, &shift, norm.eps())?,
@@ -95,11 +96,12 @@ struct Branch {
     sums: Vec<f32>,
 }
 
-/// `x + last(attention(first(norm(x))))`, `first` being query, key and value side by side.
+/// `x + last(attention(first(norm(x))))`, `first` being query, key and value side by side. `layers` are asked for where `x` is f32 on
+/// `flex`.
 pub(in crate::layers) fn attention(
     x: &Tensor<3>,
     norm: &LayerNorm,
-    layers: [Layer; 2],
+    layers: impl FnOnce() -> [Layer; 2],
     heads: usize,
     causal: bool,
 ) -> Option<Tensor<3>> {
@@ -125,7 +127,7 @@ pub(in crate::layers) fn attention(
 pub(in crate::layers) fn mlp(
     x: &Tensor<3>,
     norm: &LayerNorm,
-    layers: [Layer; 2],
+    layers: impl FnOnce() -> [Layer; 2],
     curve: Curve,
 ) -> Option<Tensor<3>> {
     let half = Half::of(x, norm, layers)?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::affine::{Affine, Norm, sized};
-use super::attention::attend;
+use super::affine::{Affine, sized};
+use super::attention::{Heads, Sequence, Tokens, attend};
+use super::norm::Norm;
 use super::product::Onto;
 use super::quantised::Scratch;
 use super::tensor;
-use super::tokens::{Heads, Sequence, Tokens};
 use crate::layers::activation::Activation;
 
 /// Rows that go through all blocks together, on one core where there are enough of them for all; one sequence at least does.
@@ -228,11 +228,12 @@ impl Block {
         buffers: &mut Buffers,
     ) {
         let normal = sized(&mut buffers.normal, x.len());
-        self.norm_1.forward(x, normal);
+        self.norm_1.write(x, normal);
         let selected = some.as_ref().map(|(rows, _)| select(normal, rows, width));
         let asking = selected.as_deref().unwrap_or(normal);
-        let wide = sized(&mut buffers.wide, 2 * x.len() + asking.len());
-        let (seen, query) = wide.split_at_mut(2 * x.len());
+        let wide = sized(&mut buffers.wide, 2 * x.len() + 2 * asking.len());
+        let (seen, wide) = wide.split_at_mut(2 * x.len());
+        let (query, scratch) = wide.split_at_mut(asking.len());
         self.seen
             .forward(normal, seen, Onto::Nothing, &mut buffers.scratch);
         self.query
@@ -256,7 +257,7 @@ impl Block {
                 stride: 2 * width,
             },
         ];
-        attend(tokens, sequences, heads, mixed);
+        attend(tokens, sequences, heads, scratch, mixed);
         let stream = match some {
             Some((_, kept)) => kept.as_mut_slice(),
             None => x,
@@ -273,12 +274,12 @@ impl Block {
         };
         for x in x.chunks_mut(slice.max(1)) {
             let normal = sized(&mut buffers.normal, x.len());
-            self.norm_2.forward(x, normal);
+            self.norm_2.write(x, normal);
             let normal = match &self.mlp.norm {
                 None => normal,
                 Some(norm) => {
                     let again = sized(&mut buffers.mixed, x.len());
-                    norm.forward(normal, again);
+                    norm.write(normal, again);
                     again
                 }
             };

@@ -18,14 +18,14 @@ use crate::layers::Activation;
 
 type Inputs = (Tensor<4>, Tensor<4>, Tensor<1>);
 
-fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
+pub(super) fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
     let values: Vec<f32> = (0..shape.iter().product())
         .map(|_| rng.random_range(-1.0..1.0))
         .collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
-fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+pub(super) fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.inner().try_into_vec_as().unwrap()
 }
 

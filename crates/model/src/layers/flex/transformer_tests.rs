@@ -10,22 +10,13 @@ use rand::{Rng, SeedableRng};
 use super::attention::attention;
 use super::linear::linear;
 use super::residual;
+use super::tests::{numbers, random};
 use crate::layers::attention::{join_heads, split_heads};
 use crate::layers::{
     Activation, Bits, LayerNorm, TimmBlock, TimmBlockConfig, Transformer, TransformerConfig,
 };
 
-fn random<const D: usize>(rng: &mut StdRng, shape: [usize; D]) -> Tensor<D> {
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
-}
-
-fn numbers<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.inner().try_into_vec_as().unwrap()
-}
-
-fn close(case: &str, found: &[f32], expected: &[f32]) {
+pub(super) fn close(case: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let largest = expected.iter().fold(1.0_f32, |most, x| most.max(x.abs()));
     for (found, expected) in found.iter().zip(expected) {
@@ -203,10 +194,12 @@ fn halves_of_blocks_are_burns() {
                 norm.weight = Param::from_tensor(scale.clone()).set_require_grad(wanted(3));
                 norm.bias = Param::from_tensor(shift.clone()).set_require_grad(wanted(4));
                 let [scale, shift] = [norm.weight.val(), norm.bias.val()];
-                let layers = [
-                    (first.clone(), Some(inner.clone())),
-                    (last.clone(), Some(outer.clone())),
-                ];
+                let layers = || {
+                    [
+                        (first.clone(), Some(inner.clone())),
+                        (last.clone(), Some(outer.clone())),
+                    ]
+                };
                 let y = match (here, kind) {
                     (true, Half::Attention { causal }) => {
                         residual::attention(&x, &norm, layers, heads, causal).unwrap()
@@ -260,7 +253,8 @@ enum Half {
     Mlp(Activation),
 }
 
-struct Fill(StdRng);
+/// Gives parameters random values.
+pub(super) struct Fill(pub StdRng);
 
 impl ModuleMapper for Fill {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -16,7 +16,6 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::layers::depthwise::DepthwiseConv;
 use crate::layers::drop_path::{DropPath, drop_path_shares};
-use crate::layers::flex::affine::Norm;
 use crate::layers::flex::evaluates;
 use crate::layers::flex::lines::Depthwise;
 use crate::layers::flex::maps::{Block, Maps, Next};
@@ -64,7 +63,7 @@ impl ConvNextBlock {
         let (weight, bias) = (self.conv_dw.weight.val(), self.conv_dw.bias.val());
         Some(Block::Next(Next {
             depthwise: Depthwise::of(&weight, &bias, 1)?,
-            norm: Norm::of(&self.norm)?,
+            norm: self.norm.folded()?,
             mlp: self.mlp.folded(Some(self.gamma.val()), Bits::All)?,
         }))
     }
@@ -271,7 +270,7 @@ impl ConvNext {
     /// The last feature map by what [`ImageFamily::fold`] made.
     fn evaluate(&self, folded: &[FoldedStage], image: Tensor<4>) -> Tensor<4> {
         let stages = self.stages.iter().zip(folded);
-        stages.fold(image.permute([0, 2, 3, 1]), |x, (stage, folded)| {
+        stages.fold(Channels::Last.of(image), |x, (stage, folded)| {
             let shrink = |x| folded.patches.with(Channels::Last, x, Tail::default());
             let x = match &stage.downsample {
                 Some((norm, _)) => shrink(norm.forward(x)),

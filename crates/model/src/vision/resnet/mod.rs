@@ -59,22 +59,14 @@ struct Pass {
 
 impl Pass {
     fn through(self, conv: &Conv2d, norm: &BatchNorm2d, x: Tensor<4>, then: Then<'_>) -> Tensor<4> {
-        let last = self.layout == Channels::Last;
-        if last
+        if self.layout == Channels::Last
             && self.training
             && let Some(found) = norm.behind(conv, &x, then)
         {
             return found;
         }
-        let x = match last {
-            true => x.permute([0, 3, 1, 2]),
-            false => x,
-        };
-        let out = norm.forward(conv.forward(x), self.training);
-        let out = match last {
-            true => out.permute([0, 2, 3, 1]),
-            false => out,
-        };
+        let x = self.layout.first(x);
+        let out = self.layout.of(norm.forward(conv.forward(x), self.training));
         match (then.rectified, then.add) {
             (true, add) => rectified(out, add.cloned()),
             (false, Some(add)) => out + add.clone(),

@@ -19,7 +19,7 @@ use crate::files::ModelError;
 use crate::files::config::{ModelConfig, TimmProj, VisionConfig};
 use crate::files::weights::{RawTensor, WeightsError};
 use crate::layers::drop_path::{DropPath, drop_path_shares};
-use crate::layers::flex::affine::{Affine, Norm};
+use crate::layers::flex::affine::Affine;
 use crate::layers::flex::stack::{Block, Mlp, Stack};
 use crate::layers::patch::{check_patch_dropout, patch_dropout};
 use crate::layers::{Activation, Bits, LayerNorm, Linear, QkvAttention, Recompute, parameter};
@@ -59,7 +59,7 @@ impl GeGluMlp {
     /// The layers in evaluation mode, in f32 on the CPU.
     fn folded(&self) -> Option<Mlp> {
         Some(Mlp {
-            norm: Some(Norm::of(&self.norm)?),
+            norm: Some(self.norm.folded()?),
             fc: Affine::of(&self.w0, None, Bits::All)?,
             activation: Activation::Gelu,
             beside: Some(Affine::of(&self.w1, None, Bits::All)?),

@@ -7,7 +7,7 @@ use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, Tensor};
 
 use super::arch::StagesConfig;
-use crate::layers::flex::affine::{Affine, Norm};
+use crate::layers::flex::affine::Affine;
 use crate::layers::flex::evaluates;
 use crate::layers::flex::lines::Depthwise;
 use crate::layers::flex::maps::{Block, Inverted, Maps, Shortcut};
@@ -134,7 +134,7 @@ impl ConvStages {
     fn evaluate(&self, folded: &FoldedStages, image: Tensor<4>) -> Tensor<4> {
         let convolve = |layer: &Folded, x| layer.with(Channels::Last, x, Tail::default());
         let [first, second] = &folded.stem;
-        let x = convolve(first, image.permute([0, 2, 3, 1]));
+        let x = convolve(first, Channels::Last.of(image));
         let x = Activation::Gelu.forward(self.stem.norm1.forward(x));
         let x = folded.blocks.forward(convolve(second, x));
         convolve(&folded.pool, self.pool.norm.forward(x))
@@ -187,7 +187,7 @@ impl MbConvBlock {
         let conv = &self.conv2_kxk;
         let bias = conv.bias.as_ref()?.val();
         Some(Block::Inverted(Inverted {
-            norm: Norm::of(&self.pre_norm)?,
+            norm: self.pre_norm.folded()?,
             fc: affine(&self.conv1_1x1)?,
             activation: Activation::Gelu,
             depthwise: Depthwise::of(&conv.weight.val(), &bias, conv.stride())?,
