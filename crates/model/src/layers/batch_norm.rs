@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{DType, Device, Tensor, TensorData, module};
 
-use super::flex::norm::{affine, batch_norm};
+use super::flex::norm::{affine, batch_norm, sums as channel_sums};
 use super::flex::normed::{Then, normed};
 use super::flex::takes;
 use super::recompute::is_repeated;
@@ -236,7 +236,9 @@ impl BatchNorm2d {
         let (x, weight) = (x.inner(), weight.inner());
         let [batch, channels, height, width] = x.dims();
         let wide = move |x: Tensor<1>| x.reshape([1, channels, 1, 1]);
-        let sums = |x: Tensor<4>| x.sum_dims_squeeze::<1, _>(&[0, 2, 3]);
+        let sums = |x: Tensor<4>| {
+            channel_sums(&x).unwrap_or_else(|| x.sum_dims_squeeze::<1, _>(&[0, 2, 3]))
+        };
         let halves = move |both: Tensor<1>| {
             [0, 1].map(|i| both.clone().slice_dim(0, i * channels..(i + 1) * channels))
         };

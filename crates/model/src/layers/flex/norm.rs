@@ -216,6 +216,20 @@ pub(in crate::layers) fn batch_norm(
     Some((output, [mean, variance]))
 }
 
+/// The sum of each channel of `[batch, channels, height, width]`, without a derivative.
+pub(in crate::layers) fn sums(x: &Tensor<4>) -> Option<Tensor<1>> {
+    let [batch, channels, height, width] = x.dims();
+    let (values, device) = (Values::of(x)?, x.device());
+    let maps = Maps {
+        batch,
+        channels,
+        map: height * width,
+    };
+    let x = values.get();
+    let sums = maps.of_channels(|channel| maps.sum(channel, x, x, |x, _| x) as f32);
+    Some(tensor(sums, [channels], &device))
+}
+
 /// `x·scale + shift` of each channel of `[batch, channels, height, width]`, without a derivative.
 pub(in crate::layers) fn affine(
     x: &Tensor<4>,
@@ -252,7 +266,7 @@ struct Maps {
 }
 
 impl Maps {
-    fn of_channels(self, numbers: impl Fn(usize) -> [f32; 2] + Sync + Send) -> Vec<[f32; 2]> {
+    fn of_channels<T: Send>(self, numbers: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
         (0..self.channels).into_par_iter().map(numbers).collect()
     }
 
