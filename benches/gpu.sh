@@ -40,7 +40,7 @@ for precision in $precisions; do
         for batch in $batches; do
             name="$model-$precision-$batch"
             run openclip bench --model "$model" --batch "$batch" --precision "$precision" --device "$device" --steps "$steps" \
-                --peer "$python" --only "image encode, batch $batch" --only "train step, batch $batch" --json \
+                --peer "$python" --only "image encode, batch $batch" --only "train step, full context, batch $batch" --json \
                 > "$out/$name.json" 2> "$out/$name.log" || status=1
             run openclip info --model "$model" --json > "$out/$model.info" 2> /dev/null
         done

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::files::ModelError;
 use crate::panics;
@@ -33,6 +33,21 @@ pub(crate) fn is_flex(device: &Device) -> bool {
 #[cfg(not(feature = "flex"))]
 pub(crate) fn is_flex(_: &Device) -> bool {
     false
+}
+
+/// Whether operations on `x` are recorded, for a batch of any size, and not computed.
+pub(crate) fn is_recorded<const D: usize>(x: &Tensor<D>) -> bool {
+    #[cfg(feature = "onnx")]
+    let is_recorded = x
+        .clone()
+        .try_into_primitive::<burn::backend::Capture>()
+        .is_ok();
+    #[cfg(not(feature = "onnx"))]
+    let is_recorded = {
+        let _ = x;
+        false
+    };
+    is_recorded
 }
 
 /// Whether models on `device` can be computed in 8 bits ([`crate::Clip::in_8_bits`]).

@@ -6,6 +6,7 @@
     clippy::print_stdout
 )]
 
+mod captions;
 mod checkpoints;
 mod clip_benchmark;
 mod coca;

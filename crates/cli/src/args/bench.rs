@@ -33,7 +33,7 @@ pub struct BenchArgs {
     /// Measured repetitions; turns of each row of a table
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = repetitions)]
     pub steps: usize,
-    /// Repetitions before the measurement; one in a table
+    /// Repetitions before the measurement; two in a table
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = repetitions)]
     pub warmup: usize,
     /// Leave out the training step

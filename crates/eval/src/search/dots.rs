@@ -9,7 +9,7 @@ pub(super) const TOGETHER: usize = 4;
 /// Numbers of a vector register.
 const LANES: usize = 8;
 
-/// The dot products of every row with every query; `scores` is `[queries, rows]`. `rows` lie end to end, the low byte first.
+/// The dot products of every row with every query, whose last bits depend on how many queries there are; `scores` is `[queries, rows]`. `rows` lie end to end, the low byte first.
 pub(super) fn dots(rows: &[u8], numbers: Numbers, queries: &[&[f32]], scores: &mut [f32]) {
     let Some(width) = queries.first().map(|query| query.len()) else {
         return;
@@ -36,10 +36,13 @@ fn has_all() -> bool {
 fn some<const Q: usize>(rows: &[u8], numbers: Numbers, queries: [&[f32]; Q], scores: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if has_all() {
+        let is_wide = Q == 1 && is_x86_feature_detected!("avx512f");
         // SAFETY: the processor has the instructions.
         return unsafe {
             match numbers {
-                Numbers::Float16 => x86::halves(rows, queries, scores),
+                Numbers::Float16 if is_wide => x86::wide_halves(rows, queries[0], scores),
+                Numbers::Float16 if Q == 1 => x86::halves::<Q, 8>(rows, queries, scores),
+                Numbers::Float16 => x86::halves::<Q, 2>(rows, queries, scores),
                 Numbers::Float32 => x86::words(rows, queries, scores),
             }
         };
@@ -102,41 +105,80 @@ fn tail(bytes: &[u8], numbers: Numbers, query: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, __m256, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_setzero_ps,
+        __m128i, __m256, __m512, _mm256_add_ps, _mm256_cvtph_ps, _mm256_fmadd_ps,
+        _mm256_setzero_ps, _mm512_add_ps, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_reduce_add_ps,
+        _mm512_setzero_ps,
     };
 
     use bytemuck::{cast, cast_slice, pod_read_unaligned};
 
-    use super::{LANES, Numbers, tail};
+    use super::{LANES, Numbers, half, tail};
 
+    /// Each query in `N` sums, which do not wait for each other; `Q·N` of them fit the processor's registers.
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn halves<const Q: usize>(rows: &[u8], queries: [&[f32]; Q], scores: &mut [f32]) {
+    pub(super) fn halves<const Q: usize, const N: usize>(
+        rows: &[u8],
+        queries: [&[f32]; Q],
+        scores: &mut [f32],
+    ) {
         let width = queries[0].len();
         let count = rows.len() / (2 * width).max(1);
         for (row, bytes) in rows.chunks_exact(2 * width).enumerate() {
-            let mut sums = [[_mm256_setzero_ps(); 2]; Q];
-            let (pairs, single) = bytes.as_chunks::<{ 4 * LANES }>();
-            for (at, pair) in pairs.iter().enumerate() {
-                for half in 0..2 {
-                    let bytes = &pair[half * 2 * LANES..(half + 1) * 2 * LANES];
+            let mut sums = [[_mm256_setzero_ps(); N]; Q];
+            let (registers, _) = bytes.as_chunks::<{ 2 * LANES }>();
+            let (groups, single) = registers.as_chunks::<N>();
+            for (group, registers) in groups.iter().enumerate() {
+                for (n, bytes) in registers.iter().enumerate() {
                     let values = _mm256_cvtph_ps(pod_read_unaligned::<__m128i>(bytes));
                     for q in 0..Q {
-                        let query = register(queries[q], 2 * at + half);
-                        sums[q][half] = _mm256_fmadd_ps(values, query, sums[q][half]);
+                        let query = register(queries[q], group * N + n);
+                        sums[q][n] = _mm256_fmadd_ps(values, query, sums[q][n]);
                     }
                 }
             }
-            if let Some(bytes) = single.get(..2 * LANES) {
+            for (n, bytes) in single.iter().enumerate() {
                 let values = _mm256_cvtph_ps(pod_read_unaligned::<__m128i>(bytes));
                 for q in 0..Q {
-                    let query = register(queries[q], 2 * pairs.len());
-                    sums[q][0] = _mm256_fmadd_ps(values, query, sums[q][0]);
+                    let query = register(queries[q], groups.len() * N + n);
+                    sums[q][n] = _mm256_fmadd_ps(values, query, sums[q][n]);
                 }
             }
             for q in 0..Q {
                 let rest = tail(bytes, Numbers::Float16, queries[q]);
                 scores[q * count + row] = sum(sums[q]) + rest;
             }
+        }
+    }
+
+    /// One query, two registers' numbers at a time.
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn wide_halves(rows: &[u8], query: &[f32], scores: &mut [f32]) {
+        const N: usize = 4;
+        let (registers, rest) = query.as_chunks::<{ 2 * LANES }>();
+        let whole = registers.len() * 4 * LANES;
+        let rows = rows.chunks_exact(2 * query.len());
+        for (bytes, score) in rows.zip(scores) {
+            let mut sums = [_mm512_setzero_ps(); N];
+            let (values, _) = bytes.as_chunks::<{ 4 * LANES }>();
+            let step = |sum: &mut __m512, value: &[u8; 4 * LANES], query: &[f32; 2 * LANES]| {
+                let value = _mm512_cvtph_ps(cast(*value));
+                *sum = _mm512_fmadd_ps(value, cast(*query), *sum);
+            };
+            let (groups, single) = values.as_chunks::<N>();
+            let (group_queries, single_queries) = registers.as_chunks::<N>();
+            for (values, queries) in groups.iter().zip(group_queries) {
+                for n in 0..N {
+                    step(&mut sums[n], &values[n], &queries[n]);
+                }
+            }
+            for (n, (value, query)) in single.iter().zip(single_queries).enumerate() {
+                step(&mut sums[n], value, query);
+            }
+            let [a, b, c, d] = sums;
+            let sum = _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d));
+            let rest = rest.iter().enumerate();
+            let rest = rest.map(|(at, query)| half(&bytes[whole..], at) * query);
+            *score = _mm512_reduce_add_ps(sum) + rest.sum::<f32>();
         }
     }
 
@@ -167,8 +209,12 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn sum([one, two]: [__m256; 2]) -> f32 {
-        let lanes: [f32; LANES] = cast(_mm256_add_ps(one, two));
+    fn sum<const N: usize>(sums: [__m256; N]) -> f32 {
+        let mut total = sums[0];
+        for sum in &sums[1..] {
+            total = _mm256_add_ps(total, *sum);
+        }
+        let lanes: [f32; LANES] = cast(total);
         let [a, b, c, d, e, f, g, h] = lanes;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
     }
@@ -177,6 +223,29 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The way of processors without registers of 512 bits, which others do not take for one query.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    #[allow(unsafe_code, reason = "the processor is asked first")]
+    fn eight_sums_and_one_are_one() {
+        for width in [1, 8, 63, 64, 72, 200] {
+            let value = |at: usize| ((at * 37 % 101) as f32 - 50.0) / 64.0;
+            let rows: Vec<f16> = (0..3 * width).map(|at| f16::from_f32(value(at))).collect();
+            let query: Vec<f32> = (0..width).map(|at| value(at * 3)).collect();
+            let mut scores = [f32::NAN; 3];
+            if has_all() {
+                let bytes = bytemuck::cast_slice(&rows);
+                // SAFETY: the processor has the instructions.
+                unsafe { x86::halves::<1, 8>(bytes, [&query], &mut scores) };
+                for (row, score) in rows.chunks(width).zip(scores) {
+                    let pairs = row.iter().zip(&query);
+                    let exact: f64 = pairs.map(|(a, b)| f64::from(a.to_f32() * b)).sum();
+                    assert!((f64::from(score) - exact).abs() < 1e-4, "{width}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_width_and_number_of_queries() {

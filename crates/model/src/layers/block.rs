@@ -113,14 +113,7 @@ impl ResidualBlock {
 
     /// `[batch, tokens, width]` → the same shape.
     pub fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let attention = || {
-            let layers = || [self.attn.packed(), self.attn.out_proj.in_f32()];
-            residual::attention(&x, &self.ln_1, layers, self.attn.heads(), causal)
-        };
-        match self.ls_1.is_none().then(attention).flatten() {
-            Some(x) => self.second(x),
-            None => self.residual(x, |x| self.attn.forward(x, causal)),
-        }
+        self.second(self.first(x, causal))
     }
 
     /// Like [`Self::forward`]; `hidden` `[batch, tokens, tokens]` says which keys (last axis) a query does not see.
@@ -175,11 +168,25 @@ impl ResidualBlock {
     }
 
     fn residual(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
-        let attended = attend(self.ln_1.forward(x.clone()));
-        self.second(x + LayerScale::of(&self.ls_1, attended))
+        self.second(self.attended(x, attend))
     }
 
-    /// The half behind the attention.
+    fn attended(&self, x: Tensor<3>, attend: impl FnOnce(Tensor<3>) -> Tensor<3>) -> Tensor<3> {
+        let attended = attend(self.ln_1.forward(x.clone()));
+        x + LayerScale::of(&self.ls_1, attended)
+    }
+
+    /// The half of the attention.
+    fn first(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        let attention = || {
+            let layers = || [self.attn.packed(), self.attn.out_proj.in_f32()];
+            residual::attention(&x, &self.ln_1, layers, self.attn.heads(), causal)
+        };
+        let attended = self.ls_1.is_none().then(attention).flatten();
+        attended.unwrap_or_else(|| self.attended(x.clone(), |x| self.attn.forward(x, causal)))
+    }
+
+    /// The half behind the attention, which treats each token alone.
     fn second(&self, x: Tensor<3>) -> Tensor<3> {
         let Mlp {
             c_fc,
@@ -236,13 +243,33 @@ impl Transformer {
         self.folded.as_ref()?.takes(x)
     }
 
-    /// The first token of each sequence behind the last block, `[batch, tokens, width]` → `[batch, tokens, width]` or, where nothing
-    /// else is computed, `[batch, 1, width]`. Every token sees every token.
+    /// The first token of each sequence behind the last block, `[batch, tokens, width]` → `[batch, 1, width]`. Every token sees
+    /// every token.
     pub fn first(&self, x: Tensor<3>) -> Tensor<3> {
         match self.folded(&x) {
             Some(folded) => folded.first(x),
-            None => self.forward(x, false),
+            None => self.picked(x, false, |x| x.slice_dim(1, 0..1)),
         }
+    }
+
+    /// What `pick` takes of the tokens behind the last block, whose MLP sees nothing else: `[batch, tokens, width]` →
+    /// `[batch, picked, width]`.
+    pub fn picked(
+        &self,
+        x: Tensor<3>,
+        causal: bool,
+        pick: impl Fn(Tensor<3>) -> Tensor<3> + Send + 'static,
+    ) -> Tensor<3> {
+        if let Some(folded) = self.folded(&x) {
+            return pick(folded.forward(x, causal));
+        }
+        let Some((last, before)) = self.resblocks.split_last() else {
+            return pick(x);
+        };
+        let x = self.each(before, x, move |block, x| block.forward(x, causal));
+        self.recompute.block(last, [x], move |block, [x]| {
+            block.second(pick(block.first(x, causal)))
+        })
     }
 
     /// `[batch, tokens, width]` → the same shape.
@@ -250,20 +277,22 @@ impl Transformer {
         if let Some(folded) = self.folded(&x) {
             return folded.forward(x, causal);
         }
-        self.each(x, move |block, x| block.forward(x, causal))
+        self.each(&self.resblocks, x, move |block, x| block.forward(x, causal))
     }
 
     /// Like [`Self::forward`]; `hidden` `[batch, tokens, tokens]` says which keys (last axis) a query does not see.
     pub fn forward_masked(&self, x: Tensor<3>, hidden: Tensor<3, Bool>) -> Tensor<3> {
-        self.each(x, move |block, x| block.forward_masked(x, hidden.clone()))
+        let forward = move |block: &ResidualBlock, x| block.forward_masked(x, hidden.clone());
+        self.each(&self.resblocks, x, forward)
     }
 
     fn each(
         &self,
+        blocks: &[ResidualBlock],
         x: Tensor<3>,
         forward: impl Fn(&ResidualBlock, Tensor<3>) -> Tensor<3> + Clone + Send + 'static,
     ) -> Tensor<3> {
-        self.resblocks.iter().fold(x, |x, block| {
+        blocks.iter().fold(x, |x, block| {
             let forward = forward.clone();
             self.recompute
                 .block(block, [x], move |block, [x]| forward(block, x))

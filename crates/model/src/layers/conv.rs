@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, module};
 
 use super::flex::dense::dense;
 use super::flex::depthwise::{Channels, depthwise};
+use super::linear::linear;
 use super::parameter;
 use super::patch::project_patches;
 use crate::device::is_flex;
@@ -86,7 +87,7 @@ impl Conv2d {
         let weight = self.weight.val().cast(x.dtype());
         let bias = self.bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
         if self.groups == 1 && kernel == 1 && self.stride == 1 {
-            return module::linear(x, weight.reshape([output, input]).transpose(), bias);
+            return linear(x, weight.reshape([output, input]).transpose(), bias);
         }
         if self.groups == output {
             let bias = bias.as_ref();

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor, module};
 
 use super::flex::linear::Layer;
 use super::{flex, parameter};
+use crate::device::is_recorded;
 
 /// `y = x·W + b`, computed in the dtype of `x`.
 #[derive(Module, Debug)]
@@ -40,13 +41,21 @@ impl Linear {
 }
 
 /// `x·weight + bias` for `x` `[…, input]` and weights `[input, output]` of one dtype.
-pub(super) fn linear<const D: usize>(
+pub(crate) fn linear<const D: usize>(
     x: Tensor<D>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
 ) -> Tensor<D> {
     match flex::linear::linear(&x, &weight, bias.as_ref()) {
         Some(product) => product,
+        // Burn's layer is of one operation or another by the size of the batch.
+        None if is_recorded(&x) => {
+            let product = x.matmul(weight.unsqueeze());
+            match bias {
+                Some(bias) => product + bias.unsqueeze(),
+                None => product,
+            }
+        }
         None => module::linear(x, weight, bias),
     }
 }

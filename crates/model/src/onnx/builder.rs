@@ -48,7 +48,7 @@ impl Builder {
     pub fn name(&self, tensor: &TensorIr) -> String {
         let name = self.names.get(&tensor.id);
         name.cloned()
-            .unwrap_or_else(|| format!("t{}", tensor.id.value()))
+            .unwrap_or_else(|| format!("u{}", tensor.id.value()))
     }
 
     /// The extents of a recorded tensor.

@@ -3,8 +3,10 @@
 //! A family is one folder, which answers the questions of [`TextFamily`], and one line in the table below.
 //!
 //! * [`native`] – OpenCLIP's own text transformer
+//! * `cut` – captions without padding
 //! * [`hf`] – Hugging Face's encoders: RoBERTa, mT5, NLLB
 
+mod cut;
 pub mod hf;
 pub mod native;
 

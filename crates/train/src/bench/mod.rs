@@ -68,7 +68,7 @@ pub fn bench(options: &BenchOptions, device: &Device) -> Result<BenchReport, Tra
         report.encode_images_per_s = Some(count as f64 / seconds);
     }
     if options.train {
-        let seconds = median(options, || model.step(count))?;
+        let seconds = median(options, || model.step(count, usize::MAX))?;
         report.train_step_s = Some(seconds);
         report.train_samples_per_s = Some(count as f64 / seconds);
     }

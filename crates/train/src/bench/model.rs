@@ -87,15 +87,16 @@ impl ModelBench {
         timed(|| Ok(host(encoder.tokens(ids, count)).map(|_| ())?))
     }
 
-    /// A whole training step of `count` pairs: both towers, loss, backward, AdamW.
+    /// A whole training step of `count` pairs, whose captions have `length` tokens or fill their context: both towers, loss, backward,
+    /// AdamW.
     ///
     /// # Errors
     /// As [`Self::images`].
-    pub fn step(&mut self, count: usize) -> Result<f64, TrainError> {
+    pub fn step(&mut self, count: usize, length: usize) -> Result<f64, TrainError> {
         let step = Step {
             batches: vec![Batch {
                 images: pictures(&self.loaded.config, count)?,
-                tokens: captions(&self.loaded.config, count, usize::MAX)?,
+                tokens: captions(&self.loaded.config, count, length)?,
                 size: count,
                 ..Batch::default()
             }],

@@ -28,6 +28,9 @@ pub const LEAST_SECONDS: f64 = 0.3;
 /// Tokens of a short caption.
 pub const SHORT: usize = 10;
 
+/// Tokens of a caption that is trained on.
+pub const CAPTION: usize = 20;
+
 /// Features of a loss.
 pub const WIDTH: usize = 512;
 
@@ -86,7 +89,8 @@ impl<'a> Ours<'a> {
             }
             Work::Texts => self.repeated(row, |model| model.texts(row.size))?,
             Work::ShortTexts => self.repeated(row, |model| model.short_texts(row.size, SHORT))?,
-            Work::Train => self.repeated(row, |model| model.step(row.size))?,
+            Work::Train => self.repeated(row, |model| model.step(row.size, usize::MAX))?,
+            Work::ShortTrain => self.repeated(row, |model| model.step(row.size, CAPTION))?,
             Work::Update => self.repeated(row, ModelBench::update)?,
             Work::Loss => {
                 self.model = None;

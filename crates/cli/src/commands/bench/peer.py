@@ -93,9 +93,9 @@ class Model:
             ]
             self.optimizer = self.torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
-    def train(self, count):
+    def train(self, count, length=None):
         self.start_training()
-        images, texts = self.images(count), self.texts(count)
+        images, texts = self.images(count), self.texts(count, length)
 
         def step():
             self.optimizer.zero_grad()
@@ -174,7 +174,9 @@ def measure(ask, cache):
         return model.encode(model.model.encode_text, model.texts(size))
     if work == "short_texts":
         return model.encode(model.model.encode_text, model.texts(size, SETTINGS["short"]))
-    return model.train(size) if work == "train" else model.update()
+    if work in ("train", "short_train"):
+        return model.train(size, SETTINGS["caption"] if work == "short_train" else None)
+    return model.update()
 
 
 def serve():

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::ours::{LEAST_SECONDS, Room, SHORT, WIDTH, picture};
+use super::ours::{CAPTION, LEAST_SECONDS, Room, SHORT, WIDTH, picture};
 use super::rows::{Row, Work};
 use crate::args::bench::BenchArgs;
 use crate::error::{CliError, Result};
@@ -44,6 +44,7 @@ impl Peer {
             "precision": args.peer_precision(),
             "least_seconds": LEAST_SECONDS,
             "short": SHORT,
+            "caption": CAPTION,
             "width": WIDTH,
         });
         let mut process = command(&python, &settings)

@@ -14,8 +14,10 @@ pub enum Work {
     Texts,
     /// Encoding captions of ten tokens, as a class name in a prompt has.
     ShortTexts,
-    /// A whole training step.
+    /// A whole training step, of captions that fill their context.
     Train,
+    /// The same of captions of twenty tokens, which leave most of the context empty as people's do.
+    ShortTrain,
     /// AdamW's update of all parameters.
     Update,
     /// A contrastive loss and the gradient of every feature.
@@ -49,7 +51,7 @@ impl Work {
         match self {
             Self::Images | Self::ImagesInt8 | Self::Loader => Unit::PerSecond("images/s"),
             Self::Texts | Self::ShortTexts | Self::Tokenizer => Unit::PerSecond("captions/s"),
-            Self::Train => Unit::PerSecond("samples/s"),
+            Self::Train | Self::ShortTrain => Unit::PerSecond("samples/s"),
             Self::Update | Self::Loss | Self::Start => Unit::Seconds,
             Self::EncodeMemory | Self::TrainMemory => Unit::Bytes,
         }
@@ -59,7 +61,12 @@ impl Work {
     pub fn is_counted(self) -> bool {
         matches!(
             self,
-            Self::Images | Self::ImagesInt8 | Self::Texts | Self::ShortTexts | Self::Train
+            Self::Images
+                | Self::ImagesInt8
+                | Self::Texts
+                | Self::ShortTexts
+                | Self::Train
+                | Self::ShortTrain
         )
     }
 
@@ -97,7 +104,8 @@ impl Row {
             Work::ImagesInt8 => format!("{model} image encode in int8, batch {size}"),
             Work::Texts => format!("{model} text encode, full context, batch {size}"),
             Work::ShortTexts => format!("{model} text encode, ten tokens, batch {size}"),
-            Work::Train => format!("{model} train step, batch {size}"),
+            Work::Train => format!("{model} train step, full context, batch {size}"),
+            Work::ShortTrain => format!("{model} train step, twenty tokens, batch {size}"),
             Work::Update => format!("{model} AdamW step"),
             Work::Loss => format!("contrastive loss and gradient, {size} × 512"),
             Work::Loader => "JPEG 512×384 to model input, one thread".to_owned(),
@@ -119,6 +127,7 @@ pub fn of_model(model: &str, batch: usize) -> Vec<Row> {
         row(Work::Texts, batch),
         row(Work::ShortTexts, batch),
         row(Work::Train, batch),
+        row(Work::ShortTrain, batch),
         row(Work::Update, 1),
         row(Work::EncodeMemory, batch),
         row(Work::TrainMemory, batch),
@@ -144,7 +153,8 @@ pub fn all() -> Vec<Row> {
             rows.extend(batches.map(|batch| row(Work::ImagesInt8, batch)));
             rows.extend([1, 32].map(|batch| row(Work::Texts, batch)));
             rows.extend([1, 32].map(|batch| row(Work::ShortTexts, batch)));
-            rows.extend([row(Work::Train, 16), row(Work::Update, 1)]);
+            rows.extend([Work::Train, Work::ShortTrain].map(|work| row(work, 16)));
+            rows.push(row(Work::Update, 1));
         }
         if model == "RN50" {
             rows.push(row(Work::Train, 4));

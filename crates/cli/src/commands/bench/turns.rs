@@ -13,6 +13,9 @@ use crate::args::bench::{ALL, BenchArgs};
 use crate::error::Result;
 use crate::output::warn;
 
+/// Turns that are not counted, unless they were long enough for all: weights are packed when they are asked for the second time.
+const WARMUP: usize = 2;
+
 /// A row takes no further turn after this, once it has a figure.
 const LONG: Duration = Duration::from_secs(90);
 
@@ -133,13 +136,12 @@ fn turns(
 ) -> Result<Option<Measured>> {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    // The first turn is not counted, unless it was long enough for all.
-    for turn in 0..=steps {
+    for turn in 0..WARMUP + steps {
         let figures = (
             ours.measure(row)?,
             peer.as_mut().map(|peer| peer.measure(row)).transpose()?,
         );
-        if turn > 0 || start.elapsed() > LONG {
+        if turn >= WARMUP || start.elapsed() > LONG {
             here.extend(figures.0);
             there.extend(figures.1.flatten());
         }

@@ -84,7 +84,12 @@ static IS_WIDE: LazyLock<bool> = LazyLock::new(|| {
 
 /// Whether a tensor lies in this process's memory, for functions of the house to work on it.
 pub fn is_on<const D: usize>(x: &Tensor<D>) -> bool {
-    enabled() && is_flex(&x.device())
+    is_here(&x.device())
+}
+
+/// Whether the tensors of `device` lie there.
+pub(crate) fn is_here(device: &Device) -> bool {
+    enabled() && is_flex(device)
 }
 
 /// Whether `x` is computed on here.

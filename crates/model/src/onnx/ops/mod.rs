@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use burn::tensor::TensorData;
 use burn_ir::{BoolOperationIr, FloatOperationIr, IntOperationIr, OperationIr, TensorId, TensorIr};
 
-use self::common::{axis, unknown};
-use super::builder::{Builder, Set};
+use self::common::unknown;
+use super::builder::Builder;
 use super::proto::Graph;
 use super::trace::{Trace, tensors};
 
@@ -24,9 +24,17 @@ pub(super) fn graph(trace: Trace) -> Result<Graph, String> {
     let Trace {
         graph,
         mut values,
-        names,
+        mut names,
         dims,
     } = trace;
+    // By their order, since Burn's numbers go on from one recording to the next.
+    let mut count = 0;
+    for tensor in graph.operations.iter().flat_map(tensors) {
+        names.entry(tensor.id).or_insert_with(|| {
+            count += 1;
+            format!("t{count}")
+        });
+    }
     let known: HashMap<TensorId, &TensorIr> = graph
         .operations
         .iter()
@@ -57,10 +65,19 @@ pub(super) fn graph(trace: Trace) -> Result<Graph, String> {
         infos.collect::<Result<Vec<_>, _>>()
     };
     let (input, output) = (infos(&graph.inputs)?, infos(&graph.outputs)?);
+    // Some are made before it is known whether an operator wants them.
+    let used: HashSet<&String> = builder.nodes.iter().flat_map(|node| &node.input).collect();
+    let constants = builder.constants.into_iter();
+    let constants = constants.filter(|constant| {
+        constant
+            .name
+            .as_ref()
+            .is_some_and(|name| used.contains(name))
+    });
     Ok(Graph {
+        initializer: constants.collect(),
         node: builder.nodes,
         name: Some("clip".into()),
-        initializer: builder.constants,
         input,
         output,
     })

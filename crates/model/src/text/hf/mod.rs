@@ -28,6 +28,7 @@ use crate::family::{Cost, Init, ParamInfo, TextFamily};
 use crate::files::ModelError;
 use crate::files::config::{HfPool, ModelConfig, TextConfig, check_context};
 use crate::layers::{Noise, Recompute};
+use crate::text::cut::cut;
 use attention::Pass;
 
 /// An encoder of any family.
@@ -114,7 +115,17 @@ impl TextFamily for HfTextTower {
     }
 
     fn forward(&self, tokens: Tensor<2, Int>, dtype: DType, training: Option<u64>) -> Tensor<2> {
-        self.forward_with_tokens(tokens, dtype, training).0
+        let padding = self.pad_id as i64;
+        let tokens = match training {
+            // Nothing sees padding, unless there is nothing else.
+            None => cut(tokens, |ids| {
+                let last = ids.iter().rposition(|id| *id != padding);
+                last.map_or(ids.len(), |last| last + 1)
+            }),
+            // What is dropped is drawn for all places.
+            Some(_) => tokens,
+        };
+        self.encode(tokens, dtype, training).0
     }
 
     /// The encoder's tokens, without the first where it alone stands for the caption.
@@ -124,28 +135,10 @@ impl TextFamily for HfTextTower {
         dtype: DType,
         training: Option<u64>,
     ) -> (Tensor<2>, Tensor<3>) {
-        let padding = tokens.clone().equal_scalar(self.pad_id as i64);
-        let mut pass = Pass {
-            padding: padding.clone(),
-            noise: Noise::new(training),
-        };
-        let x = match &self.transformer {
-            HfEncoder::Roberta(encoder) => encoder.forward(tokens, dtype, &mut pass),
-            HfEncoder::T5(encoder) => encoder.forward(tokens, dtype, &mut pass),
-            HfEncoder::M2m100(encoder) => encoder.forward(tokens, dtype, &mut pass),
-        };
-        let pooled = pooler::pool(self.pool, x.clone(), padding);
-        let pooled = match &self.transformer {
-            HfEncoder::Roberta(encoder) if self.pool == HfPool::Cls => encoder.pool(pooled),
-            _ => pooled,
-        };
-        let pooled = match &self.proj {
-            Some(proj) => proj.forward(pooled),
-            None => pooled,
-        };
+        let (pooled, tokens) = self.encode(tokens, dtype, training);
         let first = usize::from(self.pool == HfPool::Cls);
-        let [_, length, _] = x.dims();
-        (pooled, x.slice_dim(1, first..length))
+        let [_, length, _] = tokens.dims();
+        (pooled, tokens.slice_dim(1, first..length))
     }
 
     /// transformers' rules, and PyTorch's defaults behind the encoder.
@@ -211,6 +204,37 @@ impl TextFamily for HfTextTower {
             HfEncoder::M2m100(encoder) => encoder.recompute = Recompute::of(&encoder.layers, 1)?,
         }
         Ok(())
+    }
+}
+
+impl HfTextTower {
+    /// Ids `[batch, length]` → features `[batch, embed_dim]` and the encoder's tokens `[batch, length, width]`.
+    fn encode(
+        &self,
+        tokens: Tensor<2, Int>,
+        dtype: DType,
+        training: Option<u64>,
+    ) -> (Tensor<2>, Tensor<3>) {
+        let padding = tokens.clone().equal_scalar(self.pad_id as i64);
+        let mut pass = Pass {
+            padding: padding.clone(),
+            noise: Noise::new(training),
+        };
+        let x = match &self.transformer {
+            HfEncoder::Roberta(encoder) => encoder.forward(tokens, dtype, &mut pass),
+            HfEncoder::T5(encoder) => encoder.forward(tokens, dtype, &mut pass),
+            HfEncoder::M2m100(encoder) => encoder.forward(tokens, dtype, &mut pass),
+        };
+        let pooled = pooler::pool(self.pool, x.clone(), padding);
+        let pooled = match &self.transformer {
+            HfEncoder::Roberta(encoder) if self.pool == HfPool::Cls => encoder.pool(pooled),
+            _ => pooled,
+        };
+        let pooled = match &self.proj {
+            Some(proj) => proj.forward(pooled),
+            None => pooled,
+        };
+        (pooled, x)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::layers::{
     Activation, Bits, Embedding, LayerNorm, Linear, Recompute, ResidualBlock, Transformer,
     TransformerConfig, parameter,
 };
+use crate::text::cut::cut;
 
 /// Map from the tower's width to the shared embedding.
 #[derive(Module, Debug)]
@@ -143,10 +144,21 @@ impl TextFamily for TextTransformer {
 
     /// `length ≤ context_length`.
     fn forward(&self, tokens: Tensor<2, Int>, dtype: DType, _: Option<u64>) -> Tensor<2> {
-        match self.pool_early(&tokens, dtype) {
-            Some(pooled) => pooled,
-            None => self.encode(tokens, dtype).0,
+        if let Some(pooled) = self.pool_early(&tokens, dtype) {
+            return pooled;
         }
+        if self.cls_emb.is_some() {
+            return self.encode(tokens, dtype).0;
+        }
+        let tokens = match self.causal {
+            // Behind the token that stands for a caption is nothing that it sees.
+            true => cut(tokens, |ids| self.place(ids) + 1),
+            false => tokens,
+        };
+        let pick = self.pick(&tokens);
+        let x = self.embed(tokens, 0).cast(dtype);
+        let pooled = self.transformer.picked(x, self.causal, pick);
+        self.project(pooled.squeeze_dim(1))
     }
 
     fn forward_with_tokens(
@@ -301,8 +313,9 @@ impl TextTransformer {
         }
         let x = self.embed(tokens.clone(), 0).cast(dtype);
         let x = self.transformer.forward(x, self.causal);
-        let pooled = self.pool(x.clone(), tokens);
-        (pooled, x)
+        let pooled = self.pick(&tokens)(x.clone()).squeeze_dim(1);
+        // LayerNorm treats each token alone, so norm and pick of one token commute.
+        (self.project(pooled), x)
     }
 
     /// Vectors of ids `[batch, length]` at the positions from `start`, `[batch, length, width]`.
@@ -313,15 +326,6 @@ impl TextTransformer {
             .val()
             .slice_dim(0, start..start + length);
         self.token_embedding.forward(tokens) + positions.unsqueeze()
-    }
-
-    fn pool(&self, x: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [batch, length, width] = x.dims();
-        // LayerNorm treats each token alone, so norm and pick of one token commute.
-        let pooled = x
-            .reshape([batch * length, width])
-            .select(0, self.pool_rows(tokens));
-        self.project(pooled)
     }
 
     fn project(&self, pooled: Tensor<2>) -> Tensor<2> {
@@ -400,26 +404,31 @@ impl TextTransformer {
         }
     }
 
-    /// For each caption the row of its pooled token among `[batch·length]` rows.
-    fn pool_rows(&self, tokens: Tensor<2, Int>) -> Tensor<1, Int> {
+    /// Takes the token that stands for each of these captions, `[batch, length, width]` → `[batch, 1, width]`.
+    fn pick(&self, tokens: &Tensor<2, Int>) -> impl Fn(Tensor<3>) -> Tensor<3> + Send + 'static {
         let [batch, length] = tokens.dims();
-        let device = tokens.device();
-        let count = |n: usize| Tensor::<1, Int>::arange(0..n as i64, &device);
-        // The device's own integers throughout: LibTorch makes no tensor of narrower ones.
-        let dtype = count(1).dtype();
-        let tokens = tokens.cast(dtype);
-        let starts = count(batch).mul_scalar(length as i64);
-        // The earliest of equal maxima: a later position lowers the key, less than any step between two ids.
-        let first_max = |score: Tensor<2, Int>| {
-            let key = score.mul_scalar(length as i64) - count(length).unsqueeze();
-            key.argmax(1).reshape([batch]).cast(dtype)
+        let score = match self.pool {
+            TextPool::First | TextPool::None | TextPool::Last => None,
+            TextPool::Argmax => Some(tokens.clone()),
+            TextPool::Eos => Some(tokens.clone().equal_scalar(self.eos_id as i64).int()),
         };
-        match self.pool {
-            TextPool::First | TextPool::None => starts,
-            TextPool::Last => starts.add_scalar(length as i64 - 1),
-            TextPool::Argmax => starts + first_max(tokens),
-            TextPool::Eos => {
-                starts + first_max(tokens.equal_scalar(self.eos_id as i64).int().cast(dtype))
+        let always = match self.pool {
+            TextPool::Last => length - 1,
+            _ => 0,
+        };
+        let place = score.map(|score| {
+            let count = Tensor::<1, Int>::arange(0..length as i64, &tokens.device());
+            // The device's own integers throughout: LibTorch makes no tensor of narrower ones.
+            let dtype = count.dtype();
+            // The earliest of equal maxima: a later position lowers the key, less than any step between two ids.
+            let key = score.cast(dtype).mul_scalar(length as i64) - count.unsqueeze();
+            key.argmax(1).cast(dtype).reshape([batch, 1, 1])
+        });
+        move |x| {
+            let [batch, _, width] = x.dims();
+            match &place {
+                Some(place) => x.gather(1, place.clone().expand([batch, 1, width])),
+                None => x.slice_dim(1, always..always + 1),
             }
         }
     }

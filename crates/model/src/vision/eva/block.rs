@@ -9,6 +9,7 @@ use super::rope::Rotation;
 use crate::layers::activation::silu;
 use crate::layers::attention::{join_heads, project_heads, split_heads};
 use crate::layers::drop_path::{branch_seed, drop_path};
+use crate::layers::linear::linear;
 use crate::layers::{Activation, LayerNorm, Linear, TimmMlp, parameter};
 
 /// How query, key and value come about.
@@ -132,7 +133,7 @@ impl EvaAttention {
                 let columns = part * width..(part + 1) * width;
                 let weight = qkv.weight.val().slice_dim(1, columns).cast(x.dtype());
                 let bias = bias.as_ref().map(|bias| bias.val().cast(x.dtype()));
-                split_heads(module::linear(x, weight, bias), self.heads)
+                split_heads(linear(x, weight, bias), self.heads)
             }
             (None, Some(qkv)) => project_heads(x, qkv, part, 3, self.heads),
             // Not built: one of them is always there.

@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, module};
 
 use crate::layers::attention::{join_heads, split_heads};
+use crate::layers::linear::linear;
 use crate::layers::{Attention, LayerNorm, Linear, parameter};
 
 /// Attention from one width to another with a matrix for each projection, as `torch.nn.MultiheadAttention` stores it when the
@@ -49,7 +50,7 @@ impl CrossAttention {
                 .slice_dim(0, part * width..(part + 1) * width);
             let weight = weight.val().cast(x.dtype()).transpose();
             let bias = bias.cast(x.dtype());
-            split_heads(module::linear(x, weight, Some(bias)), self.heads)
+            split_heads(linear(x, weight, Some(bias)), self.heads)
         };
         let query = project(query, &self.q_proj_weight, 0);
         let key = project(tokens.clone(), &self.k_proj_weight, 1);
