@@ -319,6 +319,20 @@ fn between_two_models() {
         limits: Limits::default(),
         show_progress: false,
     };
+    // What was measured goes into a folder that is not there yet, also where no weights do.
+    let measured = Interpolation {
+        first: first.clone(),
+        second: second.clone(),
+        heads: None,
+        alphas: vec![1.0],
+        writes_weights: false,
+    };
+    let alone = dir.path().join("new/measured");
+    let other = Encoder::of(&first, &device(), FloatDType::F32);
+    measured
+        .run(other, &tokenizer, &validation, Some(&alone), |_| ())
+        .unwrap();
+    assert!(alone.join("curve.csv").is_file());
     let between = Interpolation {
         first,
         second,

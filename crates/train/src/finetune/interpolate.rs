@@ -106,6 +106,13 @@ impl Interpolation {
             params::export(&second.model)?,
         ];
         check(&ends, &second.name)?;
+        if let Some(dir) = output {
+            // Before hours of measuring, whose result goes there.
+            fs::create_dir_all(dir).map_err(|source| TrainError::Write {
+                path: dir.to_owned(),
+                source,
+            })?;
+        }
         let measures = !validation.zero_shot.is_empty() || validation.pairs.is_some();
         let mut points = Vec::new();
         for alpha in alphas {
