@@ -29,7 +29,7 @@ def table(out):
                 continue
             info = json.loads((out / f"{row['model']}.info").read_text())
             # Multiply-accumulates, of which a backward pass has twice as many.
-            operations = 2e9 * (info["image_gflops"] if row["work"] == "images" else 3 * info["gflops"]) * row["size"]
+            operations = 2 * (info["image_flops"] if row["work"] == "images" else 3 * info["flops"]) * row["size"]
             sides = [row["openclip"], row["peer"]]
             rates = [f"{row['size'] / side['median']:.4g}/s" if side else "" for side in sides]
             share = lambda side: f"{operations / side['median'] / peaks[0][found['precision'] != 'fp32'] / 1e10:.1f} %"

@@ -46,7 +46,7 @@ for precision in $precisions; do
         done
     done
 done
-"$python" "$kit/gpu.py" table "$out" | tee "$out/table.md"
+"$python" "$kit/gpu.py" table "$out" | tee "$out/table.md" || status=1
 
 # The same run with kernels chosen by measurement and by rule: their rounding differs, what is learned does not.
 for level in full minimal; do
