@@ -9,7 +9,8 @@ pub(super) const TOGETHER: usize = 4;
 /// Numbers of a vector register.
 const LANES: usize = 8;
 
-/// The dot products of every row with every query, whose last bits depend on how many queries there are; `scores` is `[queries, rows]`. `rows` lie end to end, the low byte first.
+/// The dot products of every row with every query; `scores` is `[queries, rows]`. `rows` lie end to end, the low byte first. The last
+/// bits of a score depend on how many queries there are.
 pub(super) fn dots(rows: &[u8], numbers: Numbers, queries: &[&[f32]], scores: &mut [f32]) {
     let Some(width) = queries.first().map(|query| query.len()) else {
         return;
