@@ -195,13 +195,8 @@ impl Inputs {
 }
 
 fn compute(loaded: &Loaded, inputs: &Inputs, device: &Device) -> Result<Outputs> {
-    let image = pixels::normalise(
-        inputs.planes.clone(),
-        inputs.image_shape,
-        &loaded.preprocess,
-        device,
-        FloatDType::F32,
-    );
+    let planes = pixels::planes(inputs.planes.clone(), inputs.image_shape, device);
+    let image = pixels::normalise(planes, &loaded.preprocess, FloatDType::F32);
     let tokens = pixels::tokens(inputs.ids.clone(), inputs.text_shape, device);
     let mut outputs = Outputs::new();
     let features = if loaded.model.writes_captions() {

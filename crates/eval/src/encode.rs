@@ -147,7 +147,8 @@ impl Encoder {
     pub fn pixels(&self, planes: Vec<u8>, count: usize) -> Tensor<4> {
         let [height, width] = self.image_size;
         let shape = [count, 3, height, width];
-        pixels::normalise(planes, shape, &self.preprocess, &self.device, self.dtype)
+        let planes = pixels::planes(planes, shape, &self.device);
+        pixels::normalise(planes, &self.preprocess, self.dtype)
     }
 
     fn ids(&self, ids: Vec<i32>, count: usize) -> Tensor<2, Int> {

@@ -11,7 +11,7 @@ use openclip_data::source::Source;
 use openclip_data::tokenizer::Tokenizer;
 
 use crate::checkpoint::EpochShape;
-use crate::task::Step;
+use crate::step::{Step, Uploaded};
 
 /// Where the next epoch's iteration begins.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,6 +36,8 @@ pub struct Steps {
     pub tokenizer: Option<Arc<dyn Tokenizer>>,
     /// Batch size, workers, seed.
     pub options: LoaderOptions,
+    /// Where the batches go.
+    pub device: Device,
     /// Micro-batches of a step.
     pub accum_freq: usize,
     /// Samples of an epoch, of all ranks together.
@@ -55,6 +57,7 @@ impl Clone for Steps {
             transform: Arc::clone(&self.transform),
             tokenizer: self.tokenizer.clone(),
             options: self.options.clone(),
+            device: self.device.clone(),
             position: Arc::clone(&self.position),
             stats: Arc::clone(&self.stats),
             ..*self
@@ -117,7 +120,7 @@ impl DataLoader<Step> for Steps {
     }
 
     fn to_device(&self, _: &Device) -> Arc<dyn DataLoader<Step>> {
-        // Batches stay on the host; a step puts them where it runs.
+        // Batches go to the device of the run.
         Arc::new(self.clone())
     }
 
@@ -163,7 +166,12 @@ impl Iterator for EpochIterator<'_> {
         let mut batches = Vec::with_capacity(self.steps.accum_freq);
         while batches.len() < self.steps.accum_freq {
             match self.batch()? {
-                Ok(batch) => batches.push(batch),
+                Ok(batch) => {
+                    let Steps {
+                        options, device, ..
+                    } = self.steps;
+                    batches.push(Uploaded::new(batch, options.image_size, device));
+                }
                 Err(error) => {
                     self.failed = true;
                     return Some(Err(DatasetError::new(error)));

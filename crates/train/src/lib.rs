@@ -4,6 +4,7 @@
 //! * [`run`] – a run from its configuration to its last checkpoint
 //! * [`strategy`] – the loop that Burn's `SupervisedTraining` calls
 //! * [`task`] – the model as Burn's Learner sees it
+//! * [`step`] – the samples of a step, on the device
 //! * [`relay`], [`loss`] – the exact gradient of the objective, in micro-batches and over ranks
 //! * [`comm`] – ranks and their exchanges
 //! * [`optim`], [`schedule`] – optimizers, their groups of parameters, gradient norm, learning rate
@@ -43,6 +44,7 @@ mod renderer;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod step;
 pub mod strategy;
 pub mod task;
 

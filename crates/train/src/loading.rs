@@ -16,7 +16,7 @@ pub struct Loading {
 
 impl Loading {
     /// Of the micro-batches of a step.
-    pub fn of(batches: &[Batch]) -> Self {
+    pub fn of<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> Self {
         let mut all = Self::default();
         for batch in batches {
             all.timing += batch.timing;

@@ -29,7 +29,8 @@ use crate::guard::Verdict;
 use crate::journal::{Journal, RunStatus, StepFigures};
 use crate::loading::Loading;
 use crate::memory::MemoryUse;
-use crate::task::{Step, Task, TrainingState};
+use crate::step::Step;
+use crate::task::{Task, TrainingState};
 use crate::{TrainConfig, TrainError, remote};
 
 /// A training run under way.
@@ -189,20 +190,26 @@ impl Run {
         };
         let mut steps = train.iter();
         let mut started = Instant::now();
-        while let Some(step) = steps.next() {
+        let mut next = steps.next();
+        let mut waited = started.elapsed();
+        while let Some(step) = next.take() {
             let step = step.map_err(|error| TrainError::Learner(error.to_string()))?;
-            let data_time = started.elapsed().as_secs_f64();
             let plan = self.plan(burn)?;
             let probe = self.probe(&step, &plan);
-            let mut figures = self.take(burn, step, &plan)?;
-            figures.data_time = data_time;
+            let progress = steps.progress();
+            let ahead = || {
+                let asked = Instant::now();
+                next = steps.next();
+                waited += asked.elapsed();
+            };
+            let mut figures = self.take(burn, step, &plan, ahead)?;
+            figures.data_time = std::mem::take(&mut waited).as_secs_f64();
             figures.batch_time = started.elapsed().as_secs_f64();
             started = Instant::now();
 
             self.log(burn, figures, &plan);
             let lr = Some(burn.learner.lr_current());
-            let item =
-                TrainingItem::new(figures, steps.progress(), Some(figures.step as usize), lr);
+            let item = TrainingItem::new(figures, progress, Some(figures.step as usize), lr);
             burn.tell(LearnerEvent::ProcessedItem(item));
             self.check(burn, &figures)?;
             if plan.ends_epoch {
@@ -256,21 +263,27 @@ impl Run {
         })
     }
 
-    /// One step of the optimizer, and how far the run is behind it; times are left out.
+    /// One step of the optimizer, and how far the run is behind it; times are left out. `ahead` is called when the device has been
+    /// given the step and nothing is asked of it yet: what it sends there comes while the device computes.
     fn take(
         &mut self,
         burn: &mut Burn<'_>,
         step: Step,
         plan: &StepPlan,
+        ahead: impl FnOnce(),
     ) -> Result<StepFigures, TrainError> {
-        let samples: usize = step.batches.iter().map(|batch| batch.size).sum();
+        let batches = || step.batches.iter().map(|uploaded| &uploaded.batch);
+        let samples: usize = batches().map(|batch| batch.size).sum();
         let samples = samples * self.ranks.world_size();
-        let loading = Loading::of(&step.batches);
-        let cursor = step.batches.last().map(|batch| batch.cursor);
+        let loading = Loading::of(batches());
+        let cursor = batches().next_back().map(|batch| batch.cursor);
         let keep_optimizer = plan.checkpoint.is_some() && self.ranks.is_first();
         burn.with_state(|state| state.keep_optimizer = keep_optimizer);
 
         let output = burn.learner.train_step(step);
+        if !plan.stops {
+            ahead();
+        }
         burn.learner.lr_step();
         burn.learner.optimizer_step(output.grads);
 

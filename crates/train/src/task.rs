@@ -8,7 +8,6 @@ use burn::optim::{GradientsParams, ModuleOptimizer, OptimizerRecord};
 use burn::tensor::{Device, ExecutionError, FloatDType, Tensor};
 use burn::train::metric::Adaptor;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use openclip_data::loader::Batch;
 use openclip_eval::run::host;
 use openclip_model::config::PreprocessConfig;
 use openclip_model::layers::drop_path::branch_seed;
@@ -19,15 +18,16 @@ use crate::TrainError;
 use crate::checkpoint::Tuned;
 use crate::comm::{Communicator, Single};
 use crate::ema::Ema;
+use crate::finetune::Lora;
 use crate::finetune::head::TrainedHead;
 use crate::finetune::step::{Classification, Labelled, cross_entropy};
-use crate::finetune::{self, Lora};
 use crate::guard::{Guard, Verdict};
 use crate::journal::StepFigures;
 use crate::loss::Objective;
 use crate::memory::MemoryUse;
 use crate::optim::{clip_factor, gradient_norm, scale_gradients};
 use crate::relay::{Losses, MicroBatch, Relay};
+use crate::step::{Step, Uploaded};
 
 /// Upper end of the logit scale's logarithm, `ln 100`.
 pub const MAX_LOGIT_SCALE: f32 = 4.605_170_2;
@@ -41,10 +41,6 @@ pub struct Setup {
     pub compute: FloatDType,
     /// Normalisation of the pictures.
     pub preprocess: PreprocessConfig,
-    /// Height and width of the pictures.
-    pub image_size: [usize; 2],
-    /// Tokens of a caption.
-    pub context_length: usize,
     /// Largest global gradient norm.
     pub grad_clip_norm: Option<f32>,
     /// Seed of dropout.
@@ -97,15 +93,6 @@ pub struct Task {
     smoothing: f64,
     #[module(skip)]
     adapters: Option<(Lora, Arc<str>)>,
-}
-
-/// One optimizer step's samples.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// Micro-batches of equal size.
-    pub batches: Vec<Batch>,
-    /// Number of the step within the run, from zero.
-    pub index: u64,
 }
 
 impl ItemLazy for StepFigures {
@@ -208,37 +195,24 @@ impl Task {
         &self.state
     }
 
-    fn micro_batch(&self, mut batch: Batch, dropout: u64, device: &Device) -> MicroBatch {
-        let shape = [batch.size, self.setup.context_length];
-        let tokens = std::mem::take(&mut batch.tokens);
+    fn micro_batch(&self, batch: Uploaded, dropout: u64) -> MicroBatch {
         MicroBatch {
-            images: self.pixels(batch, device),
-            tokens: pixels::tokens(tokens, shape, device),
+            tokens: batch.targets.clone(),
+            images: self.pixels(batch),
             dropout,
         }
     }
 
-    fn labelled(&self, batch: Batch, dropout: u64, device: &Device) -> Labelled {
-        let labels = finetune::step::labels(&batch.labels, device);
+    fn labelled(&self, batch: Uploaded, dropout: u64) -> Labelled {
         Labelled {
-            images: self.pixels(batch, device),
-            labels,
+            labels: batch.targets.clone(),
+            images: self.pixels(batch),
             dropout,
         }
     }
 
-    fn pixels(&self, batch: Batch, device: &Device) -> Tensor<4> {
-        let Setup {
-            image_size: [height, width],
-            ..
-        } = *self.setup;
-        let shape = [batch.size, 3, height, width];
-        let Setup {
-            preprocess,
-            compute,
-            ..
-        } = self.setup.as_ref();
-        let images = pixels::normalise(batch.images, shape, preprocess, device, *compute);
+    fn pixels(&self, Uploaded { planes, batch, .. }: Uploaded) -> Tensor<4> {
+        let images = pixels::normalise(planes, &self.setup.preprocess, self.setup.compute);
         batch.erased.into_iter().fold(images, |images, erased| {
             let (sample, erased) = erased;
             let (corner, size) = ([erased.top, erased.left], [erased.height, erased.width]);
@@ -251,11 +225,10 @@ impl Task {
         let (rank, world) = (self.ranks.rank(), self.ranks.world_size());
         let seeds = dropout_seeds(self.setup.seed, step.index, rank, world, step.batches.len());
         let batches = seeds.zip(step.batches);
-        let device = &self.setup.device;
         let grad_scale = self.with_state(|state| state.guard.grad_scale());
         let Some(head) = &self.head else {
             let batches: Vec<_> = batches
-                .map(|(dropout, batch)| self.micro_batch(batch, dropout, device))
+                .map(|(dropout, batch)| self.micro_batch(batch, dropout))
                 .collect();
             let relay = Relay {
                 ranks: self.ranks.as_ref(),
@@ -266,7 +239,7 @@ impl Task {
             return relay.step(&self.clip, &batches);
         };
         let batches: Vec<_> = batches
-            .map(|(dropout, batch)| self.labelled(batch, dropout, device))
+            .map(|(dropout, batch)| self.labelled(batch, dropout))
             .collect();
         let step = Classification {
             smoothing: self.smoothing,
@@ -391,15 +364,15 @@ impl InferenceStep for Task {
 
     /// CLIP's loss of each micro-batch by itself, averaged; of a classifier its own.
     fn step(&self, step: Step) -> StepFigures {
-        let device = self.setup.device.clone().inner();
-        let losses = step.batches.into_iter().map(|batch| {
+        let losses = step.batches.into_iter().map(|uploaded| {
+            let batch = uploaded.inner();
             if let Some(head) = &self.head {
-                let count = batch.size as f64;
-                let Labelled { images, labels, .. } = self.labelled(batch, 0, &device);
+                let count = batch.batch.size as f64;
+                let Labelled { images, labels, .. } = self.labelled(batch, 0);
                 let logits = head.logits(self.clip.encode_image(images, true));
                 return cross_entropy(logits, labels, self.smoothing).div_scalar(count);
             }
-            let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0, &device);
+            let MicroBatch { images, tokens, .. } = self.micro_batch(batch, 0);
             clip_loss(self.clip.forward(images, tokens))
         });
         let mean = host(Tensor::cat(losses.collect(), 0).mean()).unwrap_or_default();

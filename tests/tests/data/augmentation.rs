@@ -82,13 +82,8 @@ fn timms_views_are_replayed() {
         }
         let preprocess = PreprocessConfig::default();
         let device = Device::default();
-        let mut images = pixels::normalise(
-            planes,
-            [1, 3, 24, 20],
-            &preprocess,
-            &device,
-            FloatDType::F32,
-        );
+        let planes = pixels::planes(planes, [1, 3, 24, 20], &device);
+        let mut images = pixels::normalise(planes, &preprocess, FloatDType::F32);
         for (i, rectangle) in view["erased"].as_array().unwrap().iter().enumerate() {
             let [left, top, width, height] = whole(rectangle);
             let noise = floats(&tensors, &format!("noise/{case}/{i}"));

@@ -12,6 +12,7 @@ use openclip_eval::progress::Progress;
 use openclip_eval::retrieval::{RetrievalMetrics, ranks_of_chunk};
 use openclip_eval::run::{ZERO_SHOT_SCALE, pairs, ranks, zero_shot_classifier};
 use openclip_eval::zero_shot::{Accuracy, Prompts, top_k};
+use openclip_model::pixels;
 use openclip_tests::{Tensors, device, family, json, max_difference, model, model_config, values};
 use serde_json::Value;
 
@@ -254,13 +255,8 @@ fn an_encoder_joins_the_branches_of_every_model_it_is_given() {
     let first = values(encoder.images(picture.clone(), 1));
     encoder.set_model(&model);
     assert_eq!(values(encoder.images(picture.clone(), 1)), first);
-    let plain = openclip_model::pixels::normalise(
-        picture,
-        [1, 3, height, width],
-        &encoder.preprocess,
-        &encoder.device,
-        encoder.dtype,
-    );
+    let planes = pixels::planes(picture, [1, 3, height, width], &encoder.device);
+    let plain = pixels::normalise(planes, &encoder.preprocess, encoder.dtype);
     let plain = values(model.valid().encode_image(plain, true));
     assert_ne!(plain, first, "joined branches round otherwise");
     assert!(max_difference(&plain, &first) <= 1e-5);

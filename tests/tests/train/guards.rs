@@ -93,8 +93,6 @@ fn a_batch_with_a_nan_changes_nothing() {
             device: device().autodiff(),
             compute: FloatDType::F32,
             preprocess: Default::default(),
-            image_size: [16, 16],
-            context_length: 16,
             grad_clip_norm: Some(1.0),
             seed: 0,
         };

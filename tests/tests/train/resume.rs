@@ -77,8 +77,6 @@ fn goes_on(case: &Case, lock: &Lock) {
         device: device().autodiff(),
         compute: FloatDType::F32,
         preprocess: Default::default(),
-        image_size: [12, 12],
-        context_length: 8,
         grad_clip_norm: None,
         seed: 0,
     };

@@ -32,8 +32,6 @@ fn task(clip: Clip, grad_clip_norm: f32) -> Task {
         device: device().autodiff(),
         compute: FloatDType::F32,
         preprocess: Default::default(),
-        image_size: [12, 12],
-        context_length: 12,
         grad_clip_norm: Some(grad_clip_norm),
         seed: 0,
     };

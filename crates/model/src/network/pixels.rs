@@ -4,23 +4,25 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use crate::files::config::PreprocessConfig;
 
-/// Puts `u8` planes `[batch, 3, height, width]` on `device` and normalises them: `(x / 255 − mean) / std`, in `dtype`.
+/// Planes `[batch, 3, height, width]` on `device`.
 ///
-/// Bytes travel to the device as they are where it has the type, a quarter of what floats take.
+/// Bytes travel to the device as they are where it has the type, a quarter of what wider numbers take.
+pub fn planes(planes: Vec<u8>, shape: [usize; 4], device: &Device) -> Tensor<4, Int> {
+    if device.supports_dtype(DType::U8) {
+        return Tensor::from_data(TensorData::new(planes, shape), (device, DType::U8));
+    }
+    let wide: Vec<i32> = planes.into_iter().map(i32::from).collect();
+    Tensor::from_data(TensorData::new(wide, shape), (device, DType::I32))
+}
+
+/// `(x / 255 − mean) / std` of planes, in `dtype`.
 pub fn normalise(
-    planes: Vec<u8>,
-    shape: [usize; 4],
+    planes: Tensor<4, Int>,
     preprocess: &PreprocessConfig,
-    device: &Device,
     dtype: FloatDType,
 ) -> Tensor<4> {
-    let pixels: Tensor<4> = if device.supports_dtype(DType::U8) {
-        let data = TensorData::new(planes, shape);
-        Tensor::<4, Int>::from_data(data, (device, DType::U8)).cast(FloatDType::F32)
-    } else {
-        let floats: Vec<f32> = planes.into_iter().map(f32::from).collect();
-        Tensor::from_data(TensorData::new(floats, shape), (device, DType::F32))
-    };
+    let device = &planes.device();
+    let pixels: Tensor<4> = planes.cast(FloatDType::F32);
     let channels = |values: [f32; 3]| {
         Tensor::<4>::from_data(
             TensorData::new(values.to_vec(), [1, 3, 1, 1]),

@@ -17,7 +17,8 @@ use super::options::{BenchOptions, timed};
 use crate::TrainError;
 use crate::optim::AdamW;
 use crate::precision::Precision;
-use crate::task::{Setup, Step, Task};
+use crate::step::{Step, Uploaded};
+use crate::task::{Setup, Task};
 
 /// A model that encodes and trains on random input; every method does so once and gives the seconds it took.
 pub struct ModelBench {
@@ -93,18 +94,21 @@ impl ModelBench {
     /// # Errors
     /// As [`Self::images`].
     pub fn step(&mut self, count: usize, length: usize) -> Result<f64, TrainError> {
-        let step = Step {
-            batches: vec![Batch {
-                images: pictures(&self.loaded.config, count)?,
-                tokens: captions(&self.loaded.config, count, length)?,
-                size: count,
-                ..Batch::default()
-            }],
-            index: 0,
+        let batch = Batch {
+            images: pictures(&self.loaded.config, count)?,
+            tokens: captions(&self.loaded.config, count, length)?,
+            size: count,
+            ..Batch::default()
         };
+        let (height, width) = self.loaded.config.vision_cfg.image_size.dims();
+        let device = self.device.clone().autodiff();
         let (task, mut optimizer) = self.take_task();
         let mut stepped = None;
         let seconds = timed(|| {
+            let step = Step {
+                batches: vec![Uploaded::new(batch, [height, width], &device)],
+                index: 0,
+            };
             let output = TrainStep::step(&task, step);
             // Reads the gradient norm, so the step is over when this returns, but for the update itself.
             let task = task.optimize(&mut optimizer, 5e-4.into(), output.grads);
@@ -148,14 +152,10 @@ impl ModelBench {
         // What encodes alone need not stay in memory beside what learns.
         self.encoder = None;
         self.task.take().unwrap_or_else(|| {
-            let config = &self.loaded.config;
-            let (height, width) = config.vision_cfg.image_size.dims();
             let setup = Setup {
                 device: self.device.clone().autodiff(),
                 compute: self.precision.compute(),
                 preprocess: self.loaded.preprocess.clone(),
-                image_size: [height, width],
-                context_length: config.text_cfg.context_length,
                 grad_clip_norm: None,
                 seed: 0,
             };

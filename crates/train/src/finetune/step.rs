@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::activation::log_softmax;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor};
 use openclip_model::Clip;
 
 use super::head::TrainedHead;
@@ -20,12 +20,6 @@ pub struct Labelled {
     pub labels: Tensor<2, Int>,
     /// Seeds dropout of every kind.
     pub dropout: u64,
-}
-
-/// Classes as a column on the device of the pictures.
-pub fn labels(labels: &[usize], device: &Device) -> Tensor<2, Int> {
-    let values: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
-    Tensor::from_data(TensorData::new(values, [labels.len(), 1]), device)
 }
 
 /// The sum over the samples of `(1 − s) · −log p(label) + s · mean over classes of −log p`, `[1]`.
@@ -103,10 +97,10 @@ mod tests {
     /// Values of `torch.nn.functional.cross_entropy(logits, labels, label_smoothing=s, reduction='sum')`.
     #[test]
     fn losses_are_pytorchs() {
-        let device = Device::default();
+        let device = burn::tensor::Device::default();
         let logits = Tensor::<2>::from_data([[1.0, -2.0, 0.5], [0.25, 3.0, -1.0]], &device);
         for (smoothing, wanted) in [(0.0, 3.333_633), (0.1, 3.400_3)] {
-            let loss = cross_entropy(logits.clone(), labels(&[0, 0], &device), smoothing);
+            let loss = cross_entropy(logits.clone(), Tensor::zeros([2, 1], &device), smoothing);
             let found = host(loss).unwrap()[0];
             assert!((found - wanted).abs() < 1e-5, "{found} {wanted}");
         }

@@ -144,6 +144,7 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
                 &tokenizer,
                 classes,
                 ranks.as_ref(),
+                &device,
             )
         })
         .transpose()?;
@@ -307,8 +308,6 @@ pub(super) fn one_rank(config: TrainConfig, context: RankContext) -> Result<Outc
         device: device.clone().autodiff(),
         compute,
         preprocess: loaded.preprocess.clone(),
-        image_size,
-        context_length: tokenizer.context_length(),
         grad_clip_norm: setup::grad_clip_norm(&config, &optim),
         seed: config.seed,
     };

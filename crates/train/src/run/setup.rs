@@ -194,6 +194,7 @@ pub(super) fn open_training(
     tokenizer: &Arc<dyn Tokenizer>,
     classes: Option<&ZeroShot>,
     ranks: &dyn Communicator,
+    device: &Device,
 ) -> Result<(Steps, Schedule), TrainError> {
     let data = config.train_data.as_deref().unwrap_or_default();
     let options = OpenOptions {
@@ -254,6 +255,7 @@ pub(super) fn open_training(
                 },
             )
         },
+        device: device.clone().autodiff(),
         accum_freq: config.accum_freq,
         samples_per_epoch: samples,
         steps_per_epoch,
