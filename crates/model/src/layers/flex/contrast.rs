@@ -9,7 +9,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::product::{Matrix, Onto, Packed, Right, product};
+use super::product::{Matrix, Onto, Packed, Right, product, turned};
 use super::{LANES, Values, enabled, exp, tensor, vectorized};
 
 /// Columns of a block, at most.
@@ -120,7 +120,8 @@ impl Panels<'_> {
                     #[inline(always)]
                     || self.slopes(index, block, first, &sums, columns),
                 );
-                let slopes = Matrix::rows(block, self.blocks[index].columns).transposed();
+                let slopes = turned(block, self.blocks[index].columns);
+                let slopes = Matrix::rows(&slopes, count);
                 product(
                     slopes,
                     Right::Packed(&packed),

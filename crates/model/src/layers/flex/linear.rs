@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::product::{Matrix, Onto, Right, produced, product};
+use super::product::{Matrix, Onto, Right, produced, product, turned};
 use super::{Values, tensor, vectorized};
 use crate::layers::derivative::{Value, differentiable};
 
@@ -112,9 +112,10 @@ impl Parameters {
         device: &Device,
     ) -> Vec<Option<Value>> {
         let of_weight = || {
-            let rows = Matrix::rows(rows, self.input).transposed();
+            let columns = turned(rows, self.input);
+            let columns = Matrix::rows(&columns, rows.len() / self.input);
             let slopes = Right::Plain(Matrix::rows(slopes, self.output));
-            let product = produced(rows, slopes, None);
+            let product = produced(columns, slopes, None);
             tensor(product, [self.input, self.output], device).into()
         };
         let of_bias = || tensor(sums(), [self.output], device).into();

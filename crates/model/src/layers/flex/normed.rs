@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::finish::Finish;
 use super::linear::{add_rows, total};
 use super::packed::{Packed, Places};
-use super::product::{Matrix, Onto, Right, filled, produced, product};
+use super::product::{Matrix, Onto, Right, filled, produced, product, turned};
 use super::{Values, take, tensor, vectorized};
 use crate::layers::derivative::{Value, differentiable};
 
@@ -181,7 +181,8 @@ impl Convolution {
 
     fn of_weight(&self, slopes: &[f32]) -> Vec<f32> {
         let x = self.x.get();
-        let slopes = Matrix::rows(slopes, self.outputs).transposed();
+        let turned = turned(slopes, self.outputs);
+        let slopes = Matrix::rows(&turned, slopes.len() / self.outputs);
         if self.kernel == 1 {
             return produced(slopes, Right::Plain(Matrix::rows(x, self.inputs)), None);
         }
@@ -200,7 +201,7 @@ impl Convolution {
                 self.places.gather(x, first..first + out.len() / line, out);
             });
             let slopes = Matrix {
-                values: &slopes.values[first * self.outputs..],
+                values: &slopes.values[first..],
                 shape: [self.outputs, count],
                 ..slopes
             };

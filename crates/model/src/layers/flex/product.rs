@@ -6,6 +6,7 @@
 use std::fmt;
 use std::mem::MaybeUninit;
 
+use rayon::prelude::*;
 use rten_gemm::{
     BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, GemmUninitOptions, PackedBMatrix,
 };
@@ -171,6 +172,44 @@ pub(super) fn produced(a: Matrix<'_>, b: Right<'_>, bias: Option<&[f32]>) -> Vec
     done.unwrap_or_else(|| {
         unreachable!("a product over no numbers, or of matrices that do not fit")
     })
+}
+
+/// Columns that one core turns into rows at a time.
+const STRIP: usize = 64;
+/// Rows and columns that are turned within the registers and the nearest cache.
+const SIDE: usize = 16;
+
+/// Rows of `columns` numbers as columns, row after row. A left operand whose rows are whole is read where it lies; of another every core
+/// puts its share in order several times, and numbers that are a multiple of 4 KiB apart push each other out of the cache then.
+pub(super) fn turned(values: &[f32], columns: usize) -> Vec<f32> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let rows = values.len() / columns;
+    let done = filled(rows * columns, |out| {
+        let strips = out.par_chunks_mut(STRIP * rows).enumerate();
+        strips.for_each(|(strip, out)| {
+            for top in (0..rows).step_by(SIDE) {
+                let height = SIDE.min(rows - top);
+                for (i, out) in out.chunks_mut(SIDE * rows).enumerate() {
+                    let (left, width) = (strip * STRIP + i * SIDE, out.len() / rows);
+                    let mut square = [[0.0; SIDE]; SIDE];
+                    for (y, line) in square.iter_mut().take(height).enumerate() {
+                        let row = &values[(top + y) * columns + left..];
+                        line[..width].copy_from_slice(&row[..width]);
+                    }
+                    for (x, out) in out.chunks_exact_mut(rows).enumerate() {
+                        let out = out[top..][..height].iter_mut();
+                        out.zip(&square).for_each(|(out, line)| {
+                            out.write(line[x]);
+                        });
+                    }
+                }
+            }
+        });
+        Some(())
+    });
+    done.unwrap_or_default()
 }
 
 /// `length` numbers that `write` writes, every one of them unless it gives `None`.

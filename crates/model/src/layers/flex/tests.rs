@@ -14,6 +14,7 @@ use super::norm::{affine, batch_norm, layer_norm};
 use super::normed::{Then, normed};
 use super::packed::Packed;
 use super::pool::{average_first, average_last};
+use super::product::turned;
 use crate::layers::Activation;
 
 type Inputs = (Tensor<4>, Tensor<4>, Tensor<1>);
@@ -387,4 +388,24 @@ fn exponentials_are_exact_to_two_roundings() {
     }
     assert!(exp(f32::NAN).is_nan());
     assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+}
+
+#[test]
+fn rows_become_columns() {
+    for (rows, columns) in [
+        (0, 3),
+        (1, 1),
+        (1, 70),
+        (16, 64),
+        (17, 130),
+        (100, 15),
+        (33, 63),
+    ] {
+        let values: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+        let expected: Vec<f32> = (0..columns)
+            .flat_map(|x| values[x.min(values.len())..].iter().step_by(columns))
+            .copied()
+            .collect();
+        assert_eq!(turned(&values, columns), expected, "{rows}×{columns}");
+    }
 }
