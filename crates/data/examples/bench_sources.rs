@@ -2,11 +2,12 @@
 //! the measure. `benches/sources.py` writes the forms with Python's tools and runs this.
 //!
 //! ```text
-//! cargo run --release -p openclip-data --example bench_sources -- pictures.tar pictures.parquet … [--rounds 5] [--size 224] [--workers 2]
+//! cargo run --release -p openclip-data --example bench_sources -- pictures.tar pictures.parquet … [--rounds 5] [--size 224] [--workers 2] [--memory]
 //! ```
 //!
 //! `source_per_s` is the source alone in the order of training: its samples are dropped as they come. `loader_per_s` is the whole way to
-//! batches. Figures are medians of the rounds.
+//! batches. Figures are medians of the rounds. With `--memory` the first form, of some 10,000 samples at least, is read once in place of all
+//! that, and the line tells by how many times the bytes of a full shuffle buffer the process grew.
 #![allow(clippy::print_stdout, reason = "the result goes to stdout")]
 
 use std::error::Error;
@@ -48,6 +49,17 @@ fn source(spec: &str) -> Result<(f64, f64), Box<dyn Error>> {
     Ok((count.samples as f64 / seconds, count.bytes as f64 / seconds))
 }
 
+/// Samples in a full shuffle buffer.
+const HELD: f64 = 5000.0;
+
+/// How much the process has had at most, in bytes.
+fn peak() -> Result<f64, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    Ok(1024.0 * kilobytes.ok_or("no VmHWM")?.parse::<f64>()?)
+}
+
 /// Samples of a second.
 fn loader(spec: &str, size: usize, workers: usize) -> Result<f64, Box<dyn Error>> {
     let opened = open(spec, &OpenOptions::default())?;
@@ -79,6 +91,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut specs, mut rounds, mut size, mut workers) = (Vec::new(), 5, 224, 2);
+    let mut memory = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || {
@@ -90,8 +103,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--rounds" => rounds = value()?.parse()?,
             "--size" => size = value()?.parse()?,
             "--workers" => workers = value()?.parse()?,
+            "--memory" => memory = true,
             _ => specs.push(word),
         }
+    }
+    if memory {
+        let spec = specs.first().ok_or("nothing to read")?;
+        let source = open(spec, &OpenOptions::default())?.source;
+        let (before, mut count) = (peak()?, Count::default());
+        let _ = source.pass(&Order::training(0, 0), 0, &mut count)?;
+        let grown = peak()? - before;
+        let held = count.bytes as f64 * HELD / count.samples as f64;
+        let result = serde_json::json!({
+            "source": spec,
+            "samples": count.samples,
+            "held_mb": held / 1e6,
+            "grown_mb": grown / 1e6,
+            "times": grown / held,
+        });
+        println!("{result}");
+        return Ok(());
     }
     // Each form: samples and bytes of the source, samples of the loader, by round.
     let mut found = vec![[const { Vec::<f64>::new() }; 3]; specs.len()];

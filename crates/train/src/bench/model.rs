@@ -70,7 +70,7 @@ impl ModelBench {
     /// # Errors
     /// As [`Self::images`].
     pub fn texts(&mut self, count: usize) -> Result<f64, TrainError> {
-        let ids = captions(&self.loaded.config, count, usize::MAX)?;
+        let ids = captions(&self.loaded, count, usize::MAX)?;
         self.encode(ids, count)
     }
 
@@ -79,7 +79,7 @@ impl ModelBench {
     /// # Errors
     /// As [`Self::images`].
     pub fn short_texts(&mut self, count: usize, length: usize) -> Result<f64, TrainError> {
-        let ids = captions(&self.loaded.config, count, length)?;
+        let ids = captions(&self.loaded, count, length)?;
         self.encode(ids, count)
     }
 
@@ -96,7 +96,7 @@ impl ModelBench {
     pub fn step(&mut self, count: usize, length: usize) -> Result<f64, TrainError> {
         let batch = Batch {
             images: pictures(&self.loaded.config, count)?,
-            tokens: captions(&self.loaded.config, count, length)?,
+            tokens: captions(&self.loaded, count, length)?,
             size: count,
             ..Batch::default()
         };
@@ -126,11 +126,12 @@ impl ModelBench {
     /// When the device fails.
     pub fn update(&mut self) -> Result<f64, TrainError> {
         let (mut task, mut optimizer) = self.take_task();
-        let mut own = Own(GradientsParams::new());
+        let mut own = Own([GradientsParams::new(), GradientsParams::new()]);
         task.clip.visit(&mut own);
-        // Nobody else holds the parameters, as in training.
+        // Nobody else holds the parameters, as in training; gradients are given back behind the update.
+        let Own([gradients, _kept]) = own;
         let start = Instant::now();
-        task.clip = optimizer.step(5e-4, task.clip, own.0);
+        task.clip = optimizer.step(5e-4, task.clip, gradients);
         host(task.clip.logit_scale.val())?;
         let seconds = start.elapsed().as_secs_f64();
         self.task = Some((task, optimizer));
@@ -168,13 +169,15 @@ impl ModelBench {
     }
 }
 
-/// A share of every parameter as its gradient.
-struct Own(GradientsParams);
+/// A share of every parameter as its gradient, twice.
+struct Own([GradientsParams; 2]);
 
 impl ModuleVisitor for Own {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let gradient = param.val().inner().mul_scalar(1e-3);
-        self.0.register(param.id, gradient);
+        for gradients in &mut self.0 {
+            gradients.register(param.id, gradient.clone());
+        }
     }
 }
 
@@ -192,13 +195,15 @@ fn pictures(config: &ModelConfig, count: usize) -> Result<Vec<u8>, TrainError> {
     Ok((0..bytes).map(value).collect())
 }
 
-/// Any ids `[count, context]`, of which the largest ends a caption of `length` tokens.
-fn captions(config: &ModelConfig, count: usize, length: usize) -> Result<Vec<i32>, TrainError> {
+/// Any ids `[count, context]`, of which the largest ends a caption of `length` tokens, and padding behind it.
+fn captions(loaded: &Loaded, count: usize, length: usize) -> Result<Vec<i32>, TrainError> {
+    let Loaded { config, model, .. } = loaded;
     let (context, ids) = (config.text_cfg.context_length, text::vocabulary(config)?);
+    let padding = model.text.pad_id();
     let last = length.clamp(1, context.max(1)) - 1;
     let id = |i: usize| match i % context {
         place if place == last => ids - 1,
-        place if place > last => 0,
+        place if place > last => padding,
         _ => i % ids * 7919 % ids,
     };
     Ok((0..count * context).map(|i| id(i) as i32).collect())

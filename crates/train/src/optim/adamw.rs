@@ -90,10 +90,11 @@ impl Optimizer for FusedAdamW {
         };
         let here = |x: &Tensor<D>| x.dtype() == DType::F32 && flex::is_on(x);
         let moments = [&state.momentum.moment_1, &state.momentum.moment_2];
-        let here = [&tensor, &grad].into_iter().chain(moments).all(here);
-        if !here || state.momentum.max_moment_2.is_some() {
+        let here = [&tensor].into_iter().chain(moments).all(here);
+        let given = flex::numbers(&grad).filter(|_| here);
+        let (Some(given), None) = (given, &state.momentum.max_moment_2) else {
             return self.burn.step(lr, tensor, grad, Some(state));
-        }
+        };
         let device = tensor.device();
         let AdaptiveMomentumState {
             time,
@@ -104,8 +105,7 @@ impl Optimizer for FusedAdamW {
         let time = time + 1;
         // Takes a buffer over where nobody else has it.
         let mut data = [tensor, moment_1, moment_2].map(Tensor::into_data);
-        let grad = grad.into_data();
-        update(&self.factors(lr, time), &mut data, &grad);
+        update(&self.factors(lr, time), &mut data, &given);
         let [tensor, moment_1, moment_2] = data.map(|data| Tensor::from_data(data, &device));
         let momentum = AdaptiveMomentumState {
             time,
@@ -121,15 +121,14 @@ impl Optimizer for FusedAdamW {
     }
 }
 
-fn update(factors: &Factors, data: &mut [TensorData; 3], grad: &TensorData) {
+fn update(factors: &Factors, data: &mut [TensorData; 3], grad: &[f32]) {
     let [x, first, second] = data;
     let all = (
         x.as_mut_slice::<f32>(),
         first.as_mut_slice::<f32>(),
         second.as_mut_slice::<f32>(),
-        grad.as_slice::<f32>(),
     );
-    let (Ok(x), Ok(first), Ok(second), Ok(grad)) = all else {
+    let (Ok(x), Ok(first), Ok(second)) = all else {
         unreachable!("f32 that cannot be read as such");
     };
     // Large buffers all begin at one distance from a line of the cache: a few numbers in front, and the vectors behind cross none.

@@ -317,6 +317,19 @@ fn part_of(count: usize, at_once: usize) -> usize {
     count.div_ceil(parts.max(1)).max(1)
 }
 
+impl std::ops::Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.get()
+    }
+}
+
+/// What lies in this process's memory in f32, row after row.
+pub fn numbers<const D: usize>(x: &Tensor<D>) -> Option<impl std::ops::Deref<Target = [f32]>> {
+    Values::of(x)
+}
+
 /// The sum of the squares of what lies in this process's memory in f32.
 pub fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<f64> {
     const PART: usize = 1 << 16;
