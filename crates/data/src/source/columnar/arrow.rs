@@ -18,10 +18,10 @@ use arrow_ipc::{Block, Endianness, Message, MessageHeader, MetadataVersion, root
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, Schema};
 
 use super::super::columns::Columns;
-use super::super::{Field as Value, Fields, Item, ProblemKind};
+use super::super::{Field as Value, Fields, ProblemKind};
 use super::fault::{Fault, panicked};
 use super::input::{Input, Part, most_unpacked};
-use super::row::{Cells, Rows};
+use super::row::{Cells, Push, Rows, Unmade};
 use super::schema::{Kind, Leaf, Role, Selection};
 use crate::storage::Place;
 
@@ -391,29 +391,35 @@ impl Batch {
     pub fn read(
         &self,
         ranges: impl IntoIterator<Item = Range<u64>>,
-        push: &mut dyn FnMut(u64, Item) -> ControlFlow<()>,
+        push: &mut Push<'_>,
     ) -> ControlFlow<()> {
         let batch = catch_unwind(AssertUnwindSafe(|| self.decode()));
         let batch = batch.unwrap_or_else(|payload| Err(panicked(payload.as_ref())));
         for row in ranges.into_iter().flatten() {
-            let item = match &batch {
+            let (file, number) = (Arc::clone(&self.file), self.first_row + row);
+            let unmade = match &batch {
                 Ok(batch) => {
-                    let cells = self.file.cells(batch, row as usize);
-                    let fields = self.file.fields(batch, row as usize);
-                    self.file.rows.item(self.first_row + row, cells, fields)
+                    let cells = file.cells(batch, row as usize).into_iter().flatten();
+                    let bytes = cells.map(<[u8]>::len).sum();
+                    let batch = Arc::clone(batch);
+                    Unmade::new(bytes, move || {
+                        let row = row as usize;
+                        let (cells, fields) = (file.cells(&batch, row), file.fields(&batch, row));
+                        file.rows.item(number, cells, fields)
+                    })
                 }
                 Err(fault) => {
                     let reason = format!("batch {}: {fault}", self.number);
                     let kind = ProblemKind::UnreadableImage;
-                    self.file.rows.problem(self.first_row + row, kind, reason)
+                    Unmade::new(0, move || file.rows.problem(number, kind, reason))
                 }
             };
-            push(row, item)?;
+            push(row, unmade)?;
         }
         ControlFlow::Continue(())
     }
 
-    fn decode(&self) -> Result<RecordBatch, Fault> {
+    fn decode(&self) -> Result<Arc<RecordBatch>, Fault> {
         let bytes = self
             .file
             .input
@@ -431,7 +437,9 @@ impl Batch {
             .decoder
             .read_record_batch(&block, &Buffer::from_vec(bytes))?;
         let batch = batch.filter(|batch| batch.num_rows() as u64 == self.len);
-        batch.ok_or_else(|| Fault::Broken("no rows where there were some".into()))
+        batch
+            .map(Arc::new)
+            .ok_or_else(|| Fault::Broken("no rows where there were some".into()))
     }
 }
 

@@ -23,7 +23,7 @@ use super::super::columns::Columns;
 use super::super::{Field, Item, ProblemKind};
 use super::fault::{Fault, panicked};
 use super::input::{Input, Pages, Part};
-use super::row::Rows;
+use super::row::{Push, Rows, Unmade};
 use super::schema::{Kind, Leaf, Role, Selection};
 use crate::storage::Place;
 
@@ -239,12 +239,12 @@ fn kind(column: &ColumnDescriptor) -> Kind {
 }
 
 impl RowGroup {
-    /// Pushes the items of some rows, given by ascending ranges of their numbers within the group. Each row is one item, also
-    /// where the file cannot be read on.
+    /// Pushes some rows, given by ascending ranges of their numbers within the group. Each is one item, also where the file cannot be
+    /// read on.
     pub fn read(
         &self,
         ranges: impl IntoIterator<Item = Range<u64>>,
-        push: &mut dyn FnMut(u64, Item) -> ControlFlow<()>,
+        push: &mut Push<'_>,
     ) -> ControlFlow<()> {
         let mut columns = self.columns();
         let mut at = 0;
@@ -265,7 +265,8 @@ impl RowGroup {
                     }
                     Err(fault) => {
                         for row in row..row + count {
-                            push(row, self.unreadable(row, &fault))?;
+                            let item = self.unreadable(row, &fault);
+                            push(row, Unmade::new(0, || item))?;
                         }
                         Err(fault)
                     }
@@ -282,7 +283,7 @@ impl RowGroup {
         first: u64,
         count: u64,
         batch: &mut Batch,
-        push: &mut dyn FnMut(u64, Item) -> ControlFlow<()>,
+        push: &mut Push<'_>,
     ) -> ControlFlow<()> {
         (0..count).try_for_each(|at| {
             let value = |column: &Option<Vec<Option<ByteArray>>>| {
@@ -290,19 +291,20 @@ impl RowGroup {
                 value.clone()
             };
             let values: [_; Role::ALL.len()] = [0, 1, 2, 3].map(|role| value(&batch.cells[role]));
-            let cells = values
-                .each_ref()
-                .map(|value| value.as_ref().map(ByteArray::data));
             let row = first + at;
             let fields = batch.carried.iter_mut().map(|(name, values)| {
                 let value = values.get_mut(at as usize).and_then(Option::take);
                 (Arc::clone(name), value)
             });
             let fields = fields.collect();
-            push(
-                row,
-                self.file.rows.item(self.first_row + row, cells, fields),
-            )
+            let bytes = values.iter().flatten().map(ByteArray::len).sum();
+            let (file, number) = (Arc::clone(&self.file), self.first_row + row);
+            let make = move || {
+                let cells = values.each_ref();
+                let cells = cells.map(|value| value.as_ref().map(ByteArray::data));
+                file.rows.item(number, cells, fields)
+            };
+            push(row, Unmade::new(bytes, make))
         })
     }
 

@@ -1,5 +1,6 @@
 //! One row: the values of its columns as an item.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::super::beside::Beside;
@@ -9,6 +10,32 @@ use crate::storage::Place;
 
 /// The values of a row by [`Role`]; `None` for null and for a column that is not read.
 pub(super) type Cells<'a> = [Option<&'a [u8]>; Role::ALL.len()];
+
+/// A row that was read, and whose item is yet to be made.
+///
+/// The item is made by the thread that keeps it: a thread that reads ahead has memory of its own, of which pages that come and go beside
+/// samples that stay would leave half unused.
+pub(super) struct Unmade {
+    /// Of its picture and caption, and what else was read for it.
+    pub bytes: usize,
+    make: Box<dyn FnOnce() -> Item + Send>,
+}
+
+impl Unmade {
+    pub fn new(bytes: usize, make: impl FnOnce() -> Item + Send + 'static) -> Self {
+        Self {
+            bytes,
+            make: Box::new(make),
+        }
+    }
+
+    pub fn item(self) -> Item {
+        (self.make)()
+    }
+}
+
+/// Takes rows, each with its number, until it has enough.
+pub(super) type Push<'a> = dyn FnMut(u64, Unmade) -> ControlFlow<()> + 'a;
 
 /// Makes items of the rows of one file.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use super::super::shard::{Begun, Shard, identity};
 use super::super::shard_index::{Extent, Recorder};
 use super::super::{Item, Problem, ProblemKind, Sink};
 use super::fault::Fault;
-use super::row::Rows;
+use super::row::{Push, Rows, Unmade};
 use super::{arrow, parquet};
 use crate::error::DataError;
 use crate::storage::{Place, Watch};
 
-/// Items that a reading thread hands over together: of about so many bytes, and at most so many.
+/// Rows that a reading thread hands over together: of about so many bytes, and at most so many.
 const BYTES_TOGETHER: usize = 1 << 20;
 const TOGETHER: usize = 256;
 /// How many of those may wait.
@@ -80,7 +80,7 @@ impl Unit {
         }
     }
 
-    /// A thread sends the items of some rows; `None` for a file that cannot be read, and where there can be no thread.
+    /// A thread sends some rows; `None` for a file that cannot be read, and where there can be no thread.
     fn start(&self, ranges: Vec<Range<u64>>) -> Option<Receiver<Together>> {
         let (sender, items) = bounded(WAITING);
         let part = Arc::clone(&self.0);
@@ -103,29 +103,30 @@ impl Part {
         }
     }
 
-    /// Pushes the items of some rows, given by ascending ranges of their numbers within the unit. Each row is one item, also
-    /// where the file cannot be read on.
+    /// Pushes some rows, given by ascending ranges of their numbers within the unit. Each is one item, also where the file cannot be
+    /// read on.
     fn read(
         &self,
         ranges: impl IntoIterator<Item = Range<u64>>,
-        push: &mut dyn FnMut(u64, Item) -> ControlFlow<()>,
+        push: &mut Push<'_>,
     ) -> ControlFlow<()> {
         match self {
             Self::RowGroup(group) => group.read(ranges, push),
             Self::Batch(batch) => batch.read(ranges, push),
-            Self::Broken { problem, .. } => push(0, Item::Problem(problem.clone())),
+            Self::Broken { problem, .. } => {
+                let item = Item::Problem(problem.clone());
+                push(0, Unmade::new(0, || item))
+            }
         }
     }
 
-    /// Sends the items of some rows, several at a time.
+    /// Sends some rows, several at a time.
     fn send(&self, ranges: Vec<Range<u64>>, sender: &Sender<Together>) {
         let mut together = Vec::new();
         let mut bytes = 0;
-        let mut push = |row, item| {
-            if let Item::Sample(sample) = &item {
-                bytes += sample.bytes();
-            }
-            together.push((row, item));
+        let mut push = |row, unmade: Unmade| {
+            bytes += unmade.bytes;
+            together.push((row, unmade));
             if bytes < BYTES_TOGETHER && together.len() < TOGETHER {
                 return ControlFlow::Continue(());
             }
@@ -223,7 +224,7 @@ impl Shard for Unit {
         loop {
             match next(&coming, || watch.is_closed()) {
                 ControlFlow::Continue(Some(together)) => {
-                    items.extend(together.into_iter().map(|(_, item)| item));
+                    items.extend(together.into_iter().map(|(_, row)| row.item()));
                 }
                 ControlFlow::Continue(None) => return Ok(items),
                 ControlFlow::Break(()) => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -232,10 +233,10 @@ impl Shard for Unit {
     }
 }
 
-/// Items, each with the number of its row.
-type Together = Vec<(u64, Item)>;
+/// Rows, each with its number.
+type Together = Vec<(u64, Unmade)>;
 
-/// The next of the items that are on their way, `None` behind the last of them; `Break` when they are no longer wanted.
+/// The next of the rows that are on their way, `None` behind the last of them; `Break` when they are no longer wanted.
 fn next(
     items: &Receiver<Together>,
     is_closed: impl Fn() -> bool,
@@ -276,15 +277,15 @@ impl Begun for Reading<'_> {
         let Some(items) = &self.items else {
             let part = &self.unit.0;
             let rows = std::iter::once(0..part.extent().1);
-            return Ok(part.read(rows, &mut |row, item| push(sink, row, item)));
+            return Ok(part.read(rows, &mut |row, unmade| push(sink, row, unmade.item())));
         };
         let mut count = 0;
         loop {
             match next(items, || sink.is_closed()) {
                 ControlFlow::Continue(Some(together)) => {
-                    for (row, item) in together {
+                    for (row, unmade) in together {
                         count += 1;
-                        if push(sink, row, item).is_break() {
+                        if push(sink, row, unmade.item()).is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
