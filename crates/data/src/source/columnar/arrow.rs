@@ -396,16 +396,15 @@ impl Batch {
         let batch = catch_unwind(AssertUnwindSafe(|| self.decode()));
         let batch = batch.unwrap_or_else(|payload| Err(panicked(payload.as_ref())));
         for row in ranges.into_iter().flatten() {
-            let (file, number) = (Arc::clone(&self.file), self.first_row + row);
+            let (file, number, at) = (Arc::clone(&self.file), self.first_row + row, row as usize);
             let unmade = match &batch {
                 Ok(batch) => {
-                    let cells = file.cells(batch, row as usize).into_iter().flatten();
+                    let cells = file.cells(batch, at).into_iter().flatten();
                     let bytes = cells.map(<[u8]>::len).sum();
                     let batch = Arc::clone(batch);
                     Unmade::new(bytes, move || {
-                        let row = row as usize;
-                        let (cells, fields) = (file.cells(&batch, row), file.fields(&batch, row));
-                        file.rows.item(number, cells, fields)
+                        file.rows
+                            .item(number, file.cells(&batch, at), file.fields(&batch, at))
                     })
                 }
                 Err(fault) => {
@@ -420,10 +419,8 @@ impl Batch {
     }
 
     fn decode(&self) -> Result<Arc<RecordBatch>, Fault> {
-        let bytes = self
-            .file
-            .input
-            .read_range(self.start, self.message + self.body)?;
+        let input = &self.file.input;
+        let bytes = input.read_range(self.start, self.message + self.body)?;
         let before = if bytes.starts_with(&CONTINUATION) {
             8
         } else {
